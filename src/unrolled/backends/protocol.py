@@ -1,0 +1,99 @@
+"""What a framework must offer for everything else to run on it.
+
+A backend is a stateless module ``backends/<framework>.py`` with these names. Parameters
+are a flat ``dict[str, Array]`` with dotted names in the model's own order. The contract
+is spelt out as tests in ``tests/backends/test_contract.py``, which run for every
+installed framework: start there to add one.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from unrolled.backends.namespace import Array, Namespace
+
+
+class Backend(Protocol):
+    """The functions of a backend."""
+
+    name: str
+    """The framework's name, as on the command line."""
+
+    xp: Namespace
+    """Its array operations."""
+
+    def asarray(self, values: Any, device: Any = None) -> Array:
+        """An array of the framework from NumPy values or numbers; its own arrays pass."""
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """The values, on the CPU."""
+
+    def initialize(
+        self, values: Mapping[str, npt.NDArray[Any]], device: Any = None
+    ) -> dict[str, Array]:
+        """Trainable parameters with these initial values, of the same types."""
+
+    def parameters(self, model: Any) -> dict[str, Array]:
+        """The live parameters of a native model, by dotted name, in its own order."""
+
+    def assign(
+        self, parameters: Mapping[str, Array], values: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        """The parameters with these values, arrays of NumPy or of the framework.
+
+        Where arrays can change they are overwritten in place, and so the model with them.
+        """
+
+    def snapshot(
+        self, parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """A copy that training does not touch; into an earlier copy where one is given."""
+
+    def value_and_grad(
+        self, function: Callable[..., tuple[Array, Any]]
+    ) -> Callable[..., tuple[tuple[Array, Any], dict[str, Array]]]:
+        """Differentiate ``function(parameters, *arguments) -> (value, auxiliary)``.
+
+        The result returns ``((value, auxiliary), gradients)``, gradients by the names
+        of ``parameters``; parameters that the value does not depend on may be left out.
+        """
+
+    def apply_gradients(
+        self, optimizer: Any, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """The parameters after one step of the optimizer, in place where arrays can change.
+
+        The optimizer is the framework's own kind or ours, with its state inside.
+        """
+
+    def stop_gradient(self, arrays: Any) -> Any:
+        """The same values, constant to differentiation; an array or nested tuples."""
+
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """A context in which nothing is recorded for differentiation."""
+
+    def set_training(self, model: Any, training: bool) -> None:
+        """Switch layers that behave differently in training (dropout) on or off."""
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled where the framework profits from it."""
+
+    def seed(self, seed: int) -> None:
+        """Seed the framework's own random draws."""
+
+    def fresh_seed(self) -> int:
+        """A seed drawn from the framework's own generator."""
+
+    def devices(self, num_gpus: int) -> list[Any]:
+        """The first ``num_gpus`` GPUs, as many as there are; empty means the CPU."""
+
+    def to_device(self, target: Any, device: Any) -> Any:
+        """Arrays or a model, moved."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all it was given."""
+
+    def describe(self) -> dict[str, Any]:
+        """``version``, ``devices``, ``threads``, ``numpy``: for records and doctor."""

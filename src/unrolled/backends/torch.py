@@ -1,0 +1,152 @@
+"""PyTorch behind the seam."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from unrolled.backends.namespace import Array, Namespace, python_scan
+
+name = "torch"
+
+xp = Namespace(
+    exp=torch.exp,
+    log=torch.log,
+    sqrt=torch.sqrt,
+    tanh=torch.tanh,
+    sigmoid=torch.sigmoid,
+    abs=torch.abs,
+    maximum=torch.maximum,
+    sum=torch.sum,
+    mean=torch.mean,
+    amax=torch.amax,
+    reshape=torch.reshape,
+    transpose=torch.t,
+    zeros_like=torch.zeros_like,
+    # embedding, not W[ids]: its backward adds up rows in parallel
+    take=lambda W, ids: nn.functional.embedding(ids, W),
+    pick=lambda x, ids: x.gather(1, ids[:, None])[:, 0],
+    one_hot=lambda ids, depth: nn.functional.one_hot(ids.long(), depth).float(),
+    is_integer=lambda x: not (x.is_floating_point() or x.is_complex()),
+    stop_gradient=torch.detach,
+    # unbind, not x[t]: the backward of x[t] fills a whole array of zeros for every t
+    scan=python_scan(torch.stack, torch.unbind),
+)
+
+
+def asarray(values: Any, device: Any = None) -> torch.Tensor:
+    return torch.as_tensor(values, device=device)
+
+
+def to_numpy(array: torch.Tensor) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = array.detach().cpu().numpy()
+    return values
+
+
+def initialize(values: Mapping[str, npt.NDArray[Any]], device: Any = None) -> dict[str, Array]:
+    return {
+        name: nn.Parameter(torch.tensor(value, device=device)) for name, value in values.items()
+    }
+
+
+def parameters(model: nn.Module) -> dict[str, Array]:
+    return dict(model.named_parameters())
+
+
+def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.as_tensor(values[name]))
+    return dict(parameters)
+
+
+def snapshot(
+    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    if reuse is None:
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    return assign(reuse, parameters)
+
+
+def value_and_grad(
+    function: Callable[..., tuple[Array, Any]],
+) -> Callable[..., tuple[tuple[Array, Any], dict[str, Array]]]:
+    # backward(), not autograd.grad: only the former runs the hooks that people and
+    # distributed engines hang on parameters, and leaves .grad where readers look for it
+    def differentiate(
+        parameters: Mapping[str, Array], *arguments: Any
+    ) -> tuple[tuple[Array, Any], dict[str, Array]]:
+        for parameter in parameters.values():
+            parameter.grad = None
+        value, auxiliary = function(parameters, *arguments)
+        value.backward()
+        gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        return (value.detach(), auxiliary), gradients
+
+    return differentiate
+
+
+def apply_gradients(
+    optimizer: Any, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> dict[str, Array]:
+    for name, gradient in gradients.items():
+        parameters[name].grad = gradient
+    optimizer.step()
+    return dict(parameters)
+
+
+def stop_gradient(arrays: Any) -> Any:
+    if isinstance(arrays, tuple):
+        return tuple(map(stop_gradient, arrays))
+    return arrays.detach()
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    return torch.no_grad()
+
+
+def set_training(model: nn.Module, training: bool) -> None:
+    model.train(training)
+
+
+def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function  # eager: every line runs as it is read
+
+
+def seed(seed: int) -> None:
+    torch.manual_seed(seed)
+
+
+def fresh_seed() -> int:
+    return int(torch.randint(2**31, ()).item())
+
+
+def devices(num_gpus: int) -> list[torch.device]:
+    return [torch.device("cuda", i) for i in range(min(num_gpus, torch.cuda.device_count()))]
+
+
+def to_device(target: Any, device: Any) -> Any:
+    """A tensor or module, or a tuple or list of them, on the device; the rest as it is."""
+    if isinstance(target, (tuple, list)):
+        return type(target)(to_device(part, device) for part in target)
+    return target.to(device) if hasattr(target, "to") else target
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def describe() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return {
+        "version": torch.__version__,
+        "devices": ["cpu", *gpus, *mps],
+        "threads": torch.get_num_threads(),
+        "numpy": np.__version__,
+    }

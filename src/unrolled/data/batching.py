@@ -1,0 +1,137 @@
+"""Ways to cut minibatches out of data, each an object to iterate over once an epoch."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.data.vocabulary import Ids
+from unrolled.errors import TextError
+
+Seed = int | Sequence[int] | None
+
+
+class ArrayLoader:
+    """Minibatches of arrays that share their first axis; the last may be smaller.
+
+    Args:
+        arrays: NumPy arrays with the same number of rows.
+        batch_size: rows of a minibatch.
+        shuffle: draw a new order for every epoch.
+        asarray: what makes an array of the framework from one of NumPy.
+        seed: of the orders.
+
+    Example:
+        >>> loader = ArrayLoader([np.arange(5), np.arange(5) ** 2], batch_size=2)
+        >>> len(loader), list(loader)[-1]
+        (3, (array([4]), array([16])))
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        batch_size: int,
+        shuffle: bool = False,
+        asarray: Callable[[Any], Any] = np.asarray,
+        seed: Seed = None,
+    ) -> None:
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.asarray = asarray
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.arrays[0]) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        count = len(self.arrays[0])
+        order = self.rng.permutation(count) if self.shuffle else np.arange(count)
+        for start in range(0, count, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield tuple(self.asarray(array[rows]) for array in self.arrays)
+
+
+class SequenceLoader:
+    """Minibatches ``(X, Y)`` of ``(B, T)`` ids from one long sequence, ``Y`` one step ahead.
+
+    - Sequential: a random offset in ``[0, T]``, then ``B`` contiguous streams;
+      consecutive minibatches continue each other (``continues`` is True), so a
+      recurrent state can be carried from one to the next.
+    - Random (``use_random_iter``): a random offset in ``[0, T - 1]``, subsequences in
+      random order; nothing continues.
+
+    Offset and order are drawn anew for every epoch.
+
+    Args:
+        corpus: ids ``(N,)``.
+        batch_size: ``B``.
+        num_steps: ``T``.
+        use_random_iter: random instead of sequential.
+        asarray: what makes an array of the framework from one of NumPy.
+        seed: of offsets and orders.
+
+    Raises:
+        TextError: the corpus is too short for one minibatch at every offset.
+
+    Example:
+        >>> loader = SequenceLoader(np.arange(40), batch_size=2, num_steps=5, seed=0)
+        >>> X, Y = next(iter(loader))
+        >>> X.shape, bool((Y == X + 1).all())
+        ((2, 5), True)
+    """
+
+    def __init__(
+        self,
+        corpus: Ids,
+        batch_size: int,
+        num_steps: int,
+        use_random_iter: bool = False,
+        asarray: Callable[[Any], Any] = np.asarray,
+        seed: Seed = None,
+    ) -> None:
+        self.needs = batch_size * num_steps + num_steps + (0 if use_random_iter else 1)
+        if len(corpus) < self.needs:
+            raise TextError(
+                f"the text to train on has {len(corpus):,} tokens; minibatches of batch_size="
+                f"{batch_size} sequences of num_steps={num_steps} need at least {self.needs:,}. "
+                "Take a longer text, or a smaller batch_size or num_steps"
+            )
+        self.corpus = corpus
+        self.batch_size = batch_size
+        self.num_steps = num_steps
+        self.continues = not use_random_iter
+        self.asarray = asarray
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        """Minibatches of an epoch; some offsets give one less."""
+        if self.continues:
+            return (len(self.corpus) - 1) // self.batch_size // self.num_steps
+        return (len(self.corpus) - 1) // self.num_steps // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        pairs = self._sequential() if self.continues else self._random()
+        return ((self.asarray(X), self.asarray(Y)) for X, Y in pairs)
+
+    def _sequential(self) -> Iterator[tuple[Ids, Ids]]:
+        B, T = self.batch_size, self.num_steps
+        offset = int(self.rng.integers(0, T + 1))
+        length = (len(self.corpus) - offset - 1) // B  # of one stream
+        Xs = self.corpus[offset : offset + B * length].reshape(B, length)
+        Ys = self.corpus[offset + 1 : offset + 1 + B * length].reshape(B, length)
+        for start in range(0, length - T + 1, T):
+            yield Xs[:, start : start + T], Ys[:, start : start + T]
+
+    def _random(self) -> Iterator[tuple[Ids, Ids]]:
+        B, T = self.batch_size, self.num_steps
+        offset = int(self.rng.integers(0, T))
+        count = (len(self.corpus) - offset - 1) // T  # subsequences
+        Xs = self.corpus[offset : offset + count * T].reshape(count, T)
+        Ys = self.corpus[offset + 1 : offset + 1 + count * T].reshape(count, T)
+        order = self.rng.permutation(count)
+        for start in range(0, count - B + 1, B):
+            rows = order[start : start + B]
+            yield Xs[rows], Ys[rows]

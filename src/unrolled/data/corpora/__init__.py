@@ -1,0 +1,1 @@
+"""Texts that travel with the package, so that nothing is downloaded."""

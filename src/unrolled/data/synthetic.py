@@ -1,0 +1,60 @@
+"""Regression data with known answers."""
+
+from typing import Any
+
+import numpy as np
+
+from unrolled.training.data import DataModule
+
+
+class SyntheticRegressionData(DataModule):
+    """Examples of a known linear function: ``y = X w + b + noise``.
+
+    ``X ~ N(0, 1)`` of shape ``(num_train + num_val, len(w))``, noise ``~ N(0, noise^2)``,
+    ``y`` of shape ``(num_train + num_val, 1)``; the first ``num_train`` rows are for
+    training.
+
+    Args:
+        w: the true weights, ``(d,)``.
+        b: the true bias, a number.
+        noise: standard deviation of the noise.
+        num_train: training examples.
+        num_val: validation examples.
+        batch_size: examples of a minibatch.
+        seed: of the examples and their order; None takes one from the framework's own
+            generator, so that seeding that is enough.
+
+    Example:
+        >>> from unrolled import torch
+        >>> data = torch.SyntheticRegressionData([2, -3.4], 4.2, seed=0)
+        >>> X, y = next(iter(data.train_dataloader()))
+        >>> tuple(X.shape), tuple(y.shape)
+        ((32, 2), (32, 1))
+    """
+
+    num_train: int
+
+    def __init__(
+        self,
+        w: Any,
+        b: float,
+        noise: float = 0.01,
+        num_train: int = 1000,
+        num_val: int = 1000,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.w = self.backend.asarray(np.asarray(w, dtype=np.float32))
+        self.seed = self.backend.fresh_seed() if seed is None else seed
+        n = num_train + num_val
+        rng = np.random.default_rng(self.seed)
+        X = rng.normal(size=(n, self.w.shape[0]))
+        y = X @ np.reshape(w, (-1, 1)) + b + rng.normal(0, noise, (n, 1))
+        self.X = self.backend.asarray(X.astype(np.float32))  # (n, d)
+        self.y = self.backend.asarray(y.astype(np.float32))  # (n, 1)
+
+    def get_dataloader(self, train: bool) -> Any:
+        rows = slice(0, self.num_train) if train else slice(self.num_train, None)
+        return self.get_tensorloader((self.X, self.y), train, rows)

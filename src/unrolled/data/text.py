@@ -1,0 +1,164 @@
+"""Texts: read them, clean them, split them.
+
+The cleaning is that of the published programs: line by line, every run of characters
+other than A-Z and a-z becomes one blank, blanks at the ends go, capitals become small,
+and the lines are joined without a separator. *The Time Machine* has 170,580 characters
+then, of 27 kinds.
+"""
+
+import hashlib
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from unrolled.data.vocabulary import Ids, Vocab
+from unrolled.errors import TextError
+
+TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
+
+CLEANING_KEEPS_AT_LEAST = 0.2
+"""Share of the non-blank characters that must be A-Z or a-z for cleaning to make sense."""
+
+
+def read_text(path: str | Path) -> str:
+    """The whole of a UTF-8 text file, its characters as they are (line ends too).
+
+    Raises:
+        TextError: missing, a directory, not readable, not UTF-8, or empty.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"text '{path}' is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
+            "convert it first, for example: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+        ) from None
+    except OSError as error:
+        raise TextError(f"text '{path}' cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise TextError(f"text '{path}' is empty; there is nothing to learn from")
+    return text
+
+
+def time_machine() -> str:
+    """*The Time Machine* by H. G. Wells as the package carries it, 178,979 characters.
+
+    Raises:
+        TextError: the file in the installed package is not the published one.
+
+    Example:
+        >>> time_machine().splitlines()[0]
+        'The Time Machine, by H. G. Wells [1898]'
+    """
+    data = files("unrolled.data.corpora").joinpath("timemachine.txt").read_bytes()
+    found = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    if found != TIME_MACHINE_SHA1:
+        raise TextError(
+            f"the packaged timemachine.txt is damaged: SHA-1 {found}, expected "
+            f"{TIME_MACHINE_SHA1}; install unrolled again"
+        )
+    return data.decode("ascii")
+
+
+def clean_lines(text: str) -> list[str]:
+    r"""The lines of a text, cleaned as the published programs do.
+
+    Example:
+        >>> clean_lines("The Time-Machine, 1898.\n\n  by H. G. Wells")
+        ['the time machine', '', 'by h g wells']
+    """
+    return [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.splitlines()]
+
+
+def clean(text: str) -> str:
+    r"""A text cleaned and its lines joined without a separator.
+
+    Raises:
+        TextError: nearly all characters differ from what cleaning keeps, so that
+            nothing but blanks would be left.
+
+    Example:
+        >>> clean("I\n\nThe Time Traveller")
+        'ithe time traveller'
+    """
+    letters = len(re.findall("[A-Za-z]", text))
+    others = len(re.findall(r"[^A-Za-z\s]", text))
+    if letters < CLEANING_KEEPS_AT_LEAST * (letters + others):
+        raise TextError(
+            f"cleaning keeps the letters A-Z only, and {others:,} of the text's "
+            f"{letters + others:,} non-blank characters are others: little but blanks would be "
+            "left. Train on the characters as they are: --set clean=false"
+        )
+    return "".join(clean_lines(text))
+
+
+def read_time_machine() -> list[str]:
+    """The cleaned lines of *The Time Machine*, 3,221 of them.
+
+    Example:
+        >>> read_time_machine()[0]
+        'the time machine by h g wells'
+    """
+    return clean_lines(time_machine())
+
+
+def tokenize(lines: list[str], token: str = "char") -> list[list[str]]:
+    """Lines as lists of tokens: ``token`` is ``"char"`` or ``"word"``.
+
+    Raises:
+        ValueError: another kind of token.
+
+    Example:
+        >>> tokenize(["the time"], "word")
+        [['the', 'time']]
+    """
+    if token == "char":
+        return [list(line) for line in lines]
+    if token == "word":
+        return [line.split() for line in lines]
+    raise ValueError(f"token is '{token}'; it must be 'char' or 'word'")
+
+
+def load_corpus_time_machine(max_tokens: int = -1) -> tuple[Ids, Vocab]:
+    """Character ids of *The Time Machine* and the vocabulary of the whole book.
+
+    Args:
+        max_tokens: how many characters from the start; 0 or less means all 170,580.
+
+    Returns:
+        Ids ``(N,)`` and a vocabulary of 28 entries.
+
+    Example:
+        >>> corpus, vocab = load_corpus_time_machine()
+        >>> len(corpus), len(vocab)
+        (170580, 28)
+    """
+    text = clean(time_machine())
+    vocab = Vocab(text)
+    corpus = vocab.encode(text)
+    return (corpus[:max_tokens] if max_tokens > 0 else corpus), vocab
+
+
+def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]:
+    """The part to train on, and the last tenth, which training never sees.
+
+    Args:
+        corpus: ids ``(N,)``.
+        max_tokens: train on this many from the start at most; None means on all but
+            the last tenth.
+
+    Returns:
+        Training ids and held-out ids, views of the corpus.
+
+    Example:
+        >>> import numpy as np
+        >>> [len(part) for part in split_heldout(np.arange(1000), max_tokens=100)]
+        [100, 100]
+    """
+    border = len(corpus) - len(corpus) // 10
+    return corpus[: min(border, max_tokens or border)], corpus[border:]

@@ -1,0 +1,71 @@
+"""Which frameworks there are, which are installed, and how to get the others.
+
+The one table of framework names. `face` gives the public module of a framework
+(``unrolled.torch``), loaded only when asked for.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+from types import ModuleType
+from typing import Any
+
+from unrolled.errors import MissingFrameworkError, SettingError, did_you_mean
+
+FRAMEWORKS = {"torch": "PyTorch"}
+"""Names on the command line (and of the modules and install extras), and in prose."""
+
+
+def check(name: str) -> str:
+    """The name itself if it is that of a framework.
+
+    Raises:
+        SettingError: it is not; the message names the nearest.
+
+    Example:
+        >>> check("torch")
+        'torch'
+    """
+    if name not in FRAMEWORKS:
+        raise SettingError(f"unknown framework '{name}': {did_you_mean(name, FRAMEWORKS)}")
+    return name
+
+
+def is_installed(name: str) -> bool:
+    """Whether the framework can be imported; it is looked for, not loaded."""
+    return importlib.util.find_spec(check(name)) is not None
+
+
+def install_command(name: str) -> str:
+    """The pip command that installs a framework, as this package's metadata asks for it."""
+    try:
+        declared = importlib.metadata.requires("unrolled") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        declared = []
+    wanted = [
+        re.split(r"\s*;", line)[0]
+        for line in declared
+        if re.search(rf"""extra == ['"]{name}['"]""", line)
+    ]
+    return "pip install " + " ".join(f'"{requirement}"' for requirement in wanted or [name])
+
+
+def face(name: str) -> Any:
+    """The public module of a framework, ``unrolled.<name>``.
+
+    Raises:
+        SettingError: there is no such framework.
+        MissingFrameworkError: it is not installed; the message has the pip command.
+    """
+    check(name)
+    try:
+        module: ModuleType = importlib.import_module(f"unrolled.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise MissingFrameworkError(
+            f"{FRAMEWORKS[name]} is not installed in this Python. "
+            f"Install it with: {install_command(name)}"
+        ) from None
+    return module

@@ -1,0 +1,9 @@
+"""The formulas, each written once, for every framework.
+
+A formula is a pure function of arrays. The array namespace ``xp`` comes first
+(`unrolled.backends.Namespace`; PyTorch, NumPy, ...), then arrays by position.
+
+Shape letters used throughout:
+``T`` time steps, ``B`` batch size, ``D`` input features, ``H`` hidden units,
+``V`` vocabulary size, ``N`` rows of any kind.
+"""

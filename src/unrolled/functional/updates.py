@@ -1,0 +1,79 @@
+"""What happens to gradients between backward and the next forward: clip, then step."""
+
+from collections.abc import Iterable, Mapping
+
+from unrolled.backends.namespace import Array, Namespace
+
+
+def global_norm(xp: Namespace, arrays: Iterable[Array]) -> Array:
+    """L2 norm of all values of all arrays together: ``sqrt(sum_i ||g_i||^2)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> float(global_norm(xp, [np.array([3.0]), np.array([[4.0]])]))
+        5.0
+    """
+    return xp.sqrt(sum(xp.sum(g * g) for g in arrays))
+
+
+def clip_coefficient(xp: Namespace, norm: Array, theta: float) -> Array:
+    """What clipping at ``theta`` multiplies each gradient by: ``min(1, theta / norm)``.
+
+    Libraries differ here (some add 1e-6 to the norm, which clips a norm of exactly
+    ``theta`` too). This is the exact one, written so that a zero norm divides nothing.
+
+    Args:
+        xp: array namespace.
+        norm: the global norm before clipping, a scalar.
+        theta: the largest norm allowed, above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> [float(clip_coefficient(xp, np.array(n), 1.0)) for n in (0.0, 0.5, 1.0, 4.0)]
+        [1.0, 1.0, 1.0, 0.25]
+
+    Reference: R. Pascanu et al., On the difficulty of training recurrent neural networks,
+    2013, https://arxiv.org/abs/1211.5063, algorithm 1.
+    """
+    return theta / xp.maximum(norm, xp.zeros_like(norm) + theta)
+
+
+def clip_by_global_norm(
+    xp: Namespace, gradients: Mapping[str, Array], theta: float
+) -> tuple[dict[str, Array], Array]:
+    """Scale all gradients together so that their global norm is at most ``theta``.
+
+    The direction stays; only the length changes.
+
+    Args:
+        xp: array namespace.
+        gradients: by parameter name, of any shapes.
+        theta: the largest norm allowed, above 0; 0 leaves the gradients as they are.
+
+    Returns:
+        The gradients, and their global norm **before** clipping.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> clipped, norm = clip_by_global_norm(xp, {"w": np.array([3.0, 4.0])}, 1.0)
+        >>> clipped["w"], float(norm)
+        (array([0.6, 0.8]), 5.0)
+    """
+    norm = global_norm(xp, gradients.values())
+    if theta <= 0:
+        return dict(gradients), norm
+    scale = clip_coefficient(xp, norm, theta)
+    return {name: g * scale for name, g in gradients.items()}, norm
+
+
+def sgd(parameter: Array, gradient: Array, lr: float) -> Array:
+    """One step of gradient descent: ``parameter - lr * gradient``.
+
+    Example:
+        >>> sgd(1.0, 0.5, lr=0.1)
+        0.95
+    """
+    return parameter - lr * gradient

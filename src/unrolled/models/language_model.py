@@ -1,0 +1,221 @@
+"""Recurrent character language models: from scratch as three functions, and in general."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unrolled.backends import Array, Backend
+from unrolled.functional.initial import normal_weights
+from unrolled.functional.linear import affine
+from unrolled.functional.losses import cross_entropy, perplexity
+from unrolled.functional.recurrent import CELLS, Cell, State
+from unrolled.training.module import Module
+from unrolled.training.records import EpochRecord
+
+
+def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a forward function that takes ids ``(T, B)`` as well as one-hot ``(T, B, V)``."""
+    function.takes_indices = True  # type: ignore[attr-defined]
+    return function
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A recurrent language model from scratch, as the three functions of the books.
+
+    The cell unrolled over time, layer upon layer, and a linear layer to the vocabulary:
+    ``Y_t = H_t W_hq + b_q``.
+
+    Args:
+        backend: whose arrays to use.
+        cell: name in `unrolled.functional.recurrent.CELLS`.
+        num_layers: recurrent layers; each reads the hidden states of the one below.
+    """
+
+    backend: Backend
+    cell: str = "rnn"
+    num_layers: int = 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Scratch":
+        return self  # immutable, and so shared by copies of a model
+
+    @property
+    def _cell(self) -> Cell:
+        return CELLS[self.cell]
+
+    def get_params(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        device: Any = None,
+        *,
+        sigma: float = 0.01,
+        seed: int | None = None,
+    ) -> dict[str, Array]:
+        """Fresh parameters by name: weights from ``N(0, sigma^2)``, biases zero.
+
+        Args:
+            vocab_size: ``V``.
+            num_hiddens: ``H``.
+            device: where to put them; None is the framework's default.
+            sigma: standard deviation of the weights.
+            seed: None takes one from the framework's own generator.
+
+        Returns:
+            The cell's weights, as ``W_xh (V, H)``, ``W_hh (H, H)``, ``b_h (H,)`` (with
+            several layers ``layers.0.W_xh`` and so on), then ``W_hq (H, V)``, ``b_q (V,)``.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.num_layers):
+            prefix = f"layers.{layer}." if self.num_layers > 1 else ""
+            num_inputs = vocab_size if layer == 0 else num_hiddens
+            for name, shape in self._cell.shapes(num_inputs, num_hiddens).items():
+                shapes[prefix + name] = shape
+        shapes |= {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
+        seed = self.backend.fresh_seed() if seed is None else seed
+        return self.backend.initialize(normal_weights(shapes, sigma, seed), device)
+
+    def init_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> State:
+        """The state before the first step: a tuple of zeros ``(B, H)``.
+
+        One for each layer, for an LSTM two: ``(H, C)`` of layer 0, then of layer 1, ...
+        """
+        zeros = np.zeros((batch_size, num_hiddens), dtype=np.float32)
+        count = self._cell.num_states * self.num_layers
+        return tuple(self.backend.asarray(zeros, device) for _ in range(count))
+
+    @indices_accepted
+    def forward(
+        self, inputs: Array, state: State, params: Sequence[Array] | Mapping[str, Array]
+    ) -> tuple[Array, State]:
+        """Logits of every step, and the state after the last.
+
+        Args:
+            inputs: ids ``(T, B)``, or one-hot (or any other) rows ``(T, B, V)``.
+            state: as from `init_state`, or as returned for the text before.
+            params: as from `get_params`, or their values in that order.
+
+        Returns:
+            Logits ``(T * B, V)``, time-major, and the state.
+        """
+        xp = self.backend.xp
+        values = list(params.values() if isinstance(params, Mapping) else params)
+        size, states = len(self._cell.weights), self._cell.num_states
+        new_state: State = ()
+        H = inputs
+        for layer in range(self.num_layers):
+            weights = values[layer * size : (layer + 1) * size]
+            old = state[layer * states : (layer + 1) * states]
+            H, last = self._cell.forward(xp, H, old, *weights)  # (T, B, H)
+            new_state += tuple(last)
+        W_hq, b_q = values[-2:]
+        Y = affine(xp, xp.reshape(H, (-1, H.shape[-1])), W_hq, b_q)  # (T * B, V)
+        return Y, new_state
+
+
+class RecurrentLanguageModel(Module):
+    """What all recurrent language models share: targets, loss, and the carried state.
+
+    A subclass defines ``forward(X, state=None) -> (logits, state)`` and `begin_state`.
+    """
+
+    lr: float
+
+    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+        """The state before the first step of ``batch_size`` sequences."""
+        raise NotImplementedError(f"{type(self).__name__} must define begin_state(batch_size)")
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        """Mean cross-entropy in nats.
+
+        Args:
+            y_hat: logits ``(T * B, V)``, time-major.
+            y: target ids ``(B, T)``, or ``(T * B,)`` in the order of the logits.
+        """
+        xp = self.backend.xp
+        if len(y.shape) == 2:
+            y = xp.reshape(xp.transpose(y), (-1,))  # (T * B,)
+        return cross_entropy(xp, y_hat, y)
+
+    def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        """Loss of ``(X, Y)``, ids ``(B, T)`` each, from this state on (None: from the start)."""
+        X, Y = batch
+        y_hat, state = self(X, state)  # type: ignore[operator]
+        return self.loss(y_hat, Y), state
+
+    def training_step(self, batch: Any) -> Any:
+        """The loss of a minibatch by itself, from the zero state."""
+        return self.loss_and_state(batch, None)[0]
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a validation minibatch by itself, from the zero state."""
+        X, Y = batch
+        return self.loss(self(X, None)[0], Y)  # type: ignore[operator]
+
+    def epoch_end(self, record: EpochRecord) -> None:
+        """Add the epoch's perplexity to the board."""
+        self.board.xlabel = "epoch"
+        self.board.draw(record.epoch, perplexity(record.loss), "perplexity")
+
+
+class RNNModelScratch(RecurrentLanguageModel):
+    """A recurrent language model from scratch, made of three functions.
+
+    Args:
+        vocab_size: ``V``.
+        num_hiddens: ``H``.
+        device: where the parameters go; None is the framework's default.
+        get_params: ``(vocab_size, num_hiddens, device) -> parameters``, a list, or a
+            dict to give them names.
+        init_state: ``(batch_size, num_hiddens, device) -> tuple of states``.
+        forward_fn: ``(inputs, state, params) -> (logits (T * B, V), state)``, with inputs
+            one-hot ``(T, B, V)``, or ids ``(T, B)`` if it is marked `indices_accepted`,
+            as the project's own functions are.
+        lr: learning rate of `configure_optimizers`.
+
+    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits
+    ``(T * B, V)``, time-major, and the new state, a tuple. ``X`` may be one-hot
+    ``(T, B, V)`` too.
+    """
+
+    vocab_size: int
+    num_hiddens: int
+    init_state: Callable[..., State]
+    forward_fn: Callable[..., tuple[Array, State]]
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters in the order that ``get_params`` gave them."""
+        return list(self.backend.parameters(self).values())
+
+    def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
+        return self.init_state(batch_size, self.num_hiddens, device)
+
+    def forward(self, X: Array, state: State | None = None) -> tuple[Array, State]:
+        xp = self.backend.xp
+        if xp.is_integer(X):
+            X = xp.transpose(X)  # (T, B)
+            if not getattr(self.forward_fn, "takes_indices", False):
+                X = xp.one_hot(X, self.vocab_size)  # (T, B, V)
+        if state is None:
+            state = self.begin_state(X.shape[1])
+        return self.forward_fn(X, state, self.params)
+
+
+class RNNModel(RecurrentLanguageModel):
+    """A recurrent language model from the framework's own layer and a linear layer.
+
+    Args:
+        rnn_layer: the framework's RNN, GRU or LSTM layer with ``vocab_size`` inputs, of
+            one or two directions and any number of layers. With two directions the
+            model sees the characters that it shall predict: fine for tagging a text,
+            useless for continuing one.
+        vocab_size: ``V``.
+        lr: learning rate of `configure_optimizers`.
+
+    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits
+    ``(T * B, V)``, time-major, and the new state: ``(layers * directions, B, H)``, for
+    an LSTM a pair of them.
+    """

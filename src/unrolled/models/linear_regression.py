@@ -1,0 +1,51 @@
+"""Linear regression."""
+
+from typing import Any
+
+from unrolled.functional.initial import normal_weights
+from unrolled.functional.linear import affine
+from unrolled.functional.losses import squared_loss
+from unrolled.training.module import Module
+
+
+class LinearRegressionScratch(Module):
+    """Linear regression from scratch: ``y_hat = X w + b``, half squared error, minibatch SGD.
+
+    ``w ~ N(0, sigma^2)`` of shape ``(num_inputs, 1)``, ``b = 0`` of shape ``(1,)``.
+
+    Args:
+        num_inputs: features of an example.
+        lr: learning rate.
+        sigma: standard deviation of the initial weights.
+        seed: of the initial weights; None takes one from the framework's own generator.
+    """
+
+    w: Any
+    b: Any
+    lr: float
+
+    def initial_values(self, num_inputs: int, sigma: float, seed: int | None) -> dict[str, Any]:
+        """NumPy arrays for ``w`` and ``b``."""
+        seed = self.backend.fresh_seed() if seed is None else seed
+        return dict(normal_weights({"w": (num_inputs, 1), "b": (1,)}, sigma, seed))
+
+    def forward(self, X: Any) -> Any:
+        """Predictions ``(n, 1)`` for inputs ``(n, num_inputs)``."""
+        return affine(self.backend.xp, X, self.w, self.b)
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        """``mean((y_hat - y)^2 / 2)``, with ``y`` reshaped to ``y_hat``."""
+        return squared_loss(self.backend.xp, y_hat, y)
+
+
+class LinearRegression(Module):
+    """Linear regression from the framework's own layer, loss and optimizer.
+
+    ``w`` of shape ``(num_inputs, 1)`` and ``b`` of shape ``(1,)``, started like those of
+    `LinearRegressionScratch`; the loss is the framework's mean squared error, without
+    the half, so that the gradient at the same ``lr`` is twice as long.
+
+    Args:
+        lr: learning rate.
+        sigma: standard deviation of the initial weights.
+    """

@@ -1,0 +1,5 @@
+"""The training design: hyperparameters, module, data module, trainer.
+
+Each class is written once here, free of any framework; ``unrolled/<framework>.py``
+joins it with the framework's own types.
+"""

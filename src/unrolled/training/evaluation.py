@@ -1,0 +1,42 @@
+"""How well a trained language model predicts text that it has not seen."""
+
+from typing import Any
+
+from unrolled.backends import Backend
+from unrolled.data.vocabulary import Ids
+
+
+def mean_cross_entropy(
+    backend: Backend, model: Any, ids: Ids, batch_size: int, num_steps: int, device: Any = None
+) -> float | None:
+    """Mean cross-entropy in nats of every token of a text, given those before it.
+
+    The text is cut into ``batch_size`` contiguous streams (fewer if it is short), each
+    read from its start to its end with the state carried along.
+
+    Args:
+        backend: the model's.
+        model: a recurrent language model.
+        ids: the text, ``(N,)``.
+        batch_size: streams to read side by side.
+        num_steps: steps to read at a time.
+        device: where the model is.
+
+    Returns:
+        None for a text of less than two tokens, which holds nothing to predict.
+    """
+    if len(ids) < 2:
+        return None
+    streams = max(1, min(batch_size, (len(ids) - 1) // num_steps))
+    length = (len(ids) - 1) // streams
+    X = ids[: streams * length].reshape(streams, length)
+    Y = ids[1 : streams * length + 1].reshape(streams, length)
+    backend.set_training(model, False)
+    total, state = 0.0, None
+    with backend.without_gradients():
+        for start in range(0, length, num_steps):
+            part = slice(start, start + num_steps)
+            logits, state = model(backend.asarray(X[:, part], device), state)
+            loss = model.loss(logits, backend.asarray(Y[:, part], device))
+            total += float(loss) * Y[:, part].size
+    return total / Y.size

@@ -1,0 +1,94 @@
+"""Constructor arguments kept without listing them, and methods added later."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def add_to_class(Class: type) -> Callable[[Function], Function]:
+    """Register a function as a method of a class that exists already.
+
+    So that a notebook can build a class up over several cells, also after instances
+    exist: they get the method too.
+
+    Example:
+        >>> class A:
+        ...     b = 1
+        >>> a = A()
+        >>> @add_to_class(A)
+        ... def double(self):
+        ...     return 2 * self.b
+        >>> a.double()
+        2
+    """
+
+    def register(function: Function) -> Function:
+        setattr(Class, function.__name__, function)
+        return function
+
+    return register
+
+
+class HyperParameters:
+    """Gives `save_hyperparameters` to a class.
+
+    Example:
+        >>> class Model(HyperParameters):
+        ...     def __init__(self, width, lr=0.1, _cache=None):
+        ...         self.save_hyperparameters(ignore=["width"])
+        >>> model = Model(3)
+        >>> model.lr, model.hparams, hasattr(model, "width")
+        (0.1, {'lr': 0.1}, False)
+    """
+
+    hparams: dict[str, Any]
+
+    def save_hyperparameters(self, ignore: Iterable[str] = ()) -> None:
+        """Keep every argument of the calling ``__init__`` as attribute and in ``hparams``.
+
+        Called from a parent's ``__init__``, it keeps the arguments of the subclass' own
+        ``__init__`` too; where both have a name, the parent's value counts, as its code
+        expects. Keyword extras (``**kwargs``) are kept one by one.
+
+        Args:
+            ignore: names to leave out, also if an earlier call has kept them. ``self``
+                and names that begin with ``_`` are always left out.
+        """
+        ignored = set(ignore)
+        found: dict[str, Any] = {}
+        frame = inspect.currentframe()
+        frame = frame.f_back if frame else None
+        while frame is not None and _initializes(frame, self):
+            found = {**_arguments(frame), **found}
+            frame = frame.f_back
+        kept = {k: v for k, v in found.items() if k not in ignored and not k.startswith("_")}
+        hparams = dict(self.__dict__.get("hparams", {}))
+        for name in ignored & hparams.keys():
+            del hparams[name]
+            delattr(self, name)
+        self.hparams = hparams | kept
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+
+def _initializes(frame: FrameType, instance: object) -> bool:
+    """Whether a frame runs an ``__init__`` of this very instance."""
+    code = frame.f_code
+    return (
+        code.co_name == "__init__"
+        and code.co_argcount > 0
+        and frame.f_locals.get(code.co_varnames[0]) is instance
+    )
+
+
+def _arguments(frame: FrameType) -> dict[str, Any]:
+    names, args, kwargs, values = inspect.getargvalues(frame)
+    arguments = {name: values[name] for name in names[1:]}
+    if args:
+        arguments[args] = values[args]
+    if kwargs:
+        arguments |= values[kwargs]
+    return arguments

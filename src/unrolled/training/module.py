@@ -1,0 +1,86 @@
+"""What every model offers to the trainer."""
+
+from typing import Any, ClassVar
+
+from unrolled.backends import Backend
+from unrolled.training.board import ProgressBoard
+from unrolled.training.hyperparameters import HyperParameters
+from unrolled.training.records import EpochRecord
+
+
+class Module(HyperParameters):
+    """Base class of models: what to compute, what to minimise, and with which optimizer.
+
+    It is also the framework's own module type, so the framework's tools work on it. A
+    subclass defines ``forward`` (or sets ``net``), `loss` and, unless plain SGD at
+    ``self.lr`` suits, `configure_optimizers`.
+
+    Args:
+        plot_train_per_epoch: points of a training curve per epoch.
+        plot_valid_per_epoch: points of a validation curve per epoch.
+    """
+
+    backend: ClassVar[Backend]
+    trainer: Any = None
+    net: Any
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.plot_train_per_epoch = plot_train_per_epoch
+        self.plot_valid_per_epoch = plot_valid_per_epoch
+        self.board = ProgressBoard()
+
+    def forward(self, X: Any) -> Any:
+        """The prediction for inputs ``X``; by default what ``self.net`` makes of it."""
+        if not hasattr(self, "net"):
+            raise NotImplementedError(f"{type(self).__name__} must define forward(X) or set net")
+        return self.net(X)
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        """The mean loss of predictions ``y_hat`` against targets ``y``, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(y_hat, y)")
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer that `Trainer.fit` steps."""
+        raise NotImplementedError(f"{type(self).__name__} must define configure_optimizers()")
+
+    def training_step(self, batch: Any) -> Any:
+        """The loss of a training minibatch, which the trainer differentiates."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        self.plot("loss", loss, train=True)
+        return loss
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a validation minibatch."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        self.plot("loss", loss, train=False)
+        return loss
+
+    def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        """The loss of a training minibatch, and the state to carry to the next.
+
+        Models without a state return None for it.
+        """
+        return self.training_step(batch), None
+
+    def epoch_end(self, record: EpochRecord) -> None:
+        """Called by the trainer after every epoch; by default nothing happens."""
+
+    def plot(self, key: str, value: Any, train: bool) -> None:
+        """Add a point to the curve ``train_<key>`` or ``val_<key>``, against the epoch.
+
+        Without a trainer (a training loop of one's own) there is no epoch: nothing
+        happens.
+        """
+        trainer = self.trainer
+        if trainer is None:
+            return
+        self.board.xlabel = "epoch"
+        if train:
+            x = trainer.train_batch_idx / trainer.num_train_batches
+            every_n = trainer.num_train_batches / self.plot_train_per_epoch
+        else:
+            x = trainer.epoch + 1
+            every_n = trainer.num_val_batches / self.plot_valid_per_epoch
+        label = f"{'train' if train else 'val'}_{key}"
+        self.board.draw(x, float(self.backend.to_numpy(value)), label, max(1, int(every_n)))

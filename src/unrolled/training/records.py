@@ -1,0 +1,100 @@
+"""What training reports, and who may listen."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One minibatch.
+
+    Attributes:
+        epoch: from 1.
+        step: from 1, counted over the whole training.
+        loss: mean over the targets of the minibatch, before the update.
+        num_targets: how many those are.
+        gradient_norm: global L2 norm before clipping.
+        clipped_norm: the same after clipping.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    num_targets: int
+    gradient_norm: float
+    clipped_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One pass over the training data.
+
+    Attributes:
+        epoch: from 1.
+        step: of its last minibatch.
+        loss: mean over all targets of the epoch.
+        val_loss: the same over the validation data; None without any.
+        gradient_norm, clipped_norm: means over the steps, before and after clipping.
+        gradient_norm_max: the largest before clipping.
+        num_targets: how many targets were trained on.
+        train_s: seconds of training, validation not counted.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    val_loss: float | None
+    gradient_norm: float
+    gradient_norm_max: float
+    clipped_norm: float
+    num_targets: int
+    train_s: float
+
+
+class EpochTotals:
+    """Adds up the steps of an epoch; its clock starts when it is made."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepRecord] = []
+        self.started = time.perf_counter()
+
+    def mean_loss(self) -> float:
+        """Mean over all targets, so that a smaller last minibatch weighs less."""
+        targets = sum(step.num_targets for step in self.steps)
+        return math.fsum(step.loss * step.num_targets for step in self.steps) / targets
+
+    def record(self, val_loss: float | None, train_s: float) -> EpochRecord:
+        """The epoch so far, of at least one step."""
+        steps = self.steps
+        return EpochRecord(
+            epoch=steps[-1].epoch,
+            step=steps[-1].step,
+            loss=self.mean_loss(),
+            val_loss=val_loss,
+            gradient_norm=math.fsum(s.gradient_norm for s in steps) / len(steps),
+            gradient_norm_max=max(s.gradient_norm for s in steps),
+            clipped_norm=math.fsum(s.clipped_norm for s in steps) / len(steps),
+            num_targets=sum(s.num_targets for s in steps),
+            train_s=train_s,
+        )
+
+
+class Listener:
+    """Hears of a training's events; override what is of interest.
+
+    A listener only looks: it changes neither gradients nor weights.
+    """
+
+    def on_fit_start(self, trainer: Any) -> None:
+        """Model, data and optimizer are ready."""
+
+    def on_gradients(self, trainer: Any, gradients: dict[str, Any]) -> None:
+        """Backward is done; gradients by parameter name, before clipping."""
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        """The optimizer has moved the weights."""
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        """A pass over the data, and the validation after it, are done."""
