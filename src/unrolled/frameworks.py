@@ -8,7 +8,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-from types import ModuleType
 from typing import Any
 
 from unrolled.errors import MissingFrameworkError, SettingError, did_you_mean
@@ -51,6 +50,20 @@ def install_command(name: str) -> str:
     return "pip install " + " ".join(f'"{requirement}"' for requirement in wanted or [name])
 
 
+def require(name: str) -> None:
+    """Make sure that a framework can be used, without loading it.
+
+    Raises:
+        SettingError: there is no such framework.
+        MissingFrameworkError: it is not installed; the message has the pip command.
+    """
+    if not is_installed(name):
+        raise MissingFrameworkError(
+            f"{FRAMEWORKS[name]} is not installed in this Python. "
+            f"Install it with: {install_command(name)}"
+        )
+
+
 def face(name: str) -> Any:
     """The public module of a framework, ``unrolled.<name>``.
 
@@ -58,14 +71,5 @@ def face(name: str) -> Any:
         SettingError: there is no such framework.
         MissingFrameworkError: it is not installed; the message has the pip command.
     """
-    check(name)
-    try:
-        module: ModuleType = importlib.import_module(f"unrolled.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise MissingFrameworkError(
-            f"{FRAMEWORKS[name]} is not installed in this Python. "
-            f"Install it with: {install_command(name)}"
-        ) from None
-    return module
+    require(name)
+    return importlib.import_module(f"unrolled.{name}")

@@ -196,8 +196,13 @@ def _register(module: nn.Module, dotted_name: str, parameter: nn.Parameter) -> N
     module.register_parameter(leaf, parameter)
 
 
-LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-"""PyTorch's own recurrent layers by the name of the cell."""
+def recurrent_layer(
+    cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1
+) -> nn.RNNBase:
+    """PyTorch's own layer for a cell: `nn.RNN`, `nn.GRU` or `nn.LSTM`."""
+    layers: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+    layer: nn.RNNBase = layers[cell](num_inputs, num_hiddens, num_layers)
+    return layer
 
 
 class RNNModel(language_model.RNNModel, Module):
@@ -277,6 +282,7 @@ __all__ = [
     "lstm",
     "predict_ch8",
     "read_time_machine",
+    "recurrent_layer",
     "rnn",
     "tokenize",
     "train_ch8",

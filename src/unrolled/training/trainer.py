@@ -67,14 +67,7 @@ class Trainer(HyperParameters):
         Raises:
             NotFiniteError: the loss or a gradient became NaN or infinite.
         """
-        self.prepare_data(data)
-        self.prepare_model(model)
-        self.optim = self.model.configure_optimizers()
-        self.parameters = self.backend.parameters(self.model)
-        self.differentiate = self.backend.compile(self.backend.value_and_grad(self.objective))
-        self.last_good: dict[str, Any] | None = None
-        self.stopping = False
-        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+        self.prepare(model, data)
         for listener in self.listeners:
             listener.on_fit_start(self)
         for self.epoch in range(self.max_epochs):  # noqa: B020
@@ -83,6 +76,17 @@ class Trainer(HyperParameters):
                 break
         self._check_weights()
         self.model.board.show()
+
+    def prepare(self, model: Any, data: Any) -> None:
+        """Everything before the first minibatch; `fit` begins with it."""
+        self.prepare_data(data)
+        self.prepare_model(model)
+        self.optim = self.model.configure_optimizers()
+        self.parameters = self.backend.parameters(self.model)
+        self.differentiate = self.backend.compile(self.backend.value_and_grad(self.objective))
+        self.last_good: dict[str, Any] | None = None
+        self.stopping = False
+        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def stop(self) -> None:
         """End the training after the running minibatch."""

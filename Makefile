@@ -1,0 +1,53 @@
+# Two commands for newcomers, `make run` and `make test`; the rest is for developers.
+PYTHON ?= python3
+RUN_ENV := .venv
+TEST_ENV := .venv-test
+PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: help run test lint check format reproduce bench clean
+
+help:
+	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
+	@echo "make test       install into $(TEST_ENV), then run all tests"
+	@echo "make lint       formatting, lint and types only"
+	@echo "make check      all of that: lint, then test"
+	@echo "make format     format the code"
+	@echo "make reproduce  the published runs over three seeds (about 15 minutes)"
+	@echo "make bench      throughput beside a textbook loop (a minute)"
+	@echo "make clean      remove both environments"
+
+# an environment is made once, and again when what it needs changes
+$(RUN_ENV)/installed: EXTRAS := torch
+$(TEST_ENV)/installed: EXTRAS := torch,dev
+%/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; try: make $(MAKECMDGOALS) PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "installing into $*, once; PyTorch takes a minute or two ..."
+	@$(PYTHON) -m venv $*
+	@$*/bin/python $(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+run: $(RUN_ENV)/installed
+	@$(RUN_ENV)/bin/unrolled run language-model
+
+test: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python -m pytest
+
+lint: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/ruff format --check .
+	@$(TEST_ENV)/bin/ruff check .
+	@$(TEST_ENV)/bin/mypy
+
+check: lint test
+
+format: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/ruff format .
+	@$(TEST_ENV)/bin/ruff check --fix .
+
+reproduce: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python benchmarks/reproduce.py
+
+bench: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python benchmarks/throughput.py
+
+clean:
+	rm -rf $(RUN_ENV) $(TEST_ENV)

@@ -1,0 +1,98 @@
+"""The named experiments, each a short declaration in a module of its own.
+
+This table is light, so that the command line can list them without loading them.
+"""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import SettingError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment by name.
+
+    Attributes:
+        name: as on the command line.
+        summary: what it shows, in one line.
+        module: where its ``Settings`` and ``run(context, settings)`` are.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> Any:
+        """The module, with ``Settings`` and ``run``."""
+        return importlib.import_module(self.module)
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "linear-regression",
+            "recover known weights by minibatch SGD, from scratch or with the framework's layer",
+            "unrolled.experiments.linear_regression",
+        ),
+        Experiment(
+            "language-model",
+            "a recurrent network learns The Time Machine (or your text) character by character",
+            "unrolled.experiments.language_model",
+        ),
+    )
+}
+
+
+def get(name: str) -> Experiment:
+    """The experiment of this name.
+
+    Raises:
+        SettingError: there is none; the message names the nearest.
+
+    Example:
+        >>> get("language-model").name
+        'language-model'
+    """
+    if name not in EXPERIMENTS:
+        raise SettingError(f"unknown experiment '{name}': {did_you_mean(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def run(
+    name: str,
+    assignments: tuple[str, ...] = (),
+    framework: str = "torch",
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> Path:
+    """Run an experiment as the command line does.
+
+    Args:
+        name: of the experiment.
+        assignments: settings as ``"name=value"``.
+        framework: which to run on.
+        seed: of all random draws.
+        out: the run directory to make; None takes ``runs/<name>-<number>``.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        UnrolledError: anything wrong with what was asked for; nothing is written then.
+    """
+    from unrolled import frameworks
+    from unrolled.experiments.context import Context
+    from unrolled.experiments.settings import parse
+
+    module = get(name).load()
+    frameworks.require(framework)
+    settings = parse(module.Settings, assignments)
+    if seed < 0:
+        raise SettingError(f"seed is {seed}; it must be 0 or more")
+    context = Context(name, framework, seed, Path(out) if out is not None else None)
+    module.run(context, settings)
+    return context.directory.path

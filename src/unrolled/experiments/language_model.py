@@ -1,0 +1,287 @@
+"""A recurrent character language model on *The Time Machine*, or on a text of one's own."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unrolled import frameworks
+from unrolled.data.text import clean, read_text, time_machine
+from unrolled.data.vocabulary import Vocab
+from unrolled.errors import RunError
+from unrolled.experiments.context import Context
+from unrolled.experiments.settings import setting
+from unrolled.functional.losses import perplexity
+from unrolled.functional.recurrent import CELLS
+from unrolled.runs.directory import RunDirectory
+from unrolled.runs.progress import Report, say
+from unrolled.training.evaluation import mean_cross_entropy
+from unrolled.training.generation import check_prefix, generate
+
+PUBLISHED_PREFIXES = ("time traveller", "traveller")
+SAMPLE_LENGTH = 50
+SAMPLE_EVERY_EPOCHS = 10
+
+MEMORISED = 2.0
+"""A training perplexity below this, far below the held-out one, is memory, not skill."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``language-model``; the defaults are the published run.
+
+    Where None stands, the value depends on others: see `complete`.
+    """
+
+    model: str = setting("rnn", "recurrent cell: rnn, gru or lstm", choices=tuple(CELLS))
+    scratch: bool = setting(True, "written out; false: the framework's own layer")
+    num_hiddens: int | None = setting(
+        None, "hidden units of a layer", least=1, shown="512; 256 with scratch=false"
+    )
+    num_layers: int = setting(1, "recurrent layers", least=1)
+    batch_size: int = setting(32, "sequences of a minibatch", least=1)
+    num_steps: int = setting(35, "characters of a sequence", least=1)
+    max_epochs: int = setting(500, "passes over the text", least=1)
+    lr: float = setting(1.0, "learning rate", above=0)
+    gradient_clip_val: float = setting(
+        1.0, "largest global gradient norm; 0 does not clip", least=0
+    )
+    use_random_iter: bool = setting(False, "subsequences in random order, state reset")
+    max_tokens: int | None = setting(
+        None,
+        "train on so many characters at most",
+        least=1,
+        shown="10000; all of a text of your own",
+    )
+    text: str | None = setting(None, "a UTF-8 text file of your own", shown="The Time Machine")
+    clean: bool | None = setting(
+        None,
+        "keep the letters a-z and blanks only",
+        shown="true; false for a text of your own",
+    )
+    prefix: str | None = setting(
+        None, "what to continue", shown="time traveller; the start of a text of your own"
+    )
+    num_gpus: int = setting(0, "GPUs to use, if there are any; 0: the CPU", least=0)
+
+
+def complete(settings: Settings) -> Settings:
+    """The settings with every default that depends on another filled in, but the prefix.
+
+    Example:
+        >>> complete(Settings(scratch=False)).num_hiddens
+        256
+    """
+    own = settings.text is not None
+    choose: dict[str, Any] = {
+        "num_hiddens": 512 if settings.scratch else 256,
+        "max_tokens": None if own else 10000,
+        "clean": not own,
+    }
+    return replace(
+        settings, **{name: v for name, v in choose.items() if getattr(settings, name) is None}
+    )
+
+
+def load_text(settings: Settings) -> str:
+    """The text to learn.
+
+    Raises:
+        TextError: it cannot be read, or not be cleaned.
+    """
+    text = time_machine() if settings.text is None else read_text(settings.text)
+    return clean(text) if settings.clean else text
+
+
+def choose_prefixes(settings: Settings, text: str) -> tuple[str, ...]:
+    """What to continue: what was asked for, else the books' two, else the text's start."""
+    if settings.prefix is not None:
+        return (settings.prefix,)
+    if settings.text is None:
+        return PUBLISHED_PREFIXES
+    return (text.lstrip().splitlines()[0][:15],)
+
+
+def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
+    """The untrained model.
+
+    Args:
+        face: the framework's public module.
+        settings: complete ones.
+        vocab_size: ``V``.
+        seed: of the initial values.
+    """
+    device = face.try_gpu() if settings.num_gpus else None
+    if not settings.scratch:
+        layer = face.recurrent_layer(
+            settings.model, vocab_size, settings.num_hiddens, settings.num_layers
+        )
+        return face.backend.to_device(face.RNNModel(layer, vocab_size, lr=settings.lr), device)
+    scratch = face.Scratch(face.backend, settings.model, settings.num_layers)
+    return face.RNNModelScratch(
+        vocab_size,
+        settings.num_hiddens,
+        device,
+        partial(scratch.get_params, seed=seed),
+        scratch.init_state,
+        scratch.forward,
+        lr=settings.lr,
+    )
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Train, measure on held-out text, and let the model write.
+
+    Raises:
+        UnrolledError: what was asked for cannot run.
+    """
+    settings = complete(settings)
+    text = load_text(settings)
+    prefixes = choose_prefixes(settings, text)
+    settings = replace(settings, prefix=prefixes[0])
+    face, seed = context.face, context.seed
+    face.backend.seed(seed)
+    data = face.TextData(
+        text,
+        settings.batch_size,
+        settings.num_steps,
+        settings.use_random_iter,
+        settings.max_tokens,
+        seed,
+    )
+    for prefix in prefixes:
+        check_prefix(data.vocab, prefix)
+    model = build(face, settings, len(data.vocab), seed)
+    trainer = face.Trainer(settings.max_epochs, settings.num_gpus, settings.gradient_clip_val)
+    device = trainer.gpus[0] if trainer.gpus else None
+
+    def write(prefix: str) -> str:
+        return generate(face.backend, model, data.vocab, prefix, SAMPLE_LENGTH, device=device)
+
+    report = Report(
+        fields=lambda epoch: {"loss": epoch.loss, "perplexity": perplexity(epoch.loss)},
+        line=lambda epoch: f"perplexity {perplexity(epoch.loss):.3f}",
+        every=SAMPLE_EVERY_EPOCHS if settings.max_epochs >= SAMPLE_EVERY_EPOCHS else 1,
+        targets="tokens",
+        sample=lambda: [printable(write(prefixes[0]))],
+    )
+    context.begin(settings)
+    context.directory.write_json("vocabulary.json", data.vocab.idx_to_token)
+    say(
+        f"{settings.model}, {settings.num_hiddens} hidden units, "
+        f"{'from scratch' if settings.scratch else 'the layer of ' + context.framework}: "
+        f"{len(data.train_ids):,} characters to train on, {len(data.heldout_ids):,} held out, "
+        f"{len(data.vocab)} in the vocabulary"
+    )
+    context.fit(trainer, model, data, report)
+    heldout = mean_cross_entropy(
+        face.backend, model, data.heldout_ids, settings.batch_size, settings.num_steps, device
+    )
+    summary: dict[str, Any] = {
+        "epochs": report.last.epoch if report.last else 0,
+        "perplexity": perplexity(report.last.loss) if report.last else None,
+        "heldout_perplexity": None if heldout is None else perplexity(heldout),
+        "tokens_per_s": report.targets_per_s(),
+        "samples": {prefix: write(prefix) for prefix in prefixes},
+    }
+    say("\n" + explain(summary, len(data.train_ids), len(data.heldout_ids), len(data.vocab)))
+    for sample in summary["samples"].values():
+        say(f"  {printable(sample)}")
+    context.finish(summary)
+
+
+def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_size: int) -> str:
+    """What the two perplexities say.
+
+    Example:
+        >>> result = {"perplexity": 1.04, "heldout_perplexity": 21.3, "tokens_per_s": 6e4}
+        >>> print(explain(result, 10000, 17058, 28))
+        perplexity 1.04 on the 10,000 characters of training, 21.3 on 17,058 characters never seen
+        (28 would be guessing); 60,000 tokens/s
+        A training perplexity near 1 means that the passage is memorised: given its beginning,
+        the network recites it. It has not learned to write; the held-out perplexity shows that.
+    """
+    trained, heldout = summary["perplexity"], summary["heldout_perplexity"]
+    if trained is None:
+        return "stopped before the first epoch was complete; the model is as good as untrained"
+    unseen = "" if heldout is None else f", {heldout:.3g} on {num_heldout:,} characters never seen"
+    lines = (
+        f"perplexity {trained:.3g} on the {num_train:,} characters of training{unseen}\n"
+        f"({vocab_size} would be guessing); {summary['tokens_per_s']:,.0f} tokens/s"
+    )
+    if trained < MEMORISED and heldout is not None and heldout > 2 * trained:
+        lines += (
+            "\nA training perplexity near 1 means that the passage is memorised: given its "
+            "beginning,\nthe network recites it. It has not learned to write; the held-out "
+            "perplexity shows that."
+        )
+    return lines
+
+
+def printable(text: str) -> str:
+    r"""A text on one line, with control characters as escapes.
+
+    Example:
+        >>> printable("one\ntwo")
+        'one\\ntwo'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained language model as a run has left it.
+
+    Attributes:
+        face: the framework's public module.
+        model: the native model.
+        vocab: its vocabulary.
+        prefix: what the run itself continued.
+    """
+
+    face: Any
+    model: Any
+    vocab: Vocab
+    prefix: str
+
+    def write(self, prefix: str | None, length: int, **options: Any) -> str:
+        """Continue a text (None: the run's own prefix); options as of `generate`."""
+        prefix = self.prefix if prefix is None else prefix
+        return generate(self.face.backend, self.model, self.vocab, prefix, length, **options)
+
+
+def load(path: Path) -> Trained:
+    """Take a trained model out of its run directory.
+
+    Raises:
+        RunError: the run is incomplete, damaged, or no language model.
+        MissingFrameworkError: its framework is not installed.
+    """
+    directory = RunDirectory.open(path)
+    config = directory.read_dict("config.json", "experiment", "framework", "seed", "settings")
+    if config["experiment"] != "language-model":
+        raise RunError(f"'{path}' is a run of {config['experiment']}; a language-model is needed")
+    tokens = directory.read_json("vocabulary.json")
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise RunError(f"'{path / 'vocabulary.json'}' is damaged: it is no list of tokens")
+    values = directory.load_model()
+    try:
+        settings = Settings(**config["settings"])
+    except TypeError as error:
+        raise RunError(f"'{path / 'config.json'}' is damaged: {error}") from None
+    face = frameworks.face(config["framework"])
+    model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
+    parameters = face.backend.parameters(model)
+    expected = {name: tuple(array.shape) for name, array in parameters.items()}
+    found = {name: array.shape for name, array in values.items()}
+    if expected != found:
+        wrong = [
+            f"{n}: {found.get(n)} instead of {expected.get(n)}"
+            for n in sorted(expected.keys() | found.keys())
+            if expected.get(n) != found.get(n)
+        ]
+        raise RunError(
+            f"'{path}' is damaged: its parameters do not fit its settings:\n" + "\n".join(wrong)
+        )
+    face.backend.assign(parameters, values)
+    return Trained(face, model, Vocab.from_list(tokens), settings.prefix or "")

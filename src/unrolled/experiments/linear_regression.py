@@ -1,0 +1,116 @@
+"""Linear regression: known weights recovered from noisy examples."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unrolled.experiments.context import Context
+from unrolled.experiments.settings import setting
+from unrolled.runs.progress import Report, say
+
+TRUE_W, TRUE_B = [2.0, -3.4], 4.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``linear-regression``; the defaults are the published run."""
+
+    scratch: bool = setting(True, "written out; false: the framework's layer, loss and optimizer")
+    lr: float = setting(0.03, "learning rate", above=0)
+    max_epochs: int = setting(3, "passes over the training examples", least=1)
+    batch_size: int = setting(32, "examples of a minibatch", least=1)
+    sigma: float = setting(0.01, "standard deviation of the initial weights", least=0)
+    noise: float = setting(0.01, "standard deviation of the noise on y", least=0)
+    num_train: int = setting(1000, "training examples", least=1)
+    num_val: int = setting(1000, "validation examples; 0 skips validation", least=0)
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Train, and compare what was learned with the truth.
+
+    Raises:
+        UnrolledError: what was asked for cannot run.
+    """
+    face, seed = context.face, context.seed
+    face.backend.seed(seed)
+    data = face.SyntheticRegressionData(
+        TRUE_W,
+        TRUE_B,
+        noise=settings.noise,
+        num_train=settings.num_train,
+        num_val=settings.num_val,
+        batch_size=settings.batch_size,
+        seed=seed,
+    )
+    if settings.scratch:
+        model = face.LinearRegressionScratch(len(TRUE_W), settings.lr, settings.sigma, seed=seed)
+    else:
+        model = face.LinearRegression(settings.lr, settings.sigma)
+    trainer = face.Trainer(settings.max_epochs)
+    report = Report(
+        fields=lambda epoch: {"loss": epoch.loss, "val_loss": epoch.val_loss},
+        line=lambda epoch: (
+            f"loss {epoch.loss:.6f}"
+            + ("" if epoch.val_loss is None else f"  validation {epoch.val_loss:.6f}")
+        ),
+        every=max(1, settings.max_epochs // 10),
+        targets="examples",
+    )
+    context.begin(settings)
+    context.fit(trainer, model, data, report)
+    context.finish(summarize(context, settings, model, report))
+
+
+def summarize(context: Context, settings: Settings, model: Any, report: Report) -> dict[str, Any]:
+    """The result as data, told in words on the way."""
+    to_numpy = context.face.backend.to_numpy
+    w = [float(value) for value in np.ravel(to_numpy(model.w))]
+    b = float(np.ravel(to_numpy(model.b))[0])
+    error_w = [true - learned for true, learned in zip(TRUE_W, w, strict=True)]
+    error_b = TRUE_B - b
+    say(f"\nlearned w = [{w[0]:.4f}, {w[1]:.4f}], b = {b:.4f}")
+    say(f"error (true minus learned) in w: {error_w[0]:.4f}, {error_w[1]:.4f}; in b: {error_b:.4f}")
+    if report.last is not None:
+        say(explain(settings, report.last.epoch))
+    return {
+        "epochs": report.last.epoch if report.last else 0,
+        "w": w,
+        "b": b,
+        "error_w": error_w,
+        "error_b": error_b,
+        "loss": report.last.loss if report.last else None,
+    }
+
+
+def explain(settings: Settings, epochs: int) -> str:
+    """Why the errors have the size they have.
+
+    Example:
+        >>> print(explain(Settings(), epochs=3))
+        From zero, 96 updates at lr 0.03 leave about (1 - 0.03)^96 = 5.4% of each parameter
+        unlearned: 3 epochs are few. More bring the errors down to the noise:
+        --set max_epochs=10
+    """
+    updates = epochs * math.ceil(settings.num_train / settings.batch_size)
+    # the framework's squared error lacks the half, so its gradient is twice as long
+    rate, shown = (settings.lr, "") if settings.scratch else (2 * settings.lr, "2 x ")
+    left = abs(1 - rate) ** updates
+    if left >= 1:
+        return f"At lr {settings.lr:g} the steps are too long to settle; try a smaller one."
+    if left > 0.001:
+        enough = math.ceil(epochs * math.log(0.001) / math.log(left))
+        few = "1 epoch is" if epochs == 1 else f"{epochs} epochs are"
+        return (
+            f"From zero, {updates} updates at lr {settings.lr:g} leave about "
+            f"(1 - {shown}{settings.lr:g})^{updates} = {left:.1%} of each parameter\n"
+            f"unlearned: {few} few. More bring the errors down to the noise:\n"
+            f"--set max_epochs={max(10, enough)}"
+        )
+    return (
+        f"After {updates} updates nothing of the start is left; what remains is the noise of the "
+        f"{settings.num_train:,} examples,\nabout {settings.noise:g} / sqrt({settings.num_train}) "
+        f"= {settings.noise / math.sqrt(settings.num_train):.4f} for each parameter, and the "
+        "unrest of minibatches."
+    )

@@ -1,0 +1,139 @@
+"""Settings of an experiment: declared once as a dataclass, set by ``name=value``.
+
+A field's type, default, help and range are all there is to write; reading, checking,
+error messages and the listing follow from it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from unrolled.errors import SettingError, did_you_mean
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+Settings = TypeVar("Settings")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    shown: str | None = None,
+) -> Any:
+    """A field of a settings dataclass.
+
+    Args:
+        default: its value if not set.
+        help: what it is, in a few words.
+        least: the smallest value allowed.
+        above: the value that it must exceed.
+        choices: the values allowed.
+        shown: how to show the default in listings, where it depends on other settings.
+    """
+    rules = {"help": help, "least": least, "above": above, "choices": choices, "shown": shown}
+    return dataclasses.field(default=default, metadata=rules)
+
+
+def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
+    """Settings from assignments ``name=value``; what is not named keeps its default.
+
+    Raises:
+        SettingError: for every unknown name, wrong type and value out of range, all at
+            once.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Example:
+        ...     lr: float = setting(1.0, "learning rate", above=0)
+        >>> parse(Example, ["lr=0.5"])
+        Example(lr=0.5)
+        >>> parse(Example, ["lr=fast"])
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.SettingError: lr=fast: 'fast' is not a number
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    types = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            mistakes.append(f"'{assignment}' sets nothing; write name=value")
+        elif name not in fields:
+            mistakes.append(f"unknown setting '{name}': {did_you_mean(name, fields)}")
+        elif name in values:
+            mistakes.append(f"{name} is set twice")
+        else:
+            try:
+                values[name] = _convert(text.strip(), types[name])
+                _check(values[name], fields[name].metadata)
+            except ValueError as error:
+                mistakes.append(f"{assignment}: {error}")
+    if mistakes:
+        raise SettingError("\n".join(mistakes))
+    return cls(**values)
+
+
+def _convert(text: str, type_: Any) -> Any:
+    kinds = get_args(type_) or (type_,)
+    if type(None) in kinds:
+        if text.lower() == "none":
+            return None
+        (type_,) = (kind for kind in kinds if kind is not type(None))
+    if type_ is bool:
+        if text.lower() in TRUE + FALSE:
+            return text.lower() in TRUE
+        raise ValueError(f"'{text}' is neither true nor false")
+    if type_ is int:
+        try:
+            return int(text.replace(",", "").replace("_", ""))
+        except ValueError:
+            raise ValueError(f"'{text}' is not a whole number") from None
+    if type_ is float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is not a number") from None
+        if not math.isfinite(value):
+            raise ValueError(f"'{text}' is not a finite number")
+        return value
+    return text
+
+
+def _check(value: Any, rules: Any) -> None:
+    if value is None:
+        return
+    if rules["choices"] is not None and value not in rules["choices"]:
+        raise ValueError(f"'{value}' is unknown: {did_you_mean(value, rules['choices'])}")
+    if rules["least"] is not None and value < rules["least"]:
+        raise ValueError(f"it must be at least {rules['least']:g}")
+    if rules["above"] is not None and value <= rules["above"]:
+        raise ValueError(f"it must be above {rules['above']:g}")
+
+
+def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
+    """Name, default and help of every setting, as text.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Example:
+        ...     scratch: bool = setting(True, "the readable model")
+        >>> describe(Example)
+        [('scratch', 'true', 'the readable model')]
+    """
+    rows = []
+    for field in dataclasses.fields(cls):
+        default = field.metadata["shown"] or _show(field.default)
+        rows.append((field.name, default, field.metadata["help"]))
+    return rows
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value}"

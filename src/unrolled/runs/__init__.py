@@ -1,0 +1,1 @@
+"""Runs: their directory, the record of their surroundings, and their progress display."""

@@ -1,0 +1,220 @@
+"""A run directory: everything about one run, in files that other programs can read.
+
+==================  ==============================================================
+``config.json``     experiment, framework, seed, all settings
+``environment.json``  versions, machine, threads
+``metrics.jsonl``   one line an epoch; the same seed gives the same bytes
+``timings.jsonl``   how long each epoch took; differs from run to run
+``vocabulary.json`` the tokens by id (language models only)
+``model.safetensors``  the trained parameters by name
+``summary.json``    the result
+==================  ==============================================================
+
+Every file but the two logs is written whole or not at all.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from unrolled.errors import RunError, did_you_mean
+from unrolled.training.records import EpochRecord, Listener
+
+MODEL = "model.safetensors"
+COMPLETE = ("config.json", MODEL, "summary.json")
+"""Without these a run cannot be used."""
+
+
+def next_free(parent: Path, experiment: str) -> Path:
+    """The first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist."""
+    number = 1
+    while (path := parent / f"{experiment}-{number}").exists():
+        number += 1
+    return path
+
+
+def check_free(path: Path) -> None:
+    """Make sure that a run can be written to a path.
+
+    Raises:
+        RunError: it holds something already, or cannot be made.
+    """
+    if path.is_dir():
+        if any(path.iterdir()):
+            what = "a run" if (path / "config.json").exists() else "other files"
+            raise RunError(f"'{path}' already holds {what}; choose another --out, or remove it")
+    elif path.exists():
+        raise RunError(f"'{path}' is a file; choose a directory for --out")
+    parent = path
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"'{path}' cannot be made: '{parent}' is not a directory to write to")
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        path: where they are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._logs: list[TextIO] = []
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDirectory":
+        """Make an empty one.
+
+        Raises:
+            RunError: see `check_free`; or the system refuses.
+        """
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"'{path}' cannot be made: {error.strerror}") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """One that a run has left behind.
+
+        Raises:
+            RunError: there is none, or files are missing; the message names them.
+        """
+        if not path.is_dir():
+            near = did_you_mean(path.name, _runs_beside(path)) if _runs_beside(path) else ""
+            raise RunError(
+                f"'{path}' is not a run directory: there is no such directory"
+                + (f"; {near}" if near else "; make one with: unrolled run language-model")
+            )
+        missing = [name for name in COMPLETE if not (path / name).is_file()]
+        if missing:
+            raise RunError(
+                f"'{path}' is no complete run: {', '.join(missing)} missing. Name a directory "
+                "that `unrolled run` has made and finished"
+            )
+        return cls(path)
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for log in self._logs:
+            log.close()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file as JSON, whole or not at all; NaN and infinity become null."""
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        self._replace(name, (text + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file.
+
+        Raises:
+            RunError: missing or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            raise RunError(f"'{self.path}' is no complete run: {name} missing") from None
+        except (ValueError, OSError) as error:
+            raise RunError(f"'{self.path / name}' is damaged: {error}") from None
+
+    def read_dict(self, name: str, *keys: str) -> dict[str, Any]:
+        """Read a JSON file that holds an object with these keys at least.
+
+        Raises:
+            RunError: missing, damaged, or something else.
+        """
+        value = self.read_json(name)
+        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+        if missing:
+            raise RunError(f"'{self.path / name}' is damaged: it lacks {', '.join(missing)}")
+        result: dict[str, Any] = value
+        return result
+
+    def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write parameters by name as safetensors: plain numbers, no code to run on loading."""
+        self._replace(MODEL, save({n: _contiguous(a) for n, a in arrays.items()}))
+
+    def load_model(self) -> dict[str, npt.NDArray[Any]]:
+        """The parameters by name.
+
+        Raises:
+            RunError: missing or damaged.
+        """
+        try:
+            return load((self.path / MODEL).read_bytes())
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"'{self.path / MODEL}' is damaged: {error}") from None
+
+    def log(self, fields: Callable[[EpochRecord], dict[str, Any]]) -> Listener:
+        """A listener that writes ``fields(epoch)`` and the timing of every epoch."""
+        metrics = (self.path / "metrics.jsonl").open("w")
+        timings = (self.path / "timings.jsonl").open("w")
+        self._logs.extend((metrics, timings))
+        return _Log(metrics, timings, fields)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        unfinished = self.path / f".{name}.unfinished"
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(self.path / name)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise RunError(f"'{self.path / name}' cannot be written: {error.strerror}") from None
+
+
+class _Log(Listener):
+    def __init__(
+        self, metrics: TextIO, timings: TextIO, fields: Callable[[EpochRecord], dict[str, Any]]
+    ) -> None:
+        self.metrics, self.timings, self.fields = metrics, timings, fields
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        where = {"epoch": epoch.epoch, "step": epoch.step}
+        norms = {
+            "gradient_norm": epoch.gradient_norm,
+            "gradient_norm_max": epoch.gradient_norm_max,
+            "clipped_norm": epoch.clipped_norm,
+        }
+        _append(self.metrics, {**where, **self.fields(epoch), **norms})
+        timing = {"train_s": epoch.train_s, "targets_per_s": epoch.num_targets / epoch.train_s}
+        _append(self.timings, {**where, **timing})
+
+
+def _append(file: TextIO, record: dict[str, Any]) -> None:
+    file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    file.flush()
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null in their place."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.copy(order="C")
+
+
+def _runs_beside(path: Path) -> list[str]:
+    parent = path.parent
+    if not parent.is_dir():
+        return []
+    return sorted(p.name for p in parent.iterdir() if (p / "config.json").is_file())

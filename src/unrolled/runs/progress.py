@@ -1,0 +1,133 @@
+"""What a person sees while a run trains.
+
+On a terminal a live line (epoch, measures, gradient norm before and after clipping, time
+left) below the lines that stay; elsewhere plain lines only. All of it is readable
+without colour.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unrolled.training.records import EpochRecord, Listener, StepRecord
+
+PLAIN_LINE_EVERY_S = 20.0
+"""Where there is no live line, a sign of life at least this often."""
+
+WIDE_ENOUGH_FOR_A_BAR = 100
+
+
+def console() -> Console:
+    """Standard output; lines are not wrapped where it is no terminal."""
+    return Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def say(text: str) -> None:
+    """Print lines to standard output."""
+    console().print(text)
+
+
+class Report(Listener):
+    """Shows a training's progress; a context manager around ``Trainer.fit``.
+
+    Args:
+        fields: the measures of an epoch by name, as they go to the log.
+        line: the same for a person, from the loss so far: ``line(loss) -> text``.
+        every: epochs between lines that stay.
+        sample: what to show under each such line; gives lines of text.
+        targets: what is counted per second, as ``"tokens"``.
+    """
+
+    def __init__(
+        self,
+        fields: Callable[[EpochRecord], dict[str, Any]],
+        line: Callable[[EpochRecord], str],
+        every: int,
+        targets: str,
+        sample: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self.fields = fields
+        self.line = line
+        self.every = every
+        self.targets = targets
+        self.sample = sample
+        self.epochs = 0
+        self.trained_targets = 0
+        self.train_s = 0.0
+        self.last: EpochRecord | None = None
+        self._console = console()
+        self._live = self._console.is_terminal
+        columns = [TextColumn("{task.description}", markup=False)]
+        if self._console.width >= WIDE_ENOUGH_FOR_A_BAR:
+            columns.append(BarColumn(bar_width=20))  # type: ignore[arg-type]
+        self._progress = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+
+    def __enter__(self) -> "Report":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def on_fit_start(self, trainer: Any) -> None:
+        self.epochs = trainer.max_epochs
+        total = trainer.max_epochs * trainer.num_train_batches
+        self._task = self._progress.add_task(f"epoch 1/{self.epochs}", total=total)
+        self._steps = trainer.num_train_batches
+        self._started = self._spoke = time.monotonic()
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        if self._live:
+            self._progress.update(self._task, completed=step.step)
+            if self.last is None:
+                text = f"epoch {step.epoch}/{self.epochs}  loss {step.loss:.3f}"
+                self._progress.update(self._task, description=text)
+        elif time.monotonic() - self._spoke > PLAIN_LINE_EVERY_S:
+            left = self._left(step.step / (self.epochs * self._steps))
+            self._plain(f"epoch {step.epoch}/{self.epochs} step {step.step}", step, left)
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        self.last = epoch
+        self.trained_targets += epoch.num_targets
+        self.train_s += epoch.train_s
+        line = (
+            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}  {self.line(epoch)}  "
+            f"{epoch.num_targets / epoch.train_s:,.0f} {self.targets}/s  "
+            f"gradient {epoch.gradient_norm:.3g} -> {epoch.clipped_norm:.3g}"
+        )
+        self._progress.update(self._task, description=line)
+        due = epoch.epoch % self.every == 0 or epoch.epoch == self.epochs
+        if not due:
+            return
+        if not self._live:
+            line += f"  {self._left(epoch.epoch / self.epochs)}"
+        self._print(line)
+        for text in self.sample():
+            self._print(f"  {text}")
+
+    def targets_per_s(self) -> float | None:
+        """Over all finished epochs, training only; None before the first."""
+        return self.trained_targets / self.train_s if self.train_s else None
+
+    def _plain(self, where: str, step: StepRecord, left: str) -> None:
+        norms = f"gradient {step.gradient_norm:.3g} -> {step.clipped_norm:.3g}"
+        self._print(f"{where}  loss {step.loss:.4f}  {norms}  {left}")
+
+    def _left(self, share_done: float) -> str:
+        passed = time.monotonic() - self._started
+        seconds = max(0, round(passed / share_done - passed))
+        return f"{seconds // 60}:{seconds % 60:02} left"
+
+    def _print(self, text: str) -> None:
+        self._progress.console.print(text)
+        self._spoke = time.monotonic()

@@ -1,0 +1,304 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from unrolled.experiments import EXPERIMENTS
+from unrolled.frameworks import FRAMEWORKS
+
+TINY_TEXT = "the quick brown fox jumps over the lazy dog. " * 40
+
+
+def sets(*assignments):
+    return [part for assignment in assignments for part in ("--set", assignment)]
+
+
+def assert_refused(outcome, *words):
+    """An error for people: exit code 2, on stderr only, no traceback, with these words."""
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err
+
+
+def test_list_names_every_experiment_and_every_setting(unrolled):
+    listing = unrolled("list").out
+    for experiment in EXPERIMENTS.values():
+        assert experiment.name in listing
+        for name in experiment.load().Settings.__dataclass_fields__:
+            assert f"  {name}=" in listing
+
+
+def test_doctor_reports_every_framework(unrolled):
+    report = unrolled("doctor")
+    assert report.code == 0
+    assert all(title in report.out for title in FRAMEWORKS.values())
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("sample",), ("list",), ("doctor",)])
+def test_every_help_text_has_an_example(unrolled, command):
+    assert "unrolled " in unrolled(*command, "--help").out.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["unknown command 'trian'", "run"]),
+        (["run", "language-modle"], ["unknown experiment", "did you mean 'language-model'"]),
+        (["run", "language-model", "--framework", "pytorch"], ["unknown framework", "torch"]),
+        (["run", "language-model", "--seed", "-1"], ["seed is -1"]),
+        (["run", "language-model", *sets("num_hidden=3")], ["did you mean 'num_hiddens'"]),
+        (["run", "language-model", *sets("lr=abc")], ["lr=abc", "not a number"]),
+        (["run", "language-model", *sets("lr=nan")], ["finite"]),
+        (["run", "language-model", *sets("lr=0")], ["above 0"]),
+        (["run", "language-model", *sets("num_hiddens=0")], ["at least 1"]),
+        (["run", "language-model", *sets("num_hiddens=1.5")], ["not a whole number"]),
+        (["run", "language-model", *sets("max_epochs=-3")], ["at least 1"]),
+        (["run", "language-model", *sets("scratch=perhaps")], ["neither true nor false"]),
+        (["run", "language-model", *sets("model=rmn")], ["did you mean 'rnn'"]),
+        (["run", "language-model", *sets("lr")], ["name=value"]),
+        (["run", "language-model", *sets("lr=1", "lr=2")], ["twice"]),
+        (["run", "language-model", *sets("num_steps=20000")], ["10,000 tokens", "num_steps"]),
+        (["run", "language-model", *sets("prefix=")], ["prefix is empty"]),
+        (["run", "language-model", *sets("prefix=Über")], ["'Ü'"]),
+        (["run", "linear-regression", *sets("noise=-1")], ["at least 0"]),
+        (["sample", "nowhere"], ["no such directory"]),
+    ],
+)
+def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, arguments, words):
+    assert_refused(unrolled(*arguments), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_mistakes_are_told_at_once(unrolled):
+    outcome = unrolled("run", "language-model", *sets("lr=abc", "num_hiddens=0", "foo=1"))
+    assert_refused(outcome, "lr=abc", "num_hiddens=0", "unknown setting 'foo'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["does not exist"]),
+        (b"", ["is empty"]),
+        (b"  \n ", ["is empty"]),
+        (b"caf\xe9 au lait", ["not UTF-8", "byte 3"]),
+        (b"too short", ["9 tokens", "batch_size"]),
+    ],
+)
+def test_texts_that_cannot_be_used(unrolled, tmp_path, content, words):
+    path = tmp_path / "mine.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert_refused(unrolled("run", "language-model", *sets(f"text={path}")), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_directory_is_no_text(unrolled, tmp_path):
+    assert_refused(unrolled("run", "language-model", *sets(f"text={tmp_path}")), "is a directory")
+
+
+def test_cleaning_that_would_leave_blanks_is_refused(unrolled, tmp_path):
+    (tmp_path / "mine.txt").write_text("Пьер Безухов вошёл в гостиную. Pierre.\n" * 100)
+    outcome = unrolled("run", "language-model", *sets("text=mine.txt", "clean=true"))
+    assert_refused(outcome, "A-Z", "clean=false")
+
+
+def test_an_own_text_in_any_language_is_learned_as_it_is(unrolled, tmp_path):
+    text = "时间旅行者向我们解释了一个深奥的问题。\n他的灰色眼睛闪闪发光。\n" * 40
+    (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
+    tiny = sets("text=mine.txt", "max_epochs=1", "num_hiddens=8", "batch_size=2", "num_steps=5")
+    assert unrolled("run", "language-model", "--out", "out", *tiny).code == 0
+    vocabulary = json.loads((tmp_path / "out/vocabulary.json").read_text(encoding="utf-8"))
+    assert set(vocabulary) == {"<unk>", *text}
+    (prefix,) = json.loads((tmp_path / "out/summary.json").read_text())["samples"]
+    assert text.startswith(prefix)
+    assert unrolled("sample", "out").out.startswith(prefix)
+
+
+def test_a_missing_framework_names_the_pip_command(unrolled, monkeypatch, tmp_path):
+    monkeypatch.setattr("unrolled.frameworks.is_installed", lambda name: False)
+    assert_refused(unrolled("run", "linear-regression"), "PyTorch is not installed", "pip install")
+    assert "pip install" in unrolled("doctor").out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_written_over(unrolled, tiny_run):
+    before = (tiny_run / "summary.json").read_bytes()
+    assert_refused(unrolled("run", "linear-regression", "--out", tiny_run), "already holds a run")
+    assert (tiny_run / "summary.json").read_bytes() == before
+
+
+def test_out_must_be_a_directory_that_can_be_made(unrolled, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_refused(unrolled("run", "linear-regression", "--out", "file"), "is a file")
+    assert_refused(unrolled("run", "linear-regression", "--out", "file/below"), "cannot be made")
+
+
+def test_runs_without_out_are_numbered(unrolled, tmp_path):
+    pytest.importorskip("torch")
+    for _ in range(2):
+        assert unrolled("run", "linear-regression", *sets("num_val=0")).code == 0
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {
+        "linear-regression-1",
+        "linear-regression-2",
+    }
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "summary.json"])
+def test_an_incomplete_run_is_refused(unrolled, tiny_run, damage):
+    (tiny_run / damage).unlink()
+    assert_refused(unrolled("sample", tiny_run), "no complete run", damage)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", b"{", ["config.json' is damaged"]),
+        ("config.json", b"[]", ["lacks"]),
+        ("config.json", b"\xff", ["config.json' is damaged"]),
+        ("vocabulary.json", b"{}", ["no list of tokens"]),
+        ("vocabulary.json", b'["<unk>", "a"]', ["do not fit", "W_xh"]),
+        ("model.safetensors", b"", ["model.safetensors' is damaged"]),
+        ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", ["do not fit", "W_hh"]),
+    ],
+)
+def test_a_damaged_run_is_refused(unrolled, tiny_run, file, content, words):
+    (tiny_run / file).write_bytes(content)
+    assert_refused(unrolled("sample", tiny_run), *words)
+
+
+def test_a_model_file_cut_short_is_refused(unrolled, tiny_run):
+    path = tiny_run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert_refused(unrolled("sample", tiny_run), "is damaged")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--prefix", ""], ["prefix is empty"]),
+        (["--prefix", "Time"], ["'T'", "small letters: 'time'"]),
+        (["--prefix", "a1?"], ["'1', '?'", "--allow-unknown"]),
+        (["--temperature", "-1"], ["temperature is -1"]),
+        (["--temperature", "nan"], ["temperature is nan"]),
+        (["--top-k", "0"], ["top_k is 0"]),
+        (["--top-p", "1.5", "--top-k", "0"], ["top_p is 1.5", "top_k is 0"]),
+    ],
+)
+def test_sampling_mistakes_are_refused(unrolled, tiny_run, options, words):
+    assert_refused(unrolled("sample", tiny_run, *options), *words)
+
+
+def test_sampling_is_seeded_and_greedy_by_default(unrolled, tiny_run):
+    def sample(*options):
+        return unrolled("sample", tiny_run, "--prefix", "time", *options).out
+
+    assert sample() == sample() == sample("--temperature", "0") == sample("--top-k", "1")
+    drawn = [sample("--temperature", "2", "--seed", str(s)) for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(sample("--length", "7")) == len("time") + 7 + 1
+    assert sample("--allow-unknown", "--prefix", "TIME").startswith("TIME")
+
+
+def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled, tmp_path):
+    pytest.importorskip("torch")
+    from safetensors.numpy import load_file
+
+    outcome = unrolled("run", "linear-regression", "--out", "out", *sets("lr=1e6", "max_epochs=50"))
+    assert_refused(outcome, "epoch 1, step", "smaller lr")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["status"] == "diverged"
+    weights = load_file(tmp_path / "out/model.safetensors")
+    assert all(abs(array).max() < float("inf") for array in weights.values())
+
+
+def _start(tmp_path, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "unrolled", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_stops_cleanly_and_keeps_what_was_measured(tmp_path):
+    pytest.importorskip("torch")
+    tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
+    process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
+    metrics = tmp_path / "out/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "run kept in out" in out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["epochs"] == metrics.read_text().count("\n") >= 3
+    assert (tmp_path / "out/model.safetensors").exists()
+    assert not [p for p in os.listdir(tmp_path / "out") if "unfinished" in p]
+
+
+def test_python_m_unrolled_is_the_command_line(tmp_path):
+    process = _start(tmp_path, "--version")
+    assert process.communicate(timeout=60)[0].startswith("unrolled, version ")
+
+
+def test_output_into_a_closed_pipe_is_no_error(tmp_path):
+    command = f"{sys.executable} -m unrolled list | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+def test_the_documented_names_of_all_settings_exist():
+    names = set(EXPERIMENTS["language-model"].load().Settings.__dataclass_fields__)
+    assert names >= set(
+        [
+            "model",
+            "scratch",
+            "num_hiddens",
+            "num_layers",
+            "batch_size",
+            "num_steps",
+            "max_epochs",
+            "lr",
+            "gradient_clip_val",
+            "use_random_iter",
+            "max_tokens",
+            "text",
+            "clean",
+            "prefix",
+        ]
+    )
+    names = set(EXPERIMENTS["linear-regression"].load().Settings.__dataclass_fields__)
+    assert names >= set(
+        ["scratch", "lr", "max_epochs", "batch_size", "sigma", "noise", "num_train", "num_val"]
+    )
+
+
+def test_no_half_written_file_when_the_disk_refuses(monkeypatch, tmp_path):
+    from unrolled.errors import RunError
+    from unrolled.runs.directory import RunDirectory
+
+    directory = RunDirectory.create(tmp_path / "out")
+    monkeypatch.setattr(Path, "replace", _refuse)
+    with pytest.raises(RunError, match="cannot be written"):
+        directory.write_json("summary.json", {"a": 1})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def _refuse(self, target):
+    raise OSError(28, "No space left on device")

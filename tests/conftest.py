@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from unrolled import cli
+
+TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
+"""Settings of a language model that trains in a moment."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def unrolled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["unrolled", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def tiny_run(unrolled: Command, tmp_path: Path) -> Path:
+    """The directory of a tiny language model's run."""
+    pytest.importorskip("torch")
+    out = tmp_path / "tiny"
+    sets = [part for setting in TINY for part in ("--set", setting)]
+    assert unrolled("run", "language-model", "--out", out, *sets).code == 0
+    return out

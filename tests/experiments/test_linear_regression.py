@@ -1,0 +1,60 @@
+import json
+import math
+
+import pytest
+
+from unrolled import experiments
+from unrolled.experiments.linear_regression import Settings, explain
+from unrolled.frameworks import FRAMEWORKS, is_installed
+
+INSTALLED = [name for name in FRAMEWORKS if is_installed(name)]
+
+
+def summary(tmp_path, framework="torch", *assignments, seed=0):
+    out = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+    experiments.run("linear-regression", assignments, framework, seed, out)
+    return json.loads((out / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("framework", INSTALLED)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_three_epochs_leave_errors_of_the_published_size(tmp_path, framework, seed):
+    found = summary(tmp_path, framework, seed=seed)
+    w1, w2 = found["error_w"]
+    assert 0.03 < w1 < 0.20  # published: 0.07 to 0.11
+    assert -0.28 < w2 < -0.08  # published: -0.12 to -0.18
+    assert 0.14 < found["error_b"] < 0.30  # published: 0.19 to 0.24
+
+
+@pytest.mark.parametrize("framework", INSTALLED)
+@pytest.mark.parametrize("scratch", ["true", "false"])
+def test_ten_epochs_come_within_the_noise(tmp_path, framework, scratch):
+    found = summary(tmp_path, framework, "max_epochs=10", f"scratch={scratch}")
+    assert max(map(abs, (*found["error_w"], found["error_b"]))) < 0.01  # the noise itself
+    assert found["loss"] == pytest.approx(0.01**2 / (2 if scratch == "true" else 1), rel=0.2)
+
+
+@pytest.mark.parametrize("framework", INSTALLED)
+def test_the_summary_has_the_documented_keys(tmp_path, framework):
+    found = summary(tmp_path, framework, "num_val=0", "max_epochs=1")
+    assert found.keys() >= {
+        "experiment",
+        "framework",
+        "seed",
+        "w",
+        "b",
+        "error_w",
+        "error_b",
+        "loss",
+    }
+    assert found["error_w"] == [2.0 - found["w"][0], -3.4 - found["w"][1]]
+
+
+def test_the_explanation_counts_right():
+    assert f"{0.97**96:.1%}" == "5.4%"
+    assert "5.4%" in explain(Settings(), 3)
+    assert "noise" in explain(Settings(), 10)
+    assert f"{0.94**32:.1%}" in explain(Settings(scratch=False), 1)
+    assert "smaller" in explain(Settings(lr=2.5), 3)
+    enough = int(explain(Settings(lr=0.001), 3).split("max_epochs=")[1])
+    assert math.isclose(0.999 ** (32 * enough), 0.001, rel_tol=0.05)

@@ -1,0 +1,58 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unrolled.errors import SettingError
+from unrolled.experiments.settings import describe, parse, setting
+
+
+@dataclass(frozen=True)
+class Example:
+    flag: bool = setting(True, "a flag")
+    count: int | None = setting(None, "a count", least=1, shown="as many as there are")
+    rate: float = setting(0.1, "a rate", above=0)
+    kind: str = setting("a", "a kind", choices=("a", "b"))
+
+
+@given(st.booleans(), st.integers(1, 10**9), st.floats(1e-9, 1e9))
+def test_values_come_back_as_written(flag, count, rate):
+    assert parse(
+        Example, [f"flag={flag}", f"count={count}", f"rate={rate!r}", "kind=b"]
+    ) == Example(flag, count, rate, "b")
+
+
+@pytest.mark.parametrize("text", ["10,000", "10_000", " 10000 "])
+def test_thousands_may_be_separated(text):
+    assert parse(Example, [f"count={text}"]).count == 10000
+
+
+def test_none_is_none_where_allowed():
+    assert parse(Example, ["count=none"]).count is None
+    with pytest.raises(SettingError, match="not a number"):
+        parse(Example, ["rate=none"])
+
+
+@pytest.mark.parametrize("text", ["true", "Yes", "ON", "1"])
+def test_many_words_are_true(text):
+    assert parse(Example, [f"flag={text}"]).flag is True
+
+
+def test_values_may_hold_equal_signs():
+    @dataclass(frozen=True)
+    class Text:
+        text: str = setting("", "a text")
+
+    assert parse(Text, ["text=a=b"]).text == "a=b"
+
+
+def test_every_mistake_is_in_one_error():
+    with pytest.raises(SettingError) as error:
+        parse(Example, ["count=0", "rate=0", "kind=c", "flg=1"])
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_descriptions_show_how_to_write_the_default():
+    assert describe(Example)[0] == ("flag", "true", "a flag")
+    assert describe(Example)[1][1] == "as many as there are"

@@ -1,0 +1,78 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from unrolled.errors import RunError
+from unrolled.runs.directory import RunDirectory, next_free
+from unrolled.training.records import EpochRecord
+
+EPOCH = EpochRecord(
+    epoch=1,
+    step=8,
+    loss=2.0,
+    val_loss=None,
+    gradient_norm=1.5,
+    gradient_norm_max=3.0,
+    clipped_norm=1.0,
+    num_targets=100,
+    train_s=0.5,
+)
+
+
+def test_json_comes_back_and_infinities_become_null(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_json("summary.json", {"a": [1, math.inf, {"b": math.nan}], "c": "ü"})
+    assert directory.read_json("summary.json") == {"a": [1, None, {"b": None}], "c": "ü"}
+
+
+def test_models_come_back_exactly(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    arrays = {"W": np.arange(6.0).reshape(2, 3).T, "b": np.ones(3, np.float32)}
+    directory.save_model(arrays)
+    found = directory.load_model()
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_timings_stand_apart_so_that_metrics_can_be_compared(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    with directory:
+        directory.log(lambda epoch: {"loss": epoch.loss}).on_epoch(None, EPOCH)
+    metrics = json.loads((tmp_path / "run/metrics.jsonl").read_text())
+    timings = json.loads((tmp_path / "run/timings.jsonl").read_text())
+    assert metrics == {
+        "epoch": 1,
+        "step": 8,
+        "loss": 2.0,
+        "gradient_norm": 1.5,
+        "gradient_norm_max": 3.0,
+        "clipped_norm": 1.0,
+    }
+    assert timings == {"epoch": 1, "step": 8, "train_s": 0.5, "targets_per_s": 200.0}
+
+
+def test_a_directory_with_other_files_is_not_used(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="already holds other files"):
+        RunDirectory.create(tmp_path)
+
+
+def test_an_empty_directory_is_used(tmp_path):
+    assert RunDirectory.create(tmp_path).path == tmp_path
+
+
+def test_next_free_counts_up(tmp_path):
+    assert next_free(tmp_path, "x").name == "x-1"
+    (tmp_path / "x-1").mkdir()
+    assert next_free(tmp_path, "x").name == "x-2"
+
+
+def test_a_misspelt_run_is_told_the_nearest(tmp_path):
+    (tmp_path / "first-run").mkdir()
+    (tmp_path / "first-run/config.json").write_text("{}")
+    with pytest.raises(RunError, match="did you mean 'first-run'"):
+        RunDirectory.open(tmp_path / "frist-run")
