@@ -5,7 +5,7 @@ prints it without a traceback and exits with ``UnrolledError.exit_code``.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UnrolledError(Exception):
@@ -24,6 +24,10 @@ class TextError(UnrolledError, ValueError):
 
 class RunError(UnrolledError):
     """A run directory that cannot be written or read."""
+
+
+class ParameterError(UnrolledError, ValueError):
+    """Parameters that are not there, or do not fit a model."""
 
 
 class MissingFrameworkError(UnrolledError, ImportError):
@@ -57,3 +61,32 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     every = f"here are: {', '.join(known)}"
     return f"did you mean '{near[0]}'? T{every}" if near else f"t{every}"
+
+
+def check_fit(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Make sure that values fit parameters, by name and shape.
+
+    Raises:
+        ParameterError: every missing, unexpected and misshapen name, at once.
+
+    Example:
+        >>> check_fit({"a": (1,), "b": (2,)}, {"b": (3,), "c": (4,)})
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.ParameterError: the values do not fit the model:
+        a: missing, expected (1,)
+        b: has shape (3,), expected (2,)
+        c: unexpected, has shape (4,)
+    """
+    lines = []
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            lines.append(f"{name}: missing, expected {expected[name]}")
+        elif name not in expected:
+            lines.append(f"{name}: unexpected, has shape {found[name]}")
+        elif expected[name] != found[name]:
+            lines.append(f"{name}: has shape {found[name]}, expected {expected[name]}")
+    if lines:
+        raise ParameterError("\n".join(["the values do not fit the model:", *lines]))

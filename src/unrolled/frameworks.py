@@ -12,7 +12,7 @@ from typing import Any
 
 from unrolled.errors import MissingFrameworkError, SettingError, did_you_mean
 
-FRAMEWORKS = {"torch": "PyTorch"}
+FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow", "mxnet": "MXNet"}
 """Names on the command line (and of the modules and install extras), and in prose."""
 
 

@@ -14,7 +14,7 @@ Example:
     True
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -26,10 +26,17 @@ from unrolled.books import recurrent as books
 from unrolled.data import synthetic, text_data
 from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import SettingError
+from unrolled.errors import SettingError, check_fit
 from unrolled.functional import updates
 from unrolled.models import language_model, linear_regression
 from unrolled.models.language_model import Scratch
+from unrolled.models.layers import (
+    join_gates,
+    layer_prefix,
+    split_gates,
+    with_prefix,
+    without_prefix,
+)
 from unrolled.training import board, data, hyperparameters, module, trainer
 
 HyperParameters = hyperparameters.HyperParameters
@@ -205,6 +212,10 @@ def recurrent_layer(
     return layer
 
 
+GATES = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
+"""The order in which PyTorch's layers keep their gates."""
+
+
 class RNNModel(language_model.RNNModel, Module):
     def __init__(self, rnn_layer: nn.RNNBase, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
@@ -232,6 +243,46 @@ class RNNModel(language_model.RNNModel, Module):
         if isinstance(layer, nn.LSTM):
             return zeros, like.new_zeros(count, batch_size, layer.hidden_size)
         return zeros
+
+    def export_parameters(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for prefix, parts in self._parts():
+            stacked = [backend.to_numpy(part).T for part in parts]  # (D, G * H), ..., (G * H,)
+            cell = self.rnn.mode.partition("_")[0].lower()
+            values |= with_prefix(prefix, split_gates(cell, GATES[cell], *stacked))
+        linear = self.linear
+        return values | {
+            "W_hq": backend.to_numpy(linear.weight).T,
+            "b_q": backend.to_numpy(linear.bias),
+        }
+
+    def import_parameters(self, values: Mapping[str, Any]) -> None:
+        check_fit(
+            {name: value.shape for name, value in self.export_parameters().items()},
+            {name: value.shape for name, value in values.items()},
+        )
+        cell = self.rnn.mode.partition("_")[0].lower()
+        for prefix, parts in self._parts():
+            stacked = join_gates(cell, GATES[cell], without_prefix(prefix, values))
+            for part, value in zip(parts, stacked, strict=True):
+                _fill(part, value.T)
+        _fill(self.linear.weight, values["W_hq"].T)
+        _fill(self.linear.bias, values["b_q"])
+
+    def _parts(self) -> Iterator[tuple[str, list[torch.Tensor]]]:
+        """Of every layer and direction: its prefix, its two matrices and two biases."""
+        layer = self.rnn
+        for number in range(layer.num_layers):
+            for direction in range(self.num_directions):
+                prefix = layer_prefix(number, layer.num_layers, direction, self.num_directions)
+                suffix = f"l{number}" + ("_reverse" if direction else "")
+                kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                yield prefix, [getattr(layer, f"{kind}_{suffix}") for kind in kinds]
+
+
+@torch.no_grad()
+def _fill(parameter: torch.Tensor, values: Any) -> None:
+    parameter.copy_(torch.tensor(values))
 
 
 def grad_clipping(net: nn.Module, theta: float) -> None:

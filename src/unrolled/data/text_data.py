@@ -1,7 +1,5 @@
 """A text as a data set for language models."""
 
-from typing import Any
-
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.text import split_heldout
 from unrolled.data.vocabulary import Vocab
@@ -36,6 +34,10 @@ class TextData(DataModule):
         ((4, 10), 9, 120)
     """
 
+    num_steps: int
+    use_random_iter: bool
+    seed: int
+
     def __init__(
         self,
         text: str,
@@ -49,14 +51,17 @@ class TextData(DataModule):
         self.save_hyperparameters(ignore=["text"])
         self.vocab = Vocab(text)
         self.train_ids, self.heldout_ids = split_heldout(self.vocab.encode(text), max_tokens)
-        self.loader = SequenceLoader(
-            self.train_ids,
-            batch_size,
-            num_steps,
-            use_random_iter,
-            asarray=self.backend.asarray,
-            seed=[self.backend.fresh_seed() if seed is None else seed, 1],
-        )
+        self.seed = self.backend.fresh_seed() if seed is None else seed
+        self.get_dataloader(train=True)  # a text that is too short is told of here
 
-    def get_dataloader(self, train: bool) -> Any:
-        return self.loader if train else None
+    def get_dataloader(self, train: bool) -> SequenceLoader | None:
+        if not train:
+            return None
+        return SequenceLoader(
+            self.train_ids,
+            self.batch_size,
+            self.num_steps,
+            self.use_random_iter,
+            asarray=self.backend.asarray,
+            seed=[self.seed, 1],
+        )

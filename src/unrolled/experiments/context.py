@@ -76,10 +76,7 @@ class Context:
                 self.status, self.diverged = "diverged", error
         if trainer.stopping:
             self.status = "interrupted"
-        to_numpy = self.face.backend.to_numpy
-        self.directory.save_model(
-            {name: to_numpy(array) for name, array in trainer.parameters.items()}
-        )
+        self.directory.save_model(model.export_parameters())
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, say where everything is, and how it ended.

@@ -8,7 +8,7 @@ from typing import Any
 from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import RunError
+from unrolled.errors import ParameterError, RunError
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import setting
 from unrolled.functional.losses import perplexity
@@ -213,7 +213,7 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
         lines += (
             "\nA training perplexity near 1 means that the passage is memorised: given its "
             "beginning,\nthe network recites it. It has not learned to write; the held-out "
-            "perplexity shows that."
+            f"perplexity{', worse even than guessing,' if heldout > vocab_size else ''} shows that."
         )
     return lines
 
@@ -271,17 +271,8 @@ def load(path: Path) -> Trained:
         raise RunError(f"'{path / 'config.json'}' is damaged: {error}") from None
     face = frameworks.face(config["framework"])
     model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
-    parameters = face.backend.parameters(model)
-    expected = {name: tuple(array.shape) for name, array in parameters.items()}
-    found = {name: array.shape for name, array in values.items()}
-    if expected != found:
-        wrong = [
-            f"{n}: {found.get(n)} instead of {expected.get(n)}"
-            for n in sorted(expected.keys() | found.keys())
-            if expected.get(n) != found.get(n)
-        ]
-        raise RunError(
-            f"'{path}' is damaged: its parameters do not fit its settings:\n" + "\n".join(wrong)
-        )
-    face.backend.assign(parameters, values)
+    try:
+        model.import_parameters(values)
+    except ParameterError as error:
+        raise RunError(f"'{path}' is damaged: {error}") from None
     return Trained(face, model, Vocab.from_list(tokens), settings.prefix or "")

@@ -26,7 +26,7 @@ def clip_coefficient(xp: Namespace, norm: Array, theta: float) -> Array:
     Args:
         xp: array namespace.
         norm: the global norm before clipping, a scalar.
-        theta: the largest norm allowed, above 0.
+        theta: the largest norm allowed, above 0; infinity never clips.
 
     Example:
         >>> import numpy as np
@@ -37,7 +37,7 @@ def clip_coefficient(xp: Namespace, norm: Array, theta: float) -> Array:
     Reference: R. Pascanu et al., On the difficulty of training recurrent neural networks,
     2013, https://arxiv.org/abs/1211.5063, algorithm 1.
     """
-    return theta / xp.maximum(norm, xp.zeros_like(norm) + theta)
+    return 1 / xp.maximum(norm / theta, xp.zeros_like(norm) + 1)
 
 
 def clip_by_global_norm(
@@ -50,7 +50,7 @@ def clip_by_global_norm(
     Args:
         xp: array namespace.
         gradients: by parameter name, of any shapes.
-        theta: the largest norm allowed, above 0; 0 leaves the gradients as they are.
+        theta: the largest norm allowed, above 0; infinity never clips.
 
     Returns:
         The gradients, and their global norm **before** clipping.
@@ -63,8 +63,6 @@ def clip_by_global_norm(
         (array([0.6, 0.8]), 5.0)
     """
     norm = global_norm(xp, gradients.values())
-    if theta <= 0:
-        return dict(gradients), norm
     scale = clip_coefficient(xp, norm, theta)
     return {name: g * scale for name, g in gradients.items()}, norm
 

@@ -11,8 +11,9 @@ from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
+from unrolled.models.layers import layer_prefix, with_prefix
 from unrolled.training.module import Module
-from unrolled.training.records import EpochRecord
+from unrolled.training.records import EpochRecord, StepRecord
 
 
 def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,10 +70,9 @@ class Scratch:
         """
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
-            prefix = f"layers.{layer}." if self.num_layers > 1 else ""
             num_inputs = vocab_size if layer == 0 else num_hiddens
-            for name, shape in self._cell.shapes(num_inputs, num_hiddens).items():
-                shapes[prefix + name] = shape
+            weights = self._cell.shapes(num_inputs, num_hiddens)
+            shapes |= with_prefix(layer_prefix(layer, self.num_layers), weights)
         shapes |= {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
         seed = self.backend.fresh_seed() if seed is None else seed
         return self.backend.initialize(normal_weights(shapes, sigma, seed), device)
@@ -153,6 +153,9 @@ class RecurrentLanguageModel(Module):
         """The loss of a validation minibatch by itself, from the zero state."""
         X, Y = batch
         return self.loss(self(X, None)[0], Y)  # type: ignore[operator]
+
+    def step_end(self, record: StepRecord) -> None:
+        """Perplexity belongs to whole epochs: nothing to draw for a minibatch."""
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Add the epoch's perplexity to the board."""

@@ -1,11 +1,15 @@
 """What every model offers to the trainer."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy.typing as npt
+
 from unrolled.backends import Backend
+from unrolled.errors import check_fit
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
-from unrolled.training.records import EpochRecord
+from unrolled.training.records import EpochRecord, StepRecord
 
 
 class Module(HyperParameters):
@@ -46,9 +50,7 @@ class Module(HyperParameters):
 
     def training_step(self, batch: Any) -> Any:
         """The loss of a training minibatch, which the trainer differentiates."""
-        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
-        self.plot("loss", loss, train=True)
-        return loss
+        return self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a validation minibatch."""
@@ -62,6 +64,10 @@ class Module(HyperParameters):
         Models without a state return None for it.
         """
         return self.training_step(batch), None
+
+    def step_end(self, record: StepRecord) -> None:
+        """Called by the trainer after every minibatch: adds the loss to the board."""
+        self.plot("loss", record.loss, train=True)
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Called by the trainer after every epoch; by default nothing happens."""
@@ -83,4 +89,24 @@ class Module(HyperParameters):
             x = trainer.epoch + 1
             every_n = trainer.num_val_batches / self.plot_valid_per_epoch
         label = f"{'train' if train else 'val'}_{key}"
-        self.board.draw(x, float(self.backend.to_numpy(value)), label, max(1, int(every_n)))
+        number = value if isinstance(value, float) else float(self.backend.to_numpy(value))
+        self.board.draw(x, number, label, max(1, int(every_n)))
+
+    def export_parameters(self) -> dict[str, npt.NDArray[Any]]:
+        """The values of all parameters by name, the same names in every framework."""
+        to_numpy = self.backend.to_numpy
+        return {name: to_numpy(value) for name, value in self.backend.parameters(self).items()}
+
+    def import_parameters(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take the values of all parameters from `export_parameters`.
+
+        Raises:
+            ParameterError: names are missing or unexpected, or shapes differ; all are
+                told at once, and nothing is changed.
+        """
+        parameters = self.backend.parameters(self)
+        check_fit(
+            {name: tuple(value.shape) for name, value in parameters.items()},
+            {name: tuple(value.shape) for name, value in values.items()},
+        )
+        self.backend.assign(parameters, values)

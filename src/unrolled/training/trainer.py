@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -84,6 +85,7 @@ class Trainer(HyperParameters):
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
         self.differentiate = self.backend.compile(self.backend.value_and_grad(self.objective))
+        self._clip = self.backend.compile(partial(clip_by_global_norm, self.backend.xp))
         self.last_good: dict[str, Any] | None = None
         self.stopping = False
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
@@ -154,11 +156,13 @@ class Trainer(HyperParameters):
             gradient_norm=norm,
             clipped_norm=min(norm, self.gradient_clip_val or norm),
         )
+        self.model.step_end(record)
         return record, self.backend.stop_gradient(state) if state is not None else None
 
     def clip_gradients(self, grad_clip_val: float, gradients: Any) -> tuple[Any, Any]:
         """The gradients, clipped if ``grad_clip_val > 0``, and their norm before it."""
-        return clip_by_global_norm(self.backend.xp, gradients, grad_clip_val)
+        theta = grad_clip_val if grad_clip_val > 0 else math.inf
+        return self._clip(gradients, theta)  # type: ignore[no-any-return]
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""

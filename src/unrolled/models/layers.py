@@ -1,0 +1,107 @@
+"""Frameworks' recurrent layers in the names and shapes of the from-scratch cells.
+
+A framework keeps the weights of all gates of a layer side by side in two matrices, each
+in an order of its own. Here they are told apart and put together again, so that a model
+has the same parameter names whatever computes it, and can be carried from one framework
+to another, or between a layer and the cell written out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.functional.recurrent import CELLS
+
+Values = dict[str, npt.NDArray[Any]]
+
+BIASES_THAT_STAY_APART = {("gru", "h")}
+"""Where the bias of the recurrent side is multiplied by a gate, it cannot be merged."""
+
+
+def split_gates(
+    cell: str,
+    gates: str,
+    kernel_x: npt.NDArray[Any],
+    kernel_h: npt.NDArray[Any],
+    bias_x: npt.NDArray[Any],
+    bias_h: npt.NDArray[Any],
+) -> Values:
+    """One layer's stacked weights as those of the cell, by its names.
+
+    The two biases of a gate add up to one, but for the GRU's candidate.
+
+    Args:
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        gates: the framework's order, in our letters: ``"h"``, ``"rzh"``, ``"ifco"``, ...
+        kernel_x: ``(D, G * H)``, G gates.
+        kernel_h: ``(H, G * H)``.
+        bias_x: ``(G * H,)``, added to the input side.
+        bias_h: ``(G * H,)``, added to the recurrent side; zeros if the framework has one.
+
+    Returns:
+        Arrays by the names of `unrolled.functional.recurrent.CELLS`, in that order.
+
+    Example:
+        >>> one = np.ones((2, 3)), np.ones((3, 3)), np.ones(3), np.ones(3)
+        >>> {name: value.shape for name, value in split_gates("rnn", "h", *one).items()}
+        {'W_xh': (2, 3), 'W_hh': (3, 3), 'b_h': (3,)}
+        >>> split_gates("rnn", "h", *one)["b_h"]
+        array([2., 2., 2.])
+    """
+    parts: Values = {}
+    blocks = (np.split(a, len(gates), axis=-1) for a in (kernel_x, kernel_h, bias_x, bias_h))
+    for gate, W_x, W_h, b_x, b_h in zip(gates, *blocks, strict=True):
+        parts |= {f"W_x{gate}": W_x, f"W_h{gate}": W_h}
+        if (cell, gate) in BIASES_THAT_STAY_APART:
+            parts |= {f"b_{gate}": b_x, f"b_h{gate}": b_h}
+        else:
+            parts[f"b_{gate}"] = b_x + b_h
+    return {name: parts[name] for name in CELLS[cell].weights}
+
+
+def join_gates(
+    cell: str, gates: str, values: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """The inverse of `split_gates`; merged biases come back on the input side.
+
+    Example:
+        >>> W, U, b = np.ones((2, 3)), np.ones((3, 3)), np.ones(3)
+        >>> stacked = join_gates("rnn", "h", {"W_xh": W, "W_hh": U, "b_h": b})
+        >>> [array.shape for array in stacked], float(stacked[3].sum())
+        ([(2, 3), (3, 3), (3,), (3,)], 0.0)
+    """
+    bias_h = [
+        values[f"b_h{g}"]
+        if (cell, g) in BIASES_THAT_STAY_APART
+        else np.zeros_like(values[f"b_{g}"])
+        for g in gates
+    ]
+    return (
+        np.concatenate([values[f"W_x{g}"] for g in gates], axis=-1),
+        np.concatenate([values[f"W_h{g}"] for g in gates], axis=-1),
+        np.concatenate([values[f"b_{g}"] for g in gates]),
+        np.concatenate(bias_h),
+    )
+
+
+def layer_prefix(layer: int, num_layers: int, direction: int = 0, num_directions: int = 1) -> str:
+    """What stands before a layer's parameter names.
+
+    Example:
+        >>> layer_prefix(0, 1), layer_prefix(1, 2), layer_prefix(0, 1, 1, 2)
+        ('', 'layers.1.', 'backward.')
+    """
+    layers = f"layers.{layer}." if num_layers > 1 else ""
+    return layers + (("forward.", "backward.")[direction] if num_directions > 1 else "")
+
+
+def with_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under longer names."""
+    return {prefix + name: value for name, value in values.items()}
+
+
+def without_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values whose names begin with the prefix, under shorter names."""
+    return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
