@@ -142,6 +142,59 @@ def sample(
 
 
 @cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def params(run: Path) -> None:
+    r"""The parameters of a RUN's model: names, shapes, types, sizes.
+
+    \b
+    Example:
+      unrolled params runs/language-model-1
+    """
+    from unrolled.parameters import Parameter, as_text
+    from unrolled.runs.directory import RunDirectory
+
+    values = RunDirectory.open(run).load_model()
+    click.echo(as_text([Parameter(n, (n,), value).as_dict() for n, value in values.items()]))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--to", "framework", required=True, help="Framework to carry the model to.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Run directory to make."
+)
+def convert(run: Path, framework: str, out: Path) -> None:
+    r"""Carry the model of a RUN to another framework.
+
+    \b
+    Example:
+      unrolled convert runs/language-model-1 --to jax --out runs/in-jax
+      unrolled sample runs/in-jax --prefix "time traveller"
+    """
+    from unrolled.runs.convert import convert as carry
+
+    click.echo(f"converted to {out} ({carry(run, framework, out)})")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--onnx", "file", type=click.Path(path_type=Path), required=True, help="ONNX file to write."
+)
+def export(run: Path, file: Path) -> None:
+    r"""Write the language model of a RUN as a file for other software.
+
+    \b
+    Example:
+      unrolled export runs/language-model-1 --onnx model.onnx
+    """
+    from unrolled.runs.onnx import export as write
+
+    write(run, file)
+    click.echo(f"written to {file}")
+
+
+@cli.command()
 def doctor() -> None:
     r"""What is installed here, what is missing, and how to get it.
 

@@ -15,6 +15,7 @@ Example:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +38,7 @@ from unrolled.models.layers import (
     with_prefix,
     without_prefix,
 )
+from unrolled.parameters import Parameters
 from unrolled.training import board, data, hyperparameters, module, trainer
 
 HyperParameters = hyperparameters.HyperParameters
@@ -303,6 +305,8 @@ predict_ch8 = _chapter.predict_ch8
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
 
+parameters = partial(Parameters, backend)
+
 __all__ = [
     "SGD",
     "DataModule",
@@ -331,6 +335,7 @@ __all__ = [
     "load_corpus_time_machine",
     "load_data_time_machine",
     "lstm",
+    "parameters",
     "predict_ch8",
     "read_time_machine",
     "recurrent_layer",

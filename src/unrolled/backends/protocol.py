@@ -38,6 +38,15 @@ class Backend(Protocol):
     def parameters(self, model: Any) -> dict[str, Array]:
         """The live parameters of a native model, by dotted name, in its own order."""
 
+    def places(self, model: Any) -> dict[str, Array]:
+        """Every place that uses a parameter, by dotted name; tied ones share an array."""
+
+    def gradient(self, array: Array) -> Array | None:
+        """The gradient that the framework holds for a parameter; None if it holds none."""
+
+    def tie(self, model: Any, place: str, to: str) -> None:
+        """Let one place of a model use the very parameter of another, of equal shape."""
+
     def assign(
         self, parameters: Mapping[str, Array], values: Mapping[str, Any]
     ) -> dict[str, Array]:

@@ -57,6 +57,19 @@ def parameters(model: nn.Module) -> dict[str, Array]:
     return dict(model.named_parameters())
 
 
+def places(model: nn.Module) -> dict[str, Array]:
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+def gradient(array: torch.Tensor) -> torch.Tensor | None:
+    return array.grad
+
+
+def tie(model: nn.Module, place: str, to: str) -> None:
+    path, _, leaf = place.rpartition(".")
+    setattr(model.get_submodule(path), leaf, model.get_parameter(to))
+
+
 def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
     with torch.no_grad():
         for name, parameter in parameters.items():

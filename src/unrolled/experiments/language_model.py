@@ -1,5 +1,6 @@
 """A recurrent character language model on *The Time Machine*, or on a text of one's own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -262,17 +263,34 @@ def load(path: Path) -> Trained:
     if config["experiment"] != "language-model":
         raise RunError(f"'{path}' is a run of {config['experiment']}; a language-model is needed")
     tokens = directory.read_json("vocabulary.json")
+    try:
+        return restore(config["framework"], config, directory.load_model(), tokens)
+    except ParameterError as error:
+        raise RunError(f"'{path}' is damaged: {error}") from None
+
+
+def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any) -> Trained:
+    """The trained model from what its run directory holds.
+
+    Args:
+        framework: whose model to make; not necessarily the one that trained it.
+        config: content of ``config.json``.
+        values: parameters by name.
+        tokens: content of ``vocabulary.json``.
+
+    Raises:
+        ParameterError: the parts do not fit each other.
+        MissingFrameworkError: the framework is not installed.
+    """
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise RunError(f"'{path / 'vocabulary.json'}' is damaged: it is no list of tokens")
-    values = directory.load_model()
+        raise ParameterError("vocabulary.json is no list of tokens")
     try:
         settings = Settings(**config["settings"])
     except TypeError as error:
-        raise RunError(f"'{path / 'config.json'}' is damaged: {error}") from None
-    face = frameworks.face(config["framework"])
+        raise ParameterError(
+            f"config.json does not hold this experiment's settings: {error}"
+        ) from None
+    face = frameworks.face(framework)
     model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
-    try:
-        model.import_parameters(values)
-    except ParameterError as error:
-        raise RunError(f"'{path}' is damaged: {error}") from None
+    model.import_parameters(values)
     return Trained(face, model, Vocab.from_list(tokens), settings.prefix or "")

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from unrolled.errors import RunError, did_you_mean
+from unrolled.errors import ParameterError, RunError, did_you_mean
+from unrolled.parameters import read, to_bytes
 from unrolled.training.records import EpochRecord, Listener
 
 MODEL = "model.safetensors"
@@ -144,8 +143,8 @@ class RunDirectory:
         return result
 
     def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write parameters by name as safetensors: plain numbers, no code to run on loading."""
-        self._replace(MODEL, save({n: _contiguous(a) for n, a in arrays.items()}))
+        """Write parameters by name, as `unrolled.parameters.to_bytes` does."""
+        self._replace(MODEL, to_bytes(arrays, tied={}))
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
         """The parameters by name.
@@ -154,9 +153,9 @@ class RunDirectory:
             RunError: missing or damaged.
         """
         try:
-            return load((self.path / MODEL).read_bytes())
-        except (SafetensorError, OSError) as error:
-            raise RunError(f"'{self.path / MODEL}' is damaged: {error}") from None
+            return read(self.path / MODEL)[0]
+        except ParameterError as error:
+            raise RunError(str(error)) from None
 
     def log(self, fields: Callable[[EpochRecord], dict[str, Any]]) -> Listener:
         """A listener that writes ``fields(epoch)`` and the timing of every epoch."""
@@ -207,10 +206,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.copy(order="C")
 
 
 def _runs_beside(path: Path) -> list[str]:

@@ -1,0 +1,67 @@
+"""Carry a run to another framework.
+
+Models are kept under the same names and shapes whatever computes them (see
+`unrolled.models.layers`), so the numbers stay as they are; what changes is who will
+compute with them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from unrolled import frameworks
+from unrolled.errors import RunError
+from unrolled.runs.directory import RunDirectory, check_free
+
+CARRIED = ("environment.json", "vocabulary.json", "summary.json")
+"""Copied as they are, where the run has them: they tell how the numbers came about."""
+
+
+def convert(run: Path, to: str, out: Path) -> str:
+    """Make a run directory whose model belongs to another framework.
+
+    Args:
+        run: the run to carry over.
+        to: the framework to carry it to; if it is installed here, the model is built
+            there and takes the numbers before anything is written.
+        out: the new run directory.
+
+    Returns:
+        What has been checked, in words.
+
+    Raises:
+        SettingError: there is no such framework.
+        RunError: the run is incomplete or damaged, or ``out`` cannot be used.
+    """
+    frameworks.check(to)
+    source = RunDirectory.open(run)
+    config = source.read_dict("config.json", "experiment", "framework", "seed", "settings")
+    values = source.load_model()
+    check_free(out)
+    carried: dict[str, Any] = {
+        name: source.read_json(name) for name in CARRIED if (run / name).is_file()
+    }
+    if frameworks.is_installed(to):
+        checked = f"its model takes all {len(values)} parameters in {frameworks.FRAMEWORKS[to]}"
+        _check(config, to, values, carried)
+    else:
+        checked = f"not checked: {frameworks.FRAMEWORKS[to]} is not installed here"
+    directory = RunDirectory.create(out)
+    directory.write_json(
+        "config.json", {**config, "framework": to, "converted_from": config["framework"]}
+    )
+    for name, content in carried.items():
+        directory.write_json(name, content)
+    directory.save_model(values)
+    return checked
+
+
+def _check(config: dict[str, Any], to: str, values: Any, carried: dict[str, Any]) -> None:
+    from unrolled.experiments import get
+
+    module = get(config["experiment"]).load()
+    if not hasattr(module, "restore"):
+        raise RunError(
+            f"a run of {config['experiment']} has no counterpart to convert to; "
+            "convert a language-model"
+        )
+    module.restore(to, config, values, carried.get("vocabulary.json"))

@@ -1,0 +1,181 @@
+"""Whether a framework computes the numbers that it should.
+
+The expected numbers (``data/golden.json``) come from a program without any framework,
+in which every gradient is written out by hand in float64: ``tests/parity/reference.py``
+in the source repository. The tests compare all models there; here a user's own machine
+is compared, in a second: `compare`, which ``unrolled doctor`` prints.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.backends import Array, Backend
+from unrolled.frameworks import face
+from unrolled.functional.linear import affine
+from unrolled.functional.losses import cross_entropy, squared_loss
+from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
+from unrolled.models.language_model import Scratch
+
+Values = npt.NDArray[Any]
+Case = dict[str, Any]
+
+CHECKED = ("rnn", "gru", "lstm")
+"""The cases that `compare` runs; the tests run them all."""
+
+ROUNDING = 1e-4
+"""Differences up to here are float32's rounding, added up over a few steps."""
+
+
+def golden() -> dict[str, Case]:
+    """All cases by name: what goes in, and under ``"expected"`` what must come out.
+
+    Example:
+        >>> list(golden())[:3]
+        ['linear-regression', 'rnn', 'gru']
+    """
+    text = resources.files("unrolled.data").joinpath("golden.json").read_text(encoding="utf-8")
+    cases: dict[str, Case] = json.loads(text)
+    return cases
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a case: the same names as in the golden file."""
+
+    losses: Sequence[float]
+    gradient_norms: Sequence[float]
+    clipped_norms: Sequence[float]
+    first_gradients: Mapping[str, Values]
+    parameters: Mapping[str, Values]
+    state: Sequence[Values]
+
+    def differences(self, expected: Mapping[str, Any]) -> dict[str, float]:
+        """The relative difference of every number and array, by its name."""
+        found: dict[str, float] = {}
+        for name in ("losses", "gradient_norms", "clipped_norms", "state"):
+            pairs = zip(getattr(self, name), expected[name], strict=True)
+            found |= {f"{name}[{i}]": difference(got, want) for i, (got, want) in enumerate(pairs)}
+        for name in ("first_gradients", "parameters"):
+            got = getattr(self, name)
+            found |= {f"{name}[{key}]": difference(got[key], expected[name][key]) for key in got}
+        return found
+
+
+def initial_parameters(case: Case) -> dict[str, Values]:
+    """The parameters that a case starts from."""
+    return {name: np.array(value, np.float32) for name, value in case["parameters"].items()}
+
+
+def minibatches(case: Case) -> Iterable[tuple[Values, Values]]:
+    """Inputs and targets of every step."""
+    dtype = np.int64 if "model" in case else np.float32
+    for X, Y in case["minibatches"]:
+        yield np.array(X, dtype), np.array(Y, dtype)
+
+
+def run(backend: Backend, case: Case) -> Outcome:
+    """Train through the steps of a case: forward, backward, clip, step."""
+    xp, state, objective = backend.xp, (), _linear_regression(backend)
+    if "model" in case:
+        model = case["model"]
+        scratch = Scratch(backend, model["cell"], model["num_layers"])
+        batch_size = len(case["minibatches"][0][0])
+        state = scratch.init_state(batch_size, model["num_hiddens"])
+        objective = _language_model(scratch)
+    parameters = backend.initialize(initial_parameters(case))
+    differentiate = backend.compile(backend.value_and_grad(objective))
+    losses, norms, clipped_norms, first = [], [], [], {}
+    for X, Y in minibatches(case):
+        (loss, state), gradients = differentiate(
+            parameters, backend.asarray(X), backend.asarray(Y), state
+        )
+        first = first or {name: backend.to_numpy(g).copy() for name, g in gradients.items()}
+        with backend.without_gradients():
+            clipped, norm = clip_by_global_norm(xp, gradients, case["theta"])
+            stepped = {name: sgd(p, clipped[name], case["lr"]) for name, p in parameters.items()}
+            clipped_norm = global_norm(xp, clipped.values())
+        parameters = backend.assign(parameters, stepped)
+        state = backend.stop_gradient(state)
+        losses.append(float(loss))
+        norms.append(float(norm))
+        clipped_norms.append(float(clipped_norm))
+    return Outcome(
+        losses,
+        norms,
+        clipped_norms,
+        first,
+        {name: backend.to_numpy(p) for name, p in parameters.items()},
+        [backend.to_numpy(part) for part in state],
+    )
+
+
+def _linear_regression(backend: Backend) -> Any:
+    def objective(p: Mapping[str, Array], X: Array, y: Array, state: Any) -> tuple[Array, Any]:
+        return squared_loss(backend.xp, affine(backend.xp, X, p["w"], p["b"]), y), state
+
+    return objective
+
+
+def _language_model(scratch: Scratch) -> Any:
+    xp = scratch.backend.xp
+
+    def objective(p: Mapping[str, Array], X: Array, Y: Array, state: Any) -> tuple[Array, Any]:
+        logits, state = scratch.forward(xp.transpose(X), state, p)  # (T * B, V)
+        targets = xp.reshape(xp.transpose(Y), (-1,))  # (T * B,)
+        return cross_entropy(xp, logits, targets), state
+
+    return objective
+
+
+def difference(got: Any, expected: Any) -> float:
+    """The largest error of an array's entries, relative to its largest entry.
+
+    Infinite where the shapes differ, NaN where something is NaN.
+
+    Example:
+        >>> difference([1.0, 2.0], [1.0, 2.5])
+        0.2
+        >>> difference([[1.0]], [1.0])
+        inf
+    """
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    if got.shape != expected.shape:
+        return math.inf
+    if not expected.size:
+        return 0.0
+    return float(np.max(np.abs(got - expected)) / np.max(np.abs(expected)))
+
+
+def compare(framework: str) -> float:
+    """The largest relative difference between a framework and the reference.
+
+    Three clipped training steps of an RNN, a GRU and an LSTM: losses, gradients, their
+    norms before and after clipping, the state carried over, and the parameters at the
+    end. About 1e-6 where all is well.
+
+    Args:
+        framework: its name, as in `unrolled.frameworks.FRAMEWORKS`.
+
+    Returns:
+        NaN or infinity where a result is not even finite, or of another shape.
+
+    Raises:
+        MissingFrameworkError: it is not installed.
+
+    Example:
+        >>> compare("torch") < ROUNDING
+        True
+    """
+    backend, cases = face(framework).backend, golden()
+    found = [
+        run(backend, cases[name]).differences(cases[name]["expected"]).values() for name in CHECKED
+    ]
+    # NumPy's max, not Python's: one NaN makes the whole NaN
+    return float(np.max([difference for of_case in found for difference in of_case]))
