@@ -191,18 +191,24 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
                 names and shapes do not fit the model; nothing is changed then.
         """
         values, tied = read(path)
+        values |= {place: values[name] for place, name in tied.items() if name in values}
         places = self.backend.places(self.model)
-        found = {name: tuple(value.shape) for name, value in values.items()}
-        found |= {place: found[name] for place, name in tied.items() if name in found}
-        expected = {name: tuple(array.shape) for name, array in places.items()}
-        own = {place: p.name for p in self.values() for place in p.places[1:]}
-        found |= {place: found[name] for place, name in own.items() if name in found}
-        check_fit(expected, found)
+        check_fit(
+            {name: tuple(array.shape) for name, array in places.items()},
+            {name: value.shape for name, value in values.items()},
+        )
+        for parameter in self.values():
+            for place in parameter.places[1:]:
+                if not np.array_equal(values[place], values[parameter.name]):
+                    raise ParameterError(
+                        f"'{place}' and '{parameter.name}' are tied in the model and differ in "
+                        f"'{path}'; load it into a model where they are apart"
+                    )
         for place, name in tied.items():
             if places[place] is not places[name]:
                 self.tie(place, name)
         live = {name: array for name, (array, _) in self._places().items()}
-        self.backend.assign(live, {n: values[n if n in values else tied[n]] for n in live})
+        self.backend.assign(live, {name: values[name] for name in live})
 
 
 def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> bytes:

@@ -8,9 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.data.vocabulary import Ids
-from unrolled.errors import TextError
+from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None
+
+
+def check_sizes(**sizes: int) -> None:
+    """Make sure that sizes are at least 1.
+
+    Raises:
+        SettingError: one is not; the message names it.
+
+    Example:
+        >>> check_sizes(batch_size=0)
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.SettingError: batch_size is 0; it must be at least 1
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise SettingError(f"{name} is {size}; it must be at least 1")
 
 
 class ArrayLoader:
@@ -22,6 +39,9 @@ class ArrayLoader:
         shuffle: draw a new order for every epoch.
         asarray: what makes an array of the framework from one of NumPy.
         seed: of the orders.
+
+    Raises:
+        SettingError: the arrays differ in rows, or ``batch_size`` is below 1.
 
     Example:
         >>> loader = ArrayLoader([np.arange(5), np.arange(5) ** 2], batch_size=2)
@@ -37,6 +57,10 @@ class ArrayLoader:
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
     ) -> None:
+        check_sizes(batch_size=batch_size)
+        if len({len(array) for array in arrays}) != 1:
+            lengths = ", ".join(str(len(array)) for array in arrays)
+            raise SettingError(f"the arrays have {lengths} rows; they must have equally many")
         self.arrays = arrays
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -74,6 +98,7 @@ class SequenceLoader:
         seed: of offsets and orders.
 
     Raises:
+        SettingError: ``batch_size`` or ``num_steps`` is below 1.
         TextError: the corpus is too short for one minibatch at every offset.
 
     Example:
@@ -92,6 +117,7 @@ class SequenceLoader:
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
     ) -> None:
+        check_sizes(batch_size=batch_size, num_steps=num_steps)
         self.needs = batch_size * num_steps + num_steps + (0 if use_random_iter else 1)
         if len(corpus) < self.needs:
             raise TextError(

@@ -6,7 +6,9 @@ and the lines are joined without a separator. *The Time Machine* has 170,580 cha
 then, of 27 kinds.
 """
 
+import codecs
 import hashlib
+import io
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -30,16 +32,21 @@ def read_text(path: str | Path) -> str:
     if path.is_dir():
         raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+        text = data[mark:].decode("utf-8")
     except FileNotFoundError:
         raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
     except UnicodeDecodeError as error:
         raise TextError(
-            f"text '{path}' is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
-            "convert it first, for example: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+            f"text '{path}' is not UTF-8: byte {mark + error.start} is "
+            f"0x{error.object[error.start]:02x}; convert it first, "
+            "for example: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         ) from None
     except OSError as error:
         raise TextError(f"text '{path}' cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a path that no system takes
+        raise TextError(f"text {str(path)!r} cannot be read: {error}") from None
     if not text.strip():
         raise TextError(f"text '{path}' is empty; there is nothing to learn from")
     return text
@@ -72,7 +79,9 @@ def clean_lines(text: str) -> list[str]:
         >>> clean_lines("The Time-Machine, 1898.\n\n  by H. G. Wells")
         ['the time machine', '', 'by h g wells']
     """
-    return [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.splitlines()]
+    return [
+        re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in io.StringIO(text, newline=None)
+    ]
 
 
 def clean(text: str) -> str:
@@ -149,8 +158,8 @@ def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]
 
     Args:
         corpus: ids ``(N,)``.
-        max_tokens: train on this many from the start at most; None means on all but
-            the last tenth.
+        max_tokens: train on this many from the start at most; None, 0 or less means on
+            all but the last tenth.
 
     Returns:
         Training ids and held-out ids, views of the corpus.
@@ -161,4 +170,5 @@ def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]
         [100, 100]
     """
     border = len(corpus) - len(corpus) // 10
-    return corpus[: min(border, max_tokens or border)], corpus[border:]
+    length = max_tokens if max_tokens is not None and max_tokens > 0 else border
+    return corpus[: min(border, length)], corpus[border:]

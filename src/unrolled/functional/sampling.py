@@ -50,13 +50,14 @@ def probabilities(
     Reference: top-p: A. Holtzman et al., The curious case of neural text degeneration,
     2020, https://arxiv.org/abs/1904.09751.
     """
-    scaled = logits.astype(np.float64) / temperature
-    order = np.argsort(-scaled, kind="stable")  # most likely first
-    p = np.exp(scaled[order] - scaled[order[0]])
+    order = np.argsort(-logits, kind="stable")  # most likely first
+    below = (logits[order] - logits[order[0]]).astype(np.float64)  # the best one's is 0
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the best become -inf
+        p = np.exp(below / temperature)
     if top_k is not None:
         p[top_k:] = 0.0
     p /= p.sum()
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         before = np.cumsum(p) - p  # probability of all more likely tokens
         p[before >= top_p - 1e-12] = 0.0
         p /= p.sum()

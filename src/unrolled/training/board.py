@@ -58,6 +58,7 @@ class ProgressBoard(HyperParameters):
         self.display = display
         self.points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._waiting: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._lines: dict[str, Any] = {}
         self._handle: Any = None
         self._drawn_at = 0.0
 
@@ -98,15 +99,21 @@ class ProgressBoard(HyperParameters):
             raise ImportError(
                 "drawing needs matplotlib; install it with: pip install matplotlib"
             ) from None
-        if self.fig is None:
-            self.fig = Figure(figsize=self.figsize, layout="constrained")
         if self.axes is None:
-            self.axes = self.fig.add_subplot()
-        self.axes.clear()
-        for i, (label, points) in enumerate(self.points.items()):
-            xs, ys = zip(*points, strict=True)
-            style = {"ls": self.ls[i % len(self.ls)], "color": self.colors[i % len(self.colors)]}
-            self.axes.plot(xs, ys, label=label, **style)
+            self.fig = self.fig or Figure(figsize=self.figsize, layout="constrained")
+            self.axes = self.fig.axes[0] if self.fig.axes else self.fig.add_subplot()
+        self.fig = self.axes.figure
+        for label, points in self.points.items():
+            if label not in self._lines:
+                i = len(self._lines)
+                style = {
+                    "ls": self.ls[i % len(self.ls)],
+                    "color": self.colors[i % len(self.colors)],
+                }
+                (self._lines[label],) = self.axes.plot([], [], label=label, **style)
+            self._lines[label].set_data(*zip(*points, strict=True))
+        self.axes.relim()
+        self.axes.autoscale_view()
         self.axes.set(xscale=self.xscale, yscale=self.yscale)
         self.axes.set(xlabel=self.xlabel or "x", ylabel=self.ylabel or "")
         if self.xlim:

@@ -45,6 +45,7 @@ class HyperParameters:
     """
 
     hparams: dict[str, Any]
+    _ignored_hparams: set[str]
 
     def save_hyperparameters(self, ignore: Iterable[str] = ()) -> None:
         """Keep every argument of the calling ``__init__`` as attribute and in ``hparams``.
@@ -57,10 +58,14 @@ class HyperParameters:
             ignore: names to leave out, also if an earlier call has kept them. ``self``
                 and names that begin with ``_`` are always left out.
         """
-        ignored = set(ignore)
-        found: dict[str, Any] = {}
         frame = inspect.currentframe()
         frame = frame.f_back if frame else None
+        own = _arguments(frame) if frame and _initializes(frame, self) else {}
+        # what a subclass has ignored stays ignored when a parent's call finds it
+        earlier: set[str] = self.__dict__.get("_ignored_hparams", set()) - own.keys()
+        ignored = set(ignore) | earlier
+        self._ignored_hparams = ignored
+        found: dict[str, Any] = {}
         while frame is not None and _initializes(frame, self):
             found = {**_arguments(frame), **found}
             frame = frame.f_back
@@ -86,7 +91,7 @@ def _initializes(frame: FrameType, instance: object) -> bool:
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
     names, args, kwargs, values = inspect.getargvalues(frame)
-    arguments = {name: values[name] for name in names[1:]}
+    arguments = {name: values[name] for name in names[1:] if name in values}
     if args:
         arguments[args] = values[args]
     if kwargs:

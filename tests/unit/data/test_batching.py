@@ -1,0 +1,219 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unrolled.data.batching import ArrayLoader, SequenceLoader
+from unrolled.errors import SettingError, TextError
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def sequence_settings(draw, use_random_iter=None):
+    """Settings of a loader over 0, 1, 2, ...: an id says where it stands."""
+    B, T = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    random = draw(st.booleans()) if use_random_iter is None else use_random_iter
+    count = B * T + T + (0 if random else 1) + draw(st.integers(0, 120))
+    return count, B, T, random, draw(seeds)
+
+
+def loader_of(settings):
+    count, B, T, random, seed = settings
+    return SequenceLoader(np.arange(count), B, T, use_random_iter=random, seed=seed)
+
+
+@given(sequence_settings())
+def test_every_row_is_contiguous_and_its_target_one_step_ahead(settings):
+    count, B, T, *_ = settings
+    batches = list(loader_of(settings))
+    assert batches
+    for X, Y in batches:
+        assert X.shape == Y.shape == (B, T)
+        for row, target in zip(X, Y, strict=True):
+            assert row.tolist() == list(range(row[0], row[0] + T))
+            assert target.tolist() == [i + 1 for i in row]
+            assert target[-1] < count
+
+
+@given(sequence_settings())
+def test_each_token_is_an_input_at_most_once_per_epoch(settings):
+    used = np.concatenate([X.ravel() for X, _ in loader_of(settings)])
+    assert len(set(used.tolist())) == len(used)
+
+
+@given(sequence_settings())
+def test_the_offset_is_in_range_and_little_is_left_over(settings):
+    count, B, T, random, _ = settings
+    batches = list(loader_of(settings))
+    starts = sorted(int(row[0]) for X, _ in batches for row in X)
+    if random:
+        offset = starts[0] % T  # the first subsequence itself may be among those left over
+        assert {start % T for start in starts} == {offset}
+        full = (count - offset - 1) // T // B
+    else:
+        offset = starts[0]
+        assert offset <= T
+        full = (count - offset - 1) // B // T
+    assert len(batches) == full
+
+
+@given(sequence_settings(use_random_iter=False))
+def test_sequential_minibatches_continue_each_other(settings):
+    loader = loader_of(settings)
+    assert loader.continues is True
+    batches = list(loader)
+    for (X, Y), (next_X, _) in pairwise(batches):
+        assert next_X[:, 0].tolist() == (X[:, -1] + 1).tolist() == Y[:, -1].tolist()
+
+
+@given(sequence_settings(use_random_iter=False))
+def test_sequential_streams_lie_side_by_side(settings):
+    count, B, _, _, _ = settings
+    X, _ = next(iter(loader_of(settings)))
+    offset = int(X[0, 0])
+    length = (count - offset - 1) // B
+    assert X[:, 0].tolist() == [offset + b * length for b in range(B)]
+
+
+@pytest.mark.parametrize(("random", "offsets"), [(False, {0, 1, 2, 3, 4}), (True, {0, 1, 2, 3})])
+def test_every_offset_occurs_over_the_epochs(random, offsets):
+    T = 4
+    loader = SequenceLoader(np.arange(41), 1, T, use_random_iter=random, seed=0)
+    firsts = [min(int(X.min()) for X, _ in loader) for _ in range(100)]
+    assert set(firsts) == offsets
+
+
+def test_random_minibatches_come_in_another_order_each_epoch():
+    loader = SequenceLoader(np.arange(404), 2, 4, use_random_iter=True, seed=0)
+    assert loader.continues is False
+    orders = [[int(row[0]) // 4 for X, _ in loader for row in X] for _ in range(2)]
+    assert orders[0] != sorted(orders[0])
+    assert orders[0] != orders[1]
+    assert len(orders[0]) == len(set(orders[0])) == 100
+
+
+def test_random_rows_of_a_minibatch_are_no_neighbours_on_the_whole():
+    loader = SequenceLoader(np.arange(4002), 2, 4, use_random_iter=True, seed=0)
+    gaps = [int(X[1, 0] - X[0, 0]) for X, _ in loader]
+    assert gaps.count(4) < len(gaps) / 20
+
+
+@given(sequence_settings())
+def test_the_same_seed_gives_the_same_minibatches_for_two_epochs(settings):
+    first, second = loader_of(settings), loader_of(settings)
+    for _ in range(2):
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_other_seeds_give_other_minibatches():
+    settings = [(400, 2, 5, True, seed) for seed in range(2)]
+    first, second = (np.stack([X for X, _ in loader_of(s)][:30]) for s in settings)
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_offsets_change_from_epoch_to_epoch(random):
+    loader = SequenceLoader(np.arange(200), 2, 9, use_random_iter=random, seed=1)
+    assert len({min(int(X.min()) for X, _ in loader) % 9 for _ in range(20)}) > 3
+
+
+@given(sequence_settings())
+def test_the_length_is_that_of_the_fullest_epoch_and_never_off_by_more_than_one(settings):
+    _, _, T, _, _ = settings
+    loader = loader_of(settings)
+    counts = {len(list(loader)) for _ in range(T + 1)}
+    assert all(len(loader) - 1 <= count <= len(loader) for count in counts)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_the_length_is_reached(random):
+    loader = SequenceLoader(np.arange(61), 2, 5, use_random_iter=random, seed=0)
+    assert max(len(list(loader)) for _ in range(50)) == len(loader) == 6
+
+
+@pytest.mark.parametrize(("random", "needs"), [(False, 26), (True, 25)])
+def test_the_shortest_text_gives_a_minibatch_at_every_offset(random, needs):
+    loader = SequenceLoader(np.arange(needs), 4, 5, use_random_iter=random, seed=0)
+    for _ in range(50):
+        assert len(list(loader)) == 1
+
+
+@pytest.mark.parametrize(("random", "needs"), [(False, 26), (True, 25)])
+@pytest.mark.parametrize("missing", [1, 10])
+def test_a_text_too_short_for_one_minibatch_is_an_error_that_says_how_long(random, needs, missing):
+    with pytest.raises(TextError) as caught:
+        SequenceLoader(np.arange(needs - missing), 4, 5, use_random_iter=random)
+    message = str(caught.value)
+    assert f"has {needs - missing} tokens" in message
+    assert f"at least {needs}" in message
+    assert "batch_size=4" in message
+    assert "num_steps=5" in message
+    assert "longer text, or a smaller batch_size or num_steps" in message
+
+
+def test_an_empty_text_is_too_short():
+    with pytest.raises(TextError, match="has 0 tokens"):
+        SequenceLoader(np.arange(0), 1, 1)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_sequence_minibatches_pass_through_asarray(random):
+    loader = SequenceLoader(np.arange(60), 2, 5, random, asarray=lambda a: a.tolist())
+    for X, Y in loader:
+        assert type(X) is type(Y) is list
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.booleans(), seeds)
+def test_rows_are_used_once_each_and_stay_together(count, batch_size, shuffle, seed):
+    a, b = np.arange(count), np.arange(count)[:, None] * 10
+    loader = ArrayLoader([a, b], batch_size, shuffle=shuffle, seed=seed)
+    for _ in range(2):
+        rows = []
+        for x, y in loader:
+            assert (y[:, 0] == 10 * x).all()
+            rows += x.tolist()
+        assert sorted(rows) == list(range(count))
+        assert shuffle or rows == list(range(count))
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.booleans())
+def test_only_the_last_minibatch_is_smaller(count, batch_size, shuffle):
+    loader = ArrayLoader([np.arange(count)], batch_size, shuffle=shuffle)
+    sizes = [len(x) for (x,) in loader]
+    assert len(loader) == len(sizes)
+    assert set(sizes[:-1]) <= {batch_size}
+    assert sizes[-1] == (count % batch_size or batch_size)
+
+
+def test_shuffling_draws_a_new_order_for_each_epoch():
+    loader = ArrayLoader([np.arange(50)], 7, shuffle=True, seed=0)
+    first, second = ([i for (x,) in loader for i in x.tolist()] for _ in range(2))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_the_same_seed_gives_the_same_orders():
+    loaders = [ArrayLoader([np.arange(50)], 7, shuffle=True, seed=[3, 1]) for _ in range(2)]
+    for _ in range(2):
+        first, second = ([i for (x,) in loader for i in x.tolist()] for loader in loaders)
+        assert first == second
+
+
+def test_array_minibatches_pass_through_asarray():
+    loader = ArrayLoader([np.arange(3), np.arange(3)], 2, asarray=lambda a: a.tolist())
+    assert list(loader) == [([0, 1], [0, 1]), ([2], [2])]
+
+
+@pytest.mark.parametrize("sizes", [(0, 5), (2, 0), (-1, 5)])
+def test_sizes_below_one_are_refused(sizes):
+    with pytest.raises(SettingError, match="must be at least 1"):
+        SequenceLoader(np.arange(100), *sizes)
+
+
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(SettingError, match="5, 7 rows"):
+        ArrayLoader([np.arange(5), np.arange(7)], batch_size=2)

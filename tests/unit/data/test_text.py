@@ -1,0 +1,255 @@
+import hashlib
+import re
+from collections import Counter
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unrolled.data import text as text_module
+from unrolled.data.text import (
+    clean,
+    clean_lines,
+    load_corpus_time_machine,
+    read_text,
+    read_time_machine,
+    split_heldout,
+    time_machine,
+    tokenize,
+)
+from unrolled.data.vocabulary import Vocab
+from unrolled.errors import TextError
+
+PUBLISHED_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(data):
+        path = tmp_path / "mine.txt"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+def test_the_packaged_book_is_the_published_file():
+    data = files("unrolled.data.corpora").joinpath("timemachine.txt").read_bytes()
+    assert hashlib.sha1(data).hexdigest() == PUBLISHED_SHA1
+    assert len(data) == 178_979
+    assert time_machine().encode("ascii") == data
+
+
+def test_a_changed_book_is_an_error_that_names_both_sums(monkeypatch):
+    monkeypatch.setattr(text_module, "TIME_MACHINE_SHA1", "0" * 40)
+    with pytest.raises(TextError, match=rf"damaged.*{PUBLISHED_SHA1}.*{'0' * 40}.*install"):
+        time_machine()
+
+
+def test_the_book_has_the_published_lines():
+    lines = read_time_machine()
+    assert len(lines) == 3221
+    assert lines[0] == "the time machine by h g wells"
+    assert lines[10] == "twinkled and his usually pale face was flushed and animated the"
+
+
+def test_the_book_has_170580_tokens_of_28_kinds():
+    corpus, vocab = load_corpus_time_machine()
+    assert corpus.shape == (170_580,)
+    assert len(vocab) == 28
+    assert set(vocab.idx_to_token) == {"<unk>", *" abcdefghijklmnopqrstuvwxyz"}
+    assert set(corpus.tolist()) == set(range(1, 28))
+
+
+def test_ids_of_the_book_fall_with_frequency():
+    corpus, vocab = load_corpus_time_machine()
+    assert vocab.idx_to_token[:10] == ["<unk>", " ", "e", "t", "a", "i", "n", "o", "s", "h"]
+    counts = np.bincount(corpus)[1:]
+    assert (np.diff(counts) <= 0).all()
+
+
+def test_the_corpus_spells_the_cleaned_book():
+    corpus, vocab = load_corpus_time_machine()
+    assert "".join(vocab.to_tokens(corpus)) == "".join(read_time_machine())
+
+
+@pytest.mark.parametrize("max_tokens", [1, 10_000])
+def test_max_tokens_takes_the_start_with_the_vocabulary_of_the_whole(max_tokens):
+    whole, vocab = load_corpus_time_machine()
+    corpus, same_vocab = load_corpus_time_machine(max_tokens)
+    np.testing.assert_array_equal(corpus, whole[:max_tokens])
+    assert same_vocab.idx_to_token == vocab.idx_to_token
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 10**9])
+def test_no_limit_gives_the_whole_book(max_tokens):
+    assert len(load_corpus_time_machine(max_tokens)[0]) == 170_580
+
+
+def test_the_books_words_have_the_published_frequencies():
+    words = Counter(word for line in tokenize(read_time_machine(), "word") for word in line)
+    published = [("the", 2261), ("i", 1267), ("and", 1245), ("of", 1155), ("a", 816)]
+    assert words.most_common(5) == published
+    assert Vocab(tokenize(read_time_machine(), "word")).token_freqs[:5] == published
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("The Time-Machine, 1898", "the time machine"),
+        ("  --a  b--  ", "a b"),
+        ("don't", "don t"),
+        ("ab12cd", "ab cd"),
+        ("naïve", "na ve"),
+        ("\tx\t", "x"),
+        ("1898", ""),
+    ],
+)
+def test_cleaning_puts_one_blank_for_every_run_of_other_characters(line, expected):
+    assert clean_lines(line) == [expected]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_joined_without_a_separator(end):
+    assert clean(f"I{end}{end} The Traveller{end}said") == "ithe travellersaid"
+
+
+@given(st.lists(st.text("aBz ,-1é\t", max_size=12), max_size=6))
+def test_cleaned_lines_follow_the_published_rule(lines):
+    expected = []
+    for line in lines:
+        words, word = [], ""
+        for character in line + ".":
+            if character in "aBz":
+                word += character
+            elif word:
+                words.append(word)
+                word = ""
+        expected.append(" ".join(words).lower())
+    assert clean_lines("".join(line + "\n" for line in lines)) == expected
+
+
+@pytest.mark.parametrize("text", ["Привет, мир", "12345 67890", "ab中文中文中文中文中"])
+def test_cleaning_that_would_leave_blanks_is_an_error_that_names_the_way_out(text):
+    others = len(re.findall(r"[^\sA-Za-z]", text))
+    with pytest.raises(TextError, match=r"letters A-Z only") as caught:
+        clean(text)
+    assert f"{others} of the text's {len(text.replace(' ', ''))} non-blank" in str(caught.value)
+    assert "--set clean=false" in str(caught.value)
+
+
+def test_large_counts_in_the_message_are_grouped():
+    with pytest.raises(TextError, match="1,234 of the text's 1,234 "):
+        clean("1" * 1234)
+
+
+@pytest.mark.parametrize("text", ["ab中文中文中文中文", "1,234 apples", "hi\n\n   \n"])
+def test_cleaning_takes_text_with_a_fifth_of_letters(text):
+    assert clean(text).strip()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))
+def test_a_utf8_file_is_read_as_it_is(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(text.encode("utf-8"))
+    assert read_text(path) == text.removeprefix("\ufeff")
+
+
+def test_line_ends_and_capitals_stay(write):
+    assert read_text(write(b" A\r\nb\rc\n")) == " A\r\nb\rc\n"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(write):
+    assert read_text(write(b"\xef\xbb\xbfabc")) == "abc"
+
+
+def test_a_path_may_be_a_string(write):
+    assert read_text(str(write(b"abc"))) == "abc"
+
+
+def test_a_missing_text_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(TextError, match=r"nowhere\.txt' does not exist"):
+        read_text(tmp_path / "nowhere.txt")
+
+
+def test_a_directory_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(TextError, match=f"'{re.escape(str(tmp_path))}' is a directory"):
+        read_text(tmp_path)
+
+
+def test_a_path_through_a_file_is_an_error(write):
+    with pytest.raises(TextError, match="cannot be read"):
+        read_text(write(b"abc") / "deeper.txt")
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t\r\n ", b"\xef\xbb\xbf", "\u3000\u00a0".encode()])
+def test_an_empty_or_blank_text_is_an_error(write, data):
+    with pytest.raises(TextError, match=r"mine\.txt' is empty"):
+        read_text(write(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "place", "byte"),
+    [
+        ("café".encode("latin-1"), 3, "0xe9"),
+        ("ab".encode("utf-16"), 0, "0xff"),
+        (b"abc\xc3", 3, "0xc3"),
+        (b"\x80", 0, "0x80"),
+    ],
+)
+def test_a_text_in_another_encoding_is_an_error_that_names_the_byte(write, data, place, byte):
+    with pytest.raises(TextError, match=rf"not UTF-8: byte {place} is {byte}; .*iconv"):
+        read_text(write(data))
+
+
+def test_tokenize_splits_into_characters_or_words():
+    lines = ["the time", "", " a "]
+    assert tokenize(lines) == [list("the time"), [], [" ", "a", " "]]
+    assert tokenize(lines, "word") == [["the", "time"], [], ["a"]]
+
+
+def test_another_kind_of_token_is_an_error():
+    with pytest.raises(ValueError, match=r"'syllable'.*'char' or 'word'"):
+        tokenize(["a"], "syllable")
+
+
+@given(st.integers(0, 200), st.none() | st.integers(1, 250))
+def test_the_last_tenth_is_held_out_and_never_trained_on(count, max_tokens):
+    corpus = np.arange(count)
+    train, heldout = split_heldout(corpus, max_tokens)
+    tenth = count // 10
+    rest = count - tenth
+    np.testing.assert_array_equal(heldout, corpus[rest:])
+    np.testing.assert_array_equal(
+        train, corpus[: rest if max_tokens is None else max_tokens][:rest]
+    )
+
+
+@pytest.mark.parametrize("max_tokens", [None, 0, -1])
+def test_no_limit_never_reaches_into_the_heldout_part(max_tokens):
+    train, heldout = split_heldout(np.arange(100), max_tokens)
+    assert (len(train), len(heldout)) == (90, 10)
+
+
+@pytest.mark.parametrize("blank", ["\f", "\x1c", "\u2028", "\v"])
+def test_only_line_ends_end_lines(blank):
+    assert clean(f"ab{blank}cd") == "ab cd"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_every_system_end_lines(end):
+    assert clean_lines(f"ab{end}cd{end}") == ["ab", "cd"]
+
+
+def test_the_wrong_byte_is_counted_from_the_start_of_the_file(tmp_path):
+    path = tmp_path / "bom.txt"
+    path.write_bytes(b"\xef\xbb\xbfab\xff")
+    with pytest.raises(TextError, match="byte 5 is 0xff"):
+        read_text(path)
+
+
+def test_a_path_that_no_system_takes_is_refused():
+    with pytest.raises(TextError, match="cannot be read"):
+        read_text("a\0b")

@@ -1,0 +1,132 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unrolled.data.vocabulary import Vocab
+
+texts = st.text("abcdé中😀 \n", max_size=40)
+any_text = st.text(st.characters())  # surrogates and the last plane too
+
+
+def test_unknown_is_zero_and_frequent_tokens_come_first():
+    vocab = Vocab("hello world")
+    # l: 3, o: 2, then each once, as they appear
+    assert vocab.idx_to_token == ["<unk>", "l", "o", "h", "e", " ", "w", "r", "d"]
+    assert vocab.unk == 0
+    assert len(vocab) == 9
+
+
+@given(texts)
+def test_tokens_stand_by_falling_frequency_then_by_first_appearance(text):
+    vocab = Vocab(text)
+    expected = sorted(set(text), key=lambda c: (-text.count(c), text.index(c)))
+    assert vocab.idx_to_token == ["<unk>", *expected]
+    assert vocab.token_freqs == [(c, text.count(c)) for c in expected]
+    assert vocab.token_to_idx == {t: i for i, t in enumerate(vocab.idx_to_token)}
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    ["abcab", list("abcab"), tuple("abcab"), [["a", "b"], [], ["c", "a", "b"]], iter("abcab")],
+    ids=["text", "list", "tuple", "lines", "iterator"],
+)
+def test_tokens_may_come_as_text_list_or_lines(tokens):
+    assert Vocab(tokens).idx_to_token == ["<unk>", "a", "b", "c"]
+
+
+def test_an_empty_first_line_changes_nothing():
+    assert Vocab([[], ["the", "time"]]).idx_to_token == ["<unk>", "the", "time"]
+
+
+@pytest.mark.parametrize("nothing", ["", [], [[]], ()])
+def test_a_vocabulary_of_nothing_knows_unknown_only(nothing):
+    assert Vocab(nothing).idx_to_token == ["<unk>"]
+
+
+@given(texts, st.integers(0, 6))
+def test_rarer_tokens_than_min_freq_count_as_unknown(text, min_freq):
+    vocab = Vocab(text, min_freq=min_freq)
+    counts = Counter(text)
+    assert set(vocab.idx_to_token[1:]) == {c for c in text if counts[c] >= min_freq}
+    assert all(vocab[c] == 0 for c in text if counts[c] < min_freq)
+    assert dict(vocab.token_freqs) == counts
+
+
+def test_reserved_tokens_follow_unknown_whether_they_occur_or_not():
+    vocab = Vocab("aab", reserved_tokens=["<pad>", "<bos>"])
+    assert vocab.idx_to_token == ["<unk>", "<pad>", "<bos>", "a", "b"]
+
+
+def test_a_reserved_token_that_occurs_has_one_place():
+    vocab = Vocab(["a", "<pad>", "a", "<pad>", "<pad>", "<unk>"], reserved_tokens=["<pad>"])
+    assert vocab.idx_to_token == ["<unk>", "<pad>", "a"]
+    assert vocab["a"] == 2
+
+
+def test_ids_keep_the_nesting_of_their_tokens():
+    vocab = Vocab("aab")
+    assert vocab["a"] == 1
+    assert vocab[["a", "?", "b"]] == [1, 0, 2]
+    assert vocab[["a", ["b", ("a",)]]] == [1, [2, [1]]]
+
+
+@pytest.mark.parametrize(
+    "ids", [[2, 0, 1], (2, 0, 1), np.array([2, 0, 1]), np.array([2, 0, 1], dtype=np.int32)]
+)
+def test_ids_become_tokens_again(ids):
+    assert Vocab("aab").to_tokens(ids) == ["b", "<unk>", "a"]
+
+
+@pytest.mark.parametrize("index", [1, np.int64(1), np.array(1)])
+def test_one_id_becomes_one_token(index):
+    assert Vocab("aab").to_tokens(index) == "a"
+
+
+def test_an_id_beyond_the_vocabulary_is_an_error():
+    with pytest.raises(IndexError):
+        Vocab("aab").to_tokens(3)
+
+
+@given(any_text, any_text)
+def test_encode_equals_looking_up_every_character(known, text):
+    vocab = Vocab(known)
+    ids = vocab.encode(text + known)
+    assert ids.dtype == np.int64
+    assert ids.tolist() == vocab[list(text + known)]
+
+
+@given(texts)
+def test_encoded_text_decodes_to_itself(text):
+    vocab = Vocab(text)
+    assert "".join(vocab.to_tokens(vocab.encode(text))) == text
+
+
+def test_encode_gives_an_empty_array_for_an_empty_text():
+    ids = Vocab("abc").encode("")
+    assert ids.shape == (0,)
+    assert ids.dtype == np.int64
+
+
+def test_encode_sees_characters_in_a_vocabulary_of_words():
+    assert Vocab(["time", "a", "time"]).encode("a time").tolist() == [2, 0, 0, 0, 0, 0]
+
+
+@given(texts, texts)
+def test_unknown_characters_are_listed_once_in_order(known, text):
+    expected = []
+    for c in text:
+        if c not in known and c not in expected:
+            expected.append(c)
+    assert Vocab(known).unknown(text) == expected
+
+
+@given(texts, st.integers(0, 3))
+def test_a_vocabulary_comes_back_from_its_list(text, min_freq):
+    vocab = Vocab(text, min_freq=min_freq, reserved_tokens=["<pad>"])
+    again = Vocab.from_list(vocab.idx_to_token)
+    assert again.idx_to_token == vocab.idx_to_token
+    assert again.token_to_idx == vocab.token_to_idx
+    assert again.encode(text).tolist() == vocab.encode(text).tolist()

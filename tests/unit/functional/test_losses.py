@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from unrolled.backends.numpy import xp
+from unrolled.functional.losses import cross_entropy, perplexity, squared_loss
+
+ordinary = st.floats(-50, 50)
+
+
+def test_squared_loss_is_half_the_mean_of_the_squares():
+    y_hat, y = np.array([[1.0], [2.0], [-1.0]]), np.array([[0.0], [4.0], [-1.5]])
+    assert squared_loss(xp, y_hat, y) == pytest.approx((1 + 4 + 0.25) / 2 / 3)
+
+
+def test_squared_loss_reshapes_targets_instead_of_broadcasting():
+    y_hat, y = np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 3.0])
+    assert squared_loss(xp, y_hat, y) == 0.0
+
+
+@given(arrays(np.float64, (3, 5), elements=ordinary), st.lists(st.integers(0, 4), min_size=3))
+def test_cross_entropy_is_the_mean_negative_log_of_the_softmax(logits, targets):
+    targets = targets[:3]
+    total = 0.0
+    for row, target in zip(logits, targets, strict=True):
+        weights = [math.exp(x) for x in row]
+        total -= math.log(weights[target] / sum(weights))
+    result = float(cross_entropy(xp, logits, np.array(targets)))
+    assert result == pytest.approx(total / 3, rel=1e-9, abs=1e-9)
+
+
+@given(arrays(np.float64, (2, 4), elements=ordinary), st.floats(-1e4, 1e4))
+def test_cross_entropy_does_not_see_a_common_shift_of_the_logits(logits, shift):
+    targets = np.array([0, 3])
+    result = float(cross_entropy(xp, logits + shift, targets))
+    assert result == pytest.approx(float(cross_entropy(xp, logits, targets)), abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [1, 2, 28])
+def test_cross_entropy_of_uniform_predictions_is_log_v(size):
+    logits = np.full((3, size), 7.0)
+    loss = float(cross_entropy(xp, logits, np.zeros(3, dtype=np.int64)))
+    assert loss == pytest.approx(math.log(size), abs=1e-12)
+
+
+@pytest.mark.parametrize(("target", "expected"), [(0, 0.0), (1, 2000.0)])
+def test_cross_entropy_of_huge_logits_is_finite_and_exact(target, expected):
+    logits = np.array([[1000.0, -1000.0]])  # a plain softmax gives inf / inf or log 0 here
+    assert float(cross_entropy(xp, logits, np.array([target]))) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 28, 1000])
+def test_perplexity_of_the_uniform_model_is_the_vocabulary_size(size):
+    assert perplexity(math.log(size)) == pytest.approx(size)
+
+
+def test_perplexity_of_the_perfect_model_is_one():
+    assert perplexity(0.0) == 1.0
+
+
+@pytest.mark.parametrize(("nats", "expected"), [(1e6, math.inf), (math.inf, math.inf)])
+def test_perplexity_beyond_all_floats_is_infinite(nats, expected):
+    assert perplexity(nats) == expected
+
+
+def test_perplexity_of_nan_is_nan():
+    assert math.isnan(perplexity(math.nan))

@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from unrolled.backends.numpy import xp
+from unrolled.functional.updates import clip_by_global_norm, clip_coefficient, global_norm, sgd
+
+values = st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6)
+gradient_dicts = st.fixed_dictionaries(
+    {"W": arrays(np.float64, (2, 3), elements=values), "b": arrays(np.float64, 3, elements=values)}
+)
+thetas = st.floats(1e-3, 1e3)
+
+
+def flat(gradients):
+    return [float(x) for g in gradients.values() for x in g.ravel()]
+
+
+@given(gradient_dicts)
+def test_global_norm_is_that_of_all_values_together(gradients):
+    expected = math.sqrt(math.fsum(x * x for x in flat(gradients)))
+    assert float(global_norm(xp, gradients.values())) == pytest.approx(expected, rel=1e-12)
+
+
+@given(gradient_dicts, thetas)
+def test_clipping_returns_the_norm_before_clipping(gradients, theta):
+    _, norm = clip_by_global_norm(xp, gradients, theta)
+    assert float(norm) == pytest.approx(math.hypot(*flat(gradients)), rel=1e-12)
+
+
+@given(gradient_dicts, thetas)
+def test_clipped_norm_is_the_smaller_of_norm_and_theta(gradients, theta):
+    clipped, _ = clip_by_global_norm(xp, gradients, theta)
+    expected = min(math.hypot(*flat(gradients)), theta)
+    assert math.hypot(*flat(clipped)) == pytest.approx(expected, rel=1e-12)
+
+
+@given(gradient_dicts, thetas)
+def test_clipping_keeps_the_direction(gradients, theta):
+    clipped, _ = clip_by_global_norm(xp, gradients, theta)
+    assert list(clipped) == list(gradients)
+    before, after = flat(gradients), flat(clipped)
+    norm, clipped_norm = math.hypot(*before), math.hypot(*after)
+    for x, y in zip(before, after, strict=True):
+        assert y * norm == pytest.approx(x * clipped_norm, rel=1e-9)
+
+
+@given(gradient_dicts, st.floats(1.0, 10.0))
+def test_gradients_up_to_theta_stay_untouched(gradients, slack):
+    _, norm = clip_by_global_norm(xp, gradients, 1.0)
+    theta = slack * float(norm) or 1.0  # slack 1: a norm of exactly theta is not clipped
+    clipped, _ = clip_by_global_norm(xp, gradients, theta)
+    assert flat(clipped) == flat(gradients)
+
+
+def test_the_published_case_three_four_five():
+    clipped, norm = clip_by_global_norm(xp, {"a": np.array([3.0]), "b": np.array([[4.0]])}, 1.0)
+    assert float(norm) == 5.0
+    assert flat(clipped) == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize("theta", [1.0, 1e-30, math.inf])
+def test_zero_gradients_stay_zero_without_a_warning(theta):
+    clipped, norm = clip_by_global_norm(xp, {"W": np.zeros((2, 2)), "b": np.zeros(2)}, theta)
+    assert float(norm) == 0.0
+    assert flat(clipped) == [0.0] * 6
+
+
+def test_an_infinite_theta_clips_nothing():
+    clipped, norm = clip_by_global_norm(xp, {"W": np.array([3e4, 4e4])}, math.inf)
+    assert float(norm) == 5e4
+    assert flat(clipped) == [3e4, 4e4]
+
+
+def test_clipping_leaves_the_given_arrays_alone():
+    gradients = {"W": np.array([3.0, 4.0])}
+    clip_by_global_norm(xp, gradients, 1.0)
+    assert flat(gradients) == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("norm", "theta", "expected"),
+    [(0.0, 2.0, 1.0), (1.9, 2.0, 1.0), (2.0, 2.0, 1.0), (8.0, 2.0, 0.25), (1e30, 1.0, 1e-30)],
+)
+def test_clip_coefficient_is_exact(norm, theta, expected):
+    assert float(clip_coefficient(xp, np.array(norm), theta)) == pytest.approx(expected, rel=1e-15)
+
+
+def test_clipping_keeps_float32():
+    clipped, norm = clip_by_global_norm(xp, {"W": np.full(4, 5.0, np.float32)}, 1.0)
+    assert clipped["W"].dtype == np.float32
+    assert norm.dtype == np.float32
+
+
+def test_sgd_moves_against_the_gradient():
+    parameter, gradient = np.array([1.0, -2.0]), np.array([0.5, -4.0])
+    np.testing.assert_allclose(sgd(parameter, gradient, lr=0.1), [0.95, -1.6])
+    np.testing.assert_array_equal(parameter, [1.0, -2.0])
+
+
+def test_sgd_on_a_parabola_shrinks_the_distance_by_one_minus_lr():
+    x = np.array(1.0)
+    for _ in range(96):  # the published run: three epochs of 32 minibatches at 0.03
+        x = sgd(x, x, lr=0.03)
+    assert float(x) == pytest.approx(0.97**96)
+    assert round(float(x), 3) == 0.054
