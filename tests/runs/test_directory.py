@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unrolled.errors import RunError
-from unrolled.runs.directory import RunDirectory, next_free
+from unrolled.runs.directory import RunDirectory
 from unrolled.training.records import EpochRecord
 
 EPOCH = EpochRecord(
@@ -65,10 +65,9 @@ def test_an_empty_directory_is_used(tmp_path):
     assert RunDirectory.create(tmp_path).path == tmp_path
 
 
-def test_next_free_counts_up(tmp_path):
-    assert next_free(tmp_path, "x").name == "x-1"
-    (tmp_path / "x-1").mkdir()
-    assert next_free(tmp_path, "x").name == "x-2"
+def test_runs_are_numbered_and_each_gets_its_own(tmp_path):
+    names = [RunDirectory.create_next(tmp_path / "runs", "x").path.name for _ in range(3)]
+    assert names == ["x-1", "x-2", "x-3"]
 
 
 def test_a_misspelt_run_is_told_the_nearest(tmp_path):

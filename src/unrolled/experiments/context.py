@@ -11,7 +11,7 @@ from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import NotFiniteError
-from unrolled.runs.directory import RunDirectory, check_free, next_free
+from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.environment import environment
 from unrolled.runs.progress import Report, say
 from unrolled.training.records import Listener
@@ -37,8 +37,9 @@ class Context:
         self.experiment = experiment
         self.framework = framework
         self.seed = seed
-        self.path = out if out is not None else next_free(Path("runs"), experiment)
-        check_free(self.path)
+        self.out = out
+        if out is not None:
+            check_free(out)
         self.status = "finished"
         self.diverged: NotFiniteError | None = None
 
@@ -50,7 +51,9 @@ class Context:
     @cached_property
     def directory(self) -> RunDirectory:
         """The run directory, made when first asked for: ask after all else is checked."""
-        return RunDirectory.create(self.path)
+        if self.out is None:
+            return RunDirectory.create_next(Path("runs"), self.experiment)
+        return RunDirectory.create(self.out)
 
     def begin(self, settings: Any) -> None:
         """Make the run directory and write down what is about to run, and where."""
@@ -76,7 +79,7 @@ class Context:
                 self.status, self.diverged = "diverged", error
         if trainer.stopping:
             self.status = "interrupted"
-        self.directory.save_model(model.export_parameters())
+        self.directory.save_model(trainer.trained_model.export_parameters())
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, say where everything is, and how it ended.
@@ -87,7 +90,7 @@ class Context:
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
-        say(f"\nrun kept in {self.path}")
+        say(f"\nrun kept in {self.directory.path}")
         if self.diverged is not None:
             raise self.diverged
         if self.status == "interrupted":

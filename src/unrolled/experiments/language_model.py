@@ -157,7 +157,8 @@ def run(context: Context, settings: Settings) -> None:
     device = trainer.gpus[0] if trainer.gpus else None
 
     def write(prefix: str) -> str:
-        return generate(face.backend, model, data.vocab, prefix, SAMPLE_LENGTH, device=device)
+        net = trainer.trained_model
+        return generate(face.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
 
     report = Report(
         fields=lambda epoch: {"loss": epoch.loss, "perplexity": perplexity(epoch.loss)},
@@ -175,9 +176,8 @@ def run(context: Context, settings: Settings) -> None:
         f"{len(data.vocab)} in the vocabulary"
     )
     context.fit(trainer, model, data, report)
-    heldout = mean_cross_entropy(
-        face.backend, model, data.heldout_ids, settings.batch_size, settings.num_steps, device
-    )
+    net, sizes = trainer.trained_model, (settings.batch_size, settings.num_steps)
+    heldout = mean_cross_entropy(face.backend, net, data.heldout_ids, *sizes, device)
     summary: dict[str, Any] = {
         "epochs": report.last.epoch if report.last else 0,
         "perplexity": perplexity(report.last.loss) if report.last else None,
@@ -292,5 +292,6 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any)
         ) from None
     face = frameworks.face(framework)
     model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
-    model.import_parameters(values)
-    return Trained(face, model, Vocab.from_list(tokens), settings.prefix or "")
+    return Trained(
+        face, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
+    )

@@ -31,14 +31,6 @@ COMPLETE = ("config.json", MODEL, "summary.json")
 """Without these a run cannot be used."""
 
 
-def next_free(parent: Path, experiment: str) -> Path:
-    """The first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist."""
-    number = 1
-    while (path := parent / f"{experiment}-{number}").exists():
-        number += 1
-    return path
-
-
 def check_free(path: Path) -> None:
     """Make sure that a run can be written to a path.
 
@@ -82,6 +74,28 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"'{path}' cannot be made: {error.strerror}") from None
         return cls(path)
+
+    @classmethod
+    def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
+        """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist.
+
+        Two runs that begin at the same time get one each.
+
+        Raises:
+            RunError: see `check_free`; or the system refuses.
+        """
+        check_free(parent / experiment)
+        number = 1
+        while True:
+            path = parent / f"{experiment}-{number}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise RunError(f"'{path}' cannot be made: {error.strerror}") from None
+            else:
+                return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":

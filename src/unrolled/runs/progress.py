@@ -5,6 +5,7 @@ left) below the lines that stay; elsewhere plain lines only. All of it is readab
 without colour.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,12 +18,13 @@ from unrolled.training.records import EpochRecord, Listener, StepRecord
 PLAIN_LINE_EVERY_S = 20.0
 """Where there is no live line, a sign of life at least this often."""
 
-WIDE_ENOUGH_FOR_A_BAR = 100
+WIDE_ENOUGH_FOR_A_BAR, WIDE_ENOUGH_FOR_ALL, WIDE_ENOUGH_FOR_GRADIENTS = 110, 90, 72
+"""Columns of a terminal under which the live line leaves something out."""
 
 
 def console() -> Console:
     """Standard output; lines are not wrapped where it is no terminal."""
-    return Console(highlight=False, soft_wrap=True, markup=False)
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), markup=False)
 
 
 def say(text: str) -> None:
@@ -100,12 +102,19 @@ class Report(Listener):
         self.last = epoch
         self.trained_targets += epoch.num_targets
         self.train_s += epoch.train_s
-        line = (
-            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}  {self.line(epoch)}  "
-            f"{epoch.num_targets / epoch.train_s:,.0f} {self.targets}/s  "
-            f"gradient {epoch.gradient_norm:.3g} -> {epoch.clipped_norm:.3g}"
-        )
-        self._progress.update(self._task, description=line)
+        speed = f"{epoch.num_targets / epoch.train_s:,.0f} {self.targets}/s"
+        parts = [
+            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}",
+            self.line(epoch),
+            speed,
+            f"gradient {epoch.gradient_norm:.3g} -> {epoch.clipped_norm:.3g}",
+        ]
+        line = "  ".join(parts)
+        if self._console.width < WIDE_ENOUGH_FOR_ALL:
+            parts.remove(speed)
+        if self._console.width < WIDE_ENOUGH_FOR_GRADIENTS:
+            parts.pop()
+        self._progress.update(self._task, description="  ".join(parts))
         due = epoch.epoch % self.every == 0 or epoch.epoch == self.epochs
         if not due:
             return
