@@ -70,6 +70,12 @@ def test_runs_are_numbered_and_each_gets_its_own(tmp_path):
     assert names == ["x-1", "x-2", "x-3"]
 
 
+def test_where_no_directory_can_be_made_it_says_so(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(RunError, match="cannot be made"):
+        RunDirectory.create_next(tmp_path / "runs", "x")
+
+
 def test_a_misspelt_run_is_told_the_nearest(tmp_path):
     (tmp_path / "first-run").mkdir()
     (tmp_path / "first-run/config.json").write_text("{}")

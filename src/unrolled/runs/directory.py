@@ -82,9 +82,8 @@ class RunDirectory:
         Two runs that begin at the same time get one each.
 
         Raises:
-            RunError: see `check_free`; or the system refuses.
+            RunError: the system refuses.
         """
-        check_free(parent / experiment)
         number = 1
         while True:
             path = parent / f"{experiment}-{number}"
