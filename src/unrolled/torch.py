@@ -14,7 +14,7 @@ Example:
     True
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -27,17 +27,11 @@ from unrolled.books import recurrent as books
 from unrolled.data import synthetic, text_data
 from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import SettingError, check_fit
+from unrolled.errors import SettingError
 from unrolled.functional import updates
-from unrolled.models import language_model, linear_regression
+from unrolled.models import language_model, linear_regression, native
 from unrolled.models.language_model import Scratch
-from unrolled.models.layers import (
-    join_gates,
-    layer_prefix,
-    split_gates,
-    with_prefix,
-    without_prefix,
-)
+from unrolled.models.stacked import StackedRNNModel
 from unrolled.parameters import Parameters
 from unrolled.training import board, data, hyperparameters, module, trainer
 
@@ -150,6 +144,10 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         return self.net.bias
 
 
+class NativeModel(native.NativeModel, Module):
+    pass
+
+
 def try_gpu(i: int = 0) -> torch.device:
     """The i-th GPU if there is one, else the CPU."""
     gpus = backend.devices(i + 1)
@@ -176,9 +174,7 @@ class RNNModelScratch(language_model.RNNModelScratch, Module):
         super().__init__()
         self.vocab_size, self.num_hiddens, self.lr = vocab_size, num_hiddens, lr
         self.init_state, self.forward_fn = init_state, forward_fn
-        params = get_params(vocab_size, num_hiddens, device)
-        if not isinstance(params, Mapping):
-            params = {f"param_{i}": param for i, param in enumerate(params)}
+        params = language_model.by_name(get_params(vocab_size, num_hiddens, device))
         self._names = list(params)
         for name, param in params.items():
             _register(self, name, nn.Parameter(param.detach()))
@@ -214,11 +210,7 @@ def recurrent_layer(
     return layer
 
 
-GATES = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
-"""The order in which PyTorch's layers keep their gates."""
-
-
-class RNNModel(language_model.RNNModel, Module):
+class RNNModel(StackedRNNModel, Module):
     def __init__(self, rnn_layer: nn.RNNBase, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
         if rnn_layer.batch_first or rnn_layer.input_size != vocab_size:
@@ -228,7 +220,8 @@ class RNNModel(language_model.RNNModel, Module):
                 f"make it with input_size={vocab_size} and batch_first=False"
             )
         self.rnn, self.vocab_size, self.lr = rnn_layer, vocab_size, lr
-        self.num_hiddens = rnn_layer.hidden_size
+        self.cell = rnn_layer.mode.partition("_")[0].lower()
+        self.num_hiddens, self.num_layers = rnn_layer.hidden_size, rnn_layer.num_layers
         self.num_directions = 2 if rnn_layer.bidirectional else 1
         size = rnn_layer.proj_size or rnn_layer.hidden_size
         self.linear = nn.Linear(size * self.num_directions, vocab_size)
@@ -246,62 +239,22 @@ class RNNModel(language_model.RNNModel, Module):
             return zeros, like.new_zeros(count, batch_size, layer.hidden_size)
         return zeros
 
-    def export_parameters(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for prefix, parts in self._parts():
-            stacked = [backend.to_numpy(part).T for part in parts]  # (D, G * H), ..., (G * H,)
-            cell = self.rnn.mode.partition("_")[0].lower()
-            values |= with_prefix(prefix, split_gates(cell, GATES[cell], *stacked))
-        linear = self.linear
-        return values | {
-            "W_hq": backend.to_numpy(linear.weight).T,
-            "b_q": backend.to_numpy(linear.bias),
-        }
-
-    def import_parameters(self, values: Mapping[str, Any]) -> None:
-        check_fit(
-            {name: value.shape for name, value in self.export_parameters().items()},
-            {name: value.shape for name, value in values.items()},
-        )
-        cell = self.rnn.mode.partition("_")[0].lower()
-        for prefix, parts in self._parts():
-            stacked = join_gates(cell, GATES[cell], without_prefix(prefix, values))
-            for part, value in zip(parts, stacked, strict=True):
-                _fill(part, value.T)
-        _fill(self.linear.weight, values["W_hq"].T)
-        _fill(self.linear.bias, values["b_q"])
-
-    def _parts(self) -> Iterator[tuple[str, list[torch.Tensor]]]:
-        """Of every layer and direction: its prefix, its two matrices and two biases."""
-        layer = self.rnn
-        for number in range(layer.num_layers):
-            for direction in range(self.num_directions):
-                prefix = layer_prefix(number, layer.num_layers, direction, self.num_directions)
-                suffix = f"l{number}" + ("_reverse" if direction else "")
-                kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                yield prefix, [getattr(layer, f"{kind}_{suffix}") for kind in kinds]
-
-
-@torch.no_grad()
-def _fill(parameter: torch.Tensor, values: Any) -> None:
-    parameter.copy_(torch.tensor(values))
-
-
-def grad_clipping(net: nn.Module, theta: float) -> None:
-    """Scale the gradients of a network in place so that their global norm is at most theta."""
-    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
-    clipped, _ = updates.clip_by_global_norm(backend.xp, gradients, theta)
-    for name, gradient in gradients.items():
-        gradient.copy_(clipped[name])
+    def native_names(self, layer: int, direction: int) -> list[str]:
+        suffix = f"l{layer}" + ("_reverse" if direction else "")
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [f"rnn.{kind}_{suffix}" for kind in kinds]
 
 
 class _BookModel(books.BookModel, Module):
     pass
 
 
-_chapter = books.RecurrentChapter(backend, Trainer, SGD, _BookModel)
+_chapter = books.RecurrentChapter(
+    backend, Trainer, lambda net, lr: SGD(net.parameters(), lr), _BookModel
+)
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
+grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
 
@@ -314,6 +267,7 @@ __all__ = [
     "LinearRegression",
     "LinearRegressionScratch",
     "Module",
+    "NativeModel",
     "ProgressBoard",
     "RNNModel",
     "RNNModelScratch",

@@ -106,8 +106,8 @@ def value_and_grad(
 def apply_gradients(
     optimizer: Any, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
-    for name, gradient in gradients.items():
-        parameters[name].grad = gradient
+    for name, parameter in parameters.items():
+        parameter.grad = gradients.get(name)
     optimizer.step()
     return dict(parameters)
 

@@ -4,7 +4,7 @@ Faces over the project's loader, trainer and generation, under the names of the 
 and first English editions (``train_ch8``, ``predict_ch8``, ...).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from unrolled.data.batching import SequenceLoader
 from unrolled.data.text import load_corpus_time_machine
 from unrolled.data.vocabulary import Vocab
 from unrolled.functional.losses import perplexity
+from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.training.generation import generate
 from unrolled.training.records import EpochRecord, Listener
@@ -59,8 +60,8 @@ class _Updater:
     def __init__(self, updater: Callable[[int], Any]) -> None:
         self.updater = updater
 
-    def step(self) -> None:
-        self.updater(1)  # the loss is a mean already
+    def step(self, batch_size: int = 1) -> None:
+        self.updater(batch_size)  # 1: the loss is a mean already
 
 
 class _Data:
@@ -86,7 +87,7 @@ class _Data:
 class _Report(Listener):
     """Prints a continuation every ``every`` epochs; keeps the last epoch."""
 
-    def __init__(self, predict: Callable[[str], str], every: int) -> None:
+    def __init__(self, predict: Callable[[Any, str], str], every: int) -> None:
         self.predict = predict
         self.every = every
         self.last: EpochRecord | None = None
@@ -94,7 +95,7 @@ class _Report(Listener):
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.last = epoch
         if self.every and epoch.epoch % self.every == 0:
-            print(self.predict("time traveller"))
+            print(self.predict(trainer.trained_model, "time traveller"))
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,14 @@ class RecurrentChapter:
     Args:
         backend: the framework's.
         trainer: its `Trainer`.
-        sgd: its ``SGD``, called with ``(parameters, lr)``.
+        sgd: ``(net, lr) -> optimizer`` with its ``SGD``.
         model: its ``BookModel``.
     """
 
     backend: Backend
     trainer: type[Any]
     sgd: Callable[..., Any]
-    model: type[Any]
+    model: Callable[..., Any]
 
     def load_data_time_machine(
         self,
@@ -146,6 +147,13 @@ class RecurrentChapter:
         """The prefix and ``num_preds`` characters after it, each the most likely."""
         return generate(self.backend, net, vocab, prefix, num_preds, device=device)
 
+    def grad_clipping(self, net: Any, theta: float) -> None:
+        """Scale a network's gradients in place so that their global norm is at most theta."""
+        held = {name: self.backend.gradient(p) for name, p in self.backend.parameters(net).items()}
+        gradients = {name: g for name, g in held.items() if g is not None}
+        clipped, _ = clip_by_global_norm(self.backend.xp, gradients, theta)
+        self.backend.assign(gradients, clipped)
+
     def train_epoch_ch8(
         self,
         net: Any,
@@ -168,9 +176,9 @@ class RecurrentChapter:
         Returns:
             Perplexity, and tokens per second.
         """
-        if not hasattr(updater, "step"):
+        if not (hasattr(updater, "step") or hasattr(updater, "apply_gradients")):
             updater = _Updater(updater)
-        last = self._fit(self.model(net, updater, loss), train_iter, 1, use_random_iter)
+        last, _ = self._fit(self.model(net, updater, loss), train_iter, 1, use_random_iter)
         return perplexity(last.loss), last.num_targets / last.train_s
 
     def train_ch8(
@@ -182,7 +190,7 @@ class RecurrentChapter:
         num_epochs: int,
         device: Any = None,
         use_random_iter: bool = False,
-    ) -> None:
+    ) -> Any:
         """Train with SGD and clipping at norm 1; print continuations and the perplexity.
 
         Args:
@@ -193,18 +201,22 @@ class RecurrentChapter:
             num_epochs: passes over ``train_iter``.
             device: where the model is.
             use_random_iter: reset the state for every minibatch instead of carrying it.
+
+        Returns:
+            The trained network: ``net`` itself, but in JAX, where it cannot change.
         """
 
-        def predict(prefix: str) -> str:
+        def predict(net: Any, prefix: str) -> str:
             return self.predict_ch8(prefix, 50, net, vocab, device)
 
-        optimizer = self.sgd(self.backend.parameters(net).values(), lr)
-        model = self.model(net, optimizer)
-        last = self._fit(model, train_iter, num_epochs, use_random_iter, _Report(predict, 10))
+        model = self.model(net, self.sgd(net, lr))
+        report = _Report(predict, 10)
+        last, trained = self._fit(model, train_iter, num_epochs, use_random_iter, report)
         speed = last.num_targets / last.train_s
         print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {device}")
-        print(predict("time traveller"))
-        print(predict("traveller"))
+        print(predict(trained.net, "time traveller"))
+        print(predict(trained.net, "traveller"))
+        return trained.net
 
     def _fit(
         self,
@@ -213,10 +225,10 @@ class RecurrentChapter:
         num_epochs: int,
         use_random_iter: bool,
         report: _Report | None = None,
-    ) -> EpochRecord:
-        report = report or _Report(str, 0)
+    ) -> tuple[EpochRecord, Any]:
+        report = report or _Report(lambda net, prefix: "", 0)
         trainer = self.trainer(num_epochs, gradient_clip_val=THETA, listeners=[report])
         trainer.fit(model, _Data(train_iter, use_random_iter))
         if report.last is None:
             raise ValueError(f"num_epochs is {num_epochs}; it must be at least 1")
-        return report.last
+        return report.last, trainer.trained_model

@@ -49,7 +49,7 @@ class SyntheticRegressionData(DataModule):
         self.w = self.backend.asarray(np.asarray(w, dtype=np.float32))
         self.seed = self.backend.fresh_seed() if seed is None else seed
         n = num_train + num_val
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng([self.seed, 2])  # apart from weights drawn from the seed
         X = rng.normal(size=(n, self.w.shape[0]))
         y = X @ np.reshape(w, (-1, 1)) + b + rng.normal(0, noise, (n, 1))
         self.X = self.backend.asarray(X.astype(np.float32))  # (n, d)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.backends import Array, Backend
+from unrolled.frameworks import face
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, perplexity
@@ -14,6 +15,13 @@ from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.models.layers import layer_prefix, with_prefix
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
+
+
+def by_name(params: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:
+    """What a ``get_params`` gave, by name; those of a list are called ``param_0``, ..."""
+    if isinstance(params, Mapping):
+        return dict(params)
+    return {f"param_{i}": param for i, param in enumerate(params)}
 
 
 def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,8 +47,8 @@ class Scratch:
     cell: str = "rnn"
     num_layers: int = 1
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Scratch":
-        return self  # immutable, and so shared by copies of a model
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _scratch, (self.backend.name, self.cell, self.num_layers)  # modules do not pickle
 
     @property
     def _cell(self) -> Cell:
@@ -113,6 +121,10 @@ class Scratch:
         W_hq, b_q = values[-2:]
         Y = affine(xp, xp.reshape(H, (-1, H.shape[-1])), W_hq, b_q)  # (T * B, V)
         return Y, new_state
+
+
+def _scratch(framework: str, cell: str, num_layers: int) -> Scratch:
+    return Scratch(face(framework).backend, cell, num_layers)
 
 
 class RecurrentLanguageModel(Module):
@@ -193,6 +205,10 @@ class RNNModelScratch(RecurrentLanguageModel):
         """The parameters in the order that ``get_params`` gave them."""
         return list(self.backend.parameters(self).values())
 
+    def weights(self) -> list[Array]:
+        """The same as ``params``, which in MXNet is Gluon's name for something else."""
+        return self.params
+
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.init_state(batch_size, self.num_hiddens, device)
 
@@ -204,7 +220,7 @@ class RNNModelScratch(RecurrentLanguageModel):
                 X = xp.one_hot(X, self.vocab_size)  # (T, B, V)
         if state is None:
             state = self.begin_state(X.shape[1])
-        return self.forward_fn(X, state, self.params)
+        return self.forward_fn(X, state, self.weights())
 
 
 class RNNModel(RecurrentLanguageModel):

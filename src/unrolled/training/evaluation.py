@@ -32,11 +32,12 @@ def mean_cross_entropy(
     X = ids[: streams * length].reshape(streams, length)
     Y = ids[1 : streams * length + 1].reshape(streams, length)
     backend.set_training(model, False)
+    evaluate = backend.compile(model.loss_and_state)
     total, state = 0.0, None
     with backend.without_gradients():
         for start in range(0, length, num_steps):
             part = slice(start, start + num_steps)
-            logits, state = model(backend.asarray(X[:, part], device), state)
-            loss = model.loss(logits, backend.asarray(Y[:, part], device))
+            batch = backend.asarray(X[:, part], device), backend.asarray(Y[:, part], device)
+            loss, state = evaluate(batch, state)
             total += float(loss) * Y[:, part].size
     return total / Y.size

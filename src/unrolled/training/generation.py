@@ -106,11 +106,12 @@ def generate(
     backend.set_training(net, False)
     ids = vocab.encode(prefix)
     text = [prefix]
+    step = backend.compile(net)
     with backend.without_gradients():
         state = net.begin_state(batch_size=1, device=device)
         for _ in range(length):
             X = backend.asarray(ids[None, :], device)  # (1, T): the prefix, then one by one
-            logits, state = net(X, state)
+            logits, state = step(X, state)
             ids = np.array([choose(backend.to_numpy(logits[-1]))])
             text.append(vocab.to_tokens(ids)[0])
     return "".join(text)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from unrolled.backends import Backend
+from unrolled.backends import Array, Backend
 from unrolled.errors import check_fit
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
@@ -34,6 +34,10 @@ class Module(HyperParameters):
         self.plot_valid_per_epoch = plot_valid_per_epoch
         self.board = ProgressBoard()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle of the model takes along: not the trainer and its data."""
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
     def forward(self, X: Any) -> Any:
         """The prediction for inputs ``X``; by default what ``self.net`` makes of it."""
         if not hasattr(self, "net"):
@@ -48,13 +52,17 @@ class Module(HyperParameters):
         """The optimizer that `Trainer.fit` steps."""
         raise NotImplementedError(f"{type(self).__name__} must define configure_optimizers()")
 
+    def batch_loss(self, batch: Any) -> Any:
+        """The loss of a minibatch, whatever it is for."""
+        return self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+
     def training_step(self, batch: Any) -> Any:
         """The loss of a training minibatch, which the trainer differentiates."""
-        return self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        return self.batch_loss(batch)
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a validation minibatch."""
-        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        loss = self.batch_loss(batch)
         self.plot("loss", loss, train=False)
         return loss
 
@@ -97,16 +105,27 @@ class Module(HyperParameters):
         to_numpy = self.backend.to_numpy
         return {name: to_numpy(value) for name, value in self.backend.parameters(self).items()}
 
-    def import_parameters(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    def import_parameters(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """Take the values of all parameters from `export_parameters`.
+
+        Returns:
+            The model with these values: itself, but in JAX, where models cannot change.
 
         Raises:
             ParameterError: names are missing or unexpected, or shapes differ; all are
                 told at once, and nothing is changed.
         """
-        parameters = self.backend.parameters(self)
         check_fit(
-            {name: tuple(value.shape) for name, value in parameters.items()},
+            {name: tuple(value.shape) for name, value in self.export_parameters().items()},
             {name: tuple(value.shape) for name, value in values.items()},
         )
-        self.backend.assign(parameters, values)
+        parameters = self.backend.parameters(self)
+        return self.with_parameters(self.backend.assign(parameters, self.native_values(values)))
+
+    def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Values as `export_parameters` gives them, under the names that the framework uses."""
+        return values
+
+    def with_parameters(self, parameters: Mapping[str, Array]) -> Any:
+        """The model with these parameters of its own: itself, but in JAX."""
+        return self

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
-from unrolled.errors import NotFiniteError
-from unrolled.functional.updates import clip_by_global_norm, global_norm
+from unrolled.errors import NotFiniteError, SettingError
+from unrolled.functional.updates import clip_by_global_norm
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import EpochTotals, Listener, StepRecord
 
@@ -80,6 +80,7 @@ class Trainer(HyperParameters):
 
     def prepare(self, model: Any, data: Any) -> None:
         """Everything before the first minibatch; `fit` begins with it."""
+        self.check_model(model)
         self.prepare_data(data)
         self.prepare_model(model)
         self.optim = self.model.configure_optimizers()
@@ -94,11 +95,37 @@ class Trainer(HyperParameters):
         """End the training after the running minibatch."""
         self.stopping = True
 
+    @property
+    def trained_model(self) -> Any:
+        """The model as trained so far, to be called: the model itself, but in JAX."""
+        return self.model.with_parameters(self.parameters)
+
+    def check_model(self, model: Any) -> None:
+        """Make sure that the trainer can train a model.
+
+        Raises:
+            SettingError: it is not of this framework, or has no loss.
+        """
+        own = f"unrolled.{self.backend.name}"
+        found = getattr(model, "backend", None)
+        if found is self.backend:
+            return
+        kind = type(model)
+        what = f"a model of unrolled.{found.name}" if found else f"a {kind.__module__} module"
+        raise SettingError(
+            f"this trainer trains models of {own}, and {kind.__name__} is {what}. Derive it from "
+            f"{own}.Module, or give it a loss: {own}.NativeModel(net, loss)"
+        )
+
     def prepare_data(self, data: Any) -> None:
         """Take the loaders of a data module, and count their minibatches."""
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
         self.num_train_batches = len(self.train_dataloader)
+        if not self.num_train_batches:
+            raise SettingError(
+                "the training loader gives no minibatch; it must give at least one an epoch"
+            )
         self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
 
     def prepare_model(self, model: Any) -> None:
@@ -113,7 +140,8 @@ class Trainer(HyperParameters):
 
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""
-        return self.model.loss_and_state(batch, state)  # type: ignore[no-any-return]
+        model = self.model.with_parameters(parameters)
+        return model.loss_and_state(batch, state)  # type: ignore[no-any-return]
 
     def fit_epoch(self) -> None:
         """One pass over the training data, then one over the validation data."""
@@ -173,12 +201,16 @@ class Trainer(HyperParameters):
         for batch in self.val_dataloader:
             batch = self.prepare_batch(batch)
             with self.backend.without_gradients():
-                loss = self.model.validation_step(batch)
+                loss = self.validation_step(batch)
             self.val_batch_idx += 1
             if loss is not None:
                 targets = math.prod(batch[-1].shape)
                 total, count = total + float(loss) * targets, count + targets
         return total / count if count else None
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a validation minibatch; None if the model gives none."""
+        return self.model.validation_step(batch)
 
     def _check_step(self, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
@@ -188,22 +220,25 @@ class Trainer(HyperParameters):
             self._restore()
         else:
             what = f"the gradient became {norm} (the loss is still {loss:.4g})"
-        raise self._not_finite(what)
+        raise self._not_finite(what, self.train_batch_idx + 1)
 
     def _check_weights(self) -> None:
         """The weights after the last step, which no further loss will tell of."""
+        if self.train_batch_idx == 0:
+            return
         with self.backend.without_gradients():
-            norm = float(global_norm(self.backend.xp, self.parameters.values()))
-        if not math.isfinite(norm):
+            # x - x is 0 for every number, however large, but for infinity and NaN
+            sums = [float(self.backend.xp.sum(p - p)) for p in self.parameters.values()]
+        if any(map(math.isnan, sums)):
             self._restore()
-            raise self._not_finite("the weights became infinite or NaN")
+            raise self._not_finite("the weights became infinite or NaN", self.train_batch_idx)
 
     def _restore(self) -> None:
         if self.last_good is not None:
             self.parameters = self.backend.assign(self.parameters, self.last_good)
 
-    def _not_finite(self, what: str) -> NotFiniteError:
-        epoch, step = self.epoch + 1, self.train_batch_idx + 1
+    def _not_finite(self, what: str, step: int) -> NotFiniteError:
+        epoch = self.epoch + 1
         clip = (
             f"a gradient_clip_val below {self.gradient_clip_val:g}"
             if self.gradient_clip_val

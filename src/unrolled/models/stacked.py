@@ -1,0 +1,58 @@
+"""Recurrent layers that keep the gates of a layer stacked: those of PyTorch and of Gluon."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unrolled.models.language_model import RNNModel
+from unrolled.models.layers import (
+    join_gates,
+    layer_prefix,
+    split_gates,
+    with_prefix,
+    without_prefix,
+)
+
+GATES = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
+"""The order of the gates."""
+
+
+class StackedRNNModel(RNNModel):
+    """An `RNNModel` whose ``self.rnn`` keeps four arrays for a layer and direction.
+
+    They are ``(G * H, D)``, ``(G * H, H)``, ``(G * H,)``, ``(G * H,)`` for ``G`` gates;
+    ``self.linear`` keeps ``weight (V, H)`` and ``bias (V,)``.
+    """
+
+    cell: str
+    num_layers: int
+    num_directions: int
+
+    def native_names(self, layer: int, direction: int) -> Sequence[str]:
+        """What the framework calls the four arrays, as parameters of this model."""
+        raise NotImplementedError(f"{type(self).__name__} must define native_names()")
+
+    def export_parameters(self) -> dict[str, Any]:
+        to_numpy, parameters = self.backend.to_numpy, self.backend.parameters(self)
+        values: dict[str, Any] = {}
+        for prefix, names in self._parts():
+            # (D, G * H), (H, G * H), (G * H,), (G * H,)
+            arrays = [to_numpy(parameters[name]).T for name in names]
+            values |= with_prefix(prefix, split_gates(self.cell, GATES[self.cell], *arrays))
+        return values | {
+            "W_hq": to_numpy(parameters["linear.weight"]).T,
+            "b_q": to_numpy(parameters["linear.bias"]),
+        }
+
+    def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        native = {"linear.weight": values["W_hq"].T, "linear.bias": values["b_q"]}
+        for prefix, names in self._parts():
+            arrays = join_gates(self.cell, GATES[self.cell], without_prefix(prefix, values))
+            native |= {name: array.T for name, array in zip(names, arrays, strict=True)}
+        return native
+
+    def _parts(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Of every layer and direction: our prefix, and the framework's four names."""
+        for layer in range(self.num_layers):
+            for direction in range(self.num_directions):
+                prefix = layer_prefix(layer, self.num_layers, direction, self.num_directions)
+                yield prefix, self.native_names(layer, direction)

@@ -1,0 +1,139 @@
+"""The same seed gives the same training, to the last bit."""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import unrolled.torch as unrolled  # noqa: E402
+from unrolled.training.records import Listener, StepRecord  # noqa: E402
+
+TEXT = "all that glitters is not gold, and all who wander are not lost " * 6
+SETTINGS = {"batch_size": 3, "num_steps": 5}
+
+
+class Losses(Listener):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        self.values.append(step.loss)
+
+
+def linear_scratch(seed: int | None) -> tuple[Any, Any]:
+    data = unrolled.SyntheticRegressionData([2, -3.4], 4.2, num_train=100, seed=seed)
+    return unrolled.LinearRegressionScratch(2, lr=0.03, seed=seed), data
+
+
+def linear_layer(seed: int | None) -> tuple[Any, Any]:
+    data = unrolled.SyntheticRegressionData([2, -3.4], 4.2, num_train=100, seed=seed)
+    return unrolled.LinearRegression(lr=0.03), data
+
+
+def language_scratch(seed: int | None, use_random_iter: bool = False) -> tuple[Any, Any]:
+    data = unrolled.TextData(TEXT, **SETTINGS, use_random_iter=use_random_iter, seed=seed)
+    s = unrolled.Scratch(unrolled.backend, "gru")
+
+    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
+        return s.get_params(vocab_size, num_hiddens, device, seed=seed)
+
+    return unrolled.RNNModelScratch(28, 6, None, get_params, s.init_state, s.forward), data
+
+
+def language_layer(seed: int | None) -> tuple[Any, Any]:
+    data = unrolled.TextData(TEXT, **SETTINGS, seed=seed)
+    # with dropout, which draws in every step
+    return unrolled.RNNModel(nn.LSTM(28, 6, num_layers=2, dropout=0.5), 28), data
+
+
+def language_random(seed: int | None) -> tuple[Any, Any]:
+    return language_scratch(seed, use_random_iter=True)
+
+
+OUR_SEEDS_DO = [linear_scratch, language_scratch, language_random]
+PYTORCHS_SEED_DOES = [*OUR_SEEDS_DO, linear_layer, language_layer]
+
+
+def trained(make: Any, seed: int | None) -> tuple[list[float], list[Any]]:
+    model, data = make(seed)
+    losses = Losses()
+    unrolled.Trainer(3, listeners=[losses]).fit(model, data)
+    assert len(losses.values) > 10
+    return losses.values, [p.detach() for p in model.parameters()]
+
+
+def same(a: tuple[list[float], list[Any]], b: tuple[list[float], list[Any]]) -> bool:
+    weights = [torch.equal(x, y) for x, y in zip(a[1], b[1], strict=True)]
+    assert all(weights) == (a[0] == b[0])
+    return all(weights)
+
+
+@pytest.mark.parametrize("make", OUR_SEEDS_DO)
+def test_same_seeds_give_the_same_losses_and_weights_whatever_pytorchs_generator(
+    make: Any,
+) -> None:
+    torch.manual_seed(1)
+    first = trained(make, 0)
+    torch.manual_seed(2)
+    assert same(first, trained(make, 0))
+
+
+@pytest.mark.parametrize("make", OUR_SEEDS_DO)
+def test_other_seeds_give_others(make: Any) -> None:
+    torch.manual_seed(1)
+    first = trained(make, 0)
+    torch.manual_seed(1)
+    assert not same(first, trained(make, 1))
+
+
+@pytest.mark.parametrize("make", PYTORCHS_SEED_DOES)
+def test_seeding_pytorch_is_enough(make: Any) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        runs.append(trained(make, None))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("make", PYTORCHS_SEED_DOES)
+def test_without_any_seed_every_run_differs(make: Any) -> None:
+    torch.manual_seed(0)
+    first = trained(make, None)
+    assert not same(first, trained(make, None))
+
+
+class OwnData(unrolled.DataModule):
+    batch_size = 4
+
+    def get_dataloader(self, train: bool) -> Any:
+        return self.get_tensorloader((torch.arange(40), torch.arange(40)), train)
+
+
+def synthetic_data() -> Any:
+    return unrolled.SyntheticRegressionData([2, -3.4], 4.2, num_train=100)
+
+
+LOADERS = {
+    "synthetic": lambda: synthetic_data().train_dataloader(),
+    "text": lambda: unrolled.TextData(TEXT, **SETTINGS).train_dataloader(),
+    "text at random": lambda: unrolled.TextData(
+        TEXT, **SETTINGS, use_random_iter=True
+    ).train_dataloader(),
+    "own": lambda: OwnData().train_dataloader(),
+    "book": lambda: unrolled.load_data_time_machine(4, 16, max_tokens=500)[0],
+    "book at random": lambda: unrolled.load_data_time_machine(4, 16, True, max_tokens=500)[0],
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_seeding_pytorch_is_enough_for_the_order_of_the_data(kind: str) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        loader = LOADERS[kind]()
+        runs.append([X.tolist() for _ in range(3) for X, _ in loader])  # three epochs
+    assert runs[0] == runs[1] != runs[2]
