@@ -28,6 +28,59 @@ def squared_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:
     return xp.mean((y_hat - xp.reshape(y, tuple(y_hat.shape))) ** 2 / 2)
 
 
+def absolute_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:
+    """The absolute error, averaged: ``mean(|y_hat - y|)``.
+
+    Its derivative is -1 or 1 however large the error, so one wrong label pulls no
+    harder than any other; and however small, so steps of a constant length never settle.
+
+    Args:
+        xp: array namespace.
+        y_hat: predictions of any shape.
+        y: targets, reshaped to the shape of ``y_hat``.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> float(absolute_loss(xp, np.array([1.0, 2.0]), np.array([1.0, 4.0])))
+        1.0
+    """
+    return xp.mean(xp.abs(y_hat - xp.reshape(y, tuple(y_hat.shape))))
+
+
+def huber_loss(xp: Namespace, y_hat: Array, y: Array, sigma: float = 1.0) -> Array:
+    """Squared near zero, absolute far from it, joined without a kink.
+
+    With ``e = |y_hat - y|``: ``e^2 / (2 sigma)`` up to ``sigma``, then ``e - sigma / 2``;
+    averaged.
+
+    Args:
+        xp: array namespace.
+        y_hat: predictions of any shape.
+        y: targets, reshaped to the shape of ``y_hat``.
+        sigma: the error at which the one goes over into the other, above 0.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> [float(huber_loss(xp, np.array([e]), np.array([0.0]))) for e in (0.5, 1.0, 3.0)]
+        [0.125, 0.5, 2.5]
+
+    Reference: P. J. Huber, Robust estimation of a location parameter, 1964.
+    """
+    error = xp.abs(y_hat - xp.reshape(y, tuple(y_hat.shape)))
+    # max(e, sigma) - sigma is what lies beyond the border; the rest is squared
+    beyond = xp.maximum(error, xp.zeros_like(error) + sigma) - sigma
+    within = error - beyond
+    return xp.mean(within**2 / (2 * sigma) + beyond)
+
+
 def cross_entropy(xp: Namespace, logits: Array, targets: Array) -> Array:
     """Mean cross-entropy of a softmax, in nats: ``mean(log sum_v exp(x_v) - x_target)``.
 

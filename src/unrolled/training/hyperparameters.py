@@ -52,7 +52,8 @@ class HyperParameters:
 
         Called from a parent's ``__init__``, it keeps the arguments of the subclass' own
         ``__init__`` too; where both have a name, the parent's value counts, as its code
-        expects. Keyword extras (``**kwargs``) are kept one by one.
+        expects; and those called like a method stand in ``hparams`` only. Keyword extras
+        (``**kwargs``) are kept one by one.
 
         Args:
             ignore: names to leave out, also if an earlier call has kept them. ``self``
@@ -76,7 +77,9 @@ class HyperParameters:
             delattr(self, name)
         self.hparams = hparams | kept
         for name, value in kept.items():
-            setattr(self, name, value)
+            # a subclass' argument that happens to be called like a method must not hide it
+            if name in own or not hasattr(type(self), name):
+                setattr(self, name, value)
 
 
 def _initializes(frame: FrameType, instance: object) -> bool:

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unrolled.backends.numpy import xp
-from unrolled.functional.losses import cross_entropy, perplexity, squared_loss
+from unrolled.functional.losses import (
+    absolute_loss,
+    cross_entropy,
+    huber_loss,
+    perplexity,
+    squared_loss,
+)
 
 ordinary = st.floats(-50, 50)
 
@@ -69,3 +75,15 @@ def test_perplexity_beyond_all_floats_is_infinite(nats, expected):
 
 def test_perplexity_of_nan_is_nan():
     assert math.isnan(perplexity(math.nan))
+
+
+@given(st.floats(-50, 50), st.floats(0.1, 10))
+def test_huber_is_its_two_pieces(error, sigma):
+    expected = error**2 / (2 * sigma) if abs(error) <= sigma else abs(error) - sigma / 2
+    found = huber_loss(xp, np.array([error]), np.array([0.0]), sigma)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_absolute_loss_is_the_mean_distance_and_reshapes_targets():
+    y_hat, y = np.array([[1.0], [-2.0], [3.0]]), np.array([0.0, 2.0, 3.0])
+    np.testing.assert_allclose(absolute_loss(xp, y_hat, y), (1 + 4 + 0) / 3)

@@ -247,3 +247,20 @@ def test_a_deleted_argument_is_left_out():
             self.save_hyperparameters()
 
     assert Model(1, 2).hparams == {"a": 1}
+
+
+def test_a_subclass_argument_called_like_a_method_does_not_hide_it():
+    class Parent(HyperParameters):
+        def __init__(self):
+            self.save_hyperparameters()
+
+        def loss(self):
+            return "the method"
+
+    class Child(Parent):
+        def __init__(self, loss, lr):
+            super().__init__()
+
+    child = Child("the argument", 0.1)
+    assert child.loss() == "the method"
+    assert child.hparams == {"loss": "the argument", "lr": 0.1}
