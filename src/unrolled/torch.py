@@ -187,6 +187,10 @@ class RNNModelScratch(language_model.RNNModelScratch, Module):
         like = self.get_parameter(self._names[0])
         return tuple(part.to(like) for part in super().begin_state(batch_size, device))
 
+    def one_hot(self, ids: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = super().one_hot(ids).to(self.get_parameter(self._names[0]))
+        return rows
+
     def configure_optimizers(self) -> SGD:
         return SGD(self.parameters(), self.lr)
 

@@ -814,7 +814,6 @@ def test_a_users_own_functions_compute_as_the_projects_do() -> None:
     torch.testing.assert_close(found, H)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="one-hot inputs stay float32")
 def test_a_users_own_functions_work_in_float64() -> None:
     model = unrolled.RNNModelScratch(V, 6, None, *users_functions([])).to(torch.float64)
     assert prediction(model, torch.randint(V, (3, 5))).dtype == torch.float64

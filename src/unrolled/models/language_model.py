@@ -212,12 +212,16 @@ class RNNModelScratch(RecurrentLanguageModel):
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.init_state(batch_size, self.num_hiddens, device)
 
+    def one_hot(self, ids: Array) -> Array:
+        """Ids of any shape as one-hot rows, of the parameters' type."""
+        return self.backend.xp.one_hot(ids, self.vocab_size)
+
     def forward(self, X: Array, state: State | None = None) -> tuple[Array, State]:
         xp = self.backend.xp
         if xp.is_integer(X):
             X = xp.transpose(X)  # (T, B)
             if not getattr(self.forward_fn, "takes_indices", False):
-                X = xp.one_hot(X, self.vocab_size)  # (T, B, V)
+                X = self.one_hot(X)  # (T, B, V)
         if state is None:
             state = self.begin_state(X.shape[1])
         return self.forward_fn(X, state, self.weights())
