@@ -2,35 +2,40 @@
 PYTHON ?= python3
 RUN_ENV := .venv
 TEST_ENV := .venv-test
-PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
+MXNET_ENV := .venv-test-mxnet# MXNet's last release needs an older NumPy than the others
+PIP := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help run test lint check format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
-	@echo "make test       install into $(TEST_ENV), then run all tests"
+	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
 	@echo "make lint       formatting, lint and types only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make format     format the code"
-	@echo "make reproduce  the published runs over three seeds (about 15 minutes)"
+	@echo "make reproduce  the published runs over three seeds (a quarter of an hour)"
 	@echo "make bench      throughput beside a textbook loop (a minute)"
 	@echo "make clean      remove both environments"
 
 # an environment is made once, and again when what it needs changes
-$(RUN_ENV)/installed: EXTRAS := torch
-$(TEST_ENV)/installed: EXTRAS := torch,dev
-%/installed: pyproject.toml constraints.txt
+$(RUN_ENV)/installed: WANTED := -c constraints.txt -e '.[torch]'
+$(TEST_ENV)/installed: WANTED := -c constraints.txt -e '.[torch,jax,dev]' tensorflow-cpu
+$(MXNET_ENV)/installed: WANTED := -c constraints-mxnet.txt -e '.[mxnet,dev]'
+%/installed: pyproject.toml constraints.txt constraints-mxnet.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; try: make $(MAKECMDGOALS) PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo "installing into $*, once; PyTorch takes a minute or two ..."
+	@echo "installing into $*, once; the frameworks take some minutes ..."
 	@$(PYTHON) -m venv $*
-	@$*/bin/python $(PIP) -e '.[$(EXTRAS)]'
+	@$*/bin/python $(PIP) $(WANTED)
 	@touch $@
 
 run: $(RUN_ENV)/installed
 	@$(RUN_ENV)/bin/unrolled run language-model
 
-test: $(TEST_ENV)/installed
+test: $(TEST_ENV)/installed $(MXNET_ENV)/installed
+	@echo "PyTorch, JAX, TensorFlow:"
 	@$(TEST_ENV)/bin/python -m pytest
+	@echo "MXNet:"
+	@$(MXNET_ENV)/bin/python -m pytest
 
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .
@@ -50,4 +55,4 @@ bench: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/python benchmarks/throughput.py
 
 clean:
-	rm -rf $(RUN_ENV) $(TEST_ENV)
+	rm -rf $(RUN_ENV) $(TEST_ENV) $(MXNET_ENV)

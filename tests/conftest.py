@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from installed import with_framework
 from unrolled import cli
 
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
@@ -33,6 +34,7 @@ def unrolled(
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments: object) -> Outcome:
+        arguments = with_framework(*arguments)
         monkeypatch.setattr(sys, "argv", ["unrolled", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
@@ -45,7 +47,6 @@ def unrolled(
 @pytest.fixture
 def tiny_run(unrolled: Command, tmp_path: Path) -> Path:
     """The directory of a tiny language model's run."""
-    pytest.importorskip("torch")
     out = tmp_path / "tiny"
     sets = [part for setting in TINY for part in ("--set", setting)]
     assert unrolled("run", "language-model", "--out", out, *sets).code == 0

@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterator
 
-from unrolled import __version__, frameworks
+from unrolled import __version__, frameworks, selfcheck
 
 
 def examine() -> Iterator[str]:
@@ -31,3 +31,19 @@ def examine() -> Iterator[str]:
             f"{title:<11} {facts['version']}, devices: {', '.join(facts['devices'])}, "
             f"threads: {facts['threads']}, NumPy {facts['numpy']}"
         )
+        yield f"{'':<11} {_checked(name)}"
+
+
+def _checked(name: str) -> str:
+    """How far a framework's numbers are from those that they should be."""
+    try:
+        difference = selfcheck.compare(name)
+    except Exception as error:  # as above
+        return f"cannot train: {type(error).__name__}: {error}"
+    found = f"largest difference from the reference: {difference:.0e}"
+    if difference <= selfcheck.ROUNDING:
+        return found
+    return (
+        f"{found}. WRONG: float32 explains {selfcheck.ROUNDING:.0e} at most. On a GPU, switch "
+        "reduced precision (TF32) off; else install the framework anew"
+    )

@@ -16,6 +16,10 @@ FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow", "mxn
 """Names on the command line (and of the modules and install extras), and in prose."""
 
 
+NEEDS = {"jax": ("jax", "flax", "optax")}
+"""What must be there beside a module of the framework's own name."""
+
+
 def check(name: str) -> str:
     """The name itself if it is that of a framework.
 
@@ -33,7 +37,8 @@ def check(name: str) -> str:
 
 def is_installed(name: str) -> bool:
     """Whether the framework can be imported; it is looked for, not loaded."""
-    return importlib.util.find_spec(check(name)) is not None
+    modules = NEEDS.get(check(name), (name,))
+    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 def install_command(name: str) -> str:

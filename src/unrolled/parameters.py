@@ -208,7 +208,10 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
             if places[place] is not places[name]:
                 self.tie(place, name)
         live = {name: array for name, (array, _) in self._places().items()}
-        self.backend.assign(live, {name: values[name] for name in live})
+        self._take(live, {name: values[name] for name in live})
+
+    def _take(self, live: Mapping[str, Array], values: Mapping[str, Any]) -> None:
+        self.backend.assign(live, values)
 
 
 def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> bytes:

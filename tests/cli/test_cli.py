@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from installed import FRAMEWORK, with_framework
 from unrolled.experiments import EXPERIMENTS
 from unrolled.frameworks import FRAMEWORKS
 
@@ -123,7 +124,8 @@ def test_an_own_text_in_any_language_is_learned_as_it_is(unrolled, tmp_path):
 
 def test_a_missing_framework_names_the_pip_command(unrolled, monkeypatch, tmp_path):
     monkeypatch.setattr("unrolled.frameworks.is_installed", lambda name: False)
-    assert_refused(unrolled("run", "linear-regression"), "PyTorch is not installed", "pip install")
+    title = FRAMEWORKS[FRAMEWORK]
+    assert_refused(unrolled("run", "linear-regression"), f"{title} is not installed", "pip install")
     assert "pip install" in unrolled("doctor").out
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +143,6 @@ def test_out_must_be_a_directory_that_can_be_made(unrolled, tmp_path):
 
 
 def test_runs_without_out_are_numbered(unrolled, tmp_path):
-    pytest.importorskip("torch")
     for _ in range(2):
         assert unrolled("run", "linear-regression", *sets("num_val=0")).code == 0
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
@@ -207,7 +208,6 @@ def test_sampling_is_seeded_and_greedy_by_default(unrolled, tiny_run):
 
 
 def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled, tmp_path):
-    pytest.importorskip("torch")
     from safetensors.numpy import load_file
 
     outcome = unrolled("run", "linear-regression", "--out", "out", *sets("lr=1e6", "max_epochs=50"))
@@ -220,7 +220,7 @@ def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled,
 
 def _start(tmp_path, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "unrolled", *arguments],
+        [sys.executable, "-m", "unrolled", *map(str, with_framework(*arguments))],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -229,7 +229,6 @@ def _start(tmp_path, *arguments):
 
 
 def test_ctrl_c_stops_cleanly_and_keeps_what_was_measured(tmp_path):
-    pytest.importorskip("torch")
     tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
     process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
     metrics = tmp_path / "out/metrics.jsonl"
@@ -265,28 +264,33 @@ def test_output_into_a_closed_pipe_is_no_error(tmp_path):
 
 def test_the_documented_names_of_all_settings_exist():
     names = set(EXPERIMENTS["language-model"].load().Settings.__dataclass_fields__)
-    assert names >= set(
-        [
-            "model",
-            "scratch",
-            "num_hiddens",
-            "num_layers",
-            "batch_size",
-            "num_steps",
-            "max_epochs",
-            "lr",
-            "gradient_clip_val",
-            "use_random_iter",
-            "max_tokens",
-            "text",
-            "clean",
-            "prefix",
-        ]
-    )
+    assert names >= {
+        "model",
+        "scratch",
+        "num_hiddens",
+        "num_layers",
+        "batch_size",
+        "num_steps",
+        "max_epochs",
+        "lr",
+        "gradient_clip_val",
+        "use_random_iter",
+        "max_tokens",
+        "text",
+        "clean",
+        "prefix",
+    }
     names = set(EXPERIMENTS["linear-regression"].load().Settings.__dataclass_fields__)
-    assert names >= set(
-        ["scratch", "lr", "max_epochs", "batch_size", "sigma", "noise", "num_train", "num_val"]
-    )
+    assert names >= {
+        "scratch",
+        "lr",
+        "max_epochs",
+        "batch_size",
+        "sigma",
+        "noise",
+        "num_train",
+        "num_val",
+    }
 
 
 def test_no_half_written_file_when_the_disk_refuses(monkeypatch, tmp_path):

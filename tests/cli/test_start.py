@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from installed import FRAMEWORK
+
 FRAMEWORK_PACKAGES = ("torch", "jax", "flax", "optax", "tensorflow", "keras", "mxnet")
 
 
@@ -28,7 +30,8 @@ def loaded_by(code):
         "import unrolled.models.language_model, unrolled.models.linear_regression",
         "import unrolled.experiments.language_model, unrolled.experiments.linear_regression",
         "import unrolled.runs.directory, unrolled.runs.progress, unrolled.books.recurrent",
-        "from unrolled import experiments\ntry: experiments.run('language-model', ('lr=x',))\n"
+        "from unrolled.experiments import run\n"
+        f"try: run('language-model', ('lr=x',), '{FRAMEWORK}')\n"
         "except ValueError: pass",
     ],
 )

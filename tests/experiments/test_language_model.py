@@ -4,15 +4,14 @@ import math
 import numpy as np
 import pytest
 
+from installed import INSTALLED
 from unrolled import experiments
 from unrolled.errors import RunError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
-from unrolled.frameworks import FRAMEWORKS, is_installed
 from unrolled.functional.losses import perplexity
 from unrolled.training.evaluation import mean_cross_entropy
 
-INSTALLED = [name for name in FRAMEWORKS if is_installed(name)]
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 
 pytestmark = pytest.mark.parametrize("framework", INSTALLED)

@@ -3,11 +3,9 @@ import math
 
 import pytest
 
+from installed import INSTALLED
 from unrolled import experiments
 from unrolled.experiments.linear_regression import Settings, explain
-from unrolled.frameworks import FRAMEWORKS, is_installed
-
-INSTALLED = [name for name in FRAMEWORKS if is_installed(name)]
 
 
 def summary(tmp_path, framework="torch", *assignments, seed=0):

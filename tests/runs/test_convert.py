@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
+from installed import FRAMEWORK, INSTALLED
 from unrolled import experiments
 from unrolled.experiments.language_model import load
-from unrolled.frameworks import FRAMEWORKS, is_installed
+from unrolled.frameworks import FRAMEWORKS
 
-INSTALLED = [name for name in FRAMEWORKS if is_installed(name)]
 TINY = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 
 
@@ -59,20 +59,19 @@ def test_a_framework_that_is_not_installed_is_reached_through_the_file(
     unrolled, tiny_run, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: False)
-    other = next(name for name in FRAMEWORKS if name != "torch")
+    other = next(name for name in FRAMEWORKS if name != FRAMEWORK)
     outcome = unrolled("convert", tiny_run, "--to", other, "--out", "other")
     assert outcome.code == 0
     assert "not checked" in outcome.out
     config = json.loads((tmp_path / "other/config.json").read_text())
-    assert (config["framework"], config["converted_from"]) == (other, "torch")
+    assert (config["framework"], config["converted_from"]) == (other, FRAMEWORK)
     same = (tiny_run / "model.safetensors").read_bytes()
     assert (tmp_path / "other/model.safetensors").read_bytes() == same
 
 
 def test_a_run_without_counterpart_is_refused(unrolled, tmp_path):
-    pytest.importorskip("torch")
     assert unrolled("run", "linear-regression", "--out", "linear").code == 0
-    outcome = unrolled("convert", "linear", "--to", "torch", "--out", "other")
+    outcome = unrolled("convert", "linear", "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
     assert "no counterpart" in outcome.err
     assert not (tmp_path / "other").exists()
@@ -86,7 +85,7 @@ def test_parameters_that_do_not_fit_are_all_named(unrolled, tiny_run, tmp_path):
     values["W_hh"] = values["W_hh"][:3]
     values["extra"] = np.zeros(1, np.float32)
     RunDirectory(tiny_run).save_model(values)
-    outcome = unrolled("convert", tiny_run, "--to", "torch", "--out", "other")
+    outcome = unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
     assert all(name in outcome.err for name in ("b_h: missing", "W_hh: has shape", "extra: unex"))
     assert not (tmp_path / "other").exists()

@@ -57,11 +57,16 @@ class BookModel(RecurrentLanguageModel):
 class _Updater:
     """A book's ``updater(batch_size)`` as an optimizer."""
 
-    def __init__(self, updater: Callable[[int], Any]) -> None:
+    def __init__(self, updater: Callable[..., Any]) -> None:
         self.updater = updater
 
     def step(self, batch_size: int = 1) -> None:
         self.updater(batch_size)  # 1: the loss is a mean already
+
+    def apply_gradients(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """In TensorFlow an updater is called with the parameters and their gradients."""
+        gradients, parameters = zip(*pairs, strict=True)
+        self.updater(parameters, gradients)
 
 
 class _Data:

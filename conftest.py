@@ -1,0 +1,21 @@
+"""Examples that need a framework are tested where it is installed."""
+
+import pytest
+
+from unrolled.frameworks import FRAMEWORKS, is_installed
+
+MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
+
+collect_ignore = [
+    f"src/unrolled/{folder}{name}.py" for name in MISSING for folder in ("", "backends/")
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the examples in docstrings that import a framework which is not there."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            code = "".join(example.source for example in item.dtest.examples)
+            for name in MISSING:
+                if f"import {name}" in code or f'"{name}"' in code:
+                    item.add_marker(pytest.mark.skip(reason=f"needs {name}"))

@@ -1,0 +1,232 @@
+"""MXNet behind the seam: its NumPy interface, ``mx.np``.
+
+Importing this switches that interface on for the thread that imports it
+(``mx.npx.set_np()``, as MXNet's own programs do): Gluon's layers and scalars of no
+dimension need it. Another thread that uses Gluon must call it too.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+import numpy.typing as npt
+from mxnet import autograd, gluon
+
+from unrolled.backends.namespace import Array, Namespace, python_scan
+
+mx.npx.set_np()
+
+name = "mxnet"
+
+
+def _unstack(x: Any) -> list[Array]:
+    # not x[t]: the backward of x[t] fills a whole array of zeros for every t
+    parts = mx.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=x.shape[0], axis=0, squeeze_axis=True)
+    return [part.as_np_ndarray() for part in (parts if isinstance(parts, list) else [parts])]
+
+
+xp = Namespace(
+    exp=mx.np.exp,
+    log=mx.np.log,
+    sqrt=mx.np.sqrt,
+    # activation, not mx.np.tanh and npx.sigmoid: several times as fast
+    tanh=lambda x: mx.npx.activation(x, act_type="tanh"),
+    sigmoid=lambda x: mx.npx.activation(x, act_type="sigmoid"),
+    abs=mx.np.abs,
+    maximum=mx.np.maximum,
+    sum=mx.np.sum,
+    mean=mx.np.mean,
+    amax=mx.np.max,
+    reshape=mx.np.reshape,
+    transpose=mx.np.transpose,
+    zeros_like=mx.np.zeros_like,
+    take=lambda W, ids: mx.np.take(W, ids, axis=0),
+    pick=lambda x, ids: mx.npx.pick(x, ids, axis=1),
+    one_hot=mx.npx.one_hot,
+    is_integer=lambda x: bool(np.issubdtype(x.dtype, np.integer)),
+    stop_gradient=lambda x: x.detach(),
+    scan=python_scan(mx.np.stack, _unstack),
+)
+
+
+def asarray(values: Any, device: Any = None) -> Array:
+    if isinstance(values, mx.np.ndarray):
+        return values if device is None else values.as_in_ctx(device)
+    array = np.asarray(values)
+    if array.dtype == np.float64 and not isinstance(values, (np.ndarray, np.generic)):
+        array = array.astype(np.float32)  # plain numbers: MXNet's default type
+    return mx.np.array(array, dtype=array.dtype, ctx=device)
+
+
+def to_numpy(array: Array) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = array.asnumpy()
+    return values
+
+
+def initialize(values: Mapping[str, npt.NDArray[Any]], device: Any = None) -> dict[str, Array]:
+    parameters = {name: asarray(value, device) for name, value in values.items()}
+    for parameter in parameters.values():
+        parameter.attach_grad()
+    return parameters
+
+
+def _slots(block: gluon.Block, prefix: str = "") -> Iterator[tuple[str, gluon.Block, str]]:
+    """Every parameter's dotted name, the block that holds it, and its name there."""
+    for leaf in block._reg_params:
+        yield prefix + leaf, block, leaf
+    for child_name, child in block._children.items():
+        yield from _slots(child, f"{prefix}{child_name}.")
+
+
+def parameters(model: gluon.Block) -> dict[str, Array]:
+    first: dict[int, str] = {}  # a tied parameter counts once, under its first name
+    every = places(model)
+    for name, array in every.items():
+        first.setdefault(id(array), name)
+    return {name: every[name] for name in first.values()}
+
+
+def places(model: gluon.Block) -> dict[str, Array]:
+    return {name: block._reg_params[leaf].data() for name, block, leaf in _slots(model)}
+
+
+def is_deferred(model: gluon.Block) -> bool:
+    """Whether parameters wait for the first call to learn their shapes."""
+    every = [block._reg_params[leaf] for _, block, leaf in _slots(model)]
+    return any(parameter._deferred_init for parameter in every)
+
+
+def ensure_initialized(block: gluon.Block) -> Any:
+    """Give a block initial values if it has none; returns the device that it is on."""
+    for parameter in block.collect_params().values():
+        if parameter._data is None and not parameter._deferred_init:
+            parameter.initialize()
+    return next(iter(block.collect_params().values())).list_ctx()[0]
+
+
+def gradient(array: Array) -> Array | None:
+    return array.grad
+
+
+def tie(model: gluon.Block, place: str, to: str) -> None:
+    slots = {name: (block, leaf) for name, block, leaf in _slots(model)}
+    (block, leaf), (source, source_leaf) = slots[place], slots[to]
+    replaced, shared = block._reg_params[leaf], source._reg_params[source_leaf]
+    own = block.params._params
+    for key in [key for key, parameter in own.items() if parameter is replaced]:
+        del own[key]
+    own[shared.name] = shared
+    block._reg_params[leaf] = shared
+    if block.__dict__.get(leaf) is replaced:
+        block.__dict__[leaf] = shared
+    model.apply(_forget_graph)
+
+
+def _forget_graph(block: gluon.Block) -> None:
+    if isinstance(block, gluon.HybridBlock):
+        block._clear_cached_op()  # a hybridized graph knows its parameters
+
+
+def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
+    for name, parameter in parameters.items():
+        parameter[:] = values[name]
+    return dict(parameters)
+
+
+def snapshot(
+    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    if reuse is None:
+        return {name: parameter.detach().copy() for name, parameter in parameters.items()}
+    return assign(reuse, parameters)
+
+
+def value_and_grad(
+    function: Callable[..., tuple[Array, Any]],
+) -> Callable[..., tuple[tuple[Array, Any], dict[str, Array]]]:
+    # backward(), not autograd.grad: it leaves .grad where readers and Gluon look for it
+    def differentiate(
+        parameters: Mapping[str, Array], *arguments: Any
+    ) -> tuple[tuple[Array, Any], dict[str, Array]]:
+        for parameter in parameters.values():
+            parameter._fresh_grad = False  # backward sets it
+        with autograd.record(train_mode=autograd.is_training()):
+            value, auxiliary = function(parameters, *arguments)
+        value.backward()
+        gradients = {name: p.grad for name, p in parameters.items() if p._fresh_grad}
+        return (value.detach(), auxiliary), gradients
+
+    return differentiate
+
+
+def apply_gradients(
+    optimizer: Any, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> dict[str, Array]:
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            parameter.grad[:] = gradients.get(name, 0)
+            parameter._fresh_grad = name in gradients
+    if isinstance(optimizer, gluon.Trainer):
+        optimizer.step(1, ignore_stale_grad=True)  # 1: the loss is a mean already
+    else:
+        optimizer.step(1)
+    return dict(parameters)
+
+
+def stop_gradient(arrays: Any) -> Any:
+    if isinstance(arrays, (tuple, list)):
+        return type(arrays)(map(stop_gradient, arrays))
+    return arrays.detach()
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    scope: AbstractContextManager[Any] = autograd.pause(train_mode=autograd.is_training())
+    return scope
+
+
+def set_training(model: gluon.Block, training: bool) -> None:
+    autograd.set_training(training)  # in MXNet a matter of the thread, not of the model
+
+
+def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function  # eager: every line runs as it is read
+
+
+def seed(seed: int) -> None:
+    mx.random.seed(seed)
+
+
+def fresh_seed() -> int:
+    return int(mx.np.random.randint(0, 2**31 - 1, dtype="int64").item())
+
+
+def devices(num_gpus: int) -> list[Any]:
+    return [mx.gpu(i) for i in range(min(num_gpus, mx.context.num_gpus()))]
+
+
+def to_device(target: Any, device: Any) -> Any:
+    """An array or block, or a tuple or list of them, on the device; the rest as it is."""
+    if isinstance(target, (tuple, list)):
+        return type(target)(to_device(part, device) for part in target)
+    if device is None:
+        return target
+    if isinstance(target, gluon.Block):
+        for _, block, leaf in _slots(target):
+            block._reg_params[leaf].reset_ctx(device)
+        return target
+    return target.as_in_ctx(device) if isinstance(target, mx.np.ndarray) else target
+
+
+def synchronize() -> None:
+    mx.nd.waitall()
+
+
+def describe() -> dict[str, Any]:
+    return {
+        "version": mx.__version__,
+        "devices": ["cpu", *(str(device) for device in devices(mx.context.num_gpus()))],
+        "threads": mx.base._LIB.omp_get_max_threads(),
+        "numpy": np.__version__,
+    }

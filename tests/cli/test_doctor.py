@@ -1,0 +1,45 @@
+import importlib.util
+import math
+
+import pytest
+
+from unrolled.frameworks import FRAMEWORKS, is_installed
+
+HERE = [
+    name
+    for name in FRAMEWORKS
+    if is_installed(name) and importlib.util.find_spec(f"unrolled.{name}") is not None
+]
+
+
+def checks(report):
+    """What the doctor says of every framework's numbers."""
+    return [line.strip() for line in report.out.splitlines() if "reference" in line]
+
+
+def test_the_doctor_compares_every_installed_framework_with_the_reference(unrolled):
+    lines = checks(unrolled("doctor"))
+    assert len(lines) == len(HERE)
+    for line in lines:
+        words, number = line.split(": ")
+        assert words == "largest difference from the reference"
+        assert float(number) < 1e-5
+
+
+@pytest.mark.parametrize("difference", [0.02, math.inf, math.nan])
+def test_the_doctor_calls_wrong_numbers_wrong(unrolled, monkeypatch, difference):
+    monkeypatch.setattr("unrolled.selfcheck.compare", lambda framework: difference)
+    report = unrolled("doctor")
+    assert report.code == 0
+    assert len(checks(report)) == len(HERE)
+    assert all("WRONG" in line for line in checks(report))
+
+
+def test_the_doctor_goes_on_where_a_framework_cannot_train(unrolled, monkeypatch):
+    def fail(framework):
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr("unrolled.selfcheck.compare", fail)
+    report = unrolled("doctor")
+    assert report.code == 0
+    assert report.out.count("cannot train: RuntimeError: no kernel image is available") == len(HERE)

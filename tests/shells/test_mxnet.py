@@ -1,0 +1,525 @@
+"""unrolled on MXNet: its own idioms work, and it computes what the formulas say."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+mx = pytest.importorskip("mxnet")
+
+from mxnet import autograd, gluon  # noqa: E402
+
+from unrolled import mxnet as unrolled  # noqa: E402
+from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
+from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa: E402
+from unrolled.frameworks import is_installed  # noqa: E402
+from unrolled.functional.linear import affine  # noqa: E402
+from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.training.records import Listener  # noqa: E402
+
+V, H, T = 7, 6, 5
+TEXT = "the quick brown fox jumps over the lazy dog " * 8
+
+
+class Recorder(Listener):
+    def __init__(self) -> None:
+        self.steps, self.epochs = [], []
+
+    def on_step(self, trainer: Any, step: Any) -> None:
+        self.steps.append(step)
+
+    def on_epoch(self, trainer: Any, epoch: Any) -> None:
+        self.epochs.append(epoch)
+
+
+def regression_data(**options: Any) -> Any:
+    return unrolled.SyntheticRegressionData([2, -3.4], 4.2, seed=0, **options)
+
+
+def ids(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, V, shape)
+
+
+def scratch(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V, sigma: float = 0.5) -> Any:
+    functions = unrolled.Scratch(unrolled.backend, cell, num_layers)
+
+    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
+        return functions.get_params(vocab_size, num_hiddens, device, sigma=sigma, seed=0)
+
+    return unrolled.RNNModelScratch(
+        vocab_size, H, None, get_params, functions.init_state, functions.forward
+    )
+
+
+def with_layer(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V) -> Any:
+    layer = unrolled.recurrent_layer(cell, vocab_size, H, num_layers)
+    return unrolled.RNNModel(layer, vocab_size)
+
+
+def text_data(**options: Any) -> Any:
+    return unrolled.TextData(TEXT, batch_size=4, num_steps=T, seed=0, **options)
+
+
+def values(model: Any) -> dict[str, np.ndarray]:
+    return {name: array.asnumpy() for name, array in unrolled.backend.parameters(model).items()}
+
+
+# Gluon's own idioms
+
+
+def test_every_public_name_of_torch_is_here() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
+    assert torch
+    from unrolled import torch as other
+
+    assert set(unrolled.__all__) == set(other.__all__)
+    assert all(hasattr(unrolled, name) for name in unrolled.__all__)
+
+
+def test_collect_params_lists_everything_and_save_parameters_comes_back(tmp_path: Any) -> None:
+    # MXNet 1.9 cannot load a file in which no name has a dot, of its own layers neither
+    for model in (scratch("lstm", 2), with_layer("gru")):
+        assert isinstance(model, gluon.Block)
+        listed = [p.data() for p in model.collect_params().values()]
+        assert {id(a) for a in listed} == {
+            id(a) for a in unrolled.backend.parameters(model).values()
+        }
+        before = values(model)
+        model.save_parameters(str(tmp_path / "model"))
+        for array in listed:
+            array[:] = 0
+        model.load_parameters(str(tmp_path / "model"))
+        for name, value in values(model).items():
+            np.testing.assert_array_equal(value, before[name])
+
+
+def test_names_are_dotted_in_the_order_of_declaration() -> None:
+    assert list(values(unrolled.LinearRegressionScratch(2, 0.1))) == ["w", "b"]
+    assert list(values(scratch("rnn", 2))) == [
+        *(f"layers.{i}.{name}" for i in (0, 1) for name in ("W_xh", "W_hh", "b_h")),
+        *("W_hq", "b_q"),
+    ]
+
+
+def test_a_readers_own_loop_with_record_backward_and_step_learns() -> None:
+    model = unrolled.LinearRegressionScratch(2, lr=0.1, seed=0)
+    optimizer, losses = model.configure_optimizers(), []
+    for X, y in regression_data(num_train=64).train_dataloader():
+        with autograd.record():
+            loss = model.loss(model(X), y)
+        loss.backward()
+        w, gradient = model.w.asnumpy(), model.w.grad.asnumpy()
+        optimizer.step(len(X))  # the batch size is ignored: the loss is a mean already
+        np.testing.assert_allclose(model.w.asnumpy(), w - 0.1 * gradient, rtol=1e-6)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_sgd_takes_gluon_parameters_too() -> None:
+    layer = gluon.nn.Dense(1, in_units=2)
+    layer.initialize(mx.init.One())
+    with autograd.record():
+        loss = layer(mx.np.array([[3.0, 5.0]])).sum()
+    loss.backward()
+    unrolled.SGD(layer.collect_params().values(), lr=0.1).step(1)
+    np.testing.assert_allclose(layer.weight.data().asnumpy(), [[0.7, 0.5]], rtol=1e-6)
+
+
+class Hybrid(unrolled.Module, gluon.HybridBlock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr = 0.1
+        self.hidden, self.out = gluon.nn.Dense(8, activation="tanh"), gluon.nn.Dense(1)
+        self.initialize()
+
+    def hybrid_forward(self, F: Any, X: Any) -> Any:
+        return self.out(self.hidden(X))
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        return gluon.loss.L2Loss()(y_hat, y).mean()
+
+
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_a_users_own_hybrid_block_with_unknown_shapes_trains(hybridized: bool) -> None:
+    model, recorder = Hybrid(), Recorder()
+    if hybridized:
+        model.hybridize()
+    unrolled.Trainer(3, listeners=[recorder]).fit(model, regression_data())
+    assert recorder.epochs[-1].loss < 0.5 * recorder.epochs[0].loss
+    assert (model._cached_op is not None) == hybridized
+    assert set(values(model)) == {
+        f"{layer}.{part}" for layer in ("hidden", "out") for part in ("weight", "bias")
+    }
+
+
+def test_a_plain_gluon_model_trains_with_a_loss_and_gluons_trainer() -> None:
+    net = gluon.nn.Sequential()
+    net.add(gluon.nn.Dense(8, activation="relu"), gluon.nn.Dropout(0.1), gluon.nn.Dense(1))
+    net.initialize()
+    optimizer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.01})
+    recorder = Recorder()
+    model = unrolled.NativeModel(net, gluon.loss.L2Loss(), optimizer)
+    unrolled.Trainer(4, gradient_clip_val=5, listeners=[recorder]).fit(model, regression_data())
+    assert recorder.epochs[-1].loss < 0.7 * recorder.epochs[0].loss
+
+
+def test_a_parameter_out_of_use_stays_where_it_is_whatever_the_optimizer() -> None:
+    class Two(unrolled.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lr = 0.1
+            self.used, self.unused = gluon.nn.Dense(1, in_units=2), gluon.nn.Dense(1, in_units=2)
+            self.initialize(mx.init.One())
+
+        def forward(self, X: Any) -> Any:
+            return self.used(X)
+
+        def loss(self, y_hat: Any, y: Any) -> Any:
+            return ((y_hat - y) ** 2).mean()
+
+    model = Two()
+    decay = {"learning_rate": 0.1, "wd": 0.1}
+    model.configure_optimizers = lambda: gluon.Trainer(model.collect_params(), "sgd", decay)
+    unrolled.Trainer(1).fit(model, regression_data())
+    np.testing.assert_array_equal(model.unused.weight.data().asnumpy(), [[1, 1]])
+    assert not np.array_equal(model.used.weight.data().asnumpy(), [[1, 1]])
+
+
+def test_fit_leaves_the_threads_training_switch_as_it_was() -> None:
+    for before in (False, True, False):
+        autograd.set_training(before)
+        unrolled.Trainer(1).fit(unrolled.LinearRegressionScratch(2, 0.03), regression_data())
+        assert autograd.is_training() == before
+
+
+@pytest.mark.parametrize("model", ["a Gluon block", "a stranger"])
+def test_a_model_that_is_not_ours_is_refused_in_words(model: str) -> None:
+    given = gluon.nn.Dense(1) if model == "a Gluon block" else object()
+    with pytest.raises(SettingError, match=r"unrolled\.mxnet"):
+        unrolled.Trainer(1).fit(given, regression_data())
+
+
+def test_a_model_of_pytorch_is_refused_in_words() -> None:
+    if not is_installed("torch"):
+        pytest.skip("PyTorch is not installed here")
+    from unrolled import torch
+
+    with pytest.raises(SettingError, match=r"unrolled\.torch"):
+        unrolled.Trainer(1).fit(torch.LinearRegressionScratch(2, 0.1), regression_data())
+
+
+# Linear regression
+
+
+@pytest.mark.parametrize("kind", ["scratch", "concise"])
+def test_errors_after_three_and_ten_epochs_are_the_published_ones(kind: str) -> None:
+    for epochs, low, high in ((3, 0.05, 0.30), (10, 0.0, 0.01)):
+        if kind == "scratch":
+            model = unrolled.LinearRegressionScratch(2, lr=0.03, seed=0)
+        else:
+            unrolled.backend.seed(0)
+            model = unrolled.LinearRegression(lr=0.015)  # its gradient is twice as long
+        unrolled.Trainer(epochs).fit(model, regression_data())
+        errors = [*(np.array([2, -3.4]) - model.w.asnumpy().ravel()), 4.2 - model.b.item()]
+        assert all(low <= abs(error) <= high for error in errors), (epochs, errors)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.01, 3.0])
+def test_sigma_is_the_spread_of_the_initial_weights(sigma: float) -> None:
+    wide = unrolled.LinearRegressionScratch(2000, 0.1, sigma=sigma, seed=0)
+    concise = unrolled.LinearRegression(0.1, sigma=sigma)
+    concise(mx.np.zeros((1, 2000)))
+    for model in (wide, concise):
+        assert model.w.shape == (2000, 1)
+        assert model.w.asnumpy().std() == pytest.approx(sigma, rel=0.1)
+        assert not model.b.asnumpy().any()
+
+
+def test_concise_loss_is_the_mean_squared_error_without_a_half() -> None:
+    model = unrolled.LinearRegression(0.1)
+    loss = model.loss(mx.np.array([[1.0], [2.0]]), mx.np.array([[1.0], [4.0]]))
+    assert loss.item() == pytest.approx(2.0)
+
+
+def test_a_clipped_step_is_theta_over_the_norm_times_the_gradient() -> None:
+    model = unrolled.LinearRegressionScratch(2, lr=0.5, seed=0)
+    data = regression_data(num_train=8, batch_size=8, num_val=0)
+    ((X, y),) = data.train_dataloader()
+    w, b = values(model).values()
+    error = X.asnumpy() @ w + b - y.asnumpy()  # (8, 1)
+    gradients = X.asnumpy().T @ error / 8, error.mean(axis=0)
+    norm = math.sqrt(sum((g**2).sum() for g in gradients))
+    assert norm > 0.1
+    recorder = Recorder()
+    unrolled.Trainer(1, gradient_clip_val=0.1, listeners=[recorder]).fit(model, data)
+    for found, old, gradient in zip(values(model).values(), (w, b), gradients, strict=True):
+        np.testing.assert_allclose(found, old - 0.5 * 0.1 / norm * gradient, rtol=1e-4)
+    assert recorder.steps[0].gradient_norm == pytest.approx(norm, rel=1e-4)
+    assert recorder.steps[0].clipped_norm == pytest.approx(0.1)
+
+
+def test_divergence_ends_with_an_error_and_finite_weights() -> None:
+    model = unrolled.LinearRegressionScratch(2, lr=100.0, seed=0)
+    with pytest.raises(NotFiniteError, match="smaller lr"):
+        unrolled.Trainer(10).fit(model, regression_data())
+    assert all(np.isfinite(value).all() for value in values(model).values())
+
+
+# Recurrent language models
+
+
+def by_formula(
+    cell: str, num_layers: int, parameters: Any, X: np.ndarray, state: Any
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Logits and last states in NumPy, from parameters under the from-scratch names."""
+    hidden, last, parts = X.T, [], CELLS[cell].num_states
+    for layer in range(num_layers):
+        prefix = f"layers.{layer}." if num_layers > 1 else ""
+        weights = [parameters[prefix + name] for name in CELLS[cell].weights]
+        old = state[layer * parts : (layer + 1) * parts]
+        hidden, new = CELLS[cell].forward(numpy_xp, hidden, old, *weights)  # (T, B, H)
+        last += new
+    rows = hidden.reshape(-1, H)  # (T * B, H)
+    return affine(numpy_xp, rows, parameters["W_hq"], parameters["b_q"]), last
+
+
+def drawn(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Other values of the same shapes, biases too, large enough to bend tanh."""
+    rng = np.random.default_rng(1)
+    return {n: rng.normal(0, 0.7, v.shape).astype(np.float32) for n, v in parameters.items()}
+
+
+def as_list(cell: str, num_layers: int, state: Any) -> list[np.ndarray]:
+    """A layer's state, ``(layers, B, H)`` or a pair, as the from-scratch models have it."""
+    pair = state if cell == "lstm" else (state,)
+    return [part[layer].asnumpy() for layer in range(num_layers) for part in pair]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ["scratch", "layer"])
+def test_models_compute_the_formula_with_imported_parameters(
+    kind: str, cell: str, num_layers: int
+) -> None:
+    model = (scratch if kind == "scratch" else with_layer)(cell, num_layers)
+    parameters = drawn(model.export_parameters())
+    assert set(parameters) == set(
+        unrolled.Scratch(unrolled.backend, cell, num_layers).get_params(V, H, seed=0)
+    )
+    model.import_parameters(parameters)
+    for name, value in model.export_parameters().items():
+        np.testing.assert_allclose(value, parameters[name], rtol=1e-6)
+    X, state = ids(3, T), model.begin_state(batch_size=3)
+    for _ in range(2):  # from the zero state, then from the one that comes out
+        if kind == "scratch":
+            old = [part.asnumpy() for part in state]
+        else:
+            old = as_list(cell, num_layers, state)
+        logits, state = model(mx.np.array(X, dtype="int64"), state)
+        expected, last = by_formula(cell, num_layers, parameters, X, old)
+        np.testing.assert_allclose(logits.asnumpy(), expected, rtol=1e-5, atol=1e-5)
+        found = (
+            [part.asnumpy() for part in state]
+            if kind == "scratch"
+            else as_list(cell, num_layers, state)
+        )
+        for ours, theirs in zip(found, last, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_model_of_pytorch_computes_the_same_here_and_back(cell: str, num_layers: int) -> None:
+    if not is_installed("torch"):
+        pytest.skip("PyTorch is not installed here")
+    import torch as pytorch
+
+    from unrolled import torch
+
+    theirs = torch.RNNModel(torch.recurrent_layer(cell, V, H, num_layers), V)
+    ours, X = with_layer(cell, num_layers), ids(3, T)
+
+    def assert_equal_logits() -> None:
+        found = ours(mx.np.array(X, dtype="int64"))[0].asnumpy()
+        expected = theirs(pytorch.from_numpy(X))[0].detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+    ours.import_parameters(theirs.export_parameters())
+    assert_equal_logits()
+    ours.import_parameters(drawn(ours.export_parameters()))
+    theirs.import_parameters(ours.export_parameters())
+    assert_equal_logits()
+
+
+@pytest.mark.parametrize("use_random_iter", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_losses_are_those_of_pytorch(cell: str, use_random_iter: bool) -> None:
+    if not is_installed("torch"):
+        pytest.skip("PyTorch is not installed here")
+    from unrolled import torch
+
+    losses = []
+    for face in (torch, unrolled):
+        data = face.TextData(TEXT, 4, T, use_random_iter, seed=0)
+        functions = face.Scratch(face.backend, cell, 2)
+        vocab_size, recorder = len(data.vocab), Recorder()
+        model = face.RNNModelScratch(
+            vocab_size,
+            H,
+            None,
+            lambda V, H, device, f=functions: f.get_params(V, H, device, sigma=0.1, seed=0),
+            functions.init_state,
+            functions.forward,
+        )
+        face.Trainer(3, gradient_clip_val=1, listeners=[recorder]).fit(model, data)
+        losses.append([step.loss for step in recorder.steps])
+    assert len(losses[0]) > 20
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_parameters_that_do_not_fit_are_refused_and_nothing_changes() -> None:
+    model = with_layer("gru")
+    before = values(model)
+    wrong = model.export_parameters()
+    del wrong["b_hh"]
+    with pytest.raises(ParameterError, match="b_hh: missing"):
+        model.import_parameters(wrong)
+    for name, value in values(model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_states_have_the_documented_shapes(cell: str, batch_size: int) -> None:
+    parts = CELLS[cell].num_states
+    state = scratch(cell, 2).begin_state(batch_size=batch_size)
+    assert [part.shape for part in state] == [(batch_size, H)] * 2 * parts
+    state = with_layer(cell, 2).begin_state(batch_size=batch_size)
+    assert isinstance(state, tuple) == (cell == "lstm")
+    for part in state if cell == "lstm" else (state,):
+        assert part.shape == (2, batch_size, H)
+
+
+@pytest.mark.parametrize("make", [scratch, with_layer], ids=["scratch", "layer"])
+@pytest.mark.parametrize("use_random_iter", [False, True])
+def test_the_state_is_carried_in_sequential_order_only(make: Any, use_random_iter: bool) -> None:
+    data = text_data(use_random_iter=use_random_iter)
+    model, given = make("lstm", vocab_size=len(data.vocab)), []
+    original = model.loss_and_state
+
+    def spy(batch: Any, state: Any) -> Any:
+        given.append(state)
+        return original(batch, state)
+
+    model.loss_and_state = spy
+    before = values(model)
+    unrolled.Trainer(1).fit(model, data)
+    assert len(given) > 3
+    assert [state is None for state in given] == [True] + [use_random_iter] * (len(given) - 1)
+    for state in given[1:] if not use_random_iter else ():
+        for part in state:
+            assert np.abs(part.asnumpy()).sum() > 0
+    assert not [
+        name for name, value in values(model).items() if np.array_equal(value, before[name])
+    ]
+
+
+@pytest.mark.parametrize("initialized", [False, True])
+def test_a_layer_of_the_readers_own_with_unknown_inputs_and_two_directions(
+    initialized: bool,
+) -> None:
+    layer = gluon.rnn.GRU(H, 2, bidirectional=True)
+    if initialized:
+        layer.initialize(mx.init.Constant(0.25))
+    model = unrolled.RNNModel(layer, V)
+    logits, state = model(mx.np.array(ids(3, T), dtype="int64"))
+    assert logits.shape == (3 * T, V)
+    assert state.shape == (4, 3, H)
+    weight = layer.l0_i2h_weight.data().asnumpy()
+    assert weight.shape == (3 * H, V)
+    assert (weight == 0.25).all() == initialized
+
+
+@pytest.mark.parametrize("options", [{"input_size": V + 1}, {"layout": "NTC"}])
+def test_a_layer_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"input_size={V}, layout='TNC'"):
+        unrolled.RNNModel(gluon.rnn.RNN(H, **options), V)
+
+
+def test_a_readers_own_functions_get_one_hot_inputs_and_train() -> None:
+    data, taken = text_data(), []
+    V = len(data.vocab)
+
+    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
+        shapes = (vocab_size, num_hiddens), (num_hiddens, num_hiddens), (num_hiddens, vocab_size)
+        return [mx.np.random.normal(0, 0.1, shape) for shape in shapes]
+
+    def init_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
+        return (mx.np.zeros((batch_size, num_hiddens)),)
+
+    def forward(inputs: Any, state: Any, params: Any) -> Any:
+        taken.append(inputs.shape)
+        (state,), (W_xh, W_hh, W_hq), outputs = state, params, []
+        for X in inputs:
+            state = mx.np.tanh(X @ W_xh + state @ W_hh)
+            outputs.append(state @ W_hq)
+        return mx.np.concatenate(outputs), (state,)
+
+    unrolled.backend.seed(0)
+    model = unrolled.RNNModelScratch(V, H, None, get_params, init_state, forward)
+    assert list(values(model)) == ["param_0", "param_1", "param_2"]
+    before, recorder = values(model), Recorder()
+    unrolled.Trainer(4, listeners=[recorder]).fit(model, data)
+    assert set(taken) == {(T, 4, V)}
+    assert recorder.epochs[-1].loss < recorder.epochs[0].loss
+    assert not [
+        name for name, value in values(model).items() if np.array_equal(value, before[name])
+    ]
+
+
+# The books' functions
+
+
+@pytest.mark.parametrize("theta", [0.01, 1000.0])
+def test_grad_clipping_scales_by_theta_over_the_norm_if_that_is_larger(theta: float) -> None:
+    data = text_data()
+    net = scratch(vocab_size=len(data.vocab))
+    with autograd.record():
+        loss, _ = net.loss_and_state(next(iter(data.train_dataloader())), None)
+    loss.backward()
+    parameters = unrolled.backend.parameters(net).values()
+    before = [p.grad.asnumpy() for p in parameters]
+    norm = math.sqrt(sum((g.astype(float) ** 2).sum() for g in before))
+    assert 0.01 < norm < 1000
+    unrolled.grad_clipping(net, theta)
+    for gradient, parameter in zip(before, parameters, strict=True):
+        expected = gradient * min(1, theta / norm)
+        np.testing.assert_allclose(parameter.grad.asnumpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("updater", ["ours", "gluon", "function"])
+def test_train_epoch_ch8_lowers_the_perplexity(updater: str) -> None:
+    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    net = scratch(vocab_size=len(vocab), sigma=0.01)
+    sgd = unrolled.SGD(unrolled.backend.parameters(net).values(), lr=1.0)
+    given = {
+        "ours": sgd,
+        "gluon": gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1.0}),
+        "function": sgd.step,
+    }[updater]
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    found = [unrolled.train_epoch_ch8(net, train_iter, loss, given, None, False) for _ in range(8)]
+    assert 20 < found[0][0] < 28.5  # 28 is the uniform model's
+    assert found[-1][0] < 0.9 * found[0][0]
+    assert all(speed > 0 for _, speed in found)
+
+
+def test_train_ch8_reports_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
+    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    net = scratch(vocab_size=len(vocab), sigma=0.01)
+    unrolled.train_ch8(net, train_iter, vocab, 1.0, 10, None)
+    first, last, traveller, short = capsys.readouterr().out.splitlines()
+    assert first == traveller == unrolled.predict_ch8("time traveller", 50, net, vocab)
+    assert short.startswith("traveller")
+    assert 1 < float(last.split()[1].rstrip(",")) < 28

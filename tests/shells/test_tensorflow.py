@@ -1,0 +1,523 @@
+"""The library on TensorFlow: its models are TensorFlow's and Keras' own, and train as said."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import unrolled.tensorflow as unrolled
+
+# isort: split
+import keras
+import tensorflow as tf
+
+from unrolled.backends.numpy import xp as numpy_xp
+from unrolled.errors import ParameterError, SettingError
+from unrolled.functional.initial import normal_weights
+from unrolled.functional.recurrent import CELLS
+from unrolled.training.records import Listener
+
+W, BIAS = [2, -3.4], 4.2
+TEXT = "the quick brown fox jumps over the lazy dog and runs away " * 6
+V = 28
+
+
+class Batches(unrolled.DataModule):
+    """These minibatches, in this order, and none to validate on."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = list(batches)
+
+    def get_dataloader(self, train: bool) -> Any:
+        return self.batches if train else None
+
+
+def regression_data(**settings: Any) -> Any:
+    return unrolled.SyntheticRegressionData(W, BIAS, **({"seed": 0} | settings))
+
+
+def linear(**settings: Any) -> Any:
+    return unrolled.LinearRegressionScratch(2, **({"lr": 0.03, "seed": 0} | settings))
+
+
+def text_data(**settings: Any) -> Any:
+    return unrolled.TextData(TEXT, **({"batch_size": 3, "num_steps": 5, "seed": 0} | settings))
+
+
+def scratch(cell: str = "rnn", H: int = 6, layers: int = 1, vocab_size: int = V) -> Any:
+    unrolled.backend.seed(0)
+    s = unrolled.Scratch(unrolled.backend, cell, layers)
+    return unrolled.RNNModelScratch(vocab_size, H, None, s.get_params, s.init_state, s.forward)
+
+
+def with_layer(cell: str = "rnn", H: int = 6, layers: int = 1, vocab_size: int = V) -> Any:
+    unrolled.backend.seed(0)
+    layer = unrolled.recurrent_layer(cell, vocab_size, H, layers)
+    return unrolled.RNNModel(layer, vocab_size)
+
+
+def bidirectional(cell: str, H: int = 3, vocab_size: int = 5) -> Any:
+    unrolled.backend.seed(0)
+    layer = unrolled.recurrent_layer(cell, vocab_size, H)
+    return unrolled.RNNModel(keras.layers.Bidirectional(layer), vocab_size)
+
+
+def tokens(*shape: int, vocab_size: int = V, seed: int = 0) -> Any:
+    return tf.constant(np.random.default_rng(seed).integers(0, vocab_size, shape))
+
+
+def example_batch(rows: int = 4, seed: int = 1) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    shapes = (rows, 2), (rows, 1)
+    return tuple(tf.constant(rng.normal(size=s).astype(np.float32)) for s in shapes)
+
+
+# TensorFlow's own idioms
+
+
+def test_public_names_are_those_of_the_other_frameworks() -> None:
+    names: dict[str, Any] = {}
+    exec("from unrolled.tensorflow import *", names)
+    assert set(unrolled.__all__) == names.keys() - {"__builtins__"}
+    torch = pytest.importorskip("unrolled.torch")
+    assert set(unrolled.__all__) == set(torch.__all__)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (linear, ["w", "b"]),
+        (scratch, ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]),
+        (
+            lambda: scratch(layers=2),
+            [f"layers.{i}.{name}" for i in (0, 1) for name in ("W_xh", "W_hh", "b_h")]
+            + ["W_hq", "b_q"],
+        ),
+    ],
+)
+def test_models_from_scratch_are_modules_of_variables_in_order(model: Any, names: Any) -> None:
+    model = model()
+    assert isinstance(model, tf.Module)
+    assert list(unrolled.backend.parameters(model)) == names
+    listed = model.trainable_variables
+    assert all(isinstance(variable, tf.Variable) for variable in listed)
+    shapes = [tuple(v.shape) for v in unrolled.backend.parameters(model).values()]
+    assert [tuple(variable.shape) for variable in listed] == shapes
+
+
+def test_models_with_layers_are_keras_models_that_list_every_variable() -> None:
+    for model, count in ((with_layer("gru", layers=2), 8), (bidirectional("lstm"), 8)):
+        assert isinstance(model, keras.Model)
+        assert len(model.trainable_variables) == count
+    names = list(unrolled.backend.parameters(with_layer()))
+    kinds = ("kernel", "recurrent_kernel", "bias")
+    assert names == [*(f"rnn.cell.{kind}" for kind in kinds), "linear.kernel", "linear.bias"]
+
+
+def test_a_loop_of_ones_own_trains_with_a_tape_and_pairs() -> None:
+    model, (X, y) = linear(lr=0.1), example_batch(32)
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, unrolled.SGD)
+    before = {v.ref(): v.numpy() for v in model.trainable_variables}
+    with tf.GradientTape() as tape:
+        loss = model.loss(model(X), y)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        expected = before[variable.ref()] - 0.1 * gradient.numpy()
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
+
+
+class Native(keras.Model):
+    """A model as Keras has it, which knows nothing of this library."""
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+        self.dense = keras.layers.Dense(1)
+        self.dense.build(input_shape)
+
+    def call(self, X: Any) -> Any:
+        return self.dense(X) * self.scale
+
+
+class Derived(unrolled.Module):
+    """The same on our base, with a variable of TensorFlow's own and layers not yet built."""
+
+    def __init__(self, lr: float = 0.03) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.dense = keras.layers.Dense(1)
+        self.scale = tf.Variable(1.0)
+
+    def call(self, X: Any) -> Any:
+        return self.dense(X) * self.scale
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        return tf.reduce_mean((y_hat - y) ** 2)
+
+
+def mean_squared_error(y_hat: Any, y: Any) -> Any:
+    return keras.losses.mean_squared_error(y, y_hat)
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (Derived, 3),
+        (lambda: unrolled.NativeModel(Native(), mean_squared_error, lr=0.03), 3),
+        (lambda: unrolled.NativeModel(Native(), mean_squared_error, keras.optimizers.Adam(0.1)), 3),
+        (
+            lambda: unrolled.NativeModel(
+                keras.Sequential([keras.layers.Dense(1)]), mean_squared_error, lr=0.03
+            ),
+            2,
+        ),
+    ],
+    ids=["derived", "plain", "plain with Adam", "Sequential"],
+)
+def test_a_keras_model_of_ones_own_trains(make: Any, count: int) -> None:
+    unrolled.backend.seed(0)
+    model, data = make(), regression_data()
+    trainer = unrolled.Trainer(max_epochs=5)
+    trainer.fit(model, data)
+    assert len(model.trainable_variables) == len(unrolled.backend.parameters(model)) == count
+    assert trainer.validate() < 1e-2
+    X, y = next(iter(data.val_dataloader()))
+    np.testing.assert_allclose(model(X).numpy(), y.numpy(), atol=0.3)
+
+
+def test_every_variable_of_a_model_of_ones_own_moves() -> None:
+    model = Derived()
+    trainer = unrolled.Trainer(max_epochs=1)
+    trainer.prepare(model, regression_data())
+    before = {name: v.numpy() for name, v in trainer.parameters.items()}
+    assert list(before) == ["dense.kernel", "dense.bias", "scale"]
+    trainer.fit_epoch()
+    for name, value in before.items():
+        assert not np.array_equal(trainer.parameters[name].numpy(), value), name
+
+
+def test_building_a_model_uses_up_no_minibatch() -> None:
+    def first_batch(model: Any) -> Any:
+        trainer = unrolled.Trainer(max_epochs=1)
+        trainer.prepare(model, regression_data())
+        return next(iter(trainer.train_dataloader))[0].numpy()
+
+    np.testing.assert_array_equal(first_batch(Derived()), first_batch(linear()))
+
+
+def test_layers_know_when_they_train() -> None:
+    seen = []
+
+    class Watching(Derived):
+        def call(self, X: Any, training: Any = None) -> Any:
+            seen.append(training)
+            return super().call(X)
+
+    model = Watching()
+    trainer = unrolled.Trainer(max_epochs=1)
+    trainer.prepare(model, regression_data())
+    seen.clear()
+    trainer.fit_epoch()
+    assert seen[0] is True
+    assert seen[-1] is False
+    assert set(seen) == {True, False}
+
+
+def test_parameters_of_keras_layers_can_be_tied() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dense(3)])
+    parameters = unrolled.parameters(model)
+    parameters.tie("1.kernel", to="0.kernel")
+    assert parameters["0.kernel"].places == ("0.kernel", "1.kernel")
+    model.layers[0].kernel.assign(np.zeros((3, 3)))
+    np.testing.assert_array_equal(model(np.ones((1, 3))).numpy(), np.zeros((1, 3)))
+    assert len(model.trainable_variables) == 3
+
+
+@pytest.mark.parametrize("level", [None, "0"])
+def test_the_import_is_quiet_unless_logs_are_asked_for(level: str | None) -> None:
+    code = "import unrolled.tensorflow, os; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+    environment = {"PATH": ""} | ({} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stderr == "") is (level is None)
+    assert done.stdout == "None\n"
+
+
+def test_models_of_other_kinds_are_refused() -> None:
+    trainer = unrolled.Trainer(max_epochs=1)
+    with pytest.raises(SettingError, match="NativeModel"):
+        trainer.fit(Native(), regression_data())
+    torch = pytest.importorskip("unrolled.torch")
+    with pytest.raises(SettingError, match=r"a model of unrolled\.torch"):
+        trainer.fit(torch.LinearRegressionScratch(2, lr=0.1), regression_data())
+
+
+# Linear regression
+
+
+@pytest.mark.parametrize(
+    ("make", "epochs", "tolerance"),
+    [(linear, 10, 0.01), (lambda: unrolled.LinearRegression(0.03), 5, 0.01)],
+)
+def test_linear_regression_finds_the_truth(make: Any, epochs: int, tolerance: float) -> None:
+    model = make()
+    unrolled.Trainer(epochs).fit(model, regression_data())
+    np.testing.assert_allclose(model.w.numpy().ravel(), W, atol=tolerance)
+    np.testing.assert_allclose(model.b.numpy(), [BIAS], atol=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_after_three_epochs_are_as_large_as_the_published_ones(seed: int) -> None:
+    model = linear(seed=seed)
+    unrolled.Trainer(max_epochs=3).fit(model, regression_data(seed=seed))
+    error_w, error_b = W - model.w.numpy().ravel(), BIAS - model.b.numpy()[0]
+    # published: 0.0892, -0.1177, 0.2112; 5.4% of 2, -3.4 and 4.2 remain
+    assert 0.03 < error_w[0] < 0.2
+    assert -0.3 < error_w[1] < -0.08
+    assert 0.13 < error_b < 0.33
+
+
+@pytest.mark.parametrize("sigma", [0.01, 10.0])
+def test_sigma_is_used(sigma: float) -> None:
+    unrolled.backend.seed(0)
+    by_hand = unrolled.LinearRegressionScratch(2000, lr=0.1, sigma=sigma)
+    layer = unrolled.LinearRegression(lr=0.1, sigma=sigma)
+    layer(tf.zeros((1, 2000)))
+    for model in (by_hand, layer):
+        assert model.w.shape == (2000, 1)
+        assert np.std(model.w.numpy()) == pytest.approx(sigma, rel=0.1)
+        np.testing.assert_array_equal(model.b.numpy(), [0.0])
+
+
+def test_initial_values_are_those_of_numpy() -> None:
+    values = normal_weights({"w": (2, 1), "b": (1,)}, 0.01, seed=3)
+    np.testing.assert_array_equal(linear(seed=3).w.numpy(), values["w"])
+    params = unrolled.get_params(5, 4, seed=3)
+    shapes = {name: tuple(v.shape) for name, v in params.items()}
+    for name, value in normal_weights(shapes, 0.01, seed=3).items():
+        np.testing.assert_array_equal(params[name].numpy(), value)
+
+
+@pytest.mark.parametrize("clip", [0, 0.1])
+def test_one_step_is_what_numpy_computes(clip: float) -> None:
+    model, (X, y) = linear(lr=0.1), example_batch()
+    w, b = model.w.numpy(), model.b.numpy()
+    trainer = unrolled.Trainer(max_epochs=1, gradient_clip_val=clip)
+    trainer.fit(model, Batches((X, y)))
+
+    residual = X.numpy() @ w + b - y.numpy()  # (n, 1)
+    gradient_w, gradient_b = X.numpy().T @ residual / len(residual), residual.mean(axis=0)
+    norm = np.sqrt((gradient_w**2).sum() + (gradient_b**2).sum())
+    assert norm > 0.2
+    scale = min(1, clip / norm) if clip else 1
+    np.testing.assert_allclose(model.w.numpy(), w - 0.1 * scale * gradient_w, rtol=1e-5)
+    np.testing.assert_allclose(model.b.numpy(), b - 0.1 * scale * gradient_b, rtol=1e-5)
+
+
+# Language models
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_layers_compute_the_formula_with_the_exported_parameters(cell: str, layers: int) -> None:
+    model = with_layer(cell, H=4, layers=layers, vocab_size=5)
+    rng = np.random.default_rng(0)
+    values = {
+        name: rng.normal(0, 0.7, value.shape).astype(np.float32)
+        for name, value in model.export_parameters().items()
+    }
+    assert model.import_parameters(values) is model
+    for name, value in model.export_parameters().items():
+        np.testing.assert_array_equal(value, values[name], err_msg=name)
+
+    X = tokens(3, 6, vocab_size=5)  # (B, T)
+    parts, weights = CELLS[cell].num_states, CELLS[cell].weights
+    start = [rng.normal(size=(layers, 3, 4)).astype(np.float32) for _ in range(parts)]
+    H, last = np.eye(5)[X.numpy().T], []  # (T, B, V)
+    for i in range(layers):
+        prefix = f"layers.{i}." if layers > 1 else ""
+        own = [values[prefix + name] for name in weights]
+        H, state = CELLS[cell].forward(numpy_xp, H, tuple(part[i] for part in start), *own)
+        last.append(state)
+    expected = H.reshape(-1, 4) @ values["W_hq"] + values["b_q"]  # (T * B, V)
+
+    logits, state = model(X, tuple(start) if parts > 1 else start[0])
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-5, atol=1e-5)
+    for part, found in enumerate(state if parts > 1 else (state,)):
+        np.testing.assert_allclose(
+            found.numpy(), np.stack([states[part] for states in last]), rtol=1e-5, atol=1e-5
+        )
+
+    written_out = scratch(cell, H=4, layers=layers, vocab_size=5).import_parameters(values)
+    states = tuple(tf.constant(part[i]) for i in range(layers) for part in start)
+    np.testing.assert_allclose(written_out(X, states)[0].numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_logits_are_those_of_pytorchs_layers_both_ways(cell: str) -> None:
+    torch = pytest.importorskip("torch")
+    from unrolled import torch as other
+
+    torch.manual_seed(0)
+    X = tokens(2, 7, vocab_size=5)
+    theirs = other.RNNModel(other.recurrent_layer(cell, 5, 4, 2), 5)
+    ours = with_layer(cell, H=4, layers=2, vocab_size=5)
+    for source, target in ((theirs, ours), (ours, theirs)):
+        target.import_parameters(source.export_parameters())
+        with torch.no_grad():
+            expected = theirs(torch.tensor(X.numpy()))[0].numpy()
+        np.testing.assert_allclose(ours(X)[0].numpy(), expected, rtol=1e-5, atol=1e-5)
+        ours.linear.bias.assign(np.arange(5))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_directions_are_those_of_pytorch(cell: str) -> None:
+    torch = pytest.importorskip("torch")
+    from unrolled import torch as other
+
+    X, kinds = tokens(2, 7, vocab_size=5), {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
+    theirs = other.RNNModel(getattr(torch.nn, kinds[cell])(5, 3, bidirectional=True), 5)
+    ours = bidirectional(cell).import_parameters(theirs.export_parameters())
+    with torch.no_grad():
+        logits, state = theirs(torch.tensor(X.numpy()))
+    found, found_state = ours(X)
+    np.testing.assert_allclose(found.numpy(), logits.numpy(), rtol=1e-5, atol=1e-5)
+    for got, want in zip(tf.nest.flatten(found_state), state, strict=False):
+        want = state if cell != "lstm" else want
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ["scratch", "layers"])
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_states_fit_the_batch_and_can_be_carried(cell: str, kind: str, batch_size: int) -> None:
+    make = scratch if kind == "scratch" else with_layer
+    model, X = make(cell, layers=2), tokens(batch_size, 9)
+    start = model.begin_state(batch_size)
+    shapes = [tuple(part.shape) for part in tf.nest.flatten(start)]
+    parts = CELLS[cell].num_states
+    shape = (batch_size, 6) if kind == "scratch" else (2, batch_size, 6)
+    assert shapes == [shape] * (2 * parts if kind == "scratch" else parts)
+
+    whole, _ = model(X)
+    from_start, _ = model(X, start)
+    np.testing.assert_array_equal(whole.numpy(), from_start.numpy())
+    first, state = model(X[:, :4])
+    tf.nest.assert_same_structure(state, start)
+    second, _ = model(X[:, 4:], state)
+    joined = np.concatenate([first.numpy(), second.numpy()])
+    np.testing.assert_allclose(joined, whole.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_one_clipped_step_of_a_language_model_has_the_length_of_the_limit() -> None:
+    class Norms(Listener):
+        def on_step(self, trainer: Any, step: Any) -> None:
+            self.step = step
+
+    model, listener = scratch(), Norms()
+    before = model.export_parameters()
+    data = Batches((tokens(3, 5), tokens(3, 5, seed=1)))
+    unrolled.Trainer(1, gradient_clip_val=0.01, listeners=[listener]).fit(model, data)
+    after = model.export_parameters()
+    moved = np.sqrt(sum(((after[name] - before[name]) ** 2).sum() for name in before))
+    assert listener.step.gradient_norm > 0.02
+    assert moved == pytest.approx(0.01 * model.lr, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.SimpleRNN(4),
+        lambda: keras.layers.SimpleRNN(4, return_sequences=True),
+        lambda: keras.layers.GRU(4, return_sequences=True, return_state=True, reset_after=False),
+        lambda: keras.layers.Dense(4),
+        lambda: [*unrolled.recurrent_layer("gru", V, 4, 2), unrolled.recurrent_layer("rnn", V, 4)],
+        list,
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layer: Any) -> None:
+    with pytest.raises(SettingError, match="return_sequences=True"):
+        unrolled.RNNModel(layer(), V)
+
+
+def test_parameters_that_do_not_fit_change_nothing() -> None:
+    model = with_layer()
+    before = model.export_parameters()
+    with pytest.raises(ParameterError, match="W_hh"):
+        model.import_parameters({n: v[:-1] if n == "W_hh" else v * 2 for n, v in before.items()})
+    for name, value in model.export_parameters().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_models_functions_can_be_a_books_own() -> None:
+    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> list[Any]:
+        shapes = [(vocab_size, num_hiddens), (num_hiddens, vocab_size)]
+        return [tf.Variable(tf.random.normal(shape, stddev=0.1)) for shape in shapes]
+
+    def forward(inputs: Any, state: Any, params: Any) -> Any:
+        W, U = params
+        assert inputs.shape[2] == V  # one-hot (T, B, V)
+        H = tf.reshape(inputs, (-1, V)) @ W
+        return tf.tanh(H) @ U, state
+
+    def no_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
+        return (tf.zeros((batch_size, num_hiddens)),)
+
+    model = unrolled.RNNModelScratch(V, 4, None, get_params, no_state, forward)
+    before = model.export_parameters()
+    assert list(before) == ["param_0", "param_1"]
+    unrolled.Trainer(1).fit(model, text_data())
+    for name, value in model.export_parameters().items():
+        assert not np.array_equal(value, before[name])
+
+
+# The book's functions
+
+
+def test_the_chapters_functions_train_and_predict(capsys: Any) -> None:
+    train_iter, vocab = unrolled.load_data_time_machine(4, 5, max_tokens=300, seed=0)
+    net = scratch(vocab_size=len(vocab))
+    before = net.export_parameters()["W_hq"]
+    unrolled.train_ch8(net, train_iter, vocab, lr=1, num_epochs=1)
+    assert not np.array_equal(net.export_parameters()["W_hq"], before)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("perplexity")
+    assert lines[1] == unrolled.predict_ch8("time traveller", 50, net, vocab)
+
+
+@pytest.mark.parametrize("kind", ["ours", "keras", "function"])
+def test_an_epoch_takes_any_kind_of_updater(kind: str) -> None:
+    def function(params: Any, gradients: Any) -> None:
+        for param, gradient in zip(params, gradients, strict=True):
+            param.assign_sub(0.5 * gradient)
+
+    updaters = {"ours": unrolled.SGD(0.5), "keras": keras.optimizers.SGD(0.5), "function": function}
+    perplexities = []
+    for updater in (updaters["ours"], updaters[kind]):
+        batches, vocab = unrolled.load_data_time_machine(4, 5, max_tokens=300, seed=0)
+        net = scratch(vocab_size=len(vocab))
+        net.import_parameters({n: v * 30 for n, v in net.export_parameters().items()})
+        perplexities.append(unrolled.train_epoch_ch8(net, batches, None, updater)[0])
+    assert 1 < perplexities[0] < 60
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-4)
+
+
+def test_clipping_a_list_of_gradients_scales_them_together() -> None:
+    clipped = unrolled.grad_clipping([tf.constant([3.0]), tf.constant([[4.0]])], 1.0)
+    np.testing.assert_allclose(clipped[0].numpy(), [0.6], rtol=1e-6)
+    np.testing.assert_allclose(clipped[1].numpy(), [[0.8]], rtol=1e-6)
+
+
+def test_models_are_kept_by_tensorflows_checkpoints(tmp_path: Path) -> None:
+    model, other = scratch(), scratch()
+    model.W_hq.assign(np.full((6, V), 7))
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "kept"))
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    np.testing.assert_array_equal(other.W_hq.numpy(), model.W_hq.numpy())
