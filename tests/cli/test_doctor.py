@@ -1,15 +1,8 @@
-import importlib.util
 import math
 
 import pytest
 
-from unrolled.frameworks import FRAMEWORKS, is_installed
-
-HERE = [
-    name
-    for name in FRAMEWORKS
-    if is_installed(name) and importlib.util.find_spec(f"unrolled.{name}") is not None
-]
+from installed import INSTALLED
 
 
 def checks(report):
@@ -19,7 +12,7 @@ def checks(report):
 
 def test_the_doctor_compares_every_installed_framework_with_the_reference(unrolled):
     lines = checks(unrolled("doctor"))
-    assert len(lines) == len(HERE)
+    assert len(lines) == len(INSTALLED)
     for line in lines:
         words, number = line.split(": ")
         assert words == "largest difference from the reference"
@@ -31,7 +24,7 @@ def test_the_doctor_calls_wrong_numbers_wrong(unrolled, monkeypatch, difference)
     monkeypatch.setattr("unrolled.selfcheck.compare", lambda framework: difference)
     report = unrolled("doctor")
     assert report.code == 0
-    assert len(checks(report)) == len(HERE)
+    assert len(checks(report)) == len(INSTALLED)
     assert all("WRONG" in line for line in checks(report))
 
 
@@ -42,4 +35,6 @@ def test_the_doctor_goes_on_where_a_framework_cannot_train(unrolled, monkeypatch
     monkeypatch.setattr("unrolled.selfcheck.compare", fail)
     report = unrolled("doctor")
     assert report.code == 0
-    assert report.out.count("cannot train: RuntimeError: no kernel image is available") == len(HERE)
+    assert report.out.count("cannot train: RuntimeError: no kernel image is available") == len(
+        INSTALLED
+    )

@@ -6,15 +6,15 @@ losses, gradients, norms, parameters and text that ``reference.py`` has written 
 Frameworks are met by name only: those that are installed here take part.
 """
 
-import importlib.util
 from functools import cache
 
 import numpy as np
 import pytest
 
+from installed import INSTALLED
 from unrolled import selfcheck
 from unrolled.data.vocabulary import Vocab
-from unrolled.frameworks import FRAMEWORKS, face, is_installed
+from unrolled.frameworks import face
 from unrolled.models.language_model import Scratch
 from unrolled.training.generation import generate
 from unrolled.training.records import Listener
@@ -23,13 +23,8 @@ TOLERANCE = 1e-5  # relative to the largest entry of an array; float32 rounds at
 
 CASES = selfcheck.golden()
 MODELS = [name for name, case in CASES.items() if "model" in case]
-HERE = [
-    name
-    for name in FRAMEWORKS
-    if is_installed(name) and importlib.util.find_spec(f"unrolled.{name}") is not None
-]
 
-frameworks = pytest.mark.parametrize("framework", HERE)
+frameworks = pytest.mark.parametrize("framework", INSTALLED)
 cases = pytest.mark.parametrize("name", CASES)
 models = pytest.mark.parametrize("name", MODELS)
 

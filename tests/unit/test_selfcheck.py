@@ -1,26 +1,19 @@
 import dataclasses
-import importlib.util
 import math
 
 import numpy as np
 import pytest
 
+from installed import INSTALLED
 from unrolled import selfcheck
 from unrolled.errors import MissingFrameworkError, SettingError
-from unrolled.frameworks import FRAMEWORKS, is_installed
 from unrolled.functional import recurrent
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.updates import global_norm
 from unrolled.models.language_model import Scratch
 
-HERE = [
-    name
-    for name in FRAMEWORKS
-    if is_installed(name) and importlib.util.find_spec(f"unrolled.{name}") is not None
-]
 
-
-@pytest.mark.parametrize("framework", HERE)
+@pytest.mark.parametrize("framework", INSTALLED)
 def test_every_installed_framework_equals_the_reference(framework):
     assert selfcheck.compare(framework) < 1e-5
 
@@ -83,14 +76,14 @@ BREAKAGES = {
 }
 
 
-@pytest.mark.parametrize("framework", HERE[:1])
+@pytest.mark.parametrize("framework", INSTALLED[:1])
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_a_broken_formula_makes_a_large_difference(monkeypatch, framework, breakage):
     BREAKAGES[breakage](monkeypatch)
     assert selfcheck.compare(framework) > 100 * selfcheck.ROUNDING
 
 
-@pytest.mark.parametrize("framework", HERE[:1])
+@pytest.mark.parametrize("framework", INSTALLED[:1])
 def test_a_nan_anywhere_is_the_result(monkeypatch, framework):
     def nan_for_the_gru(xp, X, state, *weights):
         outputs, state = recurrent.gru(xp, X, state, *weights)
@@ -100,7 +93,7 @@ def test_a_nan_anywhere_is_the_result(monkeypatch, framework):
     assert math.isnan(selfcheck.compare(framework))
 
 
-@pytest.mark.parametrize("framework", HERE[:1])
+@pytest.mark.parametrize("framework", INSTALLED[:1])
 def test_a_state_of_another_shape_is_an_infinite_difference(monkeypatch, framework):
     def one_row(self, batch_size, num_hiddens, device=None):
         return original(self, 1, num_hiddens, device)
