@@ -34,7 +34,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="unrolled")
 def cli() -> None:
-    r"""Deep learning from first principles, unrolled so that you see inside.
+    """Deep learning from first principles, unrolled so that you see inside.
 
     \b
     Begin with:
@@ -45,7 +45,7 @@ def cli() -> None:
 
 @cli.command("list")
 def list_() -> None:
-    r"""The experiments, and the settings of each.
+    """The experiments, and the settings of each.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def list_() -> None:
 def run(
     experiment: str, framework: str, seed: int, out: Path | None, assignments: tuple[str, ...]
 ) -> None:
-    r"""Run an EXPERIMENT and keep it in a run directory.
+    """Run an EXPERIMENT and keep it in a run directory.
 
     \b
     Examples:
@@ -123,7 +123,7 @@ def sample(
     seed: int,
     allow_unknown: bool,
 ) -> None:
-    r"""Let the language model of a RUN continue a text.
+    """Let the language model of a RUN continue a text.
 
     Greedy, always the most likely character, unless a way of drawing is given.
 
@@ -144,7 +144,7 @@ def sample(
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def params(run: Path) -> None:
-    r"""The parameters of a RUN's model: names, shapes, types, sizes.
+    """The parameters of a RUN's model: names, shapes, types, sizes.
 
     \b
     Example:
@@ -164,7 +164,7 @@ def params(run: Path) -> None:
     "--out", type=click.Path(path_type=Path), required=True, help="Run directory to make."
 )
 def convert(run: Path, framework: str, out: Path) -> None:
-    r"""Carry the model of a RUN to another framework.
+    """Carry the model of a RUN to another framework.
 
     \b
     Example:
@@ -182,7 +182,7 @@ def convert(run: Path, framework: str, out: Path) -> None:
     "--onnx", "file", type=click.Path(path_type=Path), required=True, help="ONNX file to write."
 )
 def export(run: Path, file: Path) -> None:
-    r"""Write the language model of a RUN as a file for other software.
+    """Write the language model of a RUN as a file for other software.
 
     \b
     Example:
@@ -196,7 +196,7 @@ def export(run: Path, file: Path) -> None:
 
 @cli.command()
 def doctor() -> None:
-    r"""What is installed here, what is missing, and how to get it.
+    """What is installed here, what is missing, and how to get it.
 
     \b
     Example:

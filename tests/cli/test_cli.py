@@ -42,9 +42,14 @@ def test_doctor_reports_every_framework(unrolled):
     assert all(title in report.out for title in FRAMEWORKS.values())
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("sample",), ("list",), ("doctor",)])
-def test_every_help_text_has_an_example(unrolled, command):
-    assert "unrolled " in unrolled(*command, "--help").out.split("\n", 1)[1]
+@pytest.mark.parametrize(
+    "command",
+    [(), ("run",), ("sample",), ("list",), ("doctor",), ("params",), ("convert",), ("export",)],
+)
+def test_every_help_text_has_examples_on_lines_of_their_own(unrolled, command):
+    text = unrolled(*command, "--help").out
+    assert "\\b" not in text
+    assert [line for line in text.splitlines()[1:] if line.strip().startswith("unrolled ")]
 
 
 @pytest.mark.parametrize(
