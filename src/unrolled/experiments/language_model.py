@@ -214,7 +214,12 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
         lines += (
             "\nA training perplexity near 1 means that the passage is memorised: given its "
             "beginning,\nthe network recites it. It has not learned to write; the held-out "
-            f"perplexity{', worse even than guessing,' if heldout > vocab_size else ''} shows that."
+            "perplexity shows that"
+            + (
+                ":\non text it has never seen it does worse than guessing."
+                if heldout > vocab_size
+                else "."
+            )
         )
     return lines
 

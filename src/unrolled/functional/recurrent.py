@@ -7,8 +7,8 @@ Every cell has the same face, ``cell(xp, X, state, *weights) -> (outputs, state)
 - ``weights``: in the order of ``CELLS[name].weights``;
 - ``outputs``: the hidden state of every step, ``(T, B, H)``.
 
-What the input contributes is one product for all steps, made before the loop; inside
-it remains what truly waits for the step before.
+What the input contributes waits for no earlier step, so `input_side` may compute it for
+all steps at once; inside the loop remains what must be there.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,31 @@ from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional.linear import affine
 
 State = tuple[Array, ...]
+
+
+def input_side(
+    xp: Namespace, X: Array, *gates: tuple[Array, Array]
+) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    """What the input contributes to each gate, ``X_t W + b``, ready for a scan.
+
+    Computed for all steps at once, but for ids of a small vocabulary: their rows are
+    looked up step by step, which needs no arrays of ``(T, B, H)`` for the rows and for
+    their gradients. Its price is a gradient of ``(V, H)`` at each step, which is why the
+    vocabulary must be small, and small beside the batch.
+
+    Args:
+        xp: array namespace.
+        X: ``(T, B, D)``, or ids ``(T, B)``.
+        gates: of each gate, weights ``(D, H)`` and bias ``(H,)``.
+
+    Returns:
+        What to scan over, and what makes of its part for one step an array ``(B, H)``
+        for each gate.
+    """
+    num_inputs = gates[0][0].shape[0]
+    if xp.is_integer(X) and num_inputs <= 2 * X.shape[1]:
+        return X, lambda X_t: tuple(affine(xp, X_t, W, b) for W, b in gates)
+    return tuple(affine(xp, X, W, b) for W, b in gates), lambda A_t: A_t
 
 
 def rnn(
@@ -49,14 +74,15 @@ def rnn(
 
     Reference: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
-    A = affine(xp, X, W_xh, b_h)  # (T, B, H)
+    inputs, project = input_side(xp, X, (W_xh, b_h))
 
-    def step(state: State, A_t: Array) -> tuple[State, Array]:
+    def step(state: State, X_t: Array) -> tuple[State, Array]:
         (H,) = state  # (B, H)
-        H = xp.tanh(A_t + H @ W_hh)
+        (A,) = project(X_t)
+        H = xp.tanh(A + H @ W_hh)
         return (H,), H
 
-    return xp.scan(step, state, A)
+    return xp.scan(step, state, inputs)
 
 
 def gru(
@@ -106,22 +132,18 @@ def gru(
     Reference: K. Cho et al., Learning phrase representations using RNN encoder-decoder,
     2014, https://arxiv.org/abs/1406.1078 (both conventions stand in its versions 1 and 3).
     """
-    A = (  # three times (T, B, H)
-        affine(xp, X, W_xz, b_z),
-        affine(xp, X, W_xr, b_r),
-        affine(xp, X, W_xh, b_h),
-    )
+    inputs, project = input_side(xp, X, (W_xz, b_z), (W_xr, b_r), (W_xh, b_h))
 
-    def step(state: State, A_t: tuple[Array, Array, Array]) -> tuple[State, Array]:
+    def step(state: State, X_t: Array) -> tuple[State, Array]:
         (H,) = state  # (B, H)
-        A_z, A_r, A_c = A_t
+        A_z, A_r, A_c = project(X_t)
         Z = xp.sigmoid(A_z + H @ W_hz)
         R = xp.sigmoid(A_r + H @ W_hr)
         C = xp.tanh(A_c + ((R * H) @ W_hh if b_hh is None else R * (H @ W_hh + b_hh)))
         H = Z * H + (1 - Z) * C
         return (H,), H
 
-    return xp.scan(step, state, A)
+    return xp.scan(step, state, inputs)
 
 
 def lstm(
@@ -169,16 +191,11 @@ def lstm(
     Reference: S. Hochreiter, J. Schmidhuber, Long short-term memory, Neural Computation
     9(8), 1997; with the forget gate of F. Gers et al., 2000.
     """
-    A = (  # four times (T, B, H)
-        affine(xp, X, W_xi, b_i),
-        affine(xp, X, W_xf, b_f),
-        affine(xp, X, W_xo, b_o),
-        affine(xp, X, W_xc, b_c),
-    )
+    inputs, project = input_side(xp, X, (W_xi, b_i), (W_xf, b_f), (W_xo, b_o), (W_xc, b_c))
 
-    def step(state: State, A_t: tuple[Array, Array, Array, Array]) -> tuple[State, Array]:
+    def step(state: State, X_t: Array) -> tuple[State, Array]:
         H, C = state  # (B, H) each
-        A_i, A_f, A_o, A_c = A_t
+        A_i, A_f, A_o, A_c = project(X_t)
         I = xp.sigmoid(A_i + H @ W_hi)  # noqa: E741 (the letter of the equation)
         F = xp.sigmoid(A_f + H @ W_hf)
         O = xp.sigmoid(A_o + H @ W_ho)  # noqa: E741
@@ -186,7 +203,7 @@ def lstm(
         H = O * xp.tanh(C)
         return (H, C), H
 
-    return xp.scan(step, state, A)
+    return xp.scan(step, state, inputs)
 
 
 @dataclass(frozen=True)
