@@ -2,7 +2,6 @@
 
 import dataclasses
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -114,8 +113,3 @@ def _stop_on_interrupt(trainer: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def warn(message: str) -> None:
-    """Tell of something that the user may not expect, beside the results."""
-    print(f"note: {message}", file=sys.stderr)
