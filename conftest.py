@@ -7,7 +7,9 @@ from unrolled.frameworks import FRAMEWORKS, is_installed
 MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 
 collect_ignore = [
-    f"src/unrolled/{folder}{name}.py" for name in MISSING for folder in ("", "backends/")
+    f"src/unrolled/{place}"
+    for name in MISSING
+    for place in (name, f"backends/{name}.py", f"kernels/{name}.py")
 ]
 
 

@@ -1,5 +1,5 @@
 """The training design: hyperparameters, module, data module, trainer.
 
-Each class is written once here, free of any framework; ``unrolled/<framework>.py``
+Each class is written once here, free of any framework; ``unrolled/<framework>/``
 joins it with the framework's own types.
 """
