@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from unrolled import __version__, frameworks, selfcheck
+from unrolled.kernels import explain
 
 
 def examine() -> Iterator[str]:
@@ -18,6 +19,7 @@ def examine() -> Iterator[str]:
     yield f"unrolled    {__version__}"
     yield f"Python      {platform.python_version()} ({sys.executable})"
     yield f"machine     {platform.machine()}, {os.cpu_count()} CPUs, {platform.platform()}"
+    yield f"recurrences {explain()}"
     for name, title in frameworks.FRAMEWORKS.items():
         if not frameworks.is_installed(name):
             yield f"{title:<11} not installed; get it with: {frameworks.install_command(name)}"

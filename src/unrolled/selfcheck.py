@@ -22,6 +22,7 @@ from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
 from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
+from unrolled.kernels import engines
 from unrolled.models.language_model import Scratch
 
 Values = npt.NDArray[Any]
@@ -84,13 +85,13 @@ def minibatches(case: Case) -> Iterable[tuple[Values, Values]]:
         yield np.array(X, dtype), np.array(Y, dtype)
 
 
-def run(backend: Backend, case: Case) -> Outcome:
+def run(backend: Backend, case: Case, engine: str = "auto") -> Outcome:
     """Train through the steps of a case: forward, backward, clip, step."""
     objective = _linear_regression(backend)
     state: State = ()
     if "model" in case:
         model = case["model"]
-        scratch = Scratch(backend, model["cell"], model["num_layers"])
+        scratch = Scratch(backend, model["cell"], model["num_layers"], engine)
         batch_size = len(case["minibatches"][0][0])
         state = scratch.init_state(batch_size, model["num_hiddens"])
         objective = _language_model(scratch)
@@ -171,7 +172,7 @@ def compare(framework: str) -> float:
 
     Three clipped training steps of an RNN, a GRU and an LSTM: losses, gradients, their
     norms before and after clipping, the state carried over, and the parameters at the
-    end. About 1e-6 where all is well.
+    end, with every engine that there is. About 1e-6 where all is well.
 
     Args:
         framework: its name, as in `unrolled.frameworks.FRAMEWORKS`.
@@ -188,7 +189,9 @@ def compare(framework: str) -> float:
     """
     backend, cases = face(framework).backend, golden()
     found = [
-        run(backend, cases[name]).differences(cases[name]["expected"]).values() for name in CHECKED
+        run(backend, cases[name], engine).differences(cases[name]["expected"]).values()
+        for engine in engines(framework)
+        for name in CHECKED
     ]
     # NumPy's max, not Python's: one NaN makes the whole NaN
     return float(np.max([difference for of_case in found for difference in of_case]))

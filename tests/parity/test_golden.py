@@ -15,6 +15,7 @@ from installed import INSTALLED
 from unrolled import selfcheck
 from unrolled.data.vocabulary import Vocab
 from unrolled.frameworks import face
+from unrolled.kernels import engines
 from unrolled.models.language_model import Scratch
 from unrolled.training.generation import generate
 from unrolled.training.records import Listener
@@ -124,11 +125,13 @@ def trained(framework, name):
     )
 
 
-@frameworks
+@pytest.mark.parametrize(
+    ("framework", "engine"), [(name, engine) for name in INSTALLED for engine in engines(name)]
+)
 @cases
-def test_the_formulas_give_the_expected_numbers(framework, name):
+def test_the_formulas_give_the_expected_numbers(framework, engine, name):
     case = CASES[name]
-    assert_as_expected(selfcheck.run(face(framework).backend, case), case)
+    assert_as_expected(selfcheck.run(face(framework).backend, case, engine), case)
 
 
 @frameworks

@@ -105,6 +105,7 @@ def test_a_state_of_another_shape_is_an_infinite_difference(monkeypatch, framewo
     original = Scratch.init_state
     monkeypatch.setattr(Scratch, "init_state", one_row)
     replace_cell("rnn", last_row)(monkeypatch)
+    monkeypatch.setattr(selfcheck, "engines", lambda framework: ("reference",))
     assert selfcheck.compare(framework) == math.inf
 
 

@@ -13,6 +13,7 @@ all steps at once; inside the loop remains what must be there.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional.linear import affine
@@ -46,7 +47,13 @@ def input_side(
 
 
 def rnn(
-    xp: Namespace, X: Array, state: State, W_xh: Array, W_hh: Array, b_h: Array
+    xp: Namespace,
+    X: Array,
+    state: State,
+    W_xh: Array,
+    W_hh: Array,
+    b_h: Array,
+    relu: bool = False,
 ) -> tuple[Array, State]:
     """Elman's recurrent network with tanh units.
 
@@ -59,6 +66,7 @@ def rnn(
         W_xh: ``(D, H)``.
         W_hh: ``(H, H)``.
         b_h: ``(H,)``.
+        relu: ``max(., 0)`` in the place of tanh.
 
     Returns:
         Hidden states ``(T, B, H)`` and the last state.
@@ -79,7 +87,8 @@ def rnn(
     def step(state: State, X_t: Array) -> tuple[State, Array]:
         (H,) = state  # (B, H)
         (A,) = project(X_t)
-        H = xp.tanh(A + H @ W_hh)
+        S = A + H @ W_hh
+        H = xp.maximum(S, xp.zeros_like(S)) if relu else xp.tanh(S)
         return (H,), H
 
     return xp.scan(step, state, inputs)
@@ -215,12 +224,14 @@ class Cell:
         forward: the formula, ``forward(xp, X, state, *weights)``.
         weights: names of its weights in the order of the formula.
         num_states: arrays in its state tuple.
+        engine: name of its derivative in `unrolled.functional.bptt.STEPS`.
     """
 
     name: str
     forward: Callable[..., tuple[Array, State]]
     weights: tuple[str, ...]
     num_states: int
+    engine: str
 
     def shapes(self, num_inputs: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
         """Shape of every weight, by name.
@@ -245,7 +256,12 @@ def _gates(*letters: str) -> tuple[str, ...]:
 
 
 CELLS: dict[str, Cell] = {
-    "rnn": Cell("rnn", rnn, _gates("h"), num_states=1),
-    "gru": Cell("gru", gru, (*_gates("z", "r", "h"), "b_hh"), num_states=1),
-    "lstm": Cell("lstm", lstm, _gates("i", "f", "o", "c"), num_states=2),
+    "rnn": Cell("rnn", rnn, _gates("h"), num_states=1, engine="rnn"),
+    "gru": Cell("gru", gru, (*_gates("z", "r", "h"), "b_hh"), num_states=1, engine="gru"),
+    "lstm": Cell("lstm", lstm, _gates("i", "f", "o", "c"), num_states=2, engine="lstm"),
 }
+
+RELU_RNN = Cell(
+    "rnn", partial(rnn, relu=True), CELLS["rnn"].weights, num_states=1, engine="rnn_relu"
+)
+"""The RNN with units ``max(., 0)``."""

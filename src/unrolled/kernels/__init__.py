@@ -1,0 +1,161 @@
+"""Engines for recurrences: what carries a cell over time, and the gradient back.
+
+- ``"reference"``: the formula in `unrolled.functional.recurrent` under the framework's
+  automatic differentiation;
+- ``"fast"``: the gradients written out (`unrolled.functional.bptt`), by the fastest code
+  there is for the framework and the machine;
+- ``"auto"``: fast where it gains something, else reference.
+
+All give the same numbers, up to rounding.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from unrolled.backends.namespace import Array
+from unrolled.errors import SettingError, did_you_mean
+from unrolled.functional.bptt import GATES
+from unrolled.functional.linear import affine
+from unrolled.functional.recurrent import Cell, State
+from unrolled.kernels import native
+from unrolled.kernels import trace as traces
+
+ENGINES = ("auto", "reference", "fast")
+
+WRITTEN_OUT = ("torch", "jax", "tensorflow", "mxnet")
+"""Frameworks with a ``kernels/<framework>.py``."""
+
+PRECISIONS = ("float32", "bfloat16")
+
+PROJECTS = ("torch",)
+"""Frameworks whose fast engine has an output layer of its own."""
+
+FASTER = ("torch", "mxnet")
+"""Frameworks for which ``"auto"`` takes the fast engine."""
+
+
+def check_engine(engine: str) -> str:
+    """The name itself if it is that of an engine.
+
+    Raises:
+        SettingError: it is not; the message names the nearest.
+    """
+    if engine not in ENGINES:
+        raise SettingError(f"unknown engine '{engine}': {did_you_mean(engine, ENGINES)}")
+    return engine
+
+
+def engines(framework: str) -> tuple[str, ...]:
+    """The engines that a framework has.
+
+    Example:
+        >>> engines("torch")
+        ('reference', 'fast')
+    """
+    return ("reference", "fast") if framework in WRITTEN_OUT else ("reference",)
+
+
+def explain() -> str:
+    """Which engine carries recurrences here, and why, in a sentence.
+
+    Example:
+        >>> explain().partition(" ")[0] in ("native", "written-out")
+        True
+    """
+    usable, reason = native.available()
+    if usable:
+        return f"native kernels on CPUs for PyTorch and MXNet ({reason})"
+    return f"written-out gradients in the frameworks' own operations (native kernels {reason})"
+
+
+def recur(
+    backend: Any,
+    cell: Cell,
+    X: Array,
+    state: State,
+    weights: Sequence[Array],
+    engine: str = "auto",
+    reverse: bool = False,
+    precision: str = "float32",
+) -> tuple[Array, State]:
+    """Carry a cell over all steps of a sequence.
+
+    Args:
+        backend: whose arrays they are.
+        cell: from `unrolled.functional.recurrent.CELLS`.
+        X: inputs ``(T, B, D)``, or ids ``(T, B)``.
+        state: arrays ``(B, H)``.
+        weights: in the order of ``cell.weights``.
+        engine: ``"auto"``, ``"reference"`` or ``"fast"``.
+        reverse: read the sequence from its end; the outputs keep the order of ``X``.
+
+        precision: ``"float32"`` computes in the arrays' own type; ``"bfloat16"`` rounds the
+            factors of the products to it and sums in float32 (PyTorch on CPUs, fast engine).
+
+    Returns:
+        Hidden states ``(T, B, H)`` and the last state.
+
+    Raises:
+        SettingError: no such engine, or it has no such precision here.
+    """
+    check_engine(engine)
+    if precision != "float32":
+        _check_precision(precision, backend.name, engine)
+    trace, xp = traces.current(), backend.xp
+    X = xp.flip(X) if reverse else X
+    # a formula with other weights than the cell's own, the original GRU for one, has no
+    # derivative written out
+    known = len(weights) == len(cell.weights) and backend.name in WRITTEN_OUT
+    options = {"precision": precision} if precision != "float32" else {}
+    if trace is not None and known:
+        name, taps = trace.next_taps(reverse)
+        outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, taps, **options)
+        first = xp.reshape(state[0], (1, *state[0].shape))
+        before = xp.concat([first, outputs[:-1]], 0)  # (T, B, H)
+        layer = traces.Layer(cell.engine, before, outputs, reverse)
+        trace.note(name, layer, len(GATES[cell.engine]))
+    elif known and _takes_fast(backend.name, engine):
+        outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, **options)
+    else:
+        outputs, last = cell.forward(xp, X, state, *weights)
+    return (xp.flip(outputs) if reverse else outputs), last
+
+
+def project(backend: Any, X: Array, W: Array, b: Array, engine: str = "auto") -> Array:
+    """The output layer, ``X W + b``, by the engine that carried the cell.
+
+    Args:
+        backend: whose arrays they are.
+        X: hidden states ``(N, H)``.
+        W: ``(H, V)``.
+        b: ``(V,)``.
+        engine: as for `recur`.
+
+    Returns:
+        ``(N, V)``.
+    """
+    if backend.name in PROJECTS and _takes_fast(backend.name, check_engine(engine)):
+        return _fast(backend.name).affine(X, W, b)
+    return affine(backend.xp, X, W, b)
+
+
+def _fast(framework: str) -> Any:
+    return importlib.import_module(f"unrolled.kernels.{framework}")
+
+
+def _check_precision(precision: str, framework: str, engine: str) -> None:
+    if precision not in PRECISIONS:
+        raise SettingError(
+            f"unknown precision '{precision}': {did_you_mean(precision, PRECISIONS)}"
+        )
+    usable, reason = native.available()
+    if framework != "torch" or engine == "reference" or not usable:
+        raise SettingError(
+            f"precision={precision} needs the native kernels (here: {reason}) under PyTorch with "
+            f"engine=auto or fast; this is {framework} with engine={engine}. Take precision=float32"
+        )
+
+
+def _takes_fast(framework: str, engine: str) -> bool:
+    return engine == "fast" or (engine == "auto" and framework in FASTER)

@@ -1,0 +1,139 @@
+"""A recurrence with its gradients written out: one pass there, one pass back.
+
+Free of any framework: ``kernels/<framework>.py`` wraps the two passes as an operation of
+the framework with a derivative of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from unrolled.backends.namespace import Array, Namespace
+from unrolled.functional import bptt
+from unrolled.functional.linear import affine
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A cell's weights by kind, one of each for every gate.
+
+    Attributes:
+        x: ``(D, H)`` each.
+        h: ``(H, H)`` each.
+        b: ``(H,)`` each.
+        rest: the GRU's second candidate bias, else nothing.
+    """
+
+    x: Sequence[Array]
+    h: Sequence[Array]
+    b: Sequence[Array]
+    rest: Sequence[Array]
+
+    @classmethod
+    def of(cls, cell: str, weights: Sequence[Array]) -> "Weights":
+        """The weights as they stand in ``CELLS[cell].weights``: W_x, W_h, b of each gate."""
+        size = 3 * len(bptt.GATES[cell])
+        return cls(weights[0:size:3], weights[1:size:3], weights[2:size:3], weights[size:])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the way back finds, in the shapes of what went in.
+
+    Attributes:
+        X: dL/dX, ``(T, B, D)``; None for ids.
+        state: dL/d of the first state.
+        weights: dL/d of every weight, in the order in which they came.
+        hidden, recurrent: see `unrolled.functional.bptt.Gradients`.
+    """
+
+    X: Array | None
+    state: bptt.Arrays
+    weights: tuple[Array, ...]
+    hidden: Array
+    recurrent: Array
+
+    def map(self, function: Callable[[Array], Array]) -> "Result":
+        """The same with every array replaced by what the function makes of it."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(changed(part) for part in value)
+            return None if value is None else function(value)
+
+        return Result(*(changed(getattr(self, field.name)) for field in fields(self)))
+
+
+def forward(
+    xp: Namespace, cell: str, X: Array, state: bptt.Arrays, weights: Sequence[Array]
+) -> tuple[bptt.Arrays, bptt.Tape]:
+    """The last state, and the tape; its ``new[0]`` are the outputs ``(T, B, H)``.
+
+    Args:
+        xp: array namespace.
+        cell: name in `unrolled.functional.bptt.GATES`.
+        X: ``(T, B, D)``, or ids ``(T, B)``.
+        state: arrays ``(B, H)``.
+        weights: in the order of ``CELLS[cell].weights``.
+    """
+    w = Weights.of(cell, weights)
+    A = input_side(xp, X, w)
+    return bptt.forward(xp, cell, A, state, bptt.stack_gates(xp, w.h), *w.rest)
+
+
+def input_side(xp: Namespace, X: Array, w: Weights) -> Array:
+    """What the input contributes to each gate at every step, ``(T, B, G * H)``."""
+    pairs = list(zip(w.x, w.b, strict=True))
+    if xp.is_integer(X) and w.x[0].shape[0] <= X.shape[0] * X.shape[1]:
+        # fewer rows than look-ups: add the bias to each row once
+        return xp.take(bptt.stack_gates(xp, [W + b for W, b in pairs]), X)
+    return bptt.stack_gates(xp, [affine(xp, X, W, b) for W, b in pairs])
+
+
+def backward(
+    xp: Namespace,
+    cell: str,
+    X: Array,
+    weights: Sequence[Array],
+    tape: bptt.Tape,
+    dY: Array,
+    d_last: bptt.Arrays,
+) -> Result:
+    """All gradients of a recurrence.
+
+    Args:
+        xp: array namespace.
+        cell, X, weights: as for `forward`.
+        tape: from `forward`.
+        dY: gradient with respect to the outputs, ``(T, B, H)``.
+        d_last: gradient with respect to the last state, ``(B, H)`` each.
+    """
+    w = Weights.of(cell, weights)
+    g = bptt.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
+    return assemble(xp, cell, X, w, tape.old[0], g)
+
+
+def assemble(
+    xp: Namespace, cell: str, X: Array, w: Weights, H_before: Array, g: bptt.Gradients
+) -> Result:
+    """The gradients of input and weights, each one product over all time steps.
+
+    Args:
+        xp: array namespace.
+        cell, X: as for `forward`.
+        w: the weights.
+        H_before: hidden states before every step, ``(T, B, H)``.
+        g: what the way back found.
+    """
+    G = len(bptt.GATES[cell])
+    rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
+    if xp.is_integer(X):
+        dX, dW_x = None, xp.add_rows(rows, xp.reshape(X, (-1,)), w.x[0].shape[0])
+    else:
+        W_xT = xp.transpose(bptt.stack_gates(xp, w.x))
+        dX, dW_x = g.inputs @ W_xT, bptt.over_time(xp, X, g.inputs)
+    dW_h = bptt.over_time(xp, H_before, g.recurrent)  # (H, G * H)
+    parts = (bptt.gates(x, G) for x in (dW_x, dW_h, xp.sum(rows, axis=0)))
+    by_gate = [gradient for gate in zip(*parts, strict=True) for gradient in gate]
+    rest = [xp.sum(bptt.gates(g.recurrent, G)[-1], axis=(0, 1)) for _ in w.rest]
+    return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)

@@ -1,0 +1,58 @@
+"""Memory for large arrays that comes back when nobody uses them any more.
+
+The system hands large blocks out page by page and takes them back when they are freed, so
+a program that makes the same arrays at every training step pays for every page at every
+step. That can cost as much as the arithmetic. Here a block that is given back waits for
+the next array of its size.
+"""
+
+import math
+import weakref
+from collections import defaultdict
+
+import numpy as np
+import numpy.typing as npt
+
+SMALLEST_BYTES = 2**18
+"""Smaller arrays are left to NumPy, whose memory stays with the process anyway."""
+
+LARGEST_POOL_BYTES = 2**30
+"""What may wait at most; a block that comes back to a full pool goes to the system."""
+
+_waiting: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
+
+
+class _Lease(np.ndarray):
+    """A view of a block. NumPy's own arrays know no weak references; a subclass does."""
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.generic]:
+    """An array of this shape, its values undefined, aligned to 64 bytes.
+
+    Its memory waits for the next such array as soon as nothing refers to it, be it NumPy
+    or a framework that shares the memory.
+
+    Example:
+        >>> first = empty((512, 512))
+        >>> place = first.ctypes.data
+        >>> del first
+        >>> empty((512, 512)).ctypes.data == place
+        True
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < SMALLEST_BYTES:
+        return np.empty(shape, dtype)
+    waiting = _waiting[size]
+    try:
+        block = waiting.pop()
+    except IndexError:
+        block = np.empty(size + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    lease = block[start : start + size].view(_Lease)
+    weakref.finalize(lease, _take_back, size, block).atexit = False
+    return lease.view(dtype).reshape(shape)
+
+
+def _take_back(size: int, block: npt.NDArray[np.uint8]) -> None:
+    if sum(key * len(blocks) for key, blocks in _waiting.items()) + size <= LARGEST_POOL_BYTES:
+        _waiting[size].append(block)
