@@ -1,0 +1,32 @@
+"""The native kernels: recurrent layers on CPUs, compiled from the C++ beside this file.
+
+The library knows no framework and no Python: it gets addresses. So the arguments below are
+NumPy arrays or CPU tensors of PyTorch, contiguous, all of one type; the caller makes those
+that are written. While a call runs, the interpreter is free for other threads; the call
+has as many threads as it is told to: PyTorch's for tensors, else it starts and ends its own.
+
+Whoever wants to read the kernels may start with ``recurrence.h`` (a layer over time), then
+``tile.h`` (why a product runs near the machine's limit) and ``rnn.h`` (a cell's formula).
+
+Letters: T steps, B batch, H hidden units, G gates, V vocabulary. Stacked gates stand in the
+order of `unrolled.functional.recurrent`: RNN h; GRU z, r, h; LSTM i, f, o, c.
+
+Which instructions are used is the best that the CPU has; ``UNROLLED_NATIVE`` in the environment
+may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of this.
+"""
+
+from unrolled.kernels.native.interface import CELLS
+from unrolled.kernels.native.library import available, describe
+from unrolled.kernels.native.products import product, row_sums, weight_gradient
+from unrolled.kernels.native.recurrence import backward, forward
+
+__all__ = [
+    "CELLS",
+    "available",
+    "backward",
+    "describe",
+    "forward",
+    "product",
+    "row_sums",
+    "weight_gradient",
+]

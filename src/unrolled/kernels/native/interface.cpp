@@ -1,0 +1,124 @@
+// The C functions: check what was given, find the CPU's kernels, start the threads.
+#include "interface.h"
+
+#include "kernels.h"
+
+namespace unrolled {
+namespace {
+
+bool in_range(int64_t x, int64_t low, int64_t high) { return low <= x && x <= high; }
+
+bool cpu_has(int instructions) {
+#if defined(__x86_64__)
+    switch (instructions) {
+        case AVX512_BF16:
+            return cpu_has(AVX512) && __builtin_cpu_supports("avx512bf16");
+        case AVX512:
+            return cpu_has(AVX2) && __builtin_cpu_supports("avx512f");
+        case AVX2:
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        default:
+            break;
+    }
+#endif
+    return instructions == PORTABLE;
+}
+
+// NULL where the CPU or this build lacks them
+const Kernels *kernels(int instructions) {
+    if (!cpu_has(instructions)) return nullptr;
+    switch (instructions) {
+#ifdef HAS_avx512_bf16
+        case AVX512_BF16:
+            return &avx512_bf16::KERNELS;
+#endif
+#ifdef HAS_avx512
+        case AVX512:
+            return &avx512::KERNELS;
+#endif
+#ifdef HAS_avx2
+        case AVX2:
+            return &avx2::KERNELS;
+#endif
+        case PORTABLE:
+            return &portable::KERNELS;
+        default:
+            return nullptr;
+    }
+}
+
+int32_t check(const Recurrence &r, bool backward) {
+    const int gates = r.cell == LSTM ? 4 : r.cell == GRU ? 3 : 1;
+    if (!in_range(r.cell, RNN, LSTM) || !in_range(r.precision, FLOAT32, BFLOAT16) ||
+        r.threads < 1 || r.T < 1 || r.B < 1 || r.H < 1 || !r.outputs ||
+        (r.cell == LSTM && !r.cells) || !r.workspace)
+        return BAD_ARGUMENT;
+    for (int g = 0; g < gates; ++g)
+        if (!r.W_h[g] || (!backward && !r.inputs[g])) return BAD_ARGUMENT;
+    if (backward) {
+        if (!r.D || (r.cell >= GRU && !r.gates) || (r.cell == GRU && !r.dA)) return BAD_ARGUMENT;
+    } else if (r.ids) {
+        for (int64_t k = 0; k < r.T * r.B; ++k)
+            if (r.ids[k] < 0 || r.ids[k] >= r.V) return BAD_ID;
+    }
+    return OK;
+}
+
+int32_t recur(const Recurrence *r, bool backward) {
+    const int32_t error = check(*r, backward);
+    if (error) return error;
+    const Kernels *k = kernels(r->instructions);
+    if (!k) return NO_SUCH_INSTRUCTIONS;
+    run(r->threads, r->openmp, backward ? k->backward : k->forward, r);
+    return OK;
+}
+
+}  // namespace
+}  // namespace unrolled
+
+using namespace unrolled;
+
+int32_t unrolled_forward(const Recurrence *r) { return recur(r, false); }
+int32_t unrolled_backward(const Recurrence *r) { return recur(r, true); }
+
+int64_t unrolled_recurrence_workspace(const Recurrence *r) {
+    const Kernels *k = kernels(r->instructions);
+    return k ? int64_t(k->recurrence_bytes(*r)) : -1;
+}
+
+int32_t unrolled_product(const Product *p) {
+    if (!in_range(p->precision, FLOAT32, BFLOAT16) || p->threads < 1 || p->M < 1 || p->N < 1 ||
+        p->K < 1 || !in_range(p->groups, 1, 4) || !p->A || !p->workspace ||
+        (p->split > 0 && !p->A_first))
+        return BAD_ARGUMENT;
+    for (int g = 0; g < p->groups; ++g)
+        if (!p->B[g] || !p->C[g]) return BAD_ARGUMENT;
+    const Kernels *k = kernels(p->instructions);
+    if (!k) return NO_SUCH_INSTRUCTIONS;
+    run(p->threads, p->openmp, k->product, p);
+    return OK;
+}
+
+int64_t unrolled_product_workspace(const Product *p) {
+    const Kernels *k = kernels(p->instructions);
+    return k ? int64_t(k->product_bytes(*p)) : -1;
+}
+
+int32_t unrolled_row_sums(const RowSums *s) {
+    if (s->threads < 1 || s->K < 1 || s->N < 1 || !in_range(s->groups, 1, 4) || !s->dA)
+        return BAD_ARGUMENT;
+    for (int g = 0; g < s->groups; ++g)
+        if (s->ids && !s->dW_x[g]) return BAD_ARGUMENT;
+    for (int64_t k = 0; s->ids && k < s->K; ++k)
+        if (s->ids[k] < 0 || s->ids[k] >= s->V) return BAD_ID;
+    const Kernels *k = kernels(s->instructions);
+    if (!k) return NO_SUCH_INSTRUCTIONS;
+    run(s->threads, s->openmp, k->row_sums, s);
+    return OK;
+}
+
+int64_t unrolled_interface_bytes(void) {
+    return sizeof(Recurrence) + sizeof(Product) + sizeof(RowSums);
+}
+
+int32_t unrolled_has_instructions(int32_t instructions) { return kernels(instructions) != nullptr; }

@@ -1,0 +1,113 @@
+// The C interface of the native kernels: all that a caller needs to know.
+//
+// Letters: T steps, B batch, H hidden units, G gates (RNN 1, GRU 3, LSTM 4), V vocabulary.
+// Arrays are row-major and contiguous. What belongs to the gates is stacked on the last axis,
+// in the order of functional/recurrent.py: RNN [h], GRU [z, r, h], LSTM [i, f, o, c].
+//
+// Nothing here allocates, keeps state between calls, or touches a global setting. Every
+// array belongs to the caller, the scratch memory ("workspace") too. Every function returns 0,
+// or one of the error codes below.
+//
+// A call has `threads` threads: with `openmp` those of the process's OpenMP, if there is one in
+// it, which is right where the caller's framework computes on them; else its own, ended with it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+enum { OK = 0, BAD_ARGUMENT = 1, BAD_ID = 2, NO_SUCH_INSTRUCTIONS = 3 };
+enum { RNN = 0, RNN_RELU = 1, GRU = 2, LSTM = 3 };
+
+// float32, float64, or float32 arrays whose products are taken in bfloat16 (sums in float32)
+enum { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2 };
+
+// From the most portable to the fastest. AVX512_BF16 has products of bfloat16 in hardware.
+enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2, AVX512_BF16 = 3 };
+
+// A recurrent layer over T steps, forward and backward. A pointer may be NULL where it says so.
+typedef struct {
+    int32_t cell, precision, instructions, threads, openmp, reserved;
+    int64_t T, B, H, V;  // V only counts with ids
+
+    // What the input contributes to gate g at row k = t B + b:
+    // inputs[g][row(k) * input_stride + unit] + biases[g][unit], with row(k) = ids[k] or k.
+    const void *inputs[4];
+    int64_t input_stride;
+    const int64_t *ids;     // (T, B), or NULL
+    const void *biases[4];  // (H) each, or NULL
+
+    const void *W_h[4];  // (H, H) each
+    const void *b_hh;    // (H), GRU only, or NULL for zeros
+    const void *h0;      // (B, H), or NULL for zeros
+    const void *c0;      // (B, H), LSTM only, or NULL for zeros
+
+    // What forward writes and backward reads.
+    void *outputs;  // (T, B, H)
+    void *cells;    // (T, B, H), LSTM
+    void *gates;    // LSTM (T, B, 4H); GRU (T, B, 4H): z, r, candidate, H W_hh + b_hh.
+                    // NULL in forward: not kept, and backward cannot follow
+
+    // What backward reads: gradients of the loss. NULL for zeros.
+    const void *d_outputs;  // (T, B, H)
+    const void *d_h;        // (B, H), of the last hidden state
+    const void *d_c;        // (B, H), of the last cell state
+
+    // What backward writes.
+    void *D;     // (T, B, G H), at the recurrent products H_{t-1} W_h
+    void *dA;    // (T, B, G H), at the input side; GRU only, for the others it equals D
+    void *dH;    // (T, B, H), total gradient of every hidden state, or NULL
+    void *d_h0;  // (B, H), or NULL
+    void *d_c0;  // (B, H), or NULL
+
+    void *workspace;  // workspace_bytes of the call below, any alignment
+} Recurrence;
+
+int32_t unrolled_forward(const Recurrence *r);
+int32_t unrolled_backward(const Recurrence *r);
+int64_t unrolled_recurrence_workspace(const Recurrence *r);
+
+// A matrix product with several right-hand sides, C_g = A B_g (+ bias, or + C_g), where
+// A is (M, K) and every B_g (K, N). The rows of A as stored may lie in two arrays: the first
+// `split` in A_first, the others in A. So H_{t-1} of all steps is h0 and the outputs, as they are.
+typedef struct {
+    int32_t precision, instructions, threads, openmp;
+    int32_t transpose_a;  // A is stored as (K, M)
+    int32_t transpose_b;  // every B_g is stored as (N, K)
+    int32_t groups;       // 1 to 4
+    int32_t accumulate;   // C_g += ... instead of C_g = ...
+    int64_t M, N, K;
+    const void *A_first;
+    int64_t split;
+    const void *A;
+    int64_t A_stride;  // from a row to the next
+    const void *B[4];
+    int64_t B_stride;
+    const void *bias;  // (N), or NULL; every row of C_g starts with it
+    void *C[4];
+    int64_t C_stride;
+    void *workspace;
+} Product;
+
+int32_t unrolled_product(const Product *p);
+int64_t unrolled_product_workspace(const Product *p);
+
+// Sums of the rows of dA (K, G H): all of them, and those with the same id.
+typedef struct {
+    int32_t precision, instructions, threads, openmp;
+    int32_t groups, reserved;
+    int64_t K, N, V;  // K rows, N = H columns for each group
+    const void *dA;
+    const int64_t *ids;  // (K), or NULL: then dW_x is not written
+    void *dW_x[4];       // (V, H) each, gradient of the rows that were looked up
+    void *db[4];         // (H) each, gradient of the biases, or NULL
+} RowSums;
+
+int32_t unrolled_row_sums(const RowSums *s);
+
+// Bytes of the three structures, so that a caller can tell whether it means the same ones.
+int64_t unrolled_interface_bytes(void);
+
+// Whether both this library and this CPU have them.
+int32_t unrolled_has_instructions(int32_t instructions);
+}

@@ -1,0 +1,89 @@
+"""``interface.h`` for Python: the same structures, field by field. See there for what they mean."""
+
+import ctypes
+from typing import Any
+
+CELLS = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+"""Cells in the order of the C constants, with their numbers of gates."""
+
+PRECISIONS = ("float32", "float64", "bfloat16")
+
+INSTRUCTIONS = ("portable", "avx2", "avx512", "avx512_bf16")
+
+_four = ctypes.c_void_p * 4
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class Recurrence(ctypes.Structure):
+    """A recurrent layer over T steps, forward and backward."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "cell precision instructions threads openmp reserved"),
+        *_fields(ctypes.c_int64, "T B H V"),
+        ("inputs", _four),
+        ("input_stride", ctypes.c_int64),
+        ("ids", ctypes.c_void_p),
+        ("biases", _four),
+        ("W_h", _four),
+        *_fields(ctypes.c_void_p, "b_hh h0 c0 outputs cells gates d_outputs d_h d_c"),
+        *_fields(ctypes.c_void_p, "D dA dH d_h0 d_c0 workspace"),
+    ]
+
+
+class Product(ctypes.Structure):
+    """A matrix product with several right-hand sides."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "precision instructions threads openmp transpose_a"),
+        *_fields(ctypes.c_int32, "transpose_b groups accumulate"),
+        *_fields(ctypes.c_int64, "M N K"),
+        ("A_first", ctypes.c_void_p),
+        ("split", ctypes.c_int64),
+        ("A", ctypes.c_void_p),
+        ("A_stride", ctypes.c_int64),
+        ("B", _four),
+        ("B_stride", ctypes.c_int64),
+        ("bias", ctypes.c_void_p),
+        ("C", _four),
+        ("C_stride", ctypes.c_int64),
+        ("workspace", ctypes.c_void_p),
+    ]
+
+
+class RowSums(ctypes.Structure):
+    """Sums of the rows of an array: all, and those with the same id."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "precision instructions threads openmp groups reserved"),
+        *_fields(ctypes.c_int64, "K N V"),
+        ("dA", ctypes.c_void_p),
+        ("ids", ctypes.c_void_p),
+        ("dW_x", _four),
+        ("db", _four),
+    ]
+
+
+def declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Tell a loaded library's functions what they take and give."""
+    for kind, names in {
+        Recurrence: ("forward", "backward", "recurrence_workspace"),
+        Product: ("product", "product_workspace"),
+        RowSums: ("row_sums",),
+    }.items():
+        for name in names:
+            function = getattr(library, f"unrolled_{name}")
+            function.argtypes = [ctypes.POINTER(kind)]
+            workspace = name.endswith("workspace")
+            function.restype = ctypes.c_int64 if workspace else ctypes.c_int32
+    library.unrolled_has_instructions.argtypes = [ctypes.c_int32]
+    library.unrolled_interface_bytes.restype = ctypes.c_int64
+    return library
+
+
+def fits(library: ctypes.CDLL) -> bool:
+    """Whether a library was built from the ``interface.h`` that this file describes."""
+    own = sum(ctypes.sizeof(kind) for kind in (Recurrence, Product, RowSums))
+    return bool(library.unrolled_interface_bytes() == own)

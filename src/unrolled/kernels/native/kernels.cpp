@@ -1,0 +1,82 @@
+// Compiled once for each instruction set, with -DINSTRUCTIONS=<its name> and the compiler's
+// flags for it: chooses the template for a call's cell and precision.
+#include "kernels.h"
+
+#include "gru.h"
+#include "lstm.h"
+#include "product.h"
+#include "recurrence.h"
+#include "rnn.h"
+#include "row_sums.h"
+
+namespace unrolled {
+namespace INSTRUCTIONS {
+namespace {
+
+// use(Recur<Cell, E>(r)) for the cell and the precision that r names
+template <class E, class Use>
+void with_cell(const Recurrence &r, Use use) {
+    if (r.cell == LSTM)
+        use(Recur<Lstm, E>(r));
+    else if (r.cell == GRU)
+        use(Recur<Gru, E>(r));
+    else
+        use(Recur<Rnn, E>(r));
+}
+template <class Use>
+void with_recurrence(const Recurrence &r, Use use) {
+    if (r.precision == FLOAT64)
+        with_cell<double>(r, use);
+    else if (r.precision == BFLOAT16)
+        with_cell<Pair>(r, use);
+    else
+        with_cell<float>(r, use);
+}
+template <class Use>
+void with_product(const Product &p, Use use) {
+    if (p.precision == FLOAT64)
+        use(Multiply<double>(p));
+    else if (p.precision == BFLOAT16)
+        use(Multiply<Pair>(p));
+    else
+        use(Multiply<float>(p));
+}
+
+void forward(const void *call, Team &team) {
+    with_recurrence(*static_cast<const Recurrence *>(call),
+                    [&](const auto &recur) { recur.forward(team); });
+}
+void backward(const void *call, Team &team) {
+    with_recurrence(*static_cast<const Recurrence *>(call),
+                    [&](const auto &recur) { recur.backward(team); });
+}
+size_t recurrence_bytes(const Recurrence &r) {
+    size_t bytes = 0;
+    with_recurrence(r, [&](const auto &recur) { bytes = recur.bytes; });
+    return bytes;
+}
+void product(const void *call, Team &team) {
+    with_product(*static_cast<const Product *>(call),
+                 [&](const auto &multiply) { multiply.work(team); });
+}
+size_t product_bytes(const Product &p) {
+    size_t bytes = 0;
+    with_product(p, [&](const auto &multiply) { bytes = multiply.bytes; });
+    return bytes;
+}
+void row_sums(const void *call, Team &team) {
+    const RowSums &s = *static_cast<const RowSums *>(call);
+    if (s.precision == FLOAT64)
+        SumRows<double>{s}.work(team);
+    else
+        SumRows<float>{s}.work(team);
+}
+
+}  // namespace
+
+extern const Kernels KERNELS;
+const Kernels KERNELS = {LANES<float>, forward,       backward, recurrence_bytes,
+                         product,      product_bytes, row_sums};
+
+}  // namespace INSTRUCTIONS
+}  // namespace unrolled

@@ -1,0 +1,23 @@
+// What every instruction set has: one table of functions, made by kernels.cpp.
+#pragma once
+#include "interface.h"
+#include "threads.h"
+
+namespace unrolled {
+
+struct Kernels {
+    size_t lanes;  // numbers of float32 in a register
+    void (*forward)(const void *recurrence, Team &team);
+    void (*backward)(const void *recurrence, Team &team);
+    size_t (*recurrence_bytes)(const Recurrence &r);
+    void (*product)(const void *product, Team &team);
+    size_t (*product_bytes)(const Product &p);
+    void (*row_sums)(const void *row_sums, Team &team);
+};
+
+namespace portable { extern const Kernels KERNELS; }
+namespace avx2 { extern const Kernels KERNELS; }
+namespace avx512 { extern const Kernels KERNELS; }
+namespace avx512_bf16 { extern const Kernels KERNELS; }
+
+}  // namespace unrolled

@@ -1,0 +1,124 @@
+"""The library file: is it there, does it fit, what does it use; and how a call of it is made."""
+
+import ctypes
+import os
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import SettingError, did_you_mean
+from unrolled.kernels.native.interface import INSTRUCTIONS, declare, fits
+
+LIBRARY = Path(__file__).with_name("libunrolled.so")
+
+ERRORS = {
+    1: "an array that is needed was not given, or a size is zero",
+    2: "an id is negative or not below the size of the vocabulary",
+    3: "this CPU has no such instructions",
+}
+
+
+@cache
+def loaded() -> Any:
+    """The library, loaded once."""
+    return declare(ctypes.CDLL(str(LIBRARY)))
+
+
+@cache
+def available() -> tuple[bool, str]:
+    """Whether the kernels can be used, and a sentence about it.
+
+    Example:
+        >>> usable, reason = available()
+        >>> isinstance(usable, bool), len(reason) > 0
+        (True, True)
+    """
+    if os.environ.get("UNROLLED_NATIVE", "").lower() == "off":
+        return False, "switched off by UNROLLED_NATIVE=off"
+    if not LIBRARY.exists():
+        return False, (
+            "not built: no C++ compiler was found when unrolled was installed; "
+            "install one (g++ or clang++), then install unrolled again"
+        )
+    try:
+        fitting, choices = fits(loaded()), _choices()
+    except (OSError, AttributeError) as error:
+        return False, f"built, but does not load: {error}; install unrolled again"
+    if not fitting:
+        return False, "built from another version of the sources; install unrolled again"
+    return True, f"uses {_best(choices)}"
+
+
+def describe() -> dict[str, Any]:
+    """What runs, and what else could.
+
+    Returns:
+        ``{"available": bool, "reason": str}`` and, if available, ``"instructions"``, the set in
+        use, and ``"choices"``, those of this CPU.
+    """
+    usable, reason = available()
+    if not usable:
+        return {"available": False, "reason": reason}
+    choices = _choices()
+    return {
+        "available": True,
+        "reason": reason,
+        "instructions": _best(choices),
+        "choices": choices,
+    }
+
+
+def _choices() -> tuple[str, ...]:
+    """The instruction sets that both the library and this CPU have, from the slowest up."""
+    has = loaded().unrolled_has_instructions
+    return tuple(name for i, name in enumerate(INSTRUCTIONS) if has(i))
+
+
+def _best(choices: tuple[str, ...]) -> str:
+    """The fastest of them; none above the one that the environment asks for."""
+    asked = os.environ.get("UNROLLED_NATIVE", "").lower()
+    if asked in ("", "auto", "off"):
+        return choices[-1]
+    if asked not in INSTRUCTIONS:
+        known = ("auto", "off", *INSTRUCTIONS)
+        raise SettingError(f"UNROLLED_NATIVE={asked}: {did_you_mean(asked, known)}")
+    return [name for name in choices if INSTRUCTIONS.index(name) <= INSTRUCTIONS.index(asked)][-1]
+
+
+@cache
+def in_use() -> int:
+    """The number of the best instruction set that the CPU has and the environment allows."""
+    usable, reason = available()
+    if not usable:
+        raise SettingError(f"no native kernels: {reason}")
+    return INSTRUCTIONS.index(_best(_choices()))
+
+
+def instructions_of(name: str) -> int:
+    """The number of an instruction set; of the one in use if no name is given."""
+    return INSTRUCTIONS.index(name) if name else in_use()
+
+
+_scratch = threading.local()
+
+
+def _workspace(bytes: int) -> int:
+    """Scratch memory of this thread. It is kept: new pages at every call would cost more than
+    some of the products.
+    """
+    if bytes > getattr(_scratch, "bytes", 0):
+        _scratch.memory, _scratch.bytes = ctypes.create_string_buffer(bytes), bytes
+    return ctypes.addressof(_scratch.memory)
+
+
+def run(name: str, call: Any, workspace: str = "") -> None:
+    """Call a function of the library, with the scratch memory that another one says it needs."""
+    if call.threads < 1:
+        raise ValueError(f"threads={call.threads}: at least 1 is needed")
+    functions, argument = loaded(), ctypes.byref(call)
+    if workspace:
+        call.workspace = _workspace(getattr(functions, workspace)(argument))
+    error = getattr(functions, name)(argument)
+    if error:
+        raise ValueError(f"native kernel: {ERRORS[error]}")

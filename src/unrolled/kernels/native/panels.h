@@ -1,0 +1,97 @@
+// Packing: matrices rewritten in the order in which the tile reads them.
+//
+// The tile wants COLUMNS neighbours of one row, then the same columns of the next row. In a
+// row-major matrix these lie a whole row apart: each on another page, in few sets of the cache.
+// A panel has them one after the other, so that the hardware's prefetcher runs ahead. To
+// copy a weight costs a few cycles; it is then used for every row of every time step.
+#pragma once
+#include "tile.h"
+
+namespace unrolled {
+namespace INSTRUCTIONS {
+
+// A matrix whose rows lie in two arrays: `split` in the first, the others in the second.
+template <class T>
+struct Rows {
+    const T *first;
+    size_t split;
+    const T *rest;
+    size_t stride;
+    const T *operator[](size_t i) const {
+        return i < split ? first + i * stride : rest + (i - split) * stride;
+    }
+};
+
+// float32 to bfloat16, to the nearest, ties to even; NaN stays NaN
+INLINE uint32_t bfloat16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return x == x ? rounded : 0x7fc0;
+}
+
+INLINE Pair pair(float x, float y) { return Pair{bfloat16(x) | bfloat16(y) << 16}; }
+
+// How many elements K numbers make.
+template <class E>
+constexpr size_t depth(size_t K) {
+    return (K + Sum<E>::DEPTH - 1) / Sum<E>::DEPTH;
+}
+
+// n neighbours along K as elements: as they are, or in pairs (with zero if one is left).
+template <class T>
+INLINE void elements(const T *from, size_t n, T *to) {
+    std::memcpy(to, from, n * sizeof(T));
+}
+INLINE void elements(const float *from, size_t n, Pair *to) {
+    for (size_t i = 0; i < n / 2; ++i) to[i] = pair(from[2 * i], from[2 * i + 1]);
+    if (n % 2) to[n / 2] = pair(from[n - 1], 0);
+}
+
+// n columns of one row along K, or of two: `next` is the second, if there is one.
+template <class T>
+INLINE void columns(const T *row, const T *, size_t n, T *to) {
+    std::memcpy(to, row, n * sizeof(T));
+}
+INLINE void columns(const float *row, const float *next, size_t n, Pair *to) {
+    for (size_t j = 0; j < n; ++j) to[j] = pair(row[j], next ? next[j] : 0);
+}
+
+// out (depth(K), WIDTH) = matrix[k0 : k0 + K, n0 : n0 + n], or of its transpose; columns
+// beyond n are zeros.
+template <size_t WIDTH, class E, class T>
+void pack(const Rows<T> &matrix, bool transposed, size_t k0, size_t K, size_t n0, size_t n,
+          E *out) {
+    constexpr size_t DEPTH = Sum<E>::DEPTH;
+    if (n < WIDTH) std::memset(static_cast<void *>(out), 0, depth<E>(K) * WIDTH * sizeof(E));
+    if (!transposed) {
+        for (size_t k = 0; k < K; k += DEPTH, out += WIDTH)
+            columns(matrix[k0 + k] + n0, k + 1 < K ? matrix[k0 + k + 1] + n0 : nullptr, n, out);
+        return;
+    }
+    constexpr size_t BLOCK = 16 * DEPTH;  // as many rows of `out` as stay in the cache
+    for (size_t k = 0; k < K; k += BLOCK)
+        for (size_t j = 0; j < n; ++j) {
+            E block[BLOCK / DEPTH];
+            const size_t count = smaller(BLOCK, K - k);
+            elements(matrix[n0 + j] + k0 + k, count, block);
+            for (size_t i = 0; i < depth<E>(count); ++i)
+                out[(k / DEPTH + i) * WIDTH + j] = block[i];
+        }
+}
+
+// Scratch memory is handed out in whole cache lines.
+inline size_t lines(size_t bytes) { return ceil_div(bytes, LINE) * LINE; }
+
+template <class E>
+inline E *take(char *&memory, size_t count) {
+    E *taken = reinterpret_cast<E *>(memory);
+    memory += lines(count * sizeof(E));
+    return taken;
+}
+inline char *aligned(void *workspace) {
+    return reinterpret_cast<char *>(ceil_div(reinterpret_cast<uintptr_t>(workspace), LINE) * LINE);
+}
+
+}  // namespace INSTRUCTIONS
+}  // namespace unrolled

@@ -1,0 +1,132 @@
+#include "threads.h"
+
+#include <dlfcn.h>
+
+#include <exception>
+#include <thread>
+#include <vector>
+
+namespace unrolled {
+namespace {
+
+using Work = void (*)(const void *job, Team &team);
+
+constexpr int SPINS = 4000;  // of some 10 nanoseconds; then the core is offered to others
+
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// The two functions of libgomp, gcc's OpenMP, that a compiled `#pragma omp parallel` needs.
+struct OpenMP {
+    void (*parallel)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
+    int (*rank)();
+
+    template <class Function>
+    static void find(Function &function, const char *name) {
+        function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+    }
+    bool is_loaded() {
+        find(parallel, "GOMP_parallel");
+        find(rank, "omp_get_thread_num");
+        return parallel && rank;
+    }
+};
+
+struct Call {
+    Work work;
+    const void *job;
+    int threads;
+    Begun *begun;
+    Done *done;
+    OpenMP openmp;
+    void member(int rank) const {
+        Team team(rank, threads, begun, done);
+        work(job, team);
+    }
+};
+
+// Fewer threads than asked for do no harm: the others do their items.
+void run_borrowed(const Call &call) {
+    const auto member = [](void *data) {
+        const Call &call = *static_cast<const Call *>(data);
+        call.member(call.openmp.rank());
+    };
+    call.openmp.parallel(member, const_cast<Call *>(&call), unsigned(call.threads), 0);
+}
+
+void run_started(const Call &call) {
+    std::vector<std::thread> others;
+    try {
+        for (int rank = 1; rank < call.threads; ++rank)
+            others.emplace_back([&call, rank] { call.member(rank); });
+    } catch (const std::exception &) {  // no more threads, or no memory for them
+    }
+    call.member(0);
+    for (auto &thread : others) thread.join();
+}
+
+}  // namespace
+
+void Team::begin(size_t items) {
+    ++phase_;
+    until_ += items;
+    items_ = items;
+    owner_ = 0;
+    mine_ = 0;
+}
+
+// Claims one more item of somebody's share in this phase.
+bool Team::claim(int owner, size_t &item) {
+    const size_t first = items_ * owner / count, size = items_ * (owner + 1) / count - first;
+    auto &begun = begun_[owner].phase_and_items;
+    uint64_t seen = begun.load(std::memory_order_relaxed);
+    while (true) {
+        const uint64_t phase = seen >> 32, taken = phase == phase_ ? seen & 0xffffffff : 0;
+        if (phase > phase_ || taken >= size) return false;
+        if (begun.compare_exchange_weak(seen, phase_ << 32 | (taken + 1),
+                                        std::memory_order_relaxed)) {
+            item = first + taken;
+            return true;
+        }
+    }
+}
+
+bool Team::next(size_t &item) {
+    for (; owner_ < count; ++owner_) {
+        if (claim((rank + owner_) % count, item)) {
+            ++mine_;
+            return true;
+        }
+        if (mine_) done_->items.fetch_add(mine_, std::memory_order_release);
+        mine_ = 0;
+    }
+    return false;
+}
+
+void Team::finish() const {
+    for (int spins = 0; done_->items.load(std::memory_order_acquire) < until_; ++spins) {
+        if (spins < SPINS)
+            relax();
+        else
+            std::this_thread::yield();
+    }
+}
+
+void run(int threads, bool openmp, Work work, const void *job) {
+    std::vector<Begun> begun(threads);
+    Done done;
+    Call call{work, job, threads, begun.data(), &done, {}};
+    if (threads == 1)
+        call.member(0);
+    else if (openmp && call.openmp.is_loaded())
+        run_borrowed(call);
+    else
+        run_started(call);
+}
+
+}  // namespace unrolled
