@@ -45,7 +45,8 @@ class Native:
         our_sgd: the same with this library's ``SGD``.
         is_recorded: whether a computed array can still be differentiated.
         holds_gradients: whether parameters keep the gradient of the last backward pass.
-        cpu: the device.
+        deferred: makes a model that has not seen how many inputs it gets.
+        shown: ``(model, X) -> model``, that one after its first inputs.
         renewed: ``(model, parameters) -> model``, what `assign` has made of a model.
         switches: whether a model itself is switched between training and evaluation.
     """
@@ -58,7 +59,8 @@ class Native:
     our_sgd: Callable[[Mapping[str, Any], float], Any]
     is_recorded: Callable[[Any], bool]
     holds_gradients: bool
-    cpu: Any
+    deferred: Callable[[], Any]
+    shown: Callable[[Any, Any], Any] = lambda model, X: (model(X), model)[1]
     renewed: Callable[[Any, Mapping[str, Any]], Any] = lambda model, parameters: model
     switches: bool = True
 
@@ -79,7 +81,7 @@ def torch_native() -> Native:
         our_sgd=lambda parameters, lr: face("torch").SGD(parameters.values(), lr),
         is_recorded=lambda array: array.requires_grad,
         holds_gradients=True,
-        cpu=torch.device("cpu"),
+        deferred=lambda: nn.LazyLinear(1),
     )
 
 
@@ -110,7 +112,8 @@ def jax_native() -> Native:
         our_sgd=lambda parameters, lr: backend.Optimizer(face("jax").SGD(lr), parameters),
         is_recorded=lambda array: isinstance(array, jax.core.Tracer),
         holds_gradients=False,
-        cpu=jax.devices("cpu")[0],
+        deferred=Net,
+        shown=lambda net, X: net.bind(net.init(jax.random.key(0), X)),
         renewed=renewed,
         switches=False,  # a call is in training if it is given random numbers
     )
@@ -132,7 +135,7 @@ def tensorflow_native() -> Native:
         our_sgd=lambda parameters, lr: face("tensorflow").SGD(lr),
         is_recorded=lambda array: False,  # only ever by a tape, and there is none
         holds_gradients=False,
-        cpu="CPU:0",
+        deferred=lambda: keras.Sequential([keras.layers.Dense(1)]),
     )
 
 
@@ -144,6 +147,11 @@ def mxnet_native() -> Native:
         model = gluon.nn.Sequential()
         model.add(gluon.nn.Dense(40, in_units=2), gluon.nn.Dropout(0.5))
         model.add(gluon.nn.Dense(40, in_units=40), gluon.nn.Dense(1, in_units=40))
+        model.initialize()
+        return model
+
+    def deferred() -> Any:
+        model = gluon.nn.Dense(1)
         model.initialize()
         return model
 
@@ -170,7 +178,7 @@ def mxnet_native() -> Native:
         our_sgd=lambda parameters, lr: face("mxnet").SGD(parameters.values(), lr),
         is_recorded=is_recorded,
         holds_gradients=True,
-        cpu=mx.cpu(),
+        deferred=deferred,
     )
 
 
@@ -237,7 +245,7 @@ def test_asarray_keeps_float32_and_the_kind_of_integers(backend: Any) -> None:
 
 def test_asarray_lets_arrays_of_the_framework_pass(backend: Any, native: Native) -> None:
     array = backend.asarray(floats(2, 3))
-    for again in (backend.asarray(array), backend.asarray(array, native.cpu)):
+    for again in (backend.asarray(array), backend.asarray(array, backend.cpu())):
         assert type(again) is type(array)
         np.testing.assert_array_equal(backend.to_numpy(again), floats(2, 3))
 
@@ -287,6 +295,13 @@ def test_places_are_the_parameters_where_none_is_tied(backend: Any, native: Nati
     assert list(places) == list(parameters)
     for name, array in places.items():
         np.testing.assert_array_equal(backend.to_numpy(array), backend.to_numpy(parameters[name]))
+
+
+def test_is_deferred_until_layers_have_seen_their_inputs(backend: Any, native: Native) -> None:
+    assert not backend.is_deferred(native.model())
+    model = native.deferred()
+    assert backend.is_deferred(model)
+    assert not backend.is_deferred(native.shown(model, backend.asarray(floats(3, 2))))
 
 
 def test_gradient_is_the_one_that_the_framework_holds_if_it_holds_any(
@@ -475,6 +490,17 @@ def test_compile_computes_the_same_from_the_values_of_each_call(backend: Any) ->
         np.testing.assert_allclose(backend.to_numpy(gradients["w"]), 2 * w, rtol=1e-5)
 
 
+def test_rehearse_runs_a_function_for_what_it_does_on_the_way(backend: Any) -> None:
+    seen = []
+
+    def function(x: Any) -> Any:
+        seen.append(tuple(x.shape))
+        return x * 2
+
+    backend.rehearse(function, backend.asarray(floats(2, 3)))
+    assert seen == [(2, 3)]
+
+
 def test_seed_repeats_the_draws_that_follow(backend: Any) -> None:
     draws = []
     for seed in (3, 3, 4):
@@ -498,8 +524,13 @@ def test_devices_are_at_most_as_many_gpus_as_asked_for(backend: Any) -> None:
     assert backend.devices(2)[:1] == backend.devices(1)
 
 
+def test_cpu_is_a_device_that_computes(backend: Any) -> None:
+    array = backend.asarray(floats(3), backend.cpu()) * 2
+    np.testing.assert_array_equal(backend.to_numpy(array), 2 * floats(3))
+
+
 def test_to_device_moves_arrays_and_tuples_of_them(backend: Any, native: Native) -> None:
-    for device in [native.cpu, *backend.devices(1)]:
+    for device in [backend.cpu(), *backend.devices(1)]:
         one = backend.to_device(backend.asarray(floats(2)), device)
         np.testing.assert_array_equal(backend.to_numpy(one), floats(2))
         pair = backend.to_device((one, (one, one)), device)
@@ -507,7 +538,7 @@ def test_to_device_moves_arrays_and_tuples_of_them(backend: Any, native: Native)
 
 
 def test_to_device_gives_a_model_that_computes_there(backend: Any, native: Native) -> None:
-    for device in [native.cpu, *backend.devices(1)]:
+    for device in [backend.cpu(), *backend.devices(1)]:
         model = backend.to_device(native.model(), device)
         X = backend.asarray(floats(5, 2), device)
         assert backend.to_numpy(native.predict(model, X)).shape == (5, 1)
@@ -579,6 +610,14 @@ def test_reductions(backend: Any, name: str, truth: Any, axis: int | None, keepd
         check(backend, reduce(x), truth(X))
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (0,), (2, 1, 3)])
+def test_sum_squares_is_that_of_all_values(
+    backend: Any, xp: Namespace, shape: tuple[int, ...]
+) -> None:
+    x = floats(*shape)
+    check(backend, xp.sum_squares(backend.asarray(x)), np.sum(x**2))
+
+
 @pytest.mark.parametrize("shape", [(12,), (-1,), (2, 6), (2, -1, 3), (4, 3)])
 def test_reshape_goes_row_by_row(backend: Any, xp: Namespace, shape: tuple[int, ...]) -> None:
     check(backend, xp.reshape(backend.asarray(X), shape), np.reshape(X, shape))
@@ -586,6 +625,27 @@ def test_reshape_goes_row_by_row(backend: Any, xp: Namespace, shape: tuple[int, 
 
 def test_transpose_exchanges_the_axes_of_a_matrix(backend: Any, xp: Namespace) -> None:
     check(backend, xp.transpose(backend.asarray(X)), X.T)
+
+
+def test_gram_is_the_products_of_the_rows_of_every_matrix(backend: Any, xp: Namespace) -> None:
+    x = floats(2, 3, 4)
+    check(backend, xp.gram(backend.asarray(x)), np.einsum("tbh,tch->tbc", x, x))
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_concat_joins_along_an_axis(backend: Any, xp: Namespace, axis: int) -> None:
+    y = floats(3, 4, seed=1)
+    joined = xp.concat([backend.asarray(X), backend.asarray(y), backend.asarray(X)], axis)
+    check(backend, joined, np.concatenate([X, y, X], axis))
+
+
+def test_flip_reverses_the_first_axis(backend: Any, xp: Namespace) -> None:
+    check(backend, xp.flip(backend.asarray(X)), X[::-1])
+
+
+def test_sign_is_one_above_zero_and_minus_one_below(backend: Any, xp: Namespace) -> None:
+    x = np.array([-2.5, 0.0, 1e-3], np.float32)
+    check(backend, xp.sign(backend.asarray(x)), np.array([-1, 0, 1], np.float32))
 
 
 def test_zeros_like_has_shape_and_type(backend: Any, xp: Namespace) -> None:
@@ -598,9 +658,21 @@ def test_take_looks_rows_up(backend: Any, xp: Namespace, ids: Any) -> None:
     check(backend, xp.take(backend.asarray(W), backend.asarray(ids)), W[ids])
 
 
+def test_add_rows_adds_up_the_rows_of_each_id(backend: Any, xp: Namespace) -> None:
+    rows, ids = floats(5, 2), np.array([3, 0, 3, 1, 3])
+    expected = np.stack([rows[1], rows[3], np.zeros(2), rows[0] + rows[2] + rows[4]])
+    added = xp.add_rows(backend.asarray(rows), backend.asarray(ids), 4)
+    check(backend, added, expected.astype(np.float32))
+
+
 def test_pick_takes_one_entry_of_each_row(backend: Any, xp: Namespace) -> None:
     expected = np.array([X[0, 3], X[1, 0], X[2, 2]])
     check(backend, xp.pick(backend.asarray(X), backend.asarray(IDS)), expected)
+
+
+def test_count_above_tells_how_many_are_larger(backend: Any, xp: Namespace) -> None:
+    found = xp.count_above(backend.asarray(X), 0.5)
+    check(backend, found, np.sum(X > 0.5, dtype=np.float32))
 
 
 @pytest.mark.parametrize("ids", [IDS, np.array([[1, 1, 2], [0, 3, 3]])])
@@ -654,6 +726,13 @@ def test_scan_reads_the_arrays_of_a_tuple_side_by_side(backend: Any, xp: Namespa
     before = np.concatenate([np.zeros((1, 4), np.float32), np.cumsum(X, axis=0)[:-1]])
     check(backend, outputs, before - Y)
     check(backend, total, X.sum(axis=0))
+
+
+def test_scan_stacks_each_output_of_a_tuple(backend: Any, xp: Namespace) -> None:
+    zero = backend.asarray(np.zeros(4, np.float32))
+    (sums, doubles), _ = xp.scan(lambda s, x: (s + x, (s + x, 2 * x)), zero, backend.asarray(X))
+    check(backend, sums, np.cumsum(X, axis=0))
+    check(backend, doubles, 2 * X)
 
 
 # Gradients, against central differences
@@ -711,17 +790,24 @@ DIFFERENTIABLE = {
     "sum": lambda xp, ids, x: xp.sum(x * x, axis=0) * xp.sum(x * x),
     "mean": lambda xp, ids, x: xp.mean(x * x, axis=-1, keepdims=True) * xp.mean(x * x),
     "amax": lambda xp, ids, x: xp.amax(x, axis=-1, keepdims=True) * xp.amax(x),
+    "sum_squares": lambda xp, ids, x: xp.sum_squares(x * x),
     "reshape": lambda xp, ids, x: xp.reshape(x * x, (2, 6)) * xp.reshape(x, (2, 6))[1],
     "transpose": lambda xp, ids, x: xp.transpose(x) @ x,
+    "gram": lambda xp, ids, x: xp.gram(xp.reshape(x, (2, 3, 2))),
+    "concat": lambda xp, ids, x: xp.concat([x * x, x], -1),
+    "flip": lambda xp, ids, x: xp.flip(x) * x,
     "take": lambda xp, ids, x: xp.take(x * x, ids % 3),
+    "add_rows": lambda xp, ids, x: xp.add_rows(x * x, ids, 4),
     "pick": lambda xp, ids, x: xp.pick(x * x, ids),
     "scan": running_product,
 }
-CONSTANT = {"zeros_like", "one_hot", "is_integer", "stop_gradient"}
+CONSTANT = {"sign", "zeros_like", "count_above", "one_hot", "is_integer", "stop_gradient"}
 
 
 def test_every_entry_of_the_namespace_is_differentiated_or_constant() -> None:
-    assert {field.name for field in fields(Namespace)} == set(DIFFERENTIABLE) | CONSTANT
+    not_everywhere = {"cross_entropy", "row_norms"}
+    entries = {field.name for field in fields(Namespace)} - not_everywhere
+    assert entries == set(DIFFERENTIABLE) | CONSTANT
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

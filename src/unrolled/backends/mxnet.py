@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mxnet import autograd, gluon
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.tied import once
 
 mx.npx.set_np()
 
@@ -35,15 +36,23 @@ xp = Namespace(
     tanh=lambda x: mx.npx.activation(x, act_type="tanh"),
     sigmoid=lambda x: mx.npx.activation(x, act_type="sigmoid"),
     abs=mx.np.abs,
+    sign=mx.np.sign,
     maximum=mx.np.maximum,
     sum=mx.np.sum,
     mean=mx.np.mean,
     amax=mx.np.max,
+    sum_squares=lambda x: mx.np.sum(x * x),
     reshape=mx.np.reshape,
-    transpose=mx.np.transpose,
+    transpose=lambda x: mx.np.swapaxes(x, 0, 1),
+    gram=lambda x: mx.npx.batch_dot(x, x, transpose_b=True),
+    concat=lambda arrays, axis: mx.np.concatenate(arrays, axis=axis),
+    flip=lambda x: mx.np.flip(x, 0),
     zeros_like=mx.np.zeros_like,
     take=lambda W, ids: mx.np.take(W, ids, axis=0),
+    # a product with one-hot rows: MXNet offers no scatter-add under its NumPy interface
+    add_rows=lambda rows, ids, V: mx.np.dot(mx.npx.one_hot(ids, V).T, rows),
     pick=lambda x, ids: mx.npx.pick(x, ids, axis=1),
+    count_above=lambda x, least: mx.np.sum((x > least).astype("float32")),
     one_hot=mx.npx.one_hot,
     is_integer=lambda x: bool(np.issubdtype(x.dtype, np.integer)),
     stop_gradient=lambda x: x.detach(),
@@ -81,11 +90,7 @@ def _slots(block: gluon.Block, prefix: str = "") -> Iterator[tuple[str, gluon.Bl
 
 
 def parameters(model: gluon.Block) -> dict[str, Array]:
-    first: dict[int, str] = {}  # a tied parameter counts once, under its first name
-    every = places(model)
-    for name, array in every.items():
-        first.setdefault(id(array), name)
-    return {name: every[name] for name in first.values()}
+    return once(places(model))
 
 
 def places(model: gluon.Block) -> dict[str, Array]:
@@ -93,7 +98,6 @@ def places(model: gluon.Block) -> dict[str, Array]:
 
 
 def is_deferred(model: gluon.Block) -> bool:
-    """Whether parameters wait for the first call to learn their shapes."""
     every = [block._reg_params[leaf] for _, block, leaf in _slots(model)]
     return any(parameter._deferred_init for parameter in every)
 
@@ -194,6 +198,10 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 
 
+def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)
+
+
 def seed(seed: int) -> None:
     mx.random.seed(seed)
 
@@ -204,6 +212,10 @@ def fresh_seed() -> int:
 
 def devices(num_gpus: int) -> list[Any]:
     return [mx.gpu(i) for i in range(min(num_gpus, mx.context.num_gpus()))]
+
+
+def cpu() -> Any:
+    return mx.cpu()
 
 
 def to_device(target: Any, device: Any) -> Any:

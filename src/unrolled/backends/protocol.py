@@ -41,6 +41,9 @@ class Backend(Protocol):
     def places(self, model: Any) -> dict[str, Array]:
         """Every place that uses a parameter, by dotted name; tied ones share an array."""
 
+    def is_deferred(self, model: Any) -> bool:
+        """Whether parameters are still missing, as layers learn shapes from their first inputs."""
+
     def gradient(self, array: Array) -> Array | None:
         """The gradient that the framework holds for a parameter; None if it holds none."""
 
@@ -89,6 +92,9 @@ class Backend(Protocol):
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled where the framework profits from it."""
 
+    def rehearse(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a function for what it does on the way, not for values: without any, if possible."""
+
     def seed(self, seed: int) -> None:
         """Seed the framework's own random draws."""
 
@@ -97,6 +103,9 @@ class Backend(Protocol):
 
     def devices(self, num_gpus: int) -> list[Any]:
         """The first ``num_gpus`` GPUs, as many as there are; empty means the CPU."""
+
+    def cpu(self) -> Any:
+        """The CPU, as a device."""
 
     def to_device(self, target: Any, device: Any) -> Any:
         """Arrays or a model, moved."""

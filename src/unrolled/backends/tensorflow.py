@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.tied import once
 from unrolled.errors import SettingError
 
 NOTICES = (b"absl::InitializeLog()", b"oneDNN custom operations are on")
@@ -63,7 +64,9 @@ name = "tensorflow"
 
 def _transpose(x: Array) -> Array:
     # oneDNN has no transpose for integers and logs an error for every shape
-    return tf.stack(tf.unstack(x, axis=1)) if x.dtype.is_integer else tf.transpose(x)
+    if x.dtype.is_integer:
+        return tf.stack(tf.unstack(x, axis=1))
+    return tf.transpose(x, (1, 0, *range(2, len(x.shape))))
 
 
 xp = Namespace(
@@ -73,15 +76,22 @@ xp = Namespace(
     tanh=tf.tanh,
     sigmoid=tf.sigmoid,
     abs=tf.abs,
+    sign=tf.sign,
     maximum=tf.maximum,
     sum=tf.reduce_sum,
     mean=tf.reduce_mean,
     amax=tf.reduce_max,
+    sum_squares=lambda x: tf.reduce_sum(x * x),
     reshape=tf.reshape,
     transpose=_transpose,
+    gram=lambda x: tf.matmul(x, x, transpose_b=True),
+    concat=tf.concat,
+    flip=lambda x: tf.reverse(x, [0]),
     zeros_like=tf.zeros_like,
     take=tf.gather,
+    add_rows=tf.math.unsorted_segment_sum,
     pick=lambda x, ids: tf.gather(x, ids, batch_dims=1),
+    count_above=lambda x, least: tf.reduce_sum(tf.cast(x > least, tf.float32)),
     one_hot=tf.one_hot,
     is_integer=lambda x: tf.as_dtype(x.dtype).is_integer,
     stop_gradient=tf.stop_gradient,
@@ -109,9 +119,7 @@ def initialize(values: Mapping[str, npt.NDArray[Any]], device: Any = None) -> di
 
 
 def parameters(model: Any) -> dict[str, Array]:
-    first: dict[int, str] = {}
-    every = places(model)
-    return {n: v for n, v in every.items() if first.setdefault(id(v), n) == n}
+    return once(places(model))
 
 
 def places(model: Any) -> dict[str, Array]:
@@ -149,6 +157,10 @@ def _children(node: Any) -> Iterable[tuple[str, Any]]:
         if isinstance(child, (tf.Variable, keras.Variable, tf.Module, keras.Layer))
         or (isinstance(child, (list, tuple, Mapping)) and part[0] != "_" and part != "hparams")
     )
+
+
+def is_deferred(model: Any) -> bool:
+    return isinstance(model, keras.Layer) and not model.built
 
 
 def gradient(array: Array) -> Array | None:
@@ -239,6 +251,10 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)
+
+
 def seed(seed: int) -> None:
     keras.utils.set_random_seed(seed % 2**32)  # Python's too, from which layers draw
 
@@ -249,6 +265,10 @@ def fresh_seed() -> int:
 
 def devices(num_gpus: int) -> list[str]:
     return [device.name for device in tf.config.list_logical_devices("GPU")[:num_gpus]]
+
+
+def cpu() -> str:
+    return "CPU:0"
 
 
 def to_device(target: Any, device: Any) -> Any:

@@ -10,8 +10,17 @@ import torch
 from torch import nn
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.kernels.loss.torch import cross_entropy
 
 name = "torch"
+
+
+def _count_above(x: torch.Tensor, least: float) -> torch.Tensor:
+    # into numbers: PyTorch compares into bools and counts those several times as slowly
+    with torch.no_grad():
+        ones = torch.empty_like(x, dtype=torch.float32)
+        return torch.gt(x, least, out=ones).sum()
+
 
 xp = Namespace(
     exp=torch.exp,
@@ -20,21 +29,31 @@ xp = Namespace(
     tanh=torch.tanh,
     sigmoid=torch.sigmoid,
     abs=torch.abs,
+    sign=torch.sign,
     maximum=torch.maximum,
     sum=torch.sum,
     mean=torch.mean,
     amax=torch.amax,
+    # dot, not sum(x * x): no array for the squares
+    sum_squares=lambda x: torch.dot(x.reshape(-1), x.reshape(-1)),
     reshape=torch.reshape,
-    transpose=torch.t,
+    transpose=lambda x: x.transpose(0, 1),
+    gram=lambda x: torch.bmm(x, x.mT),
+    concat=torch.cat,
+    flip=lambda x: x.flip(0),
     zeros_like=torch.zeros_like,
     # embedding, not W[ids]: its backward adds up rows in parallel
     take=lambda W, ids: nn.functional.embedding(ids, W),
+    add_rows=lambda rows, ids, V: torch.ops.aten.embedding_dense_backward(rows, ids, V, -1, False),
     pick=lambda x, ids: x.gather(1, ids[:, None])[:, 0],
+    count_above=_count_above,
     one_hot=lambda ids, depth: nn.functional.one_hot(ids.long(), depth).float(),
     is_integer=lambda x: not (x.is_floating_point() or x.is_complex()),
     stop_gradient=torch.detach,
     # unbind, not x[t]: the backward of x[t] fills a whole array of zeros for every t
     scan=python_scan(torch.stack, torch.unbind),
+    cross_entropy=cross_entropy,
+    row_norms=lambda x: torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).to(x.dtype),
 )
 
 
@@ -59,6 +78,10 @@ def parameters(model: nn.Module) -> dict[str, Array]:
 
 def places(model: nn.Module) -> dict[str, Array]:
     return dict(model.named_parameters(remove_duplicate=False))
+
+
+def is_deferred(model: nn.Module) -> bool:
+    return any(map(nn.parameter.is_lazy, model.parameters()))
 
 
 def gradient(array: torch.Tensor) -> torch.Tensor | None:
@@ -130,6 +153,10 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 
 
+def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)
+
+
 def seed(seed: int) -> None:
     torch.manual_seed(seed)
 
@@ -140,6 +167,10 @@ def fresh_seed() -> int:
 
 def devices(num_gpus: int) -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(min(num_gpus, torch.cuda.device_count()))]
+
+
+def cpu() -> torch.device:
+    return torch.device("cpu")
 
 
 def to_device(target: Any, device: Any) -> Any:

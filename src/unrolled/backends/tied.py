@@ -1,0 +1,28 @@
+"""Parameters that stand at several places of a model."""
+
+from collections.abc import Mapping
+
+from unrolled.backends.namespace import Array
+
+
+def first_places(places: Mapping[str, Array]) -> dict[str, str]:
+    """For every place the first one that has the same array: itself, unless it is tied.
+
+    Example:
+        >>> shared, other = [1.0], [1.0]
+        >>> first_places({"a": shared, "b": other, "c": shared})
+        {'a': 'a', 'b': 'b', 'c': 'a'}
+    """
+    first: dict[int, str] = {}
+    return {place: first.setdefault(id(array), place) for place, array in places.items()}
+
+
+def once(places: Mapping[str, Array]) -> dict[str, Array]:
+    """Every array once, under its first place.
+
+    Example:
+        >>> shared = [1.0]
+        >>> once({"a": shared, "c": shared})
+        {'a': [1.0]}
+    """
+    return {place: places[place] for place, first in first_places(places).items() if place == first}
