@@ -1,160 +1,602 @@
-"""Parameters of native PyTorch models, nested and tied ones."""
+"""Parameters of native models, nested and tied ones: the same calls in every framework."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
-from unrolled.errors import ParameterError
+from installed import INSTALLED
+from unrolled.errors import ParameterError, UnrolledError
+from unrolled.frameworks import face
 from unrolled.parameters import read
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
 
-from unrolled import torch as u  # noqa: E402
+@dataclass(frozen=True)
+class Case:
+    """A native model, and how to compute with it.
 
+    Attributes:
+        model: what ``parameters()`` is given; in JAX the nested dict.
+        predict: outputs for inputs ``(n, 4)``.
+        names: of its parameters.
+        module: in JAX, the module that the dict belongs to.
+    """
 
-class NestMLP(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-        self.linear = nn.Linear(3, 2)
-
-    def forward(self, X):
-        return self.linear(self.net(X))
-
-
-def tied():
-    shared = nn.Linear(8, 8)
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), shared, nn.ReLU(), shared, nn.Linear(8, 1))
+    model: Any
+    predict: Callable[[Any], Any]
+    names: list[str]
+    module: Any = None
 
 
-def test_the_documents_example_has_its_shapes():
-    net = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(1))
-    net(torch.rand(2, 4))
-    parameters = u.parameters(net)
-    assert parameters["2.weight"].shape == (1, 8)
-    assert parameters["2.bias"].shape == (1,)
-    assert parameters["2.weight"].gradient is None
+@dataclass(frozen=True)
+class Native:
+    """The models of one framework, each made in the framework's own way.
+
+    Attributes:
+        nested: models inside models, with ``(3,)`` for the shape of ``b`` of the last one.
+        pair: an odd layer, two layers of equal shape, and an output layer.
+        tied: the same with the framework's own tie, and the places of the tied weight.
+        backward: the listing after the gradient of the sum of all outputs was computed.
+    """
+
+    nested: Callable[[], list[Case]]
+    pair: Callable[[], Case]
+    tied: Callable[[], tuple[Case, tuple[str, ...]]]
+    backward: Callable[[Case, Any], Any]
 
 
-def test_nested_models_are_listed_in_order_with_totals():
-    parameters = u.parameters(NestMLP())
-    assert list(parameters) == [
-        "net.0.weight",
-        "net.0.bias",
-        "net.2.weight",
-        "net.2.bias",
-        "linear.weight",
-        "linear.bias",
-    ]
-    assert parameters.total == sum(p.numel() for p in NestMLP().parameters())
-    assert parameters.rows()[0]["shape"] == (8, 4)
-    assert "net.2.weight" in str(parameters)
-    assert parameters._repr_html_().count("<tr>") == 1 + 6 + 1
+def names_of(kinds: tuple[str, str], *layers: str) -> list[str]:
+    return [f"{layer}.{kind}" for layer in layers for kind in kinds]
 
 
-def test_values_are_copies_and_gradients_are_those_of_backward():
-    net = NestMLP()
-    net(torch.ones(2, 4)).sum().backward()
-    found = u.parameters(net)["linear.bias"]
-    np.testing.assert_array_equal(found.gradient, [2.0, 2.0])
-    assert found.gradient_norm == pytest.approx(8**0.5)
-    found.values[:] = 7
-    assert not (net.linear.bias == 7).any()
+def torch_native() -> Native:
+    import torch
+    from torch import nn
+
+    kinds = ("weight", "bias")
+
+    class NestMLP(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+            self.linear = nn.Linear(5, 3)
+
+        def forward(self, X: Any) -> Any:
+            return self.linear(self.net(X))
+
+    def of(model: Any, *layers: str) -> Case:
+        return Case(model, lambda X: model(torch.as_tensor(X)), names_of(kinds, *layers))
+
+    def nested() -> list[Case]:
+        inner = nn.Sequential(nn.Linear(8, 6), nn.Sequential(nn.Linear(6, 5)))
+        outer = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), inner, nn.Linear(5, 3))
+        return [
+            of(outer, "0", "2.0", "2.1.0", "3"),
+            of(NestMLP(), "net.0", "net.2", "linear"),
+        ]
+
+    def pair() -> Case:
+        layers = nn.Linear(4, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 1)
+        return of(nn.Sequential(*layers), "0", "1", "3", "4")
+
+    def tied() -> tuple[Case, tuple[str, ...]]:
+        shared = nn.Linear(8, 8)
+        model = nn.Sequential(nn.Linear(4, 8), shared, nn.Tanh(), shared, nn.Linear(8, 1))
+        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+
+    def backward(case: Case, X: Any) -> Any:
+        case.model.zero_grad()
+        case.predict(X).sum().backward()
+        return face("torch").parameters(case.model)
+
+    return Native(nested, pair, tied, backward)
 
 
-def test_tied_layers_are_listed_once_with_all_their_places():
-    net = tied()
-    parameters = u.parameters(net)
-    assert len(parameters) == 6
-    assert parameters["4.weight"].name == "2.weight"
-    assert parameters["2.weight"].places == ("2.weight", "4.weight")
-    with torch.no_grad():
-        net[2].weight[0, 0] = 100
-    assert u.parameters(net)["4.weight"].values[0, 0] == 100
+def jax_native() -> Native:
+    import jax
+    from flax import linen as nn
+
+    kinds = ("kernel", "bias")
+
+    class Block(nn.Module):
+        width: int
+
+        @nn.compact
+        def __call__(self, X: Any) -> Any:
+            return nn.relu(nn.Dense(self.width, name="dense")(X))
+
+    class Compact(nn.Module):
+        @nn.compact
+        def __call__(self, X: Any) -> Any:
+            X = Block(5, name="upper")(Block(8, name="lower")(X))
+            return nn.Dense(3, name="out")(X)
+
+    class Setup(nn.Module):
+        def setup(self) -> None:
+            self.net = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(5)])
+            self.linear = nn.Dense(3)
+
+        def __call__(self, X: Any) -> Any:
+            return self.linear(self.net(X))
+
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, X: Any) -> Any:
+            a, b = (nn.Dense(8, name=name) for name in "ab")
+            return nn.Dense(1, name="out")(b(nn.tanh(a(nn.Dense(8, name="first")(X)))))
+
+    class Tied(nn.Module):
+        @nn.compact
+        def __call__(self, X: Any) -> Any:
+            shared = nn.Dense(8, name="a")
+            return nn.Dense(1, name="out")(shared(nn.tanh(shared(nn.Dense(8, name="first")(X)))))
+
+    def of(module: Any, *layers: str) -> Case:
+        params = module.init(jax.random.key(0), np.ones((1, 4)))["params"]
+        names = names_of(kinds, *layers)
+        return Case(params, lambda X: module.apply({"params": params}, X), names, module)
+
+    def nested() -> list[Case]:
+        return [
+            of(Compact(), "lower.dense", "upper.dense", "out"),
+            of(Setup(), "net.layers_0", "net.layers_2", "linear"),
+        ]
+
+    def tied() -> tuple[Case, tuple[str, ...]]:
+        return of(Tied(), "first", "a", "out"), ("a.kernel",)  # for Flax it is one place
+
+    def backward(case: Case, X: Any) -> Any:
+        kept = dict(case.model)
+
+        def total(params: Any) -> Any:
+            case.model.update(params)
+            try:
+                return case.predict(X).sum()
+            finally:
+                case.model.update(kept)
+
+        return face("jax").parameters(case.model, jax.grad(total)(case.model))
+
+    return Native(nested, lambda: of(Pair(), "first", "a", "b", "out"), tied, backward)
 
 
-def test_equal_values_are_not_tied():
-    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    net[1].load_state_dict(net[0].state_dict())
-    assert len(u.parameters(net)) == 4
+def tensorflow_native() -> Native:
+    u = face("tensorflow")
+    import keras
+    import tensorflow as tf
+
+    kinds = ("kernel", "bias")
+    Dense, Sequential = keras.layers.Dense, keras.Sequential
+
+    class NestMLP(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Sequential([Dense(8, activation="relu"), Sequential([Dense(5)])])
+            self.linear = Dense(3)
+
+        def call(self, X: Any) -> Any:
+            return self.linear(self.net(X))
+
+    class Written(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [tf.Module(), tf.Module()]
+            for layer, shape in zip(self.layers, [(4, 5), (5, 3)], strict=True):
+                layer.kernel = tf.Variable(tf.random.normal(shape))
+                layer.bias = tf.Variable(tf.zeros(shape[1:]))
+
+        def __call__(self, X: Any) -> Any:
+            for layer in self.layers:
+                X = X @ layer.kernel + layer.bias
+            return X
+
+    class Tied(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.a, self.out = Dense(8), Dense(8), Dense(1)
+            self.b = self.a
+
+        def call(self, X: Any) -> Any:
+            return self.out(self.b(tf.tanh(self.a(self.first(X)))))
+
+    def of(model: Any, *layers: str) -> Case:
+        model(np.ones((1, 4), np.float32))
+        return Case(model, model, names_of(kinds, *layers))
+
+    def nested() -> list[Case]:
+        inner = Sequential([Dense(6), Sequential([Dense(5)])])
+        outer = Sequential([Dense(8), keras.layers.ReLU(), inner, Dense(3)])
+        return [
+            of(outer, "0", "2.0", "2.1.0", "3"),
+            of(NestMLP(), "net.0", "net.1.0", "linear"),
+            of(Written(), "layers.0", "layers.1"),
+        ]
+
+    def pair() -> Case:
+        model = Sequential(
+            [Dense(8), Dense(8), keras.layers.Activation("tanh"), Dense(8), Dense(1)]
+        )
+        return of(model, "0", "1", "3", "4")
+
+    def tied() -> tuple[Case, tuple[str, ...]]:
+        return of(Tied(), "first", "a", "out"), ("a.kernel", "b.kernel")
+
+    def backward(case: Case, X: Any) -> Any:
+        variables = u.backend.parameters(case.model)
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(case.predict(X))
+        return u.parameters(case.model, tape.gradient(total, variables))
+
+    return Native(nested, pair, tied, backward)
 
 
-def test_one_call_ties_and_the_gradient_is_the_sum_over_both_uses():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 3, bias=False))
-    net[2].load_state_dict(net[0].state_dict())
-    X = torch.rand(5, 3)
-    net(X).sum().backward()
-    apart = [net[0].weight.grad.clone(), net[2].weight.grad.clone()]
-    parameters = u.parameters(net)
-    parameters.tie("2.weight", to="0.weight")
-    assert len(parameters) == 1
-    assert net[2].weight is net[0].weight
-    net.zero_grad()
-    net(X).sum().backward()
-    expected = (apart[0] + apart[1]).numpy()
-    np.testing.assert_allclose(parameters["2.weight"].gradient, expected, rtol=1e-6)
+def mxnet_native() -> Native:
+    u = face("mxnet")
+    import mxnet as mx
+    from mxnet import autograd
+    from mxnet.gluon import nn
+
+    kinds = ("weight", "bias")
+
+    class NestMLP(nn.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.HybridSequential()
+            self.net.add(nn.Dense(8, activation="relu"), nn.Dense(5))
+            self.linear = nn.Dense(3)
+
+        def hybrid_forward(self, F: Any, X: Any) -> Any:
+            return self.linear(self.net(X))
+
+    def chain(*blocks: Any) -> Any:
+        net = nn.HybridSequential()
+        net.add(*blocks)
+        return net
+
+    def of(model: Any, *layers: str) -> Case:
+        model.initialize(mx.init.Normal(0.5))
+        model(mx.np.ones((1, 4)))
+        return Case(model, lambda X: model(mx.np.array(X)), names_of(kinds, *layers))
+
+    def nested() -> list[Case]:
+        inner = chain(nn.Dense(6), chain(nn.Dense(5)))
+        outer = chain(nn.Dense(8), nn.Activation("relu"), inner, nn.Dense(3))
+        hybridized = NestMLP()
+        hybridized.hybridize()
+        return [
+            of(outer, "0", "2.0", "2.1.0", "3"),
+            of(hybridized, "net.0", "net.1", "linear"),
+        ]
+
+    def pair() -> Case:
+        model = chain(nn.Dense(8), nn.Dense(8), nn.Activation("tanh"), nn.Dense(8), nn.Dense(1))
+        return of(model, "0", "1", "3", "4")
+
+    def tied() -> tuple[Case, tuple[str, ...]]:
+        shared = nn.Dense(8, in_units=8)
+        again = nn.Dense(8, in_units=8, params=shared.params)
+        model = chain(nn.Dense(8), shared, nn.Activation("tanh"), again, nn.Dense(1))
+        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+
+    def backward(case: Case, X: Any) -> Any:
+        with autograd.record():
+            total = case.predict(X).sum()
+        total.backward()
+        return u.parameters(case.model)
+
+    return Native(nested, pair, tied, backward)
 
 
-def test_tying_different_shapes_is_refused():
-    net = NestMLP()
-    with pytest.raises(ParameterError, match="only parameters of equal shape"):
-        u.parameters(net).tie("linear.weight", to="net.0.weight")
-    assert len(u.parameters(net)) == 6
+NATIVE = {
+    "torch": torch_native,
+    "jax": jax_native,
+    "tensorflow": tensorflow_native,
+    "mxnet": mxnet_native,
+}
+
+X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
 
-def test_a_wrong_name_suggests_the_nearest():
-    with pytest.raises(ParameterError, match=r"did you mean 'linear\.weight'"):
-        u.parameters(NestMLP())["linear.wheight"]
+@pytest.fixture(params=INSTALLED)
+def u(request: pytest.FixtureRequest) -> Any:
+    return face(request.param)
 
 
-def test_ties_survive_saving_and_loading(tmp_path):
-    net = tied()
-    u.parameters(net).save(tmp_path / "net.safetensors")
-    values, ties = read(tmp_path / "net.safetensors")
-    assert len(values) == 6
-    assert ties == {"4.weight": "2.weight", "4.bias": "2.bias"}
-    for other in (tied(), untied()):
-        u.parameters(other).load(tmp_path / "net.safetensors")
-        assert other[4].weight is other[2].weight
-        X = torch.rand(2, 4)
-        torch.testing.assert_close(other(X), net(X))
+@pytest.fixture
+def native(u: Any) -> Native:
+    return NATIVE[u.backend.name]()
 
 
-def untied():
-    return nn.Sequential(
-        nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 1)
+def outputs(u: Any, case: Case) -> np.ndarray:
+    return u.backend.to_numpy(case.predict(X))
+
+
+def weights(case: Case) -> tuple[str, str]:
+    """Names of the two weights of equal shape in a pair."""
+    return case.names[2], case.names[4]
+
+
+# The listing
+
+
+def test_nested_models_are_listed_in_order_with_shapes_and_totals(u: Any, native: Native) -> None:
+    for case in native.nested():
+        parameters = u.parameters(case.model)
+        assert list(parameters) == case.names
+        assert len(parameters) == len(case.names)
+        assert parameters[case.names[-1]].shape == (3,)
+        assert sorted(parameters[case.names[0]].shape)[0] == 4
+        rows = parameters.rows()
+        assert [row["name"] for row in rows] == case.names
+        assert sum(row["size"] for row in rows) == parameters.total
+        assert {row["dtype"] for row in rows} == {"float32"}
+        assert not any(row["tied_with"] for row in rows)
+
+
+def test_the_documents_example_has_its_shapes(u: Any, native: Native) -> None:
+    parameters = u.parameters(native.pair().model)
+    weight, bias = list(parameters)[-2:]
+    output_first = u.backend.name in {"torch", "mxnet"}
+    assert parameters[weight].shape == ((1, 8) if output_first else (8, 1))
+    assert parameters[bias].shape == (1,)
+
+
+def test_text_and_html_show_every_parameter_and_the_total(u: Any, native: Native) -> None:
+    case = native.pair()
+    parameters = u.parameters(case.model)
+    lines = str(parameters).splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *case.names, "total"]
+    assert lines[-1].split()[1] == f"{parameters.total:,}" == "193"
+    assert parameters._repr_html_().count("<tr>") == 1 + len(case.names) + 1
+
+
+def test_gradients_before_any_backward_are_those_that_the_framework_holds(
+    u: Any, native: Native
+) -> None:
+    gradient = u.parameters(native.pair().model)[native.pair().names[0]].gradient
+    if u.backend.name == "mxnet":
+        assert not gradient.any()
+    else:
+        assert gradient is None
+
+
+def test_values_are_copies_and_gradients_those_of_backward(u: Any, native: Native) -> None:
+    case = native.pair()
+    bias = native.backward(case, X)[case.names[-1]]
+    np.testing.assert_allclose(bias.gradient, [len(X)])
+    assert bias.gradient_norm == pytest.approx(len(X))
+    bias.values[:] = 77
+    assert u.parameters(case.model)[case.names[-1]].values[0] != 77
+
+
+def test_a_wrong_name_suggests_the_nearest(u: Any, native: Native) -> None:
+    case = native.pair()
+    with pytest.raises(ParameterError, match=f"did you mean '{case.names[-1]}'"):
+        u.parameters(case.model)[case.names[-1] + "s"]
+
+
+def test_layers_that_have_seen_no_input_are_told_of(u: Any) -> None:
+    if u.backend.name == "torch":
+        from torch import nn
+
+        model = nn.Sequential(nn.LazyLinear(3))
+    elif u.backend.name == "jax":
+        from flax import linen as nn
+
+        model = nn.Dense(3)
+    elif u.backend.name == "tensorflow":
+        import keras
+
+        model = keras.Sequential([keras.layers.Dense(3)])
+    else:
+        from mxnet.gluon import nn
+
+        model = nn.Dense(3)
+        model.initialize()
+    with pytest.raises(UnrolledError, match=r"Call it once|has no parameters: in JAX"):
+        list(u.parameters(model))
+
+
+# Ties
+
+
+def test_the_frameworks_own_tie_is_listed_once_with_all_its_places(u: Any, native: Native) -> None:
+    case, places = native.tied()
+    parameters = u.parameters(case.model)
+    assert list(parameters) == case.names
+    for place in places:
+        assert parameters[place].places == places
+    assert parameters.total == 8 * 4 + 8 + 8 * 8 + 8 + 8 + 1
+    renewed = u.backend.assign(
+        {places[0]: u.backend.places(case.model)[places[0]]}, {places[0]: np.full((8, 8), 3.0)}
     )
+    if u.backend.name != "jax":  # there, nothing can be written to
+        assert all((parameters[place].values == 3).all() for place in places)
+    assert (u.backend.to_numpy(renewed[places[0]]) == 3).all()
 
 
-def test_a_file_of_an_untied_model_does_not_fit_a_tied_one(tmp_path):
-    u.parameters(untied()).save(tmp_path / "net.safetensors")
-    net = tied()
-    before = u.parameters(net)["2.weight"].values
-    with pytest.raises(ParameterError, match="tied"):
-        u.parameters(net).load(tmp_path / "net.safetensors")
-    np.testing.assert_array_equal(u.parameters(net)["2.weight"].values, before)
+def test_a_parameter_tied_in_the_frameworks_own_way_has_the_sum_of_the_gradients(
+    u: Any, native: Native
+) -> None:
+    case, places = native.tied()
+    apart = native.pair()
+    values = {p.name: p.values for p in u.parameters(case.model).values()}
+    shared = dict(zip(apart.names[2:4], case.names[2:4], strict=True))
+    shared |= dict(zip(apart.names[4:6], case.names[2:4], strict=True))
+    shared |= dict(zip(apart.names[6:], case.names[4:], strict=True))
+    shared |= dict(zip(apart.names[:2], case.names[:2], strict=True))
+    u.parameters(apart.model).take({name: values[shared[name]].copy() for name in apart.names})
+    np.testing.assert_allclose(outputs(u, apart), outputs(u, case), rtol=1e-5, atol=1e-6)
+    two = native.backward(apart, X)
+    expected = sum(two[name].gradient for name in weights(apart))
+    found = native.backward(case, X)[places[0]].gradient
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_every_name_that_does_not_fit_is_told_and_nothing_is_loaded(tmp_path):
-    u.parameters(NestMLP()).save(tmp_path / "net.safetensors")
-    net = untied()
-    before = u.parameters(net)["0.weight"].values
+def test_equal_values_are_not_tied(u: Any, native: Native) -> None:
+    case = native.pair()
+    parameters = u.parameters(case.model)
+    one, other = weights(case)
+    values = {name: parameters[name].values for name in case.names}
+    values[other] = values[one].copy()
+    parameters.take(values)
+    np.testing.assert_array_equal(parameters[one].values, parameters[other].values)
+    assert len(parameters) == len(case.names)
+
+
+def test_one_call_ties_and_the_gradient_is_the_sum_over_both_uses(u: Any, native: Native) -> None:
+    case = native.pair()
+    parameters, (one, other) = u.parameters(case.model), weights(case)
+    values = {name: parameters[name].values for name in case.names}
+    parameters.take(values | {other: values[one].copy()})
+    two = native.backward(case, X)
+    before, expected = outputs(u, case), two[one].gradient + two[other].gradient
+    parameters.tie(other, to=one)
+    assert len(parameters) == len(case.names) - 1
+    assert parameters[other].name == one
+    assert parameters[one].places == (one, other)
+    np.testing.assert_allclose(outputs(u, case), before, rtol=1e-5, atol=1e-6)
+    tied = native.backward(case, X)[other]
+    np.testing.assert_allclose(tied.gradient, expected, rtol=1e-5, atol=1e-6)
+    assert tied.gradient_norm == pytest.approx(np.linalg.norm(expected), rel=1e-4)
+
+
+def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Native) -> None:
+    class Batches(u.DataModule):
+        def get_dataloader(self, train: bool) -> Any:
+            arrays = [(u.backend.asarray(X), u.backend.asarray(X[:, :1]))]
+            return arrays if train else None
+
+    case = native.pair()
+    parameters, (one, other) = u.parameters(case.model), weights(case)
+    parameters.tie(other, to=one)
+    values = {place: p.values for p in parameters.values() for place in p.places}
+
+    def squares(y_hat: Any, y: Any) -> Any:
+        return (y_hat - y) ** 2
+
+    def fit(case: Case) -> tuple[Any, dict[str, np.ndarray]]:
+        model = u.NativeModel(case.module or case.model, squares, lr=0.1)
+        if u.backend.name == "jax":
+            model = model.bind({"params": {"net": case.model}})
+        trainer = u.Trainer(max_epochs=1)
+        trainer.fit(model, Batches())
+        learned = trainer.trained_model.export_parameters()
+        return trainer, {name.removeprefix("net."): value for name, value in learned.items()}
+
+    apart = native.pair()
+    u.parameters(apart.model).take({name: value.copy() for name, value in values.items()})
+    _, two = fit(apart)
+    trainer, both = fit(case)
+    np.testing.assert_allclose(both[one], two[one] + two[other] - values[one], atol=1e-6)
+    assert both[other] is both[one]
+    assert f"net.{other}" not in trainer.parameters
+    listing = u.parameters(trainer.trained_model)
+    assert listing[f"net.{one}"].places == (f"net.{one}", f"net.{other}")
+    if u.backend.name == "jax":
+        kept = trainer.state.params["net"]
+        assert u.parameters(kept)[one].places == (one, other)
+
+
+def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
+    scratch = u.Scratch(u.backend, "rnn", 2)
+    draw, one, other = np.random.default_rng(0), "layers.0.W_hh", "layers.1.W_hh"
+
+    class Batch(u.DataModule):
+        def get_dataloader(self, train: bool) -> Any:
+            ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
+            return [tuple(map(u.backend.asarray, ids))] if train else None
+
+    def fitted(values: dict[str, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        functions = scratch.get_params, scratch.init_state, scratch.forward
+        model = u.RNNModelScratch(6, 3, None, *functions, lr=0.5)
+        if u.backend.name == "jax":
+            model = model.initialize()
+        if values is None:
+            shapes = {name: v.shape for name, v in model.export_parameters().items()}
+            values = {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+        trainer = u.Trainer(max_epochs=1)
+        trainer.fit(model.import_parameters(values), Batch())
+        return values, trainer.trained_model.export_parameters()
+
+    values, _ = fitted(None)
+    values[other] = values[one].copy()
+    _, two = fitted(values)
+    _, both = fitted(values | {other: values[one]})  # one array at two places
+    np.testing.assert_allclose(both[one], two[one] + two[other] - values[one], atol=1e-6)
+    assert both[other] is both[one]
+
+
+def test_tying_different_shapes_or_unknown_names_is_refused(u: Any, native: Native) -> None:
+    case = native.pair()
+    parameters = u.parameters(case.model)
+    with pytest.raises(ParameterError, match="only parameters of equal shape"):
+        parameters.tie(case.names[2], to=case.names[0])
+    with pytest.raises(ParameterError, match="no parameter 'nowhere'"):
+        parameters.tie(case.names[2], to="nowhere")
+    assert len(parameters) == len(case.names)
+
+
+# Files
+
+
+def test_ties_survive_saving_and_loading(u: Any, native: Native, tmp_path: Any) -> None:
+    case = native.pair()
+    parameters, (one, other) = u.parameters(case.model), weights(case)
+    parameters.tie(other, to=one)
+    parameters.save(tmp_path / "tied.safetensors")
+    values, tied = read(tmp_path / "tied.safetensors")
+    assert len(values) == len(case.names) - 1
+    assert tied == {other: one}
+    again = native.pair()
+    u.parameters(again.model).tie(other, to=one)
+    for target in (again, native.pair()):  # tied already, and not yet
+        u.parameters(target.model).load(tmp_path / "tied.safetensors")
+        assert u.parameters(target.model)[one].places == (one, other)
+        np.testing.assert_array_equal(outputs(u, target), outputs(u, case))
+
+
+def test_a_file_of_an_untied_model_does_not_fit_a_tied_one(
+    u: Any, native: Native, tmp_path: Any
+) -> None:
+    u.parameters(native.pair().model).save(tmp_path / "apart.safetensors")
+    case = native.pair()
+    parameters, (one, other) = u.parameters(case.model), weights(case)
+    parameters.tie(other, to=one)
+    before = outputs(u, case)
+    with pytest.raises(ParameterError, match="are tied in this model, and the values"):
+        parameters.load(tmp_path / "apart.safetensors")
+    np.testing.assert_array_equal(outputs(u, case), before)
+
+
+def test_every_name_that_does_not_fit_is_told_and_nothing_is_loaded(u: Any, native: Native) -> None:
+    case = native.pair()
+    parameters = u.parameters(case.model)
+    missing, misshapen, *_ = case.names
+    values = {name: parameters[name].values + 1 for name in case.names}
+    del values[missing]
+    values[misshapen] = np.zeros(3, np.float32)
+    values["extra"] = np.zeros(2, np.float32)
+    before = outputs(u, case)
     with pytest.raises(ParameterError) as error:
-        u.parameters(net).load(tmp_path / "net.safetensors")
-    assert "linear.bias: unexpected" in str(error.value)
-    assert "0.weight: missing" in str(error.value)
-    np.testing.assert_array_equal(u.parameters(net)["0.weight"].values, before)
+        parameters.take(values)
+    for line in (f"{missing}: missing", f"{misshapen}: has shape (3,)", "extra: unexpected"):
+        assert line in str(error.value)
+    np.testing.assert_array_equal(outputs(u, case), before)
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all", None])
-def test_files_that_are_no_safetensors_are_refused(tmp_path, content):
-    path = tmp_path / "net.safetensors"
+def test_files_that_are_no_safetensors_are_refused(
+    u: Any, native: Native, tmp_path: Any, content: bytes | None
+) -> None:
+    path, parameters = tmp_path / "net.safetensors", u.parameters(native.pair().model)
     if content is None:
-        u.parameters(NestMLP()).save(path)
+        parameters.save(path)
         content = path.read_bytes()[:-5]  # cut short
     path.write_bytes(content)
     with pytest.raises(ParameterError, match="damaged or no safetensors file"):
-        u.parameters(NestMLP()).load(path)
+        parameters.load(path)
     with pytest.raises(ParameterError, match="does not exist"):
-        u.parameters(NestMLP()).load(tmp_path / "other")
+        parameters.load(tmp_path / "other")

@@ -119,6 +119,11 @@ class RecurrentChapter:
     sgd: Callable[..., Any]
     model: Callable[..., Any]
 
+    def try_gpu(self, i: int = 0) -> Any:
+        """The i-th GPU if there is one, else the CPU."""
+        gpus = self.backend.devices(i + 1)
+        return gpus[i] if len(gpus) > i else self.backend.cpu()
+
     def load_data_time_machine(
         self,
         batch_size: int,

@@ -9,9 +9,10 @@ import numpy as np
 from unrolled.backends import Array, Backend
 from unrolled.frameworks import face
 from unrolled.functional.initial import normal_weights
-from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
+from unrolled.kernels import project, recur
+from unrolled.kernels.trace import begin_piece
 from unrolled.models.layers import layer_prefix, with_prefix
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
@@ -41,14 +42,20 @@ class Scratch:
         backend: whose arrays to use.
         cell: name in `unrolled.functional.recurrent.CELLS`.
         num_layers: recurrent layers; each reads the hidden states of the one below.
+        engine: what carries the cell over time, see `unrolled.kernels`.
+        precision: of the products over time, see `unrolled.kernels.recur`.
     """
 
     backend: Backend
     cell: str = "rnn"
     num_layers: int = 1
+    engine: str = "auto"
+    precision: str = "float32"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _scratch, (self.backend.name, self.cell, self.num_layers)  # modules do not pickle
+        # by its name: a backend is a module, and modules do not pickle
+        rest = (self.cell, self.num_layers, self.engine, self.precision)
+        return _scratch, (self.backend.name, *rest)
 
     @property
     def _cell(self) -> Cell:
@@ -116,15 +123,24 @@ class Scratch:
         for layer in range(self.num_layers):
             weights = values[layer * size : (layer + 1) * size]
             old = state[layer * states : (layer + 1) * states]
-            H, last = self._cell.forward(xp, H, old, *weights)  # (T, B, H)
+            H, last = recur(  # (T, B, H)
+                self.backend,
+                self._cell,
+                H,
+                old,
+                weights,
+                engine=self.engine,
+                precision=self.precision,
+            )
             new_state += tuple(last)
         W_hq, b_q = values[-2:]
-        Y = affine(xp, xp.reshape(H, (-1, H.shape[-1])), W_hq, b_q)  # (T * B, V)
+        H = xp.reshape(H, (-1, H.shape[-1]))  # (T * B, H)
+        Y = project(self.backend, H, W_hq, b_q, self.engine)  # (T * B, V)
         return Y, new_state
 
 
-def _scratch(framework: str, cell: str, num_layers: int) -> Scratch:
-    return Scratch(face(framework).backend, cell, num_layers)
+def _scratch(framework: str, *rest: Any) -> Scratch:
+    return Scratch(face(framework).backend, *rest)
 
 
 class RecurrentLanguageModel(Module):
@@ -152,10 +168,24 @@ class RecurrentLanguageModel(Module):
         return cross_entropy(xp, y_hat, y)
 
     def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
-        """Loss of ``(X, Y)``, ids ``(B, T)`` each, from this state on (None: from the start)."""
+        """Loss of ``(X, Y)``, ids ``(B, T)`` each, from this state on (None: from the start).
+
+        With more inputs than targets the targets are those of the last inputs; the state to
+        carry on is the one after as many inputs as there are targets, where the next window
+        begins.
+        """
         X, Y = batch
-        y_hat, state = self(X, state)  # type: ignore[operator]
-        return self.loss(y_hat, Y), state
+        new = Y.shape[1]
+        if X.shape[1] == new:
+            y_hat, state = self(X, state)  # type: ignore[operator]
+            return self.loss(y_hat, Y), state
+        begin_piece(cut=False)
+        first, state = self(X[:, :new], state)  # type: ignore[operator]
+        begin_piece(cut=False)
+        second, _ = self(X[:, new:], state)  # type: ignore[operator]
+        y_hat = self.backend.xp.concat([first, second], 0)  # time-major
+        earlier = (X.shape[1] - new) * X.shape[0]
+        return self.loss(y_hat[earlier:], Y), state
 
     def training_step(self, batch: Any) -> Any:
         """The loss of a minibatch by itself, from the zero state."""
@@ -183,7 +213,7 @@ class RNNModelScratch(RecurrentLanguageModel):
         num_hiddens: ``H``.
         device: where the parameters go; None is the framework's default.
         get_params: ``(vocab_size, num_hiddens, device) -> parameters``, a list, or a
-            dict to give them names.
+            dict to give them names; None, here and below, takes those of `Scratch`.
         init_state: ``(batch_size, num_hiddens, device) -> tuple of states``.
         forward_fn: ``(inputs, state, params) -> (logits (T * B, V), state)``, with inputs
             one-hot ``(T, B, V)``, or ids ``(T, B)`` if it is marked `indices_accepted`,
@@ -200,14 +230,35 @@ class RNNModelScratch(RecurrentLanguageModel):
     init_state: Callable[..., State]
     forward_fn: Callable[..., tuple[Array, State]]
 
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        device: Any = None,
+        get_params: Callable[..., Any] | None = None,
+        init_state: Callable[..., Any] | None = None,
+        forward_fn: Callable[..., Any] | None = None,
+        lr: float = 1.0,
+    ) -> None:
+        super().__init__()
+        own = Scratch(self.backend)
+        self.vocab_size, self.num_hiddens, self.lr = vocab_size, num_hiddens, lr
+        self.init_state = init_state or own.init_state
+        self.forward_fn = forward_fn or own.forward
+        params = by_name((get_params or own.get_params)(vocab_size, num_hiddens, device))
+        self._names = list(params)
+        for name, values in params.items():
+            self.declare(name, values)
+
     @property
     def params(self) -> list[Array]:
         """The parameters in the order that ``get_params`` gave them."""
-        return list(self.backend.parameters(self).values())
+        return self.weights()
 
     def weights(self) -> list[Array]:
         """The same as ``params``, which in MXNet is Gluon's name for something else."""
-        return self.params
+        values = self.backend.places(self)
+        return [values[name] for name in self._names]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.init_state(batch_size, self.num_hiddens, device)

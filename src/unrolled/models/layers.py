@@ -12,12 +12,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.errors import ParameterError
 from unrolled.functional.recurrent import CELLS
+from unrolled.parameters import listed
 
 Values = dict[str, npt.NDArray[Any]]
 
 BIASES_THAT_STAY_APART = {("gru", "h")}
 """Where the bias of the recurrent side is multiplied by a gate, it cannot be merged."""
+
+
+def check_apart(values: Values) -> Values:
+    """The values of a framework's layers, of which no two may be one array.
+
+    Gates are told apart and biases added up on the way to the cells' names, and a tie of
+    the layers' arrays would not survive that.
+
+    Raises:
+        ParameterError: two are tied; the message names them.
+
+    Example:
+        >>> weight = np.ones((3, 3))
+        >>> check_apart({"rnn.weight_hh_l0": weight, "rnn.weight_hh_l1": weight})
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.ParameterError: rnn.weight_hh_l1 is tied to rnn.weight_hh_l0, which has no
+        counterpart in the cells written out; keep this model in a file of its own framework,
+        parameters(model).save(path), or tie the cells of a model from scratch
+    """
+    for first, *others in (p.places for p in listed(values)):
+        if others:
+            raise ParameterError(
+                f"{', '.join(others)} is tied to {first}, which has no counterpart in the cells "
+                "written out; keep this model in a file of its own framework, "
+                "parameters(model).save(path), or tie the cells of a model from scratch"
+            )
+    return values
 
 
 def split_gates(

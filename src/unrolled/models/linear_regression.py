@@ -1,5 +1,6 @@
 """Linear regression."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from unrolled.functional.initial import normal_weights
@@ -24,6 +25,15 @@ class LinearRegressionScratch(Module):
     b: Any
     lr: float
 
+    def __init__(
+        self, num_inputs: int, lr: float, sigma: float = 0.01, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        initial = self.initial_values(num_inputs, sigma, seed)
+        for name, values in self.backend.initialize(initial).items():
+            self.declare(name, values)
+
     def initial_values(self, num_inputs: int, sigma: float, seed: int | None) -> dict[str, Any]:
         """NumPy arrays for ``w`` and ``b``."""
         seed = self.backend.fresh_seed() if seed is None else seed
@@ -43,9 +53,24 @@ class LinearRegression(Module):
 
     ``w`` of shape ``(num_inputs, 1)`` and ``b`` of shape ``(1,)``, started like those of
     `LinearRegressionScratch`; the loss is the framework's mean squared error, without
-    the half, so that the gradient at the same ``lr`` is twice as long.
+    the half, so that the gradient at the same ``lr`` is twice as long. Saved and carried to
+    other frameworks it has the names of `LinearRegressionScratch`.
 
     Args:
         lr: learning rate.
         sigma: standard deviation of the initial weights.
     """
+
+    w: Any
+    b: Any
+
+    def export_parameters(self) -> dict[str, Any]:
+        to_numpy = self.backend.to_numpy
+        return {"w": to_numpy(self.w), "b": to_numpy(self.b)}
+
+    def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        # the layer's weight is w (num_inputs, 1) or, in some frameworks, its transpose
+        return {
+            name: values["b" if len(array.shape) == 1 else "w"].reshape(tuple(array.shape))
+            for name, array in self.backend.parameters(self).items()
+        }

@@ -5,6 +5,7 @@ from typing import Any
 
 from unrolled.models.language_model import RNNModel
 from unrolled.models.layers import (
+    check_apart,
     join_gates,
     layer_prefix,
     split_gates,
@@ -32,15 +33,15 @@ class StackedRNNModel(RNNModel):
         raise NotImplementedError(f"{type(self).__name__} must define native_names()")
 
     def export_parameters(self) -> dict[str, Any]:
-        to_numpy, parameters = self.backend.to_numpy, self.backend.parameters(self)
+        native = check_apart(super().export_parameters())
         values: dict[str, Any] = {}
         for prefix, names in self._parts():
             # (D, G * H), (H, G * H), (G * H,), (G * H,)
-            arrays = [to_numpy(parameters[name]).T for name in names]
+            arrays = [native[name].T for name in names]
             values |= with_prefix(prefix, split_gates(self.cell, GATES[self.cell], *arrays))
         return values | {
-            "W_hq": to_numpy(parameters["linear.weight"]).T,
-            "b_q": to_numpy(parameters["linear.bias"]),
+            "W_hq": native["linear.weight"].T,
+            "b_q": native["linear.bias"],
         }
 
     def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:

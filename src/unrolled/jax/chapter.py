@@ -1,0 +1,30 @@
+"""The books' names for the recurrent chapter, on JAX."""
+
+from typing import Any
+
+from unrolled.backends import jax as backend
+from unrolled.books import recurrent as books
+from unrolled.jax.language_model import LanguageModel
+from unrolled.jax.training import SGD, Trainer
+from unrolled.models.layers import with_prefix
+
+
+class BookModel(books.BookModel, LanguageModel):  # type: ignore[misc]  # two forms of loss
+    net: Any
+    optimizer: Any
+    loss_fn: Any = None
+
+
+def _book_model(net: Any, optimizer: Any, loss: Any = None) -> Any:
+    """The net under the trainer, with the values that it has if it is bound."""
+    if net.scope is None:
+        return BookModel(net, optimizer, loss)
+    model = BookModel(net.unbind()[0], optimizer, loss)
+    return backend.bind(model, with_prefix("net.", backend.parameters(net)))
+
+
+_chapter = books.RecurrentChapter(backend, Trainer, lambda net, lr: SGD(lr), _book_model)
+try_gpu = _chapter.try_gpu
+load_data_time_machine = _chapter.load_data_time_machine
+predict_ch8 = _chapter.predict_ch8
+train_ch8 = _chapter.train_ch8

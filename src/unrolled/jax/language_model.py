@@ -1,0 +1,63 @@
+"""Recurrent language models written out, on JAX's arrays."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Any
+
+import jax.numpy as jnp
+
+from unrolled.backends import jax as backend
+from unrolled.jax.module import Module
+from unrolled.jax.training import SGD
+from unrolled.models import language_model
+from unrolled.models.language_model import Scratch
+
+_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
+
+
+class LanguageModel(Module):
+    """What language models have in common here; their `loss` is that of all frameworks."""
+
+    def example_inputs(self, data: Any) -> tuple[Any, ...]:
+        return ()
+
+    def initialize(self, *inputs: Any) -> Any:
+        ids = jnp.zeros((1, 1), int)  # no parameter depends on B or T
+        return super().initialize(*(inputs or (ids,)))
+
+    def import_parameters(self, values: Mapping[str, Any]) -> Any:
+        if self.scope is None:
+            return self.initialize().import_parameters(values)
+        return super().import_parameters(values)
+
+
+class RNNModelScratch(language_model.RNNModelScratch, LanguageModel):  # type: ignore[misc]  # two forms of loss
+    vocab_size: int
+    num_hiddens: int
+    device: Any = None
+    get_params: Callable[..., Any] = get_params
+    init_state: Callable[..., Any] = init_rnn_state
+    forward_fn: Callable[..., Any] = rnn
+    lr: float = 1.0
+    initial: Any = field(default=None, kw_only=True, repr=False, compare=False)
+    """What ``get_params`` gave, pairs of name and values: drawn once, shared by clones."""
+
+    def __post_init__(self) -> None:
+        if self.initial is None:
+            params = self.get_params(self.vocab_size, self.num_hiddens, self.device)
+            self.initial = tuple(language_model.by_name(params).items())
+        super().__post_init__()
+
+    def setup(self) -> None:
+        for name, part in backend.nested(dict(self.initial)).items():
+            self.param(name, lambda _, part=part: part)
+
+    def weights(self) -> list[Any]:
+        values = backend.places(self)
+        return [values[name] for name, _ in self.initial]  # JAX may have sorted the names
+
+    def configure_optimizers(self) -> Any:
+        return SGD(self.lr)

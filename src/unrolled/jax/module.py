@@ -1,0 +1,113 @@
+"""The base class of models on JAX, a Linen module."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax.training.train_state import TrainState
+
+from unrolled.backends import Backend
+from unrolled.backends import jax as backend
+from unrolled.errors import SettingError
+from unrolled.jax.listing import Parameters
+from unrolled.models import native
+from unrolled.training import module
+from unrolled.training.board import ProgressBoard
+
+
+class Module(module.Module, nn.Module):
+    """The base class of models, a Linen module.
+
+    A subclass has fields instead of an ``__init__``, makes its parameters in ``setup`` or in
+    an ``@nn.compact`` ``__call__``, and defines `loss`.
+    """
+
+    backend: ClassVar[Backend] = backend
+    plot_train_per_epoch: int = field(default=2, kw_only=True, repr=False)
+    plot_valid_per_epoch: int = field(default=1, kw_only=True, repr=False)
+    board: Any = field(default_factory=ProgressBoard, kw_only=True, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainer":  # all else of a Linen module is frozen
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.forward(*inputs)
+
+    def loss(  # type: ignore[override]  # the published form in JAX
+        self, params: Any, X: tuple[Any, ...], y: Any, state: Any
+    ) -> Any:
+        """The mean loss of a minibatch, a pure function of the parameters.
+
+        Args:
+            params: nested dicts, as in ``trainer.state.params``.
+            X: the inputs, all that comes before the targets.
+            y: the targets.
+            state: for ``state.apply_fn({"params": params}, *X)``, the predictions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define loss(params, X, y, state)")
+
+    def configure_optimizers(self) -> Any:
+        """`optax.sgd` at ``self.lr``."""
+        return optax.sgd(self.lr)
+
+    @property
+    def training(self) -> bool:
+        """Whether it is being trained: ``nn.Dropout(0.5, deterministic=not self.training)``."""
+        return bool(self.has_rng("dropout"))
+
+    def batch_loss(self, batch: Any) -> Any:
+        params = self.variables["params"]
+        rngs = {"dropout": self.make_rng("dropout")} if self.training else {}
+        apply = partial(self.unbind()[0].apply, rngs=rngs)
+        state = TrainState(step=0, apply_fn=apply, params=params, tx=None, opt_state=None)
+        return self.loss(params, batch[:-1], batch[-1], state)
+
+    def plot(self, key: str, value: Any, train: bool) -> None:
+        if self.trainer is None and self.scope is not None:
+            self.sow("plots", key, value)  # in compiled code: the trainer draws it afterwards
+        else:
+            super().plot(key, value, train)
+
+    def example_inputs(self, data: Any) -> tuple[Any, ...]:
+        """Inputs that show the shapes of the parameters, from a loader of their own."""
+        return tuple(next(iter(data.train_dataloader()))[:-1])
+
+    def initialize(self, *inputs: Any) -> Any:
+        """The model bound to fresh parameters, made for inputs like these."""
+        variables = self.init(jax.random.key(backend.fresh_seed()), *inputs)
+        others = set(variables) - {"params", "plots"}
+        if others:
+            raise SettingError(
+                f"{type(self).__name__} keeps {', '.join(sorted(others))} beside its parameters; "
+                "the trainer changes parameters only. Use layers without running statistics, "
+                "as LayerNorm or GroupNorm"
+            )
+        # copies: two parameters may have been given one array, and that would be a tie
+        every = backend.places(variables.get("params", {})).items()
+        return self.bind({"params": backend.nested({n: jnp.array(a) for n, a in every})})
+
+    def take(self, values: Mapping[str, Any]) -> Any:
+        params = backend.nested(backend.places(self))
+        Parameters(backend, params).take(values)
+        return self.unbind()[0].bind({"params": params})
+
+    def with_parameters(self, parameters: Mapping[str, Any], **options: Any) -> Any:
+        return backend.bind(self, parameters, **options)
+
+
+class NativeModel(native.NativeModel, Module):
+    net: Any
+    loss_fn: Callable[..., Any]
+    optimizer: Any = None
+    lr: float = 0.1
+
+    def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:  # type: ignore[override]
+        return super().loss(state.apply_fn({"params": params}, *X), y)

@@ -1,0 +1,102 @@
+"""The training design on JAX: data, trainer and optimizer."""
+
+from typing import Any, ClassVar
+
+import jax
+import optax
+from flax.training.train_state import TrainState
+
+from unrolled.backends import Backend
+from unrolled.backends import jax as backend
+from unrolled.data import synthetic, text_data
+from unrolled.functional import updates
+from unrolled.training import data, trainer
+
+
+class DataModule(data.DataModule):
+    backend: ClassVar[Backend] = backend
+
+
+class SyntheticRegressionData(synthetic.SyntheticRegressionData, DataModule):
+    pass
+
+
+class TextData(text_data.TextData, DataModule):
+    pass
+
+
+class Trainer(trainer.Trainer):
+    """Adds ``state``, a Flax `TrainState` of what has been learned so far."""
+
+    backend: ClassVar[Backend] = backend
+
+    @property
+    def state(self) -> TrainState:
+        """Parameters (``state.params``, nested), optimizer and its state, step."""
+        return TrainState(
+            step=self.train_batch_idx,
+            apply_fn=self.model.unbind()[0].apply,
+            params=backend.nested(backend.places(self.trained_model)),
+            tx=self.optim.transformation,
+            opt_state=self.optim.state,
+        )
+
+    def build(self, model: Any, data: Any) -> Any:
+        if backend.is_deferred(model):
+            model = model.initialize(*model.example_inputs(data))
+        return backend.to_device(model, self.gpus[0] if self.gpus else backend.cpu())
+
+    def prepare(self, model: Any, data: Any) -> None:
+        super().prepare(model, data)
+        self.optim = backend.Optimizer(self.optim, self.parameters)
+        self._validate = backend.compile(self._validation_step)
+        self._key = jax.random.key(backend.fresh_seed())
+
+    def context(self) -> tuple[Any, ...]:
+        return self._key, self.train_batch_idx
+
+    def objective(
+        self, parameters: Any, batch: Any, state: Any, key: Any = None, step: int = 0
+    ) -> tuple[Any, Any]:
+        rngs = {"dropout": jax.random.fold_in(key, step)}
+        model = self.model.with_parameters(parameters, rngs=rngs)
+        return self.truncation.loss_and_state(self.backend, model, batch, state)
+
+    def validation_step(self, batch: Any) -> Any:
+        loss, plots = self._validate(self.parameters, batch)
+        for key, values in plots.items():
+            for value in values:
+                self.model.plot(key, value, train=False)
+        return loss
+
+    def _validation_step(self, parameters: Any, batch: Any) -> tuple[Any, Any]:
+        model = self.model.with_parameters(parameters, mutable=["plots"])
+        loss = model.validation_step(batch)
+        return loss, model.variables.get("plots", {})
+
+
+def SGD(lr: float) -> Any:  # noqa: N802 (the published name)
+    """Minibatch stochastic gradient descent, ``param -= lr * grad``, for Optax.
+
+    Args:
+        lr: learning rate.
+
+    Returns:
+        An `optax.GradientTransformation`.
+
+    Example:
+        >>> import optax
+        >>> sgd, params = SGD(lr=0.1), {"w": 1.0}
+        >>> changes, _ = sgd.update({"w": 3.0}, sgd.init(params), params)
+        >>> round(float(optax.apply_updates(params, changes)["w"]), 2)
+        0.7
+    """
+
+    def init(params: Any) -> Any:
+        return optax.EmptyState()
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        # Optax adds what comes out here to the parameters: it is the step from zero
+        return jax.tree.map(lambda gradient: updates.sgd(0, gradient, lr), gradients), state
+
+    return optax.GradientTransformation(init, update)

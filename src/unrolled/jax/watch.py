@@ -1,0 +1,258 @@
+"""``watch(loss)``: telemetry for any loss function in JAX, compiled or not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unrolled.backends import jax as backend
+from unrolled.jax import scans
+from unrolled.jax.scans import tap
+from unrolled.kernels.trace import tracing
+from unrolled.telemetry import through_time
+from unrolled.telemetry.assembling import (
+    clip_coefficient,
+    clip_method,
+    curves_record,
+    global_norm,
+)
+from unrolled.telemetry.keeping import KEEP, Keeper, Sink
+from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+
+__all__ = ["Seen", "Watch", "tap", "watch"]
+
+xp = backend.xp
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("loss", "norms", "layers"),
+    meta_fields=("shapes",),
+)
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a step: arrays that go in and out of compiled functions.
+
+    Attributes:
+        loss: a scalar.
+        norms: by kind (``gradient``, ``weight``, and after `after` ``clipped`` and
+            ``update``) and parameter.
+        layers: numbers by layer, see `through_time.layer_numbers`.
+        shapes: of each layer its name, number of steps, and whether it runs backwards.
+    """
+
+    loss: Any
+    norms: dict[str, dict[str, Any]]
+    layers: dict[str, Any]
+    shapes: tuple[tuple[str, int, bool], ...] = field(default=())
+
+    def after(self, clipped: Any = None, updates: Any = None) -> "Seen":
+        """The same with what came of the gradients; both as nested as the parameters.
+
+        Args:
+            clipped: the gradients after clipping.
+            updates: what the optimizer adds to the parameters.
+        """
+        more = {"clipped": clipped, "update": updates}
+        known = {kind: norms_by_name(tree) for kind, tree in more.items() if tree is not None}
+        return replace(self, norms={**self.norms, **known})
+
+
+def watch(
+    loss: Callable[..., Any],
+    has_aux: bool = False,
+    sink: Sink | None = None,
+    out: str | Path | None = None,
+    keep: int = KEEP,
+    clips_at: float | None = None,
+) -> "Watch":
+    """A function like ``jax.value_and_grad(loss)`` that also sees gradients through time.
+
+    ``watched(params, ...)`` gives ``(loss, grads, seen)``; ``seen`` goes through `jax.jit`
+    and to ``watched.keep(seen)``, which makes a record of it. What every `jax.lax.scan`
+    carries is looked at (also inside Flax's ``nn.RNN``), and of the project's own cells
+    the parts of the recurrent weights' gradient too; see `tap` for names of your own.
+    On steps that shall not be recorded use ``jax.value_and_grad(loss)``.
+
+    Args:
+        loss: ``(params, *arguments) -> scalar``.
+        has_aux: it gives ``(scalar, anything)``; then so does the first result.
+        sink, out, keep: where records go, see `unrolled.telemetry.keeping.Keeper`.
+        clips_at: the threshold that you clip at, if you want to be told that it never acts.
+
+    Raises:
+        SettingError: ``keep`` is below 1.
+        RunError: ``out`` cannot be made, or is no empty folder.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> def loss(W, x):
+        ...     h, _ = jax.lax.scan(lambda h, x: (jnp.tanh(x + h @ W), None), 0 * x[0], x)
+        ...     return jnp.sum(h**2)
+        >>> watched = watch(loss)
+        >>> clip, optimizer = optax.clip_by_global_norm(0.1), optax.sgd(0.1)
+        >>> @jax.jit
+        ... def step(W, x):
+        ...     value, grads, seen = watched(W, x)
+        ...     clipped, _ = clip.update(grads, clip.init(W))
+        ...     updates, _ = optimizer.update(clipped, optimizer.init(W))
+        ...     return optax.apply_updates(W, updates), seen.after(clipped, updates)
+        >>> W, seen = step(0.5 * jnp.eye(3), jnp.ones((7, 2, 3)))
+        >>> record = watched.keep(seen)
+        >>> round(record.clipped_norm, 3), len(record.layers["scan0"].hidden_gradient_mean)
+        (0.1, 7)
+    """
+    return Watch(loss, has_aux, sink, out, keep, clips_at)
+
+
+class Watch(Keeper):
+    """A watched loss; made by `watch`."""
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        has_aux: bool,
+        sink: Sink | None,
+        out: str | Path | None,
+        keep: int,
+        clips_at: float | None,
+    ) -> None:
+        settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "clips_at": clips_at}
+        super().__init__(sink, out, keep, "jax", backend, settings)
+        self.loss, self.has_aux, self.clips_at = loss, has_aux, clips_at
+        self.steps = 0
+
+    def __call__(self, params: Any, *arguments: Any) -> tuple[Any, Any, Seen]:
+        """``(loss, grads, seen)``, or ``((loss, aux), grads, seen)``."""
+        with tracing() as first:
+            jax.eval_shape(self.loss, params, *arguments)
+        own = {name: jnp.zeros(shape, _kind(params)) for name, shape in first.shapes.items()}
+        closed, shape = jax.make_jaxpr(self._traced, return_shape=True)(params, own, arguments)
+        loops = scans.loops_of(closed.jaxpr)
+        results = jax.tree.structure(shape)
+
+        def tapped(params: Any, own: Any, taps: Any) -> Any:
+            flat = jax.tree.leaves((params, own, arguments))
+            values, states = scans.run(closed, flat, loops, taps)
+            value, aux, layers = jax.tree.unflatten(results, values)
+            return value, (aux, layers, states)
+
+        differentiate = jax.value_and_grad(tapped, argnums=(0, 1, 2), has_aux=True)
+        found = differentiate(params, own, scans.zeros(loops))
+        (value, (aux, layers, states)), (grads, of_own, of_taps) = found
+        numbers, shapes = {}, []
+        for name, layer in first.layers.items():
+            before, after = layers[name]
+            inner = of_own[f"{name}.hidden"], of_own[f"{name}.recurrent"]
+            numbers[name] = through_time.layer_numbers(xp, layer.cell, *inner, before, after)
+            shapes.append((name, after.shape[0], layer.reverse))
+        for loop, hidden, after in zip(loops, of_taps, states, strict=True):
+            for name, dH, H in zip(loop.names, hidden, after, strict=True):
+                numbers[name] = _state_numbers(dH, H, loop.reverse)
+                shapes.append((name, H.shape[0], loop.reverse))
+        norms = {"gradient": norms_by_name(grads), "weight": norms_by_name(params)}
+        seen = Seen(value, norms, numbers, tuple(shapes))
+        return ((value, aux) if self.has_aux else value), grads, seen
+
+    def _traced(self, params: Any, own: Mapping[str, Any], arguments: Any) -> Any:
+        """The loss, what comes with it, and the states of the project's own layers."""
+        with tracing(own) as trace:
+            result = self.loss(params, *arguments)
+        value, aux = result if self.has_aux else (result, None)
+        return value, aux, {n: (o.before, o.after) for n, o in trace.layers.items()}
+
+    def keep(
+        self, seen: Seen, step: int | None = None, epoch: int | None = None
+    ) -> TelemetryRecord:
+        """Make a record of what was seen, and keep it.
+
+        Args:
+            seen: from a call, or from `Seen.after`.
+            step: from 1; None counts the calls of this.
+            epoch: from 1.
+        """
+        self.steps = self.steps + 1 if step is None else step
+        seen = jax.device_get(seen)
+        record = record_of(seen, self.steps, epoch, self.clips_at)
+        self.add(record)
+        return record
+
+
+def record_of(
+    seen: Seen, step: int, epoch: int | None = None, clips_at: float | None = None
+) -> TelemetryRecord:
+    """The record of a step from arrays that have left the device."""
+    norms = {k: {n: float(x) for n, x in v.items()} for k, v in seen.norms.items()}
+    none: dict[str, float] = {}
+    parameters = {}
+    for name, weight in norms["weight"].items():
+        gradient = norms["gradient"].get(name)
+        update = norms.get("update", none).get(name)
+        finite = bool(np.isfinite([weight, 0.0 if gradient is None else gradient]).all())
+        parameters[name] = ParameterRecord(
+            gradient_norm=gradient,
+            clipped_norm=norms.get("clipped", none).get(name),
+            weight_norm=weight,
+            update_ratio=update / weight if update is not None and weight else None,
+            finite=finite,
+        )
+    clip = clip_coefficient(parameters)
+    return TelemetryRecord(
+        step=step,
+        epoch=epoch,
+        loss=float(seen.loss),
+        gradient_norm=global_norm(p.gradient_norm for p in parameters.values()),
+        clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
+        clip_coefficient=clip,
+        clip_method=clip_method(parameters, clip, clips_at),
+        clip_threshold=clips_at,
+        parameters=parameters,
+        layers={
+            name: curves_record(np.asarray(seen.layers[name]).tolist(), steps, reverse)
+            for name, steps, reverse in seen.shapes
+        },
+        first_not_finite=_first(norms, float(seen.loss)),
+    )
+
+
+def norms_by_name(tree: Any) -> dict[str, Any]:
+    """The L2 norm of every array of a tree, by its path.
+
+    Example:
+        >>> norms_by_name({"layers": [{"W": jnp.array([3.0, 4.0])}]})
+        {'layers.0.W': Array(5., dtype=float32)}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(path): jnp.sqrt(jnp.sum(jnp.square(leaf))) for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    parts = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
+    return ".".join(map(str, parts)) or "params"
+
+
+def _kind(params: Any) -> Any:
+    return jnp.result_type(*jax.tree.leaves(params))
+
+
+def _state_numbers(dH: Any, H: Any, reverse: bool) -> Any:
+    """Norms and saturation of states ``(T, ..., H)``, in the order in which they are computed."""
+    T, width = H.shape[0], H.shape[-1]
+    dH, H = dH.reshape(T, -1, width), H.reshape(T, -1, width)  # (T, B, H)
+    norms = through_time.hidden_gradient_norms(xp, dH[::-1] if reverse else dH)
+    share = through_time.saturated_share(xp, H, "rnn")
+    return jnp.concatenate([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share[None]])
+
+
+def _first(norms: Mapping[str, Mapping[str, float]], loss: float) -> str | None:
+    in_order = [
+        *((f"the weight {name}", norm) for name, norm in norms["weight"].items()),
+        ("the loss", loss),
+        *((f"the gradient of {name}", norm) for name, norm in norms["gradient"].items()),
+    ]
+    return next((name for name, value in in_order if not np.isfinite(value)), None)

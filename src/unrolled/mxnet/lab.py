@@ -1,0 +1,83 @@
+"""The digit-sum experiments on MXNet: layers, classifier, data, metric, runner."""
+
+from typing import Any, ClassVar
+
+from mxnet import gluon
+
+from unrolled.backends import Backend
+from unrolled.backends import mxnet as backend
+from unrolled.books import runner
+from unrolled.data import digit_sum
+from unrolled.models import bidirectional, recurrent_layers, sequence_classifier
+from unrolled.mxnet.module import Module, NativeModel
+from unrolled.mxnet.training import DataModule, Trainer
+from unrolled.training import metrics
+
+
+class _Arrays(Module):
+    """A block whose parameters are reached as arrays: ``layer.W``."""
+
+    def __getattr__(self, name: str) -> Any:
+        parameters = self.__dict__.get("_reg_params", {})
+        if name not in parameters:
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        return parameters[name].data()
+
+
+class SRN(recurrent_layers.SRN, _Arrays):
+    pass
+
+
+class GRU(recurrent_layers.GRU, _Arrays):
+    pass
+
+
+class LSTM(recurrent_layers.LSTM, _Arrays):
+    pass
+
+
+class BiSRN(bidirectional.Bidirectional, Module):
+    layer = SRN
+
+
+class BiGRU(bidirectional.Bidirectional, Module):
+    layer = GRU
+
+
+class BiLSTM(bidirectional.Bidirectional, Module):
+    layer = LSTM
+
+
+class Embedding(sequence_classifier.Embedding, _Arrays):
+    pass
+
+
+class Linear(sequence_classifier.Linear, _Arrays):
+    pass
+
+
+class Model_RNN4SeqClass(sequence_classifier.SequenceClassifier, Module):  # noqa: N801 (published)
+    embedding_layer, linear_layer = Embedding, Linear
+
+    def configure_optimizers(self) -> Any:
+        """`gluon.Trainer` with ``"adam"`` or ``"sgd"`` at ``self.lr``."""
+        settings = {"learning_rate": self.lr}
+        return gluon.Trainer(self.collect_params(), self.optimizer, settings)
+
+
+class DigitSumDataset(digit_sum.DigitSumDataset):
+    backend: ClassVar[Backend] = backend
+
+
+class DigitSumData(digit_sum.DigitSumData, DataModule):
+    pass
+
+
+class Accuracy(metrics.Accuracy):
+    backend: ClassVar[Backend] = backend
+
+
+class RunnerV3(runner.RunnerV3):
+    backend: ClassVar[Backend] = backend
+    trainer = Trainer
+    native_model = NativeModel

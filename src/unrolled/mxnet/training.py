@@ -1,0 +1,73 @@
+"""The training design on MXNet: data, trainer and optimizer."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from mxnet import autograd, gluon
+
+from unrolled.backends import Backend
+from unrolled.backends import mxnet as backend
+from unrolled.data import synthetic, text_data
+from unrolled.functional import updates
+from unrolled.training import data, trainer
+from unrolled.training.hyperparameters import HyperParameters
+
+
+class DataModule(data.DataModule):
+    backend: ClassVar[Backend] = backend
+
+
+class SyntheticRegressionData(synthetic.SyntheticRegressionData, DataModule):
+    pass
+
+
+class TextData(text_data.TextData, DataModule):
+    pass
+
+
+class Trainer(trainer.Trainer):
+    backend: ClassVar[Backend] = backend
+
+    def fit(self, model: Any, data: Any) -> None:
+        training = autograd.is_training()
+        try:
+            super().fit(model, data)
+        finally:  # the switch is the thread's, not the model's: leave it as it was
+            autograd.set_training(training)
+
+
+class SGD(HyperParameters):
+    """Minibatch stochastic gradient descent: ``param -= lr * grad``.
+
+    Args:
+        params: arrays with a gradient attached, or Gluon's parameters.
+        lr: learning rate.
+
+    Example:
+        >>> import mxnet as mx
+        >>> w = mx.np.array([1.0])
+        >>> w.attach_grad()
+        >>> with mx.autograd.record():
+        ...     loss = (3 * w).sum()
+        >>> loss.backward()
+        >>> SGD([w], lr=0.1).step(batch_size=1)
+        >>> round(w.item(), 2)
+        0.7
+    """
+
+    lr: float
+
+    def __init__(self, params: Iterable[Any], lr: float) -> None:
+        self.save_hyperparameters(ignore=["params"])
+        self.params = list(params)
+
+    def step(self, batch_size: int = 1) -> None:
+        """Move every parameter against its gradient.
+
+        Args:
+            batch_size: ignored, the loss is a mean already; Gluon's trainers take one.
+        """
+        for param in self.params:
+            array = param.data() if isinstance(param, gluon.Parameter) else param
+            if array.grad is not None:
+                array[:] = updates.sgd(array, array.grad, self.lr)

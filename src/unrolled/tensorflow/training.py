@@ -1,0 +1,54 @@
+"""The training design on TensorFlow: data, trainer and optimizer."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from unrolled.backends import Backend
+from unrolled.backends import tensorflow as backend
+from unrolled.data import synthetic, text_data
+from unrolled.functional import updates
+from unrolled.training import data, trainer
+from unrolled.training.hyperparameters import HyperParameters
+
+
+class DataModule(data.DataModule):
+    backend: ClassVar[Backend] = backend
+
+
+class SyntheticRegressionData(synthetic.SyntheticRegressionData, DataModule):
+    pass
+
+
+class TextData(text_data.TextData, DataModule):
+    pass
+
+
+class Trainer(trainer.Trainer):
+    backend: ClassVar[Backend] = backend
+
+
+class SGD(HyperParameters):
+    """Minibatch stochastic gradient descent: ``param -= lr * grad``.
+
+    Args:
+        lr: learning rate.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> w = tf.Variable([1.0])
+        >>> with tf.GradientTape() as tape:
+        ...     loss = tf.reduce_sum(3 * w)
+        >>> SGD(lr=0.1).apply_gradients([(tape.gradient(loss, w), w)])
+        >>> round(float(w[0]), 2)
+        0.7
+    """
+
+    lr: float
+
+    def __init__(self, lr: float) -> None:
+        self.save_hyperparameters()
+
+    def apply_gradients(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Move every variable against its gradient, given as ``(gradient, variable)``."""
+        for gradient, variable in pairs:
+            variable.assign(updates.sgd(variable, gradient, self.lr))

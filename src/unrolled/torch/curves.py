@@ -1,0 +1,123 @@
+"""From calls of recurrent modules to the numbers that are recorded of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from unrolled.backends.torch import xp
+from unrolled.telemetry import through_time
+from unrolled.torch import fused
+from unrolled.torch.direction import Layer
+from unrolled.torch.recompute import recompute_cells
+
+CELL_MODES = {nn.RNNCell: "RNN_TANH", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was found about a sequence of one layer, still on the device.
+
+    Attributes:
+        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; without the
+            parts of the weight's gradient, ``(2 * T + 1,)``.
+        steps: T.
+        reverse: whether the layer reads from the end.
+        borders: time steps before which the gradient was cut.
+    """
+
+    numbers: torch.Tensor
+    steps: int
+    reverse: bool = False
+    borders: tuple[int, ...] = ()
+
+
+@dataclass
+class FusedCall:
+    """A call of a fused layer, and the gradients at what it returned."""
+
+    call: fused.Call
+    end: torch.Tensor
+    packed: bool
+    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
+    second_order: bool = False
+
+
+@dataclass
+class CellCall:
+    """A call of a cell: its state before and after, ``(B, H)``.
+
+    Attributes:
+        before: hidden state before it; None for zeros.
+        end: hidden state after it.
+        gradients: at ``"h"`` and at the LSTM's ``"c"``.
+        inputs: for PyTorch's cells the module, ``x``, ``c`` before the call, the weights, and
+            whether what arrives at ``c`` counts the way through ``h`` too.
+    """
+
+    before: torch.Tensor | None
+    end: torch.Tensor
+    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
+    inputs: tuple[Any, ...] = ()
+    packed: bool = False
+    second_order: bool = False
+
+
+def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
+    """All steps of a layer as one vector, see `Curves`."""
+    names = ("hidden", "recurrent", "before", "after")
+    joined = [torch.cat([getattr(part, name) for part in parts]) for name in names]
+    steps, batch = joined[0].shape[:2]
+    numbers = through_time.layer_numbers(xp, cell, *joined)
+    running = parts[0].running
+    if running is not None and len(parts) == 1:
+        # sequences that have ended count neither in the mean nor among the units
+        numbers[:steps] *= batch / running.sum(1)
+        numbers[-1] = through_time.saturated_share(xp, joined[3][running], cell)
+    return numbers, steps
+
+
+def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
+    """The curves of a loop over a cell; steps that the loss does not depend on count 0."""
+    width = calls[0].end.shape[-1]
+    after = torch.stack([_rows(call.end) for call in calls])  # (T, B, H)
+    hidden = torch.stack([_rows(call.gradients.get("h", 0 * call.end)) for call in calls])
+    kind = torch.promote_types(hidden.dtype, torch.float32)
+    hidden, after = hidden.to(kind), after.to(kind)
+    steps, batch = after.shape[:2]
+    if not calls[0].inputs:
+        norms = through_time.hidden_gradient_norms(xp, hidden)
+        share = through_time.saturated_share(xp, after, "rnn")[None]
+        numbers = torch.cat([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share])
+        return Curves(numbers, steps, borders=borders)
+    cell, _, _, weights, _ = calls[0].inputs
+    mode = "RNN_RELU" if getattr(cell, "nonlinearity", "") == "relu" else CELL_MODES[type(cell)]
+    zeros = torch.zeros_like(_rows(calls[0].end))
+
+    def one_step(parts: Iterable[torch.Tensor | None]) -> torch.Tensor:
+        """The states of all calls as those of one step of T * B sequences."""
+        return torch.cat([zeros if part is None else _rows(part) for part in parts])[None]
+
+    # every call by itself is one step back from gradients that are known in full
+    layer = SimpleNamespace(mode=mode, bidirectional=False, hidden_size=width, num_layers=1)
+    first = [one_step(call.before for call in calls)]
+    d_last: list[torch.Tensor | None] = [None]
+    if mode == "LSTM":
+        first.append(one_step(call.inputs[2] for call in calls))
+        d_last.append(one_step(call.gradients.get("c") for call in calls))
+    X = torch.cat([_rows(call.inputs[1]) for call in calls])  # (T * B, D)
+    Y, dY = after.reshape(-1, width), hidden.reshape(-1, width)
+    call = fused.Call(layer, X, [len(Y)], tuple(first), Y, [weights], kind, dY=dY, d_last=d_last)
+    found = recompute_cells(call, calls[0].inputs[4])
+    D = found.recurrent.reshape(steps, batch, -1)
+    before = found.before.reshape(steps, batch, width)
+    numbers = through_time.layer_numbers(xp, call.cell, hidden, D, before, after)
+    return Curves(numbers, steps, borders=borders)
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """``(B, .)`` of a state, batched or not, of any number of axes."""
+    return x[None] if x.dim() == 1 else x.flatten(1)

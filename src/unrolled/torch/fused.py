@@ -1,0 +1,142 @@
+"""Calls of PyTorch's fused recurrent layers: what goes in, what comes out, what comes back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+Tensors = tuple[torch.Tensor, ...]
+
+FUSED = (nn.RNN, nn.GRU, nn.LSTM)
+
+CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn_relu", "GRU": "gru", "LSTM": "lstm"}
+
+
+@dataclass
+class Call:
+    """One call of a fused layer, and what the way back has brought to it.
+
+    Attributes:
+        layer: the module.
+        X: the rows that it read, ``(N, D)``, time-major.
+        batch_sizes: how many sequences are still running at each step.
+        first: its first state, ``(layers * directions, B, H)`` each, in the order of the rows.
+        Y: its outputs, ``(N, directions * H)``.
+        weights: of each layer and direction what PyTorch keeps, W_ih, W_hh and maybe biases.
+        inner: the type that it computed in; under autocast not always that of ``Y``.
+        rng: state of the random generators before the call; None where nothing was drawn.
+        packed: whether it read a `PackedSequence`.
+        order: which sequence each place of a packed batch holds; None for their own order.
+        dY: gradient at ``Y``; None for 0, and before the way back.
+        d_last: gradient at the last state's arrays, likewise.
+    """
+
+    layer: Any
+    X: torch.Tensor
+    batch_sizes: list[int]
+    first: Tensors
+    Y: torch.Tensor
+    weights: list[list[torch.Tensor]]
+    inner: torch.dtype
+    rng: Any = None
+    packed: bool = False
+    order: torch.Tensor | None = None
+    dY: torch.Tensor | None = None
+    d_last: list[torch.Tensor | None] = field(default_factory=list)
+
+    @property
+    def cell(self) -> str:
+        """Its name in `bptt.STEPS`."""
+        return CELLS[self.layer.mode]
+
+    @property
+    def directions(self) -> int:
+        """2 if it reads backwards too."""
+        return 2 if self.layer.bidirectional else 1
+
+
+def why_not(layer: Any) -> str | None:
+    """Why a fused layer cannot be traced; None if it can."""
+    if getattr(layer, "proj_size", 0):
+        return "not traced: an LSTM with proj_size has no equations here"
+    if type(layer).forward not in (kind.forward for kind in FUSED):
+        return "not traced: its class has a forward of its own"
+    return None
+
+
+def begin(layer: Any, inputs: Any, state: Any, outputs: Any, rng: Any) -> Call:
+    """A call from what went into the layer and came out of it.
+
+    Args:
+        layer: `nn.RNN`, `nn.GRU` or `nn.LSTM`.
+        inputs: its first argument, a tensor or `PackedSequence`.
+        state: its second, or None.
+        outputs: what it returned, ``(Y, last state)``.
+        rng: from `rng_state`, if it draws.
+    """
+    Y = outputs[0]
+    packed = isinstance(inputs, PackedSequence)
+    if packed:
+        batch_sizes = [int(size) for size in inputs.batch_sizes]
+        X, rows, order = inputs.data, Y.data, inputs.sorted_indices
+    else:
+        X, rows, order = time_major(layer, inputs), time_major(layer, Y), None
+        batch_sizes = [X.shape[1]] * X.shape[0]
+        X, rows = X.reshape(-1, X.shape[-1]), rows.reshape(-1, rows.shape[-1])  # (N, .)
+    size = (layer.num_layers * (1 + layer.bidirectional), batch_sizes[0], layer.hidden_size)
+    if state is None:
+        first = tuple(X.new_zeros(size) for _ in range(1 + isinstance(layer, nn.LSTM)))
+    else:
+        first = tuple(
+            in_row_order(part.detach().reshape(size), order)
+            for part in (state if isinstance(state, tuple) else (state,))
+        )
+    names = layer._all_weights
+    flat = dict(zip(layer._flat_weights_names, layer._flat_weights, strict=True))
+    weights = [[flat[name].detach() for name in part] for part in names]
+    device = rows.device.type
+    inner = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+    X, rows = X.detach(), rows.detach()
+    return Call(layer, X, batch_sizes, first, rows, weights, inner, rng, packed, order)
+
+
+def time_major(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """``(T, B, .)`` of what a layer reads or writes, batched or not."""
+    if x.dim() == 2:
+        return x[:, None]
+    return x.transpose(0, 1) if layer.batch_first else x
+
+
+def in_row_order(state: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    """A state ``(L, B, H)`` with its sequences in the order of a packed sequence's rows."""
+    return state if order is None else state.index_select(1, order)
+
+
+def draws(layer: Any) -> bool:
+    """Whether a layer draws dropout masks between its layers."""
+    return bool(layer.training and layer.dropout > 0 and layer.num_layers > 1)
+
+
+def rng_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The random generators of the CPU and of a device, to draw the same again."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), cuda
+
+
+def arrived(call: Call, dY: torch.Tensor | None, d_last: list[torch.Tensor | None]) -> None:
+    """Take the gradients at what the layer returned, in the shapes of what it returned.
+
+    Args:
+        call: from `begin`.
+        dY: at the outputs, for packed sequences at their ``data``; None for 0.
+        d_last: at the last state's arrays, likewise.
+    """
+    if dY is not None:
+        rows = dY if call.packed else time_major(call.layer, dY)
+        call.dY = rows.reshape(call.Y.shape)
+    shape = call.first[0].shape
+    call.d_last = [
+        None if d is None else in_row_order(d.reshape(shape), call.order) for d in d_last
+    ]

@@ -1,0 +1,34 @@
+"""The base class of models on PyTorch, an `nn.Module`."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from unrolled.backends import Backend
+from unrolled.backends import torch as backend
+from unrolled.models import native
+from unrolled.training import module
+
+
+class Module(module.Module, nn.Module):
+    backend: ClassVar[Backend] = backend
+    lr: float
+
+    def declare(self, name: str, values: torch.Tensor) -> None:
+        """Make a parameter; PyTorch lists it under its dotted name."""
+        *path, leaf = name.split(".")
+        holder: nn.Module = self
+        for part in path:
+            if not hasattr(holder, part):
+                holder.add_module(part, nn.Module())
+            holder = getattr(holder, part)
+        holder.register_parameter(leaf, nn.Parameter(values.detach()))
+
+    def configure_optimizers(self) -> Any:
+        """`torch.optim.SGD` at ``self.lr``."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class NativeModel(native.NativeModel, Module):
+    pass

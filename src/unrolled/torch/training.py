@@ -1,0 +1,69 @@
+"""The training design on PyTorch: data, trainer and optimizer."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+
+from unrolled.backends import Backend
+from unrolled.backends import torch as backend
+from unrolled.data import synthetic, text_data
+from unrolled.torch.layer_watch import LayerWatch, watch_layers
+from unrolled.training import data, trainer
+from unrolled.training.hyperparameters import HyperParameters
+
+
+class DataModule(data.DataModule):
+    backend: ClassVar[Backend] = backend
+
+
+class SyntheticRegressionData(synthetic.SyntheticRegressionData, DataModule):
+    pass
+
+
+class TextData(text_data.TextData, DataModule):
+    pass
+
+
+class Trainer(trainer.Trainer):
+    backend: ClassVar[Backend] = backend
+
+    def watch_layers(self) -> LayerWatch | None:
+        return watch_layers(self.model)
+
+
+class SGD(HyperParameters):
+    """Minibatch stochastic gradient descent: ``param -= lr * grad``.
+
+    Args:
+        params: tensors to update.
+        lr: learning rate.
+
+    Example:
+        >>> import torch
+        >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> (3 * w).sum().backward()
+        >>> SGD([w], lr=0.1).step()
+        >>> round(w.item(), 2)
+        0.7
+    """
+
+    lr: float
+
+    def __init__(self, params: Iterable[torch.Tensor], lr: float) -> None:
+        self.save_hyperparameters(ignore=["params"])
+        self.params = list(params)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a gradient against it."""
+        # `updates.sgd`, in place and without the arrays that the formula would make
+        for param in self.params:
+            if param.grad is not None:
+                param.sub_(param.grad, alpha=self.lr)
+
+    def zero_grad(self) -> None:
+        """Set the gradients to zero."""
+        for param in self.params:
+            if param.grad is not None:
+                param.grad.zero_()

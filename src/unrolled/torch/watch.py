@@ -1,0 +1,291 @@
+"""``watch(model)``: telemetry for any PyTorch model in any training loop, in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from unrolled.backends import torch as backend
+from unrolled.errors import SettingError
+from unrolled.telemetry.keeping import KEEP, Keeper, Sink
+from unrolled.torch.assembly import assemble
+from unrolled.torch.curves import CELL_MODES
+from unrolled.torch.fused import FUSED
+from unrolled.torch.hooks import Hooks, clean, forget_compiled
+from unrolled.torch.passing import Passing
+from unrolled.torch.recurrences import Recurrences
+from unrolled.torch.steps import Named, Step, has_closure, loss_scale
+
+
+def watch(
+    model: nn.Module,
+    every: int = 1,
+    sink: Sink | None = None,
+    out: str | Path | None = None,
+    keep: int = KEEP,
+    through_time: bool = True,
+    clips_at: float | None = None,
+) -> "Watch":
+    """Watch a model's gradients from now on; your training loop stays as it is.
+
+    A step is complete when an optimizer that holds the model's parameters has moved them;
+    what happens in between (several backward passes, clipping, a loss scaler) is seen by
+    itself. Nothing of the training is changed, and no random number is drawn.
+
+    Args:
+        model: any module, also inside `torch.compile`, Lightning or Accelerate.
+        every: steps from one record to the next, beginning with the first.
+        sink: called with every `TelemetryRecord`.
+        out: run directory to make, for `unrolled report` and `unrolled diagnose`.
+        keep: records kept in memory.
+        through_time: look into recurrent layers; costs about one more forward and backward
+            pass of each, on the steps that are recorded.
+        clips_at: the threshold that your loop clips at, if you want to be told that it
+            never acts; all else about clipping is seen without it.
+
+    Returns:
+        A handle: ``last``, ``records``, ``diagnose()``, ``close()``; use it with ``with``
+        or close it to leave the model exactly as it was.
+
+    Raises:
+        SettingError: ``every`` or ``keep`` is below 1, or ``model`` is no module.
+        RunError: ``out`` cannot be made, or is no empty folder.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.LSTM(3, 5)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> watched = watch(model)
+        >>> model(torch.ones(7, 2, 3))[0][-1].sum().backward()
+        >>> optimizer.step()
+        >>> record = watched.last
+        >>> len(record.layers["lstm"].hidden_gradient_mean), record.clip_coefficient
+        (7, 1.0)
+        >>> watched.close()
+    """
+    return Watch(model, every, sink, out, keep, through_time, clips_at)
+
+
+class Watch(Keeper):
+    """A watched model; made by `watch`.
+
+    Attributes:
+        model: the model.
+        every: steps from one record to the next.
+        steps: complete steps so far.
+        skipped: backward passes thrown away by a loss scaler, as far as they were seen.
+        notes: by layer, what could not be traced and why.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        every: int,
+        sink: Sink | None,
+        out: str | Path | None,
+        keep: int,
+        through_time: bool,
+        clips_at: float | None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise SettingError(f"watch takes a torch.nn.Module; it was given {type(model)}")
+        if every < 1:
+            raise SettingError(f"every is {every}; it must be 1 or more")
+        settings = {"model": type(model).__name__, "every": every, "clips_at": clips_at}
+        super().__init__(sink, out, keep, "torch", backend, settings)
+        self.model, self.every, self.clips_at = model, every, clips_at
+        self.steps = self.skipped = 0
+        self.step = Step()
+        self.passing = Passing()
+        self.recurrences = Recurrences(self.notes)
+        self.hooks = Hooks()
+        self.backward_pass = -1
+        self.optimizer: Any = None
+        self.before: dict[str, torch.Tensor] = {}
+        self._hook_modules(through_time)
+        self._hook_parameters()
+        self.hooks.on_step(self._before_step, self._after_step)
+        forget_compiled(model)
+
+    def loss(self, value: Any) -> None:
+        """Tell the loss of a minibatch, before the optimizer's step; the mean is recorded.
+
+        Args:
+            value: a number or tensor. It is not needed for losses that the model itself
+                returns: a scalar, or a ``loss`` in its output.
+        """
+        if self._logs():
+            self.passing.told.append(value.detach() if isinstance(value, torch.Tensor) else value)
+
+    def tap(self, h: torch.Tensor, name: str) -> torch.Tensor:
+        """Mark the state of a recurrence that is written out without a module.
+
+        Args:
+            h: the hidden state of a step, ``(B, H)``, as it goes on to the next.
+            name: of the layer; all taps of a name make its time steps, in order.
+
+        Returns:
+            ``h`` itself.
+        """
+        if self._sees():
+            mine = [s for s in self.recurrences.sequences if s.name == name]
+            before = mine[-1].calls[-1].end if mine and not self.recurrences.went_back else None
+            self.recurrences.add_state(name, h, before)
+        return h
+
+    def settle(self) -> None:
+        """Finish a step that nothing more will come of, as far as can be told.
+
+        It is one of which some parameters have moved, by an optimizer that holds only those,
+        or all by hand, without an optimizer.
+        """
+        if not self.closed and self.optimizer is None and (self.step.stepped or self._by_hand()):
+            self._complete()
+
+    def _by_hand(self) -> bool:
+        """Whether weights were written to after the last backward pass."""
+        versions = [p._version for p in self.parameters.values()]
+        return bool(self.step.passes) and versions != self.step.versions
+
+    def close(self) -> None:
+        super().close()
+        if self.hooks.handles:
+            self.hooks.remove()
+            self.recurrences.clear()
+            self.step = Step()
+            forget_compiled(self.model)
+
+    def _hook_modules(self, through_time: bool) -> None:
+        seen = self.recurrences
+        for name, module in self.model.named_modules():
+            name = clean(name) or type(module).__name__.lower()
+            known = type(module).__module__.startswith("torch.")
+            opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
+            if through_time and isinstance(module, FUSED):
+                self.hooks.before(module, self._when_seen(seen.before_fused, name))
+                self.hooks.after(module, self._when_seen(seen.after_fused, name), eager=True)
+            elif through_time and opaque:
+                self.hooks.after(module, self._when_seen(seen.after_cell, name), eager=True)
+            elif through_time and not known:
+                self.hooks.after(module, self._when_seen(seen.after_any, name))
+            if module is self.model:
+                self.hooks.after(module, self._when_seen(self._after_root, name))
+            if not list(module.children()):
+                # those of an opaque module run in between compiled code, not inside it
+                self.hooks.after(module, self._when_seen(self._after_leaf, name), eager=opaque)
+
+    def _after_root(self, *given: Any) -> None:
+        self.passing.after_root(*given)
+
+    def _after_leaf(self, *given: Any) -> None:
+        self.passing.after_leaf(*given)
+
+    def _when_seen(self, function: Callable[..., None], name: str) -> Callable[..., None]:
+        """A hook that works on recorded steps, and not in the middle of compiled code."""
+
+        def hook(*given: Any) -> None:
+            if not torch.compiler.is_compiling() and self._sees():
+                function(name, *given)
+
+        return hook
+
+    def _hook_parameters(self) -> None:
+        trained = [(clean(n), p) for n, p in self.model.named_parameters() if p.requires_grad]
+        self.parameters: Named = {name: p for name, p in trained if not is_lazy(p)}
+        self.has_lazy = len(self.parameters) < len(trained)
+        self.names = {id(p): name for name, p in self.parameters.items()}
+        for parameter in self.parameters.values():
+            self.hooks.on_gradient(parameter, self._on_gradient)
+
+    def _logs(self) -> bool:
+        return not self.closed and self.steps % self.every == 0
+
+    def _sees(self) -> bool:
+        """Whether a forward pass that runs now belongs to a step to be recorded."""
+        if self.closed or not torch.is_grad_enabled():
+            return False
+        self.settle()
+        return self._logs()
+
+    def _on_gradient(self, parameter: nn.Parameter) -> None:
+        """A parameter's gradient has been added to: a backward pass is running."""
+        if self.closed:
+            return
+        running = torch._C._current_graph_task_id()
+        if running != self.backward_pass:  # its first gradient
+            self.settle()
+            self.backward_pass = running
+            torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
+        name = self.names.get(id(parameter), "")
+        self.step.fresh.add(name)
+        self.step.order.setdefault(name)
+
+    @torch.no_grad()
+    def _after_backward(self) -> None:
+        self.backward_pass = -1
+        if self.closed:
+            return
+        self.step.passes += 1
+        self.step.versions = [p._version for p in self.parameters.values()]
+        if self._logs():
+            self.step.went_back(self.parameters)
+            self.recurrences.after_backward()
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.closed or self.optimizer is not None:  # an optimizer that calls another
+            return
+        if self.has_lazy:
+            self._hook_parameters()
+        mine = self._held_by(optimizer)
+        if not mine:
+            return
+        self.optimizer = optimizer
+        if self._logs():
+            self.before = self.step.before_update(mine)
+            self.step.scale = loss_scale()
+            self.step.left_scaled = getattr(optimizer, "grad_scale", None)
+            self.step.skipped = getattr(optimizer, "found_inf", None)
+            if not has_closure(args, kwargs):
+                self.step.take_clipped(mine)
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.closed or self.optimizer is not optimizer:
+            return
+        self.optimizer, mine = None, self._held_by(optimizer)
+        if self.before:
+            if has_closure(args, kwargs):
+                self.step.take_clipped(mine)
+            self.step.updated(mine, self.before)
+            self.before = {}
+        if not any(p.grad is not None for p in mine.values()) and not self.step.fresh:
+            return  # there was nothing to step with
+        self.step.stepped |= mine.keys()
+        if self.step.fresh <= self.step.stepped:
+            self._complete()
+
+    def _held_by(self, optimizer: Any) -> Named:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        return {name: p for name, p in self.parameters.items() if id(p) in held}
+
+    @torch.no_grad()
+    def _complete(self) -> None:
+        """A step is over: make its record, if it is to have one, and begin the next."""
+        step, passing, logs = self.step, self.passing, self._logs()
+        self.step, self.passing = Step(), Passing()
+        if not logs:
+            self.steps += 1
+            return
+        step.take_weights(self.parameters)
+        found = self.recurrences.found
+        record, thrown = assemble(self.steps + 1, step, found, passing, self.clips_at)
+        self.recurrences.clear()
+        self.skipped += thrown
+        if record is not None:
+            self.steps += 1
+            self.add(record)
+            self._hook_parameters()  # a model may have got new ones

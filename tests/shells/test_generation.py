@@ -1,0 +1,204 @@
+"""Text from a model of every framework: in NumPy and by the model itself, the same."""
+
+import numpy as np
+import pytest
+
+from installed import INSTALLED
+from unrolled.data.vocabulary import Vocab
+from unrolled.errors import SettingError, TextError
+from unrolled.experiments.language_model import Settings, build, complete
+from unrolled.frameworks import face
+from unrolled.functional.sampling import greedy
+from unrolled.training import generation
+from unrolled.training.generation import chooser, choosers, generate, generate_batch
+
+VOCAB = Vocab("the time traveller smiled")
+PREFIXES = ["time", "t", "the traveller"]
+MODELS = {
+    "rnn": {"model": "rnn"},
+    "rnn, the framework's layer": {"model": "rnn", "scratch": False},
+    "gru, the framework's layers": {"model": "gru", "scratch": False, "num_layers": 2},
+    "lstm, 2 layers": {"model": "lstm", "num_layers": 2},
+}
+
+frameworks = pytest.mark.parametrize("framework", INSTALLED)
+
+
+def model_of(framework, model="rnn", scratch=True, num_layers=1, scale=8.0):
+    """An untrained model with weights large enough to have an opinion, and its backend."""
+    native = face(framework)
+    settings = complete(
+        Settings(model=model, scratch=scratch, num_layers=num_layers, num_hiddens=16)
+    )
+    net = build(native, settings, len(VOCAB), seed=0)
+    trainer = native.Trainer(0)
+    trainer.prepare(net, native.TextData("the time traveller " * 9, 2, 5, seed=0))
+    net = trainer.trained_model
+    rng = np.random.default_rng(0)
+    values = {
+        name: rng.normal(size=value.shape, scale=scale / 16).astype(np.float32)
+        for name, value in net.export_parameters().items()
+    }
+    return native.backend, net.import_parameters(values)
+
+
+@pytest.fixture
+def by_the_model(monkeypatch):
+    """Let the models themselves write from now on."""
+
+    def switch():
+        monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
+
+    return switch
+
+
+def in_numpy(monkeypatch):
+    """Which of the models that write from now on do so in NumPy."""
+    found = []
+    stepper_of = generation.stepper_of
+
+    def watched(*arguments):
+        found.append(stepper_of(*arguments) is not None)
+        return stepper_of(*arguments)
+
+    monkeypatch.setattr(generation, "stepper_of", watched)
+    return found
+
+
+@frameworks
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_numpy_writes_what_the_model_writes(framework, model, by_the_model, monkeypatch):
+    backend, net = model_of(framework, **model)
+    found = in_numpy(monkeypatch)
+    ours = generate_batch(backend, net, VOCAB, PREFIXES, 30)
+    drawn = generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choosers(2, 3, temperature=1.0))
+    assert found == [True, True]
+    by_the_model()
+    assert generate_batch(backend, net, VOCAB, PREFIXES, 30) == ours
+    if not framework.startswith("tensor"):  # which compiles for every number of texts
+        choose = choosers(2, 3, temperature=1.0)
+        assert generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choose) == drawn
+    assert len({text[-5:] for text in ours + drawn}) > 1
+
+
+@frameworks
+@pytest.mark.parametrize("own", [False, True])
+def test_texts_of_a_batch_are_those_written_alone(framework, own, by_the_model):
+    backend, net = model_of(framework, "lstm")
+    if own:
+        by_the_model()
+    together = generate_batch(backend, net, VOCAB, PREFIXES, 12)
+    for prefix, text in zip(PREFIXES, together, strict=True):
+        assert text.startswith(prefix)
+        assert generate(backend, net, VOCAB, prefix, 12) == text
+
+
+@frameworks
+def test_greedy_text_is_what_the_model_finds_most_likely(framework):
+    backend, net = model_of(framework)
+    text = generate(backend, net, VOCAB, "time", 4)
+    ids = VOCAB.encode("time").tolist()
+    with backend.without_gradients():
+        for _ in range(4):  # from the start for every character
+            logits, _ = net(backend.asarray(np.array([ids])), net.begin_state(batch_size=1))
+            ids.append(greedy(backend.to_numpy(logits)[-1]))
+    assert text == "time" + "".join(VOCAB.to_tokens(ids[4:]))
+
+
+@frameworks
+def test_no_length_and_no_texts_are_nothing_to_write(framework):
+    backend, net = model_of(framework)
+    assert generate(backend, net, VOCAB, "time", 0) == "time"
+    assert generate_batch(backend, net, VOCAB, [], 5) == []
+
+
+@frameworks
+def test_prefixes_are_checked_before_anything_is_written(framework):
+    backend, net = model_of(framework)
+    with pytest.raises(TextError, match="is empty"):
+        generate_batch(backend, net, VOCAB, ["time", ""], 5)
+    with pytest.raises(TextError, match="'X'"):
+        generate_batch(backend, net, VOCAB, ["time", "X"], 5)
+    (text,) = generate_batch(backend, net, VOCAB, ["X"], 5, allow_unknown=True)
+    assert text.startswith("X")
+
+
+def test_each_of_several_texts_draws_for_itself():
+    logits = np.zeros(50)
+    one = chooser(temperature=1.0, seed=4)
+    many = choosers(3, 4, temperature=1.0)
+    draws = [[choose(logits) for _ in range(20)] for choose in (one, *many)]
+    assert draws[0] == draws[1]
+    assert len({tuple(d) for d in draws[1:]}) == 3
+    again = choosers(5, 4, temperature=1.0)  # more of them change nothing
+    assert [[choose(logits) for _ in range(20)] for choose in again[:3]] == draws[1:]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"temperature": 0, "top_k": 3}])
+def test_several_equal_texts_are_refused(options):
+    assert len(choosers(1, **options)) == 1
+    with pytest.raises(SettingError, match=r"all 3 texts would be the same.*--temperature"):
+        choosers(3, **options)
+
+
+@pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch's own")
+class TestModelsThatComputeSomethingElse:
+    """They write by themselves, whatever their parameters are called."""
+
+    def write(self, net, monkeypatch):
+        backend = face("torch").backend
+        found = in_numpy(monkeypatch)
+        text = generate(backend, net, VOCAB, "time", 20)
+        monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
+        assert generate(backend, net, VOCAB, "time", 20) == text
+        return found[0]
+
+    def test_a_forward_of_its_own(self, monkeypatch):
+        _, net = model_of("torch")
+
+        class Other(type(net)):
+            def forward(self, X, state=None):
+                logits, state = super().forward(X, state)
+                return -logits, state
+
+        net.__class__ = Other
+        assert not self.write(net, monkeypatch)
+
+    def test_a_hook_that_changes_the_outputs(self, monkeypatch):
+        _, net = model_of("torch")
+        net.register_forward_hook(lambda module, inputs, outputs: (2 * outputs[0], outputs[1]))
+        assert not self.write(net, monkeypatch)
+
+    @pytest.mark.parametrize("sides", [1, 2])
+    def test_relu_is_recognised_and_two_directions_are_left_alone(self, monkeypatch, sides):
+        import torch
+
+        unrolled = face("torch")
+        torch.manual_seed(0)
+        layer = torch.nn.RNN(len(VOCAB), 8, nonlinearity="relu", bidirectional=sides == 2)
+        assert self.write(unrolled.RNNModel(layer, len(VOCAB)), monkeypatch) == (sides == 1)
+
+    def test_a_model_of_double_precision_is_ours_too(self, monkeypatch):
+        _, net = model_of("torch", "gru")
+        assert self.write(net.double(), monkeypatch)
+
+    def test_a_users_own_module(self, monkeypatch):
+        import torch
+
+        class Own(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed = torch.nn.Embedding(len(VOCAB), len(VOCAB))
+
+            def begin_state(self, batch_size=1, device=None):
+                return torch.zeros(batch_size, len(VOCAB))
+
+            def forward(self, X, state):
+                logits = []
+                for X_t in X.T:
+                    state = 0.5 * state + self.embed(X_t)
+                    logits.append(state)
+                return torch.cat(logits), state
+
+        torch.manual_seed(0)
+        assert not self.write(Own(), monkeypatch)

@@ -1,0 +1,237 @@
+"""Gradients inside fused layers against automatic differentiation of loops written here."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from unrolled.torch import fused
+from unrolled.torch.recompute import recompute
+
+T, B, D, H = 7, 4, 3, 5
+KINDS = {"tanh": nn.RNN, "relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def make(kind, dtype=torch.float64, **options):
+    torch.manual_seed(0)
+    more = {"nonlinearity": kind} if kind in ("tanh", "relu") else {}
+    return KINDS[kind](D, H, **more, **options).to(dtype)
+
+
+def step(kind, x, h, c, weights):
+    """One step of a cell as PyTorch's documentation has it; weights W_ih, W_hh, b_ih, b_hh."""
+    W_ih, W_hh, b_ih, b_hh = weights
+    a, p = x @ W_ih.T + b_ih, h @ W_hh.T + b_hh
+    if kind == "tanh":
+        return torch.tanh(a + p), c
+    if kind == "relu":
+        return torch.relu(a + p), c
+    if kind == "gru":
+        (a_r, a_z, a_n), (p_r, p_z, p_n) = a.chunk(3, -1), p.chunk(3, -1)
+        r, z = torch.sigmoid(a_r + p_r), torch.sigmoid(a_z + p_z)
+        return (1 - z) * torch.tanh(a_n + r * p_n) + z * h, c
+    i, f, g, o = (a + p).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def by_hand(kind, layer, x, lengths=None, first=None):
+    """The layer as loops over sequences' steps, every h_t a tensor that keeps its gradient.
+
+    Returns outputs (T, B, dirs * H), last states, and h_t by (layer, direction, t).
+    """
+    steps, batch = x.shape[:2]
+    lengths = lengths or [steps] * batch
+    dirs = 2 if layer.bidirectional else 1
+    hidden, last, zeros = {}, [], x.new_zeros(H)
+    for number in range(layer.num_layers):
+        sides = []
+        for side in range(dirs):
+            suffix = f"_l{number}" + ("_reverse" if side else "")
+            names = [n + suffix for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            fill = torch.zeros(layer.weight_ih_l0.shape[0], dtype=x.dtype)
+            weights = [getattr(layer, n, fill) for n in names]
+            rows, ends = [], []
+            for b in range(batch):
+                h = c = zeros
+                if first is not None:
+                    h, c = (part[number * dirs + side, b] for part in (first * 2)[:2])
+                outputs = {}
+                order = range(lengths[b])
+                for t in reversed(order) if side else order:
+                    h, c = step(kind, x[t, b], h, c, weights)
+                    h.retain_grad()
+                    outputs[t] = hidden[number, side, t, b] = h
+                rows.append(torch.stack([outputs.get(t, zeros) for t in range(steps)]))
+                ends.append((h, c))
+            sides.append(torch.stack(rows, 1))
+            last.append(ends)
+        x = torch.cat(sides, -1)
+    states = [torch.stack([torch.stack([e[k] for e in ends]) for ends in last]) for k in (0, 1)]
+    return x, states, hidden
+
+
+def traced(layer, inputs, state, weigh):
+    """The layer's own way back, and what is recomputed of it."""
+    rng = fused.rng_state(torch.device("cpu")) if fused.draws(layer) else None
+    Y, last = layer(inputs, state)
+    call = fused.begin(layer, inputs, state, (Y, last), rng)
+    rows = Y.data if isinstance(Y, PackedSequence) else Y
+    ends = list(last) if isinstance(last, tuple) else [last]
+    given = torch.autograd.grad(weigh(Y, ends), [rows, *ends], retain_graph=True, allow_unused=True)
+    layer.zero_grad()
+    weigh(Y, ends).backward()
+    fused.arrived(call, given[0], list(given[1:]))
+    return recompute(call), Y
+
+
+def loss_of(Y, ends):
+    """Something that every output and every last state bears on."""
+    weights = torch.linspace(0.5, 1.5, Y.shape[0], dtype=Y.dtype)[:, None, None]
+    return (weights * Y.sin()).sum() + sum((k + 1) * (e * e).sum() for k, e in enumerate(ends))
+
+
+def check(layers, hidden, layer, tolerance):
+    dirs = 2 if layer.bidirectional else 1
+    assert len(layers) == layer.num_layers * dirs
+    for part in layers:
+        for (number, side, t, b), h in hidden.items():
+            if (number, side) != (part.number, int(part.reverse)):
+                continue
+            same = [s for n, i, s, j in hidden if (n, i, j) == (number, side, b)]
+            at = max(same) - t if part.reverse else t
+            assert torch.allclose(part.after[at, b], h, atol=tolerance)
+            assert torch.allclose(part.hidden[at, b], h.grad, rtol=tolerance, atol=tolerance)
+        suffix = f"_l{part.number}" + ("_reverse" if part.reverse else "")
+        split = torch.einsum("tbh,tbg->thg", part.before, part.recurrent)
+        order = {"GRU": (1, 0, 2), "LSTM": (0, 1, 3, 2)}.get(layer.mode, (0,))
+        theirs = getattr(layer, "weight_hh" + suffix).grad
+        ours = torch.cat([split.sum(0).T.split(H)[order.index(g)] for g in range(len(order))])
+        assert torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+SHAPES = [{}, {"num_layers": 2}, {"bidirectional": True}, {"num_layers": 3, "bidirectional": True}]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", SHAPES, ids=str)
+def test_gradients_through_time_are_those_of_automatic_differentiation(
+    kind, options, dtype, tolerance
+):
+    layer = make(kind, dtype, **options)
+    x = torch.randn(T, B, D, dtype=dtype)
+    (layers, note), Y = traced(layer, x, None, loss_of)
+    outputs, states, hidden = by_hand(kind, layer, x)
+    assert torch.allclose(outputs, Y, atol=tolerance)
+    grads = [p.grad.clone() for p in layer.parameters()]
+    loss_of(outputs, states if kind == "lstm" else states[:1]).backward()
+    for p, grad in zip(layer.parameters(), grads, strict=True):
+        p.grad = grad  # backward through the loop has added its own
+    assert note is None
+    check(layers, hidden, layer, tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_first_state_and_other_layouts(kind):
+    layer = make(kind, num_layers=2, batch_first=True, bias=False)
+    x = torch.randn(B, T, D, dtype=torch.float64)
+    first = [torch.randn(2, B, H, dtype=torch.float64) for _ in range(1 + (kind == "lstm"))]
+    state = tuple(first) if kind == "lstm" else first[0]
+    weigh = lambda Y, ends: loss_of(Y.transpose(0, 1), ends)  # noqa: E731
+    (layers, _), _ = traced(layer, x, state, weigh)
+    outputs, states, hidden = by_hand(kind, layer, x.transpose(0, 1), first=first)
+    grads = [p.grad.clone() for p in layer.parameters()]
+    loss_of(outputs, states[: len(first)]).backward()
+    for p, grad in zip(layer.parameters(), grads, strict=True):
+        p.grad = grad
+    check(layers, hidden, layer, 1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_without_a_batch_is_a_batch_of_one(kind):
+    layer = make(kind, batch_first=True)
+    x = torch.randn(T, D, dtype=torch.float64)
+    (alone, _), _ = traced(layer, x, None, lambda Y, ends: (Y**2).sum())
+    (batch, _), _ = traced(layer, x[None], None, lambda Y, ends: (Y**2).sum())
+    assert torch.equal(alone[0].hidden, batch[0].hidden)
+    assert alone[0].hidden.shape == (T, 1, H)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", SHAPES[1:], ids=str)
+def test_packed_sequences(kind, options):
+    layer = make(kind, **options)
+    lengths = [3, 7, 1, 7, 4]
+    x = torch.randn(T, len(lengths), D, dtype=torch.float64)
+    count = layer.num_layers * (1 + layer.bidirectional)
+    first = [torch.randn(count, 5, H, dtype=torch.float64) for _ in range(1 + (kind == "lstm"))]
+    state = tuple(first) if kind == "lstm" else first[0]
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    weigh = lambda Y, ends: loss_of(pad_packed_sequence(Y)[0], ends)  # noqa: E731
+    (layers, note), Y = traced(layer, packed, state, weigh)
+    outputs, states, hidden = by_hand(kind, layer, x, lengths, first)
+    assert torch.allclose(pad_packed_sequence(Y)[0], outputs, atol=1e-12)
+    grads = [p.grad.clone() for p in layer.parameters()]
+    loss_of(outputs, states[: len(first)]).backward()
+    for p, grad in zip(layer.parameters(), grads, strict=True):
+        p.grad = grad
+    assert note is None
+    order = packed.sorted_indices.tolist()  # rows stand in the order of falling length
+    hidden = {(n, s, t, order.index(b)): h for (n, s, t, b), h in hidden.items()}
+    check(layers, hidden, layer, 1e-10)
+    assert layers[0].running.sum() == sum(lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dropout_masks_are_drawn_again(kind, packed, dtype):
+    layer = make(kind, dtype, num_layers=3, dropout=0.4)
+    x = torch.randn(T, B, D, dtype=dtype)
+    given = pack_padded_sequence(x, [7, 5, 5, 2]) if packed else x
+    rows = (lambda Y: pad_packed_sequence(Y)[0]) if packed else (lambda Y: Y)
+    before = torch.get_rng_state()
+    (layers, note), _ = traced(layer, given, None, lambda Y, ends: loss_of(rows(Y), ends))
+    assert note is None
+    assert len(layers) == 3
+    after = torch.get_rng_state()
+    torch.set_rng_state(before)
+    layer(given)
+    assert torch.equal(torch.get_rng_state(), after)  # what is drawn again leaves no trace
+    for part in layers:
+        split = torch.einsum("tbh,tbg->hg", part.before, part.recurrent)
+        assert torch.allclose(split.norm(), getattr(layer, f"weight_hh_l{part.number}").grad.norm())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_recomputed_is_said(kind):
+    layer = make(kind, num_layers=2, dropout=0.4)
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    Y, last = layer(x)
+    ends = list(last) if isinstance(last, tuple) else [last]
+    given = torch.autograd.grad(loss_of(Y, ends), [Y, *ends], retain_graph=True)
+    loss_of(Y, ends).backward()
+    call = fused.begin(layer, x, None, (Y, last), fused.rng_state(torch.device("cpu")))
+    fused.arrived(call, given[0], list(given[1:]))
+    layers, note = recompute(call)  # the generator has moved on: other masks
+    if kind in ("gru", "lstm"):
+        assert (layers, note.split(":")[0]) == ([], "not traced")
+    else:
+        assert note.startswith("top layer only: its dropout masks")
+        assert [part.number for part in layers] == [1]
+        split = torch.einsum("tbh,tbg->gh", layers[0].before, layers[0].recurrent)
+        assert torch.allclose(split, layer.weight_hh_l1.grad)
+
+
+def test_projections_and_own_forwards_are_not_traced():
+    class Own(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)
+
+    assert "proj_size" in fused.why_not(nn.LSTM(3, 5, proj_size=2))
+    assert "forward of its own" in fused.why_not(Own(3, 5))
+    assert fused.why_not(nn.GRU(3, 5)) is None
