@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
+from parity.reference import LanguageModel
 from unrolled import experiments
+from unrolled.errors import ParameterError
+from unrolled.experiments import linear_regression
 from unrolled.experiments.language_model import load
-from unrolled.frameworks import FRAMEWORKS
+from unrolled.frameworks import FRAMEWORKS, face
+from unrolled.runs.directory import RunDirectory
 
 TINY = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 
@@ -19,35 +23,69 @@ def logits(trained, ids):
     return backend.to_numpy(values)
 
 
-@pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("scratch", ["true", "false"])
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("source", INSTALLED)
-def test_a_model_gives_the_same_logits_and_text_in_every_framework(
-    unrolled, tmp_path, source, model, scratch, num_layers
-):
-    kind = (f"model={model}", f"scratch={scratch}", f"num_layers={num_layers}")
-    run = experiments.run("language-model", (*TINY, *kind), source, 0, tmp_path / "run")
-    trained = load(run)
+def written_by_hand(path, cell, scratch, num_layers, framework):
+    """A run directory with random values, and the reference that computes with them."""
+    tokens = ["<unk>", " ", *"abcdefghijklmnopqrstuvwxyz"]
+    reference = LanguageModel(cell, num_layers, len(tokens), 8)
+    draw = np.random.default_rng([num_layers, len(cell)])
+    values = {
+        name: draw.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in reference.shapes().items()
+    }
+    directory = RunDirectory.create(path)
+    settings = {"model": cell, "scratch": scratch, "num_hiddens": 8, "num_layers": num_layers}
+    config = {"experiment": "language-model", "framework": framework, "seed": 0}
+    directory.write_json("config.json", config | {"settings": settings})
+    directory.write_json("vocabulary.json", tokens)
+    directory.write_json("summary.json", {})
+    directory.save_model(values)
+    return reference, values
+
+
+def check_against(reference, values, trained):
+    """Logits and greedy text of a model are those that NumPy computes from the file."""
     ids = np.random.default_rng(0).integers(0, 28, (3, 7))
-    for target in INSTALLED:
-        out = tmp_path / f"in-{target}"
-        assert unrolled("convert", run, "--to", target, "--out", out).code == 0
-        carried = load(out)
-        assert carried.face.backend.name == target
-        np.testing.assert_allclose(logits(carried, ids), logits(trained, ids), atol=1e-5)
-        assert carried.write(None, 50) == trained.write(None, 50)
+    expected, _, _ = reference.forward(values, ids, reference.begin_state(3))
+    np.testing.assert_allclose(logits(trained, ids), expected, atol=1e-5)
+    prefix = trained.vocab.encode("time")
+    greedy = [token for token, _ in reference.continuation(values, prefix, 50)]
+    text = "time" + "".join(trained.vocab.to_tokens(greedy))
+    assert trained.write("time", 50) == text
+
+
+KINDS = list(itertools.product(("rnn", "gru", "lstm"), ("true", "false"), (1, 2)))
+DIRECTIONS = list(itertools.permutations(INSTALLED, 2)) or [(FRAMEWORK, FRAMEWORK)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "scratch", "num_layers", "source", "target"),
+    # every kind of model, and every direction in turn
+    [(*kind, *direction) for kind, direction in zip(KINDS, itertools.cycle(DIRECTIONS))],
+)
+def test_a_trained_model_means_the_same_in_another_framework_and_by_hand(
+    unrolled, tmp_path, cell, scratch, num_layers, source, target
+):
+    """What NumPy computes from the file ties together those that cannot be installed together."""
+    kind = (f"model={cell}", f"scratch={scratch}", f"num_layers={num_layers}")
+    run = experiments.run("language-model", (*TINY, *kind), source, 0, tmp_path / "run")
+    reference = LanguageModel(cell, num_layers, 28, 8)
+    values = RunDirectory.open(run).load_model()
+    check_against(reference, values, load(run))
+    assert unrolled("convert", run, "--to", target, "--out", tmp_path / "out").code == 0
+    carried = load(tmp_path / "out")
+    assert carried.face.backend.name == target
+    check_against(reference, values, carried)
 
 
 def test_a_model_converts_between_the_layer_and_the_cell_written_out(tmp_path):
     torch = pytest.importorskip("torch")
-    from unrolled import torch as face
+    from unrolled import torch as u
 
     ids = torch.randint(0, 28, (3, 7))
     for cell, num_layers in itertools.product(("rnn", "gru", "lstm"), (1, 2)):
-        layer = face.RNNModel(face.recurrent_layer(cell, 28, 8, num_layers), 28)
-        scratch = face.Scratch(face.backend, cell, num_layers)
-        written_out = face.RNNModelScratch(
+        layer = u.RNNModel(u.recurrent_layer(cell, 28, 8, num_layers), 28)
+        scratch = u.Scratch(u.backend, cell, num_layers)
+        written_out = u.RNNModelScratch(
             28, 8, None, scratch.get_params, scratch.init_state, scratch.forward
         )
         written_out.import_parameters(layer.export_parameters())
@@ -69,17 +107,65 @@ def test_a_framework_that_is_not_installed_is_reached_through_the_file(
     assert (tmp_path / "other/model.safetensors").read_bytes() == same
 
 
-def test_a_run_without_counterpart_is_refused(unrolled, tmp_path):
+@pytest.mark.parametrize("scratch", ["true", "false"])
+@pytest.mark.parametrize("source", INSTALLED)
+def test_linear_regression_predicts_the_same_in_every_framework(
+    unrolled, tmp_path, source, scratch
+):
+    run = experiments.run(
+        "linear-regression", (f"scratch={scratch}", "num_train=64"), source, 0, tmp_path / "run"
+    )
+    values = RunDirectory.open(run).load_model()
+    assert {name: value.shape for name, value in values.items()} == {"w": (2, 1), "b": (1,)}
+    X = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+    for target in INSTALLED:
+        out = tmp_path / f"in-{target}"
+        assert unrolled("convert", run, "--to", target, "--out", out).code == 0
+        backend = face(target).backend
+        config, carried = (
+            RunDirectory.open(out).read_json("config.json"),
+            RunDirectory.open(out).load_model(),
+        )
+        model = linear_regression.restore(target, config, carried)
+        found = backend.to_numpy(model(backend.asarray(X)))
+        np.testing.assert_allclose(found, X @ values["w"] + values["b"], atol=1e-5)
+
+
+@pytest.mark.parametrize("source", INSTALLED)
+def test_ties_survive_conversion(unrolled, tmp_path, source):
+    reference, values = written_by_hand(tmp_path / "run", "gru", True, 2, source)
+    values["layers.1.W_hz"] = values["layers.0.W_hz"]  # one array at two places
+    RunDirectory(tmp_path / "run").save_model(values)
+    for target in INSTALLED:
+        out = tmp_path / target
+        assert unrolled("convert", tmp_path / "run", "--to", target, "--out", out).code == 0
+        trained = load(out)
+        check_against(reference, values, trained)
+        places = trained.face.parameters(trained.model)["layers.1.W_hz"].places
+        assert places == ("layers.0.W_hz", "layers.1.W_hz")
+        kept = trained.model.export_parameters()
+        assert kept["layers.1.W_hz"] is kept["layers.0.W_hz"]
+        row = next(
+            line
+            for line in unrolled("params", out).out.splitlines()
+            if line.startswith("layers.0.W_hz")
+        )
+        assert row.endswith("layers.1.W_hz")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, installed):
     assert unrolled("run", "linear-regression", "--out", "linear").code == 0
+    monkeypatch.delattr(linear_regression, "restore")
+    monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: installed)
     outcome = unrolled("convert", "linear", "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
-    assert "no counterpart" in outcome.err
+    assert "the model of linear-regression has no counterpart" in outcome.err
+    assert "language-model" in outcome.err
     assert not (tmp_path / "other").exists()
 
 
 def test_parameters_that_do_not_fit_are_all_named(unrolled, tiny_run, tmp_path):
-    from unrolled.runs.directory import RunDirectory
-
     values = RunDirectory.open(tiny_run).load_model()
     del values["b_h"]
     values["W_hh"] = values["W_hh"][:3]
@@ -103,3 +189,22 @@ def test_params_lists_names_shapes_and_the_total(unrolled, tiny_run):
         "total",
     ]
     assert listing[-1].split()[-1] == "548"
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_tie_inside_a_frameworks_layers_has_no_counterpart_and_is_named(name):
+    u = face(name)
+    model = u.RNNModel(u.recurrent_layer("rnn", 28, 8, 2), 28)
+    if name == "jax":
+        params = u.backend.nested(u.backend.places(model.initialize()))
+        parameters = u.parameters(params)
+    else:
+        parameters = u.parameters(model)
+    square = [p.name for p in parameters.values() if p.shape == (8, 8)]
+    one, other = square[0], square[-1]
+    parameters.tie(other, to=one)
+    if name == "jax":
+        model = model.bind({"params": params})
+    with pytest.raises(ParameterError, match="which has no") as error:
+        model.export_parameters()
+    assert f"{other} is tied to {one}" in str(error.value)

@@ -5,11 +5,13 @@ Models are kept under the same names and shapes whatever computes them (see
 compute with them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import RunError
+from unrolled.experiments import EXPERIMENTS, get
 from unrolled.runs.directory import RunDirectory, check_free
 
 CARRIED = ("environment.json", "vocabulary.json", "summary.json")
@@ -35,6 +37,7 @@ def convert(run: Path, to: str, out: Path) -> str:
     frameworks.check(to)
     source = RunDirectory.open(run)
     config = source.read_dict("config.json", "experiment", "framework", "seed", "settings")
+    restore = _counterpart(config)
     values = source.load_model()
     check_free(out)
     carried: dict[str, Any] = {
@@ -42,7 +45,7 @@ def convert(run: Path, to: str, out: Path) -> str:
     }
     if frameworks.is_installed(to):
         checked = f"its model takes all {len(values)} parameters in {frameworks.FRAMEWORKS[to]}"
-        _check(config, to, values, carried)
+        restore(to, config, values, carried.get("vocabulary.json"))
     else:
         checked = f"not checked: {frameworks.FRAMEWORKS[to]} is not installed here"
     directory = RunDirectory.create(out)
@@ -55,13 +58,14 @@ def convert(run: Path, to: str, out: Path) -> str:
     return checked
 
 
-def _check(config: dict[str, Any], to: str, values: Any, carried: dict[str, Any]) -> None:
-    from unrolled.experiments import get
-
+def _counterpart(config: dict[str, Any]) -> Callable[..., Any]:
+    """What makes the model of a run in any framework."""
     module = get(config["experiment"]).load()
     if not hasattr(module, "restore"):
+        able = [name for name in EXPERIMENTS if hasattr(get(name).load(), "restore")]
         raise RunError(
-            f"a run of {config['experiment']} has no counterpart to convert to; "
-            "convert a language-model"
+            f"the model of {config['experiment']} has no counterpart in other frameworks: the "
+            f"experiment keeps it for its own framework only. Convert a run of {' or '.join(able)}"
         )
-    module.restore(to, config, values, carried.get("vocabulary.json"))
+    restore: Callable[..., Any] = module.restore
+    return restore

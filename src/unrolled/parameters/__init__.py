@@ -1,0 +1,11 @@
+"""Parameters of any native model: list them, reach one, tie two, save and load.
+
+``unrolled.<framework>.parameters(model)`` gives a `Parameters`, whatever the framework
+and whoever wrote the model.
+"""
+
+from unrolled.parameters.files import read, to_bytes, untied
+from unrolled.parameters.listing import Parameter, Parameters, listed
+from unrolled.parameters.table import as_html, as_text
+
+__all__ = ["Parameter", "Parameters", "as_html", "as_text", "listed", "read", "to_bytes", "untied"]

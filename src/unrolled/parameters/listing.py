@@ -1,0 +1,241 @@
+"""One parameter, and all parameters of a model."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.backends import Array, Backend
+from unrolled.backends.tied import first_places
+from unrolled.errors import ParameterError, check_fit, did_you_mean
+from unrolled.parameters.files import read, to_bytes, untied
+from unrolled.parameters.table import as_html, as_text
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter, as it was when it was asked for.
+
+    Attributes:
+        name: its dotted name, the first of its places.
+        places: every place where the model uses it; more than one if it is tied.
+        values: a copy.
+        gradient: the same shape; None where the framework holds none.
+    """
+
+    name: str
+    places: tuple[str, ...]
+    values: npt.NDArray[Any]
+    gradient: npt.NDArray[Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> str:
+        """Name of its type, as ``"float32"``."""
+        return str(self.values.dtype)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return int(self.values.size)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """L2 norm of its gradient; None without one."""
+        return None if self.gradient is None else float(np.linalg.norm(self.gradient))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the numbers themselves, as plain data."""
+        return {
+            "name": self.name,
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "size": self.size,
+            "gradient_norm": self.gradient_norm,
+            "tied_with": self.places[1:],
+        }
+
+
+def listed(values: Mapping[str, npt.NDArray[Any]]) -> list[Parameter]:
+    """Values by name, without a model; one array under several names is tied.
+
+    Example:
+        >>> weight, bias = np.ones((3, 3)), np.zeros(3)
+        >>> [p.places for p in listed({"a.w": weight, "a.b": bias, "b.w": weight})]
+        [('a.w', 'b.w'), ('a.b',)]
+    """
+    return [Parameter(names[0], names, array) for array, names in _by_identity(values)]
+
+
+def _by_identity(places: Mapping[str, Array]) -> list[tuple[Array, tuple[str, ...]]]:
+    """Every array once, with all its names."""
+    names: dict[str, list[str]] = {}
+    for place, first in first_places(places).items():
+        names.setdefault(first, []).append(place)
+    return [(places[first], tuple(every)) for first, every in names.items()]
+
+
+class Parameters(Mapping[str, Parameter]):
+    """The parameters of a model by dotted name, each once, with all its places.
+
+    Tied parameters are recognised by identity: one array used at two places, not two
+    that happen to be equal. Any of its places finds a tied parameter.
+
+    Args:
+        backend: the framework's.
+        model: a native model (in JAX, which keeps values apart, its parameters).
+        gradients: by name, for frameworks that hold none themselves.
+
+    Raises:
+        ParameterError: on first use, if layers of the model have not seen an input yet and
+            so have not made their parameters.
+
+    Example:
+        >>> import torch
+        >>> from unrolled.backends import torch as backend
+        >>> shared = torch.nn.Linear(8, 8)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), shared, shared)
+        >>> parameters = Parameters(backend, model)
+        >>> len(parameters), parameters.total
+        (4, 112)
+        >>> parameters["1.bias"].places
+        ('1.bias', '2.bias')
+        >>> parameters["0.wieght"]
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.ParameterError: no parameter '0.wieght': did you mean '0.weight'? \
+There are: 0.weight, 0.bias, 1.weight, 1.bias
+    """
+
+    def __init__(
+        self, backend: Backend, model: Any, gradients: Mapping[str, Array] | None = None
+    ) -> None:
+        self.backend = backend
+        self.model = model
+        self.gradients = gradients or {}
+
+    def _places(self) -> dict[str, tuple[Array, tuple[str, ...]]]:
+        """By first name: the live array, and every place of it."""
+        return {names[0]: (array, names) for array, names in _by_identity(self._arrays())}
+
+    def _arrays(self) -> dict[str, Array]:
+        """The live arrays by place."""
+        if self.backend.is_deferred(self.model):
+            raise ParameterError(
+                f"this {type(self.model).__name__} has not made all its parameters: its layers "
+                "wait to see how many inputs they get. Call it once, model(X), or train it"
+            )
+        return self.backend.places(self.model)
+
+    def _gradient(self, array: Array, places: tuple[str, ...]) -> Array | None:
+        """The sum over all uses, from the framework if it holds it."""
+        gradient = self.gradients.get(places[0])
+        return self.backend.gradient(array) if gradient is None else gradient
+
+    def __getitem__(self, name: str) -> Parameter:
+        every = self._places()
+        for first, (array, places) in every.items():
+            if name in places:
+                gradient = self._gradient(array, places)
+                to_numpy = self.backend.to_numpy
+                return Parameter(
+                    name=first,
+                    places=places,
+                    values=to_numpy(array).copy(),
+                    gradient=None if gradient is None else to_numpy(gradient).copy(),
+                )
+        raise ParameterError(f"no parameter '{name}': {did_you_mean(name, every)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places())
+
+    def __len__(self) -> int:
+        return len(self._places())
+
+    @property
+    def total(self) -> int:
+        """Numbers in all parameters together, tied ones counted once."""
+        return sum(parameter.size for parameter in self.values())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The listing as data, a dict for each parameter."""
+        return [parameter.as_dict() for parameter in self.values()]
+
+    def __str__(self) -> str:
+        return as_text(self.rows())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html(self.rows())
+
+    def tie(self, place: str, to: str) -> None:
+        """Let ``place`` use the very parameter at ``to``, from now on.
+
+        After backward its gradient is the sum over all its uses.
+
+        Raises:
+            ParameterError: a name is unknown, or the shapes differ.
+        """
+        kept, replaced = self[to], self[place]
+        if kept.shape != replaced.shape:
+            raise ParameterError(
+                f"'{place}' has shape {replaced.shape} and '{to}' {kept.shape}; only parameters "
+                "of equal shape can be tied"
+            )
+        self.backend.tie(self.model, place, to)
+
+    def save(self, path: str | Path) -> None:
+        """Write all values to a safetensors file, each once, and which places are tied."""
+        Path(path).write_bytes(
+            to_bytes({place: p.values for p in self.values() for place in p.places})
+        )
+
+    def load(self, path: str | Path) -> None:
+        """Take all values from a file of `save`; what is tied there is tied here.
+
+        Raises:
+            ParameterError: the file is missing, damaged or no safetensors file, or its
+                names and shapes do not fit the model; nothing is changed then.
+        """
+        self.take(untied(*read(path)))
+
+    def take(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take values for all places; those that share one array are tied from now on.
+
+        Raises:
+            ParameterError: names are missing or unexpected, or shapes differ, all told at
+                once; or places that are tied here differ there. Nothing is changed then.
+        """
+        arrays = self._arrays()
+        check_fit(
+            {place: tuple(array.shape) for place, array in arrays.items()},
+            {name: value.shape for name, value in values.items()},
+        )
+        for _, (name, *others) in _by_identity(arrays):
+            for place in others:
+                same = values[place] is values[name]
+                if not (same or np.array_equal(values[place], values[name], equal_nan=True)):
+                    raise ParameterError(
+                        f"'{place}' and '{name}' are tied in this model, and the values for them "
+                        "differ; load them into a model where they are apart"
+                    )
+        for _, (name, *others) in _by_identity({place: values[place] for place in arrays}):
+            for place in others:
+                if arrays[place] is not arrays[name]:
+                    self.backend.tie(self.model, place, name)
+        live = {name: array for name, (array, _) in self._places().items()}
+        self._take(live, {name: values[name] for name in live})
+
+    def _take(self, live: Mapping[str, Array], values: Mapping[str, Any]) -> None:
+        self.backend.assign(live, values)
