@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.data.tokens import indices, release, smallest_type
 from unrolled.data.vocabulary import Ids
 from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None
+
+RELEASE_EVERY = 512
+"""Sequences after which the memory of mapped ids is given back. To look at one brings in some
+64 kB around it, so these are some 32 MB."""
 
 
 def check_sizes(**sizes: int) -> None:
@@ -87,10 +92,11 @@ class SequenceLoader:
     - Random (``use_random_iter``): a random offset in ``[0, T - 1]``, subsequences in
       random order; nothing continues.
 
-    Offset and order are drawn anew for every epoch.
+    Offset and order are drawn anew for every epoch. A minibatch is cut out of the corpus
+    when its turn comes; nothing is copied before.
 
     Args:
-        corpus: ids ``(N,)``.
+        corpus: ids ``(N,)`` of any integer type, mapped or not.
         batch_size: ``B``.
         num_steps: ``T``.
         use_random_iter: random instead of sequential.
@@ -139,8 +145,11 @@ class SequenceLoader:
         return (len(self.corpus) - 1) // self.num_steps // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        pairs = self._sequential() if self.continues else self._random()
-        return ((self.asarray(X), self.asarray(Y)) for X, Y in pairs)
+        every = max(1, RELEASE_EVERY // self.batch_size)
+        for number, (X, Y) in enumerate(self._sequential() if self.continues else self._random()):
+            if number % every == 0:
+                release(self.corpus)
+            yield self.asarray(indices(X)), self.asarray(indices(Y))
 
     def _sequential(self) -> Iterator[tuple[Ids, Ids]]:
         B, T = self.batch_size, self.num_steps
@@ -157,7 +166,8 @@ class SequenceLoader:
         count = (len(self.corpus) - offset - 1) // T  # subsequences
         Xs = self.corpus[offset : offset + count * T].reshape(count, T)
         Ys = self.corpus[offset + 1 : offset + 1 + count * T].reshape(count, T)
-        order = self.rng.permutation(count)
+        order = np.arange(count, dtype=smallest_type(count))  # an eighth to a half of int64's
+        self.rng.shuffle(order)
         for start in range(0, count - B + 1, B):
             rows = order[start : start + B]
             yield Xs[rows], Ys[rows]

@@ -10,10 +10,14 @@ import codecs
 import hashlib
 import io
 import re
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from unrolled.data.vocabulary import Ids, Vocab
+import numpy as np
+
+from unrolled.data.vocabulary import PIECE, Ids, Vocab, count_characters, pieces_of
 from unrolled.errors import TextError
 
 TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
@@ -28,18 +32,41 @@ def read_text(path: str | Path) -> str:
     Raises:
         TextError: missing, a directory, not readable, not UTF-8, or empty.
     """
+    text = "".join(read_pieces(path))
+    check_not_empty(path, text)
+    return text
+
+
+def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
+    """The text of `read_text` a piece at a time, so that it may be larger than memory.
+
+    Args:
+        path: the file.
+        size: bytes to read at a time.
+
+    Raises:
+        TextError: missing, a directory, not readable, or not UTF-8.
+    """
     path = Path(path)
     if path.is_dir():
         raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read, at_start, data = 0, True, None
     try:
-        data = path.read_bytes()
-        mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-        text = data[mark:].decode("utf-8")
+        with path.open("rb", buffering=0) as file:
+            while data != b"":
+                start = read - len(decoder.getstate()[0])  # the piece before cut a character
+                data = file.read(size)
+                read += len(data)
+                text = decoder.decode(data, final=not data)
+                if text:
+                    yield text.removeprefix("\ufeff") if at_start else text  # byte order mark
+                    at_start = False
     except FileNotFoundError:
         raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
     except UnicodeDecodeError as error:
         raise TextError(
-            f"text '{path}' is not UTF-8: byte {mark + error.start} is "
+            f"text '{path}' is not UTF-8: byte {start + error.start} is "
             f"0x{error.object[error.start]:02x}; convert it first, "
             "for example: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         ) from None
@@ -47,9 +74,16 @@ def read_text(path: str | Path) -> str:
         raise TextError(f"text '{path}' cannot be read: {error.strerror}") from None
     except ValueError as error:  # a path that no system takes
         raise TextError(f"text {str(path)!r} cannot be read: {error}") from None
-    if not text.strip():
+
+
+def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:
+    """Make sure that a file's text holds more than blanks.
+
+    Raises:
+        TextError: it does not.
+    """
+    if all(c.isspace() for c in characters):
         raise TextError(f"text '{path}' is empty; there is nothing to learn from")
-    return text
 
 
 def time_machine() -> str:
@@ -95,15 +129,57 @@ def clean(text: str) -> str:
         >>> clean("I\n\nThe Time Traveller")
         'ithe time traveller'
     """
-    letters = len(re.findall("[A-Za-z]", text))
-    others = len(re.findall(r"[^A-Za-z\s]", text))
+    check_cleanable(count_characters(pieces_of(text)))
+    return "".join(clean_pieces(pieces_of(text)))
+
+
+def check_cleanable(counts: Mapping[str, int]) -> None:
+    """Make sure that a text is one for this cleaning.
+
+    Args:
+        counts: how often each character occurs in it.
+
+    Raises:
+        TextError: see `clean`.
+    """
+    letters = sum(counts.get(letter, 0) for letter in string.ascii_letters)
+    others = sum(n for c, n in counts.items() if not c.isspace()) - letters
     if letters < CLEANING_KEEPS_AT_LEAST * (letters + others):
         raise TextError(
             f"cleaning keeps the letters A-Z only, and {others:,} of the text's "
             f"{letters + others:,} non-blank characters are others: little but blanks would be "
             "left. Train on the characters as they are: --set clean=false"
         )
-    return "".join(clean_lines(text))
+
+
+LETTERS = string.ascii_letters.encode()
+BLANK, LINE_END = b" ", b"\n"
+KINDS = bytes(
+    byte if byte in LETTERS else LINE_END[0] if byte in b"\r\n" else BLANK[0] for byte in range(256)
+).lower()
+"""For every byte the small letter, the end of a line, or a blank for all that is neither."""
+
+
+def clean_pieces(pieces: Iterable[str]) -> Iterator[str]:
+    """The rule of `clean_lines`, lines joined, on whole pieces at a time.
+
+    A run of characters other than letters leaves a blank, or nothing if a line ends in it.
+
+    Args:
+        pieces: the text, however it is cut.
+    """
+    run = LINE_END  # what the text so far ends with: the beginning of a line, or no letter
+    for piece in pieces:
+        kinds = run + piece.encode("utf-8", "replace").translate(KINDS)
+        letters = kinds.rstrip(BLANK + LINE_END)
+        end = kinds[len(letters) :]
+        run = LINE_END if LINE_END in end else BLANK if end else b""
+        kind = np.frombuffer(letters, dtype=np.uint8)
+        keep = np.ones(len(kind), dtype=bool)  # all but blanks after a blank or a line's end
+        np.logical_or(kind[1:] != BLANK[0], kind[:-1] > BLANK[0], out=keep[1:])
+        kind = kind[keep]
+        np.putmask(kind[:-1], (kind[:-1] == BLANK[0]) & (kind[1:] == LINE_END[0]), LINE_END[0])
+        yield kind.tobytes().replace(LINE_END, b"").decode("ascii")
 
 
 def read_time_machine() -> list[str]:

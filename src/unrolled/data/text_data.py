@@ -1,8 +1,12 @@
 """A text as a data set for language models."""
 
+from typing import Any
+
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.text import split_heldout
+from unrolled.data.tokens import TextFile, encode
 from unrolled.data.vocabulary import Vocab
+from unrolled.data.windows import WindowLoader
 from unrolled.training.data import DataModule
 
 
@@ -12,16 +16,19 @@ class TextData(DataModule):
     The vocabulary is that of the whole text; the last tenth is held out.
 
     Args:
-        text: the characters.
+        text: the characters; or a `unrolled.data.tokens.TextFile`, which need not fit memory.
         batch_size: sequences of a minibatch.
         num_steps: characters of a sequence.
         use_random_iter: subsequences in random order instead of streams that continue.
         max_tokens: train on this many characters from the start at most.
         seed: of offsets and orders; None takes one from the framework's own generator.
+        back_steps: characters that a gradient reaches back over; more than ``num_steps`` let
+            minibatches overlap, see `unrolled.data.windows`. None: ``num_steps``.
 
     Attributes:
         vocab: the vocabulary.
-        train_ids, heldout_ids: ids of the two parts, ``(N,)`` each.
+        train_ids, heldout_ids: ids of the two parts, ``(N,)`` each, of the smallest type
+            that the vocabulary fits in; those of a file are mapped.
 
     Raises:
         TextError: the training part is too short for one minibatch.
@@ -37,31 +44,30 @@ class TextData(DataModule):
     num_steps: int
     use_random_iter: bool
     seed: int
+    back_steps: int | None
 
     def __init__(
         self,
-        text: str,
+        text: str | TextFile,
         batch_size: int,
         num_steps: int,
         use_random_iter: bool = False,
         max_tokens: int | None = None,
         seed: int | None = None,
+        back_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["text"])
-        self.vocab = Vocab(text)
-        self.train_ids, self.heldout_ids = split_heldout(self.vocab.encode(text), max_tokens)
+        self.vocab = Vocab(text if isinstance(text, str) else text.counts)
+        self.train_ids, self.heldout_ids = split_heldout(encode(text, self.vocab), max_tokens)
         self.seed = self.backend.fresh_seed() if seed is None else seed
         self.get_dataloader(train=True)  # a text that is too short is told of here
 
     def get_dataloader(self, train: bool) -> SequenceLoader | None:
         if not train:
             return None
-        return SequenceLoader(
-            self.train_ids,
-            self.batch_size,
-            self.num_steps,
-            self.use_random_iter,
-            asarray=self.backend.asarray,
-            seed=[self.seed, 1],
-        )
+        order: dict[str, Any] = {"asarray": self.backend.asarray, "seed": [self.seed, 1]}
+        sizes = self.train_ids, self.batch_size, self.num_steps
+        if self.back_steps is None or self.back_steps <= self.num_steps:
+            return SequenceLoader(*sizes, self.use_random_iter, **order)
+        return WindowLoader(*sizes, self.back_steps, self.use_random_iter, **order)

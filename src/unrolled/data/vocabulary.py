@@ -1,16 +1,67 @@
 """Tokens to integers and back."""
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.integer[Any]]
 
 UNKNOWN = "<unk>"
+
+PIECE = 2**18
+"""Characters or bytes to work on at a time: what the arrays of a piece need fits a cache."""
+
+
+def pieces_of(text: str) -> Iterator[str]:
+    """A text a piece at a time.
+
+    Example:
+        >>> list(pieces_of("hello"))
+        ['hello']
+    """
+    return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+
+
+def code_points(text: str) -> npt.NDArray[np.integer[Any]]:
+    """The number of every character, ``(len(text),)``, as its bytes lie in memory.
+
+    Example:
+        >>> code_points("aé").tolist(), code_points("a中").tolist()
+        ([97, 233], [97, 20013])
+    """
+    try:
+        return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
+    except UnicodeEncodeError:  # not only the first 256 characters
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def count_characters(pieces: Iterable[str]) -> dict[str, int]:
+    """How often each character occurs in a text, in the order of first appearance.
+
+    Args:
+        pieces: the text, however it is cut.
+
+    Example:
+        >>> count_characters(["hel", "lo"])
+        {'h': 1, 'e': 1, 'l': 2, 'o': 1}
+    """
+    counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
+    order: list[int] = []
+    for piece in pieces:
+        codes = code_points(piece)
+        found = np.bincount(codes)
+        new = np.flatnonzero((found > 0) & (counts[: len(found)] == 0))
+        if len(new):
+            first = np.zeros(len(found), dtype=np.int64)
+            first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
+            order += new[np.argsort(first[new])].tolist()
+        counts[: len(found)] += found
+    return {chr(code): int(counts[code]) for code in order}
 
 
 class Vocab:
@@ -19,7 +70,8 @@ class Vocab:
     Tokens of equal frequency keep the order of their first appearance.
 
     Args:
-        tokens: a list of tokens, a list of lines of tokens, or a string of characters.
+        tokens: a list of tokens, a list of lines of tokens, a string of characters, or how
+            often each token occurs, by token.
         min_freq: rarer tokens are left out and count as unknown.
         reserved_tokens: tokens to place after ``<unk>``, whether they occur or not.
 
@@ -41,13 +93,8 @@ class Vocab:
         min_freq: int = 0,
         reserved_tokens: Sequence[str] = (),
     ) -> None:
-        if not isinstance(tokens, str):
-            tokens = list(tokens)
-            if tokens and isinstance(tokens[0], (list, tuple)):
-                tokens = chain.from_iterable(tokens)
-        counts = Counter(tokens)
         self.token_freqs: list[tuple[str, int]] = sorted(
-            counts.items(), key=lambda item: item[1], reverse=True
+            _count(tokens).items(), key=lambda item: item[1], reverse=True
         )
         self._index(
             [
@@ -90,22 +137,32 @@ class Vocab:
             return [self.idx_to_token[int(index)] for index in indices]
         return self.idx_to_token[int(indices)]
 
-    def encode(self, text: str) -> Ids:
+    def encode(self, text: str, dtype: npt.DTypeLike = np.int64) -> Ids:
         """Ids of the characters of a text, ``(len(text),)``; unknown ones are 0.
 
-        The same as ``vocab[list(text)]``, by one table look-up for the whole text.
+        The same as ``vocab[list(text)]``, by looking up whole pieces of the text.
 
         Example:
             >>> Vocab("hello").encode("hole")
             array([2, 4, 1, 3])
         """
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        table = np.zeros(int(codes.max(initial=0)) + 1, dtype=np.int64)
-        for token, index in self.token_to_idx.items():
-            if len(token) == 1 and ord(token) < len(table):
-                table[ord(token)] = index
-        ids: Ids = table[codes]
-        return ids
+        encode = self.encoder(dtype)
+        return np.concatenate([np.empty(0, dtype), *map(encode, pieces_of(text))])
+
+    def encoder(self, dtype: npt.DTypeLike = np.int64) -> Callable[[str], Ids]:
+        """`encode` for many pieces of text: its table is made once.
+
+        Args:
+            dtype: of the ids; it must have room for them.
+
+        Returns:
+            A function from a string to ids.
+        """
+        codes = {ord(token): i for token, i in self.token_to_idx.items() if len(token) == 1}
+        # one entry more than needed: where it is clipped to, a character beyond is unknown
+        table = np.zeros(max(codes, default=0) + 2, dtype)
+        table[list(codes)] = list(codes.values())
+        return lambda text: table.take(code_points(text), mode="clip")
 
     def unknown(self, text: str) -> list[str]:
         """The characters of a text that are not in the vocabulary, each once, in order.
@@ -115,3 +172,14 @@ class Vocab:
             ['a', ',', ' ']
         """
         return [c for c in dict.fromkeys(text) if c not in self.token_to_idx]
+
+
+def _count(tokens: Any) -> Mapping[str, int]:
+    if isinstance(tokens, Mapping):
+        return tokens
+    if isinstance(tokens, str):
+        return count_characters(pieces_of(tokens))
+    tokens = list(tokens)
+    if tokens and isinstance(tokens[0], (list, tuple)):
+        tokens = chain.from_iterable(tokens)
+    return Counter(tokens)

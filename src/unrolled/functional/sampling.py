@@ -50,10 +50,14 @@ def probabilities(
     Reference: top-p: A. Holtzman et al., The curious case of neural text degeneration,
     2020, https://arxiv.org/abs/1904.09751.
     """
-    order = np.argsort(-logits, kind="stable")  # most likely first
-    below = (logits[order] - logits[order[0]]).astype(np.float64)  # the best one's is 0
+    below = (logits - logits.max()).astype(np.float64)  # the best one's is 0
     with np.errstate(over="ignore"):  # at a tiny temperature all but the best become -inf
-        p = np.exp(below / temperature)
+        p: npt.NDArray[np.float64] = np.exp(below / temperature)
+    if top_k is None and top_p is None:
+        p /= p.sum()
+        return p
+    order = np.argsort(-logits, kind="stable")  # most likely first
+    p = p[order]
     if top_k is not None:
         p[top_k:] = 0.0
     p /= p.sum()
@@ -81,4 +85,6 @@ def draw(
     """
     if temperature == 0:
         return greedy(logits)
-    return int(rng.choice(len(logits), p=probabilities(logits, temperature, top_k, top_p)))
+    # what rng.choice does, without its checks: where the running total passes a number below 1
+    total = np.cumsum(probabilities(logits, temperature, top_k, top_p))
+    return int(np.searchsorted(total / total[-1], rng.random(), side="right"))

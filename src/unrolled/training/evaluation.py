@@ -3,6 +3,7 @@
 from typing import Any
 
 from unrolled.backends import Backend
+from unrolled.data.tokens import indices, release
 from unrolled.data.vocabulary import Ids
 
 
@@ -37,7 +38,8 @@ def mean_cross_entropy(
     with backend.without_gradients():
         for start in range(0, length, num_steps):
             part = slice(start, start + num_steps)
-            batch = backend.asarray(X[:, part], device), backend.asarray(Y[:, part], device)
+            batch = tuple(backend.asarray(indices(Z[:, part]), device) for Z in (X, Y))
             loss, state = evaluate(batch, state)
             total += float(loss) * Y[:, part].size
+            release(ids)
     return total / Y.size

@@ -1,6 +1,6 @@
 """Text from a language model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from unrolled.backends import Backend
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError
 from unrolled.functional import sampling
+from unrolled.training.stepping import stepper_of
 
 Choose = Callable[[Any], int]
 
@@ -43,7 +44,7 @@ def chooser(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Choose:
     """How to choose the next token: greedy if nothing but the seed is given.
 
@@ -74,6 +75,29 @@ def chooser(
     return partial(sampling.draw, rng=rng, temperature=temperature, top_k=top_k, top_p=top_p)
 
 
+def choosers(count: int, seed: int = 0, **options: Any) -> list[Choose]:
+    """How to choose the next token of each of several texts.
+
+    Each draws for itself, so that a text does not depend on how many others are written;
+    the first draws what a single one would.
+
+    Args:
+        count: of the texts.
+        seed: of the draws.
+        options: as of `chooser`.
+
+    Raises:
+        SettingError: a value out of its range, or all texts would be the same.
+    """
+    choose = chooser(**options, seed=seed)
+    if count > 1 and (choose is sampling.greedy or options.get("temperature") == 0):
+        raise SettingError(
+            f"all {count} texts would be the same: nothing is drawn. Give a way of drawing, "
+            "for example --temperature 1"
+        )
+    return [choose, *(chooser(**options, seed=[seed, i]) for i in range(1, count))]
+
+
 def generate(
     backend: Backend,
     net: Any,
@@ -102,16 +126,74 @@ def generate(
     Raises:
         TextError: see `check_prefix`.
     """
-    check_prefix(vocab, prefix, allow_unknown)
+    (text,) = generate_batch(backend, net, vocab, [prefix], length, [choose], device, allow_unknown)
+    return text
+
+
+def generate_batch(
+    backend: Backend,
+    net: Any,
+    vocab: Vocab,
+    prefixes: Sequence[str],
+    length: int,
+    choose: Sequence[Choose] | None = None,
+    device: Any = None,
+    allow_unknown: bool = False,
+) -> list[str]:
+    """Continue several texts side by side, as `generate` does one.
+
+    Prefixes may differ in length: all texts are read in step, and where a prefix ends,
+    its continuation begins while longer prefixes are still being read.
+
+    Args:
+        backend, net, vocab, length, device, allow_unknown: as of `generate`.
+        prefixes: the texts to continue.
+        choose: of each text, ``logits (V,) -> id``; None is greedy for all.
+
+    Returns:
+        The prefixes, each with its continuation.
+
+    Raises:
+        TextError: see `check_prefix`.
+    """
+    for prefix in prefixes:
+        check_prefix(vocab, prefix, allow_unknown)
+    texts = [vocab.encode(prefix).tolist() for prefix in prefixes]
+    choose = choose or [sampling.greedy] * len(texts)
     backend.set_training(net, False)
-    ids = vocab.encode(prefix)
-    text = [prefix]
-    step = backend.compile(net)
     with backend.without_gradients():
-        state = net.begin_state(batch_size=1, device=device)
-        for _ in range(length):
-            X = backend.asarray(ids[None, :], device)  # (1, T): the prefix, then one by one
-            logits, state = step(X, state)
-            ids = np.array([choose(backend.to_numpy(logits[-1]))])
-            text.append(vocab.to_tokens(ids)[0])
-    return "".join(text)
+        step, state = _stepping(backend, net, device, texts)
+        ends = [len(text) + length for text in texts]
+        start = min(map(len, texts), default=0)  # all are fed so far at once, then one by one
+        X = np.array([text[:start] for text in texts])  # (B, T)
+        for fed in range(start, max(ends) if length > 0 and texts else start):
+            logits, state = step(X, state)  # (B, V)
+            for text, end, row, choice in zip(texts, ends, logits, choose, strict=True):
+                if len(text) == fed < end:
+                    text.append(choice(row))
+            X = np.array([[text[min(fed, len(text) - 1)]] for text in texts])  # (B, 1)
+    continued = ("".join(vocab.to_tokens(text[-length:])) if length > 0 else "" for text in texts)
+    return [prefix + more for prefix, more in zip(prefixes, continued, strict=True)]
+
+
+def _stepping(
+    backend: Backend, net: Any, device: Any, texts: list[list[int]]
+) -> tuple[Callable[..., tuple[Any, Any]], Any]:
+    """What makes a step, ``(X (B, T), state) -> (logits (B, V) of the last, state)``, and the
+    state before the first: in NumPy for models of ours, by the model itself for all others.
+    """
+    call, B = backend.compile(net), len(texts)
+
+    def of_the_model(X: Any, state: Any) -> tuple[Any, Any]:
+        logits, state = call(backend.asarray(X, device), state)
+        return backend.to_numpy(logits)[-B:], state
+
+    def own_logits(X: Any) -> Any:
+        return of_the_model(X, net.begin_state(batch_size=1, device=device))[0]
+
+    stepper = (
+        stepper_of(net, own_logits, np.array([[texts[0][0], texts[0][-1]]])) if texts else None
+    )
+    if stepper is not None:
+        return stepper, stepper.begin_state(B)
+    return of_the_model, net.begin_state(batch_size=B, device=device)

@@ -217,3 +217,32 @@ def test_sizes_below_one_are_refused(sizes):
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(SettingError, match="5, 7 rows"):
         ArrayLoader([np.arange(5), np.arange(7)], batch_size=2)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_small_ids_make_the_same_minibatches_in_the_type_of_indices(random):
+    corpus = np.arange(200)
+    small, large = (
+        SequenceLoader(ids, 3, 7, random, seed=1) for ids in (corpus.astype(np.uint8), corpus)
+    )
+    for ours, expected in zip(small, large, strict=True):
+        for X, Z in zip(ours, expected, strict=True):
+            assert X.dtype == Z.dtype == np.int64
+            np.testing.assert_array_equal(X, Z)
+
+
+def test_sequential_minibatches_are_views_of_the_corpus():
+    corpus = np.arange(200)
+    for X, Y in SequenceLoader(corpus, 3, 7, seed=1):
+        assert np.shares_memory(X, corpus)
+        assert np.shares_memory(Y, corpus)
+
+
+def test_a_random_order_is_that_of_numpy(monkeypatch):
+    T, seed = 4, 3
+    rng = np.random.default_rng(seed)
+    offset = int(rng.integers(0, T))
+    order = rng.permutation((401 - offset - 1) // T)
+    loader = SequenceLoader(np.arange(401), 2, T, use_random_iter=True, seed=seed)
+    firsts = [int(row[0]) for X, _ in loader for row in X]
+    assert firsts == [offset + T * int(i) for i in order[: len(firsts)]]

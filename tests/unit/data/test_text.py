@@ -2,6 +2,7 @@ import hashlib
 import re
 from collections import Counter
 from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from unrolled.data import text as text_module
 from unrolled.data.text import (
     clean,
     clean_lines,
+    clean_pieces,
     load_corpus_time_machine,
+    read_pieces,
     read_text,
     read_time_machine,
     split_heldout,
@@ -253,3 +256,38 @@ def test_the_wrong_byte_is_counted_from_the_start_of_the_file(tmp_path):
 def test_a_path_that_no_system_takes_is_refused():
     with pytest.raises(TextError, match="cannot be read"):
         read_text("a\0b")
+
+
+def cut(whole, places):
+    """The parts of a text between some places."""
+    borders = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
+    return [whole[start:end] for start, end in pairwise(borders)]
+
+
+@given(st.text("aB -\n\r\té中", max_size=60), st.lists(st.integers(0, 60)))
+def test_cleaning_in_pieces_is_cleaning_line_by_line(text, places):
+    assert "".join(clean_pieces(cut(text, places))) == "".join(clean_lines(text))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 9))
+def test_pieces_of_a_file_make_up_its_text(tmp_path_factory, text, size):
+    path = tmp_path_factory.getbasetemp() / "pieces.txt"
+    path.write_bytes(text.encode("utf-8"))
+    pieces = list(read_pieces(path, size))
+    assert "".join(pieces) == text.removeprefix("\ufeff")
+    assert all(len(piece.encode("utf-8")) <= size + 3 for piece in pieces)
+
+
+@given(st.binary(max_size=30), st.text("aé中😀", max_size=9), st.integers(1, 9))
+def test_the_wrong_byte_is_the_same_however_the_file_is_cut(tmp_path_factory, data, text, size):
+    data = text.encode("utf-8") + data
+    path = tmp_path_factory.getbasetemp() / "wrong.txt"
+    path.write_bytes(data)
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start} is 0x{data[error.start]:02x};"
+        with pytest.raises(TextError, match=place):
+            list(read_pieces(path, size))
+    else:
+        assert "".join(read_pieces(path, size)) == data.decode("utf-8").removeprefix("\ufeff")

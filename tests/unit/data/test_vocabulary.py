@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.data.vocabulary import Vocab
+from unrolled.data import vocabulary
+from unrolled.data.vocabulary import Vocab, code_points, count_characters, pieces_of
 
 texts = st.text("abcdé中😀 \n", max_size=40)
 any_text = st.text(st.characters())  # surrogates and the last plane too
@@ -130,3 +131,43 @@ def test_a_vocabulary_comes_back_from_its_list(text, min_freq):
     assert again.idx_to_token == vocab.idx_to_token
     assert again.token_to_idx == vocab.token_to_idx
     assert again.encode(text).tolist() == vocab.encode(text).tolist()
+
+
+@given(st.lists(any_text))
+def test_characters_are_counted_however_the_text_is_cut(pieces):
+    text = "".join(pieces)
+    assert list(count_characters(pieces).items()) == list(Counter(text).items())  # order too
+
+
+@given(any_text, st.integers(0, 3))
+def test_a_vocabulary_may_be_made_of_counts(text, min_freq):
+    of_text, of_counts = (Vocab(t, min_freq) for t in (text, count_characters([text])))
+    assert of_counts.idx_to_token == of_text.idx_to_token
+    assert of_counts.token_freqs == of_text.token_freqs
+
+
+@given(any_text)
+def test_code_points_are_those_of_the_characters(text):
+    assert code_points(text).tolist() == [ord(c) for c in text]
+
+
+@pytest.mark.parametrize("text", ["hello world", "a中é😀 " * 3, ""])
+def test_long_texts_are_worked_on_in_pieces(monkeypatch, text):
+    vocab, ids = Vocab(text), Vocab(text).encode(text)
+    monkeypatch.setattr(vocabulary, "PIECE", 4)
+    assert [len(piece) for piece in pieces_of("hello wor")] == [4, 4, 1]
+    assert Vocab(text).token_freqs == vocab.token_freqs
+    np.testing.assert_array_equal(vocab.encode(text), ids)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_ids_have_the_type_that_is_asked_for(dtype):
+    ids = Vocab("hello").encode("hélo中o\U0010ffff", dtype)
+    assert ids.dtype == dtype
+    assert ids.tolist() == [2, 0, 1, 4, 0, 4, 0]
+
+
+def test_one_encoder_serves_many_pieces():
+    vocab = Vocab("aé中")
+    encode = vocab.encoder(np.uint8)
+    assert [encode(piece).tolist() for piece in ("aé", "中a", "", "x")] == [[1, 2], [3, 1], [], [0]]

@@ -1,0 +1,147 @@
+"""From a text file to minibatches: speed of encoding, and memory for a text of a gigabyte.
+
+``python benchmarks/data.py``. The texts are *The Time Machine* again and again, and the same
+with typographic quotes, accents, Cyrillic and Chinese in it; they are written to a temporary
+folder and taken away again. "busy" counts the time that a processor worked for it, which on a
+shared machine is less than what the clock shows. Every figure comes from a process of its own,
+as what a process needed at most is only known for the whole of it.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from unrolled.data.text import time_machine
+from unrolled.data.tokens import TextFile, encode
+from unrolled.data.vocabulary import Vocab
+
+FOREIGN = "Ein Übermaß an Größe — naïve façade, привет мир, 时间机器。\n"
+KINDS = ("ascii", "mixed", "cleaned")
+
+
+def write_text(path: Path, kind: str, size: int) -> None:
+    """A text of about so many bytes."""
+    text = time_machine()
+    if kind == "mixed":
+        text = text.replace("'", "\u2019").replace('"', "\u201c") + FOREIGN * 300
+    data = text.encode("utf-8")
+    with path.open("wb") as file:
+        for _ in range(max(1, size // len(data))):
+            file.write(data)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at any time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def encoding(path: str, kind: str) -> dict[str, Any]:
+    """Bytes of the file per second, of the clock and of the processor's work (one thread)."""
+    size, before = os.path.getsize(path), peak_bytes()
+    started, busy = time.perf_counter(), time.process_time()
+    source = TextFile(path, clean=kind == "cleaned")
+    vocab = Vocab(source.counts)
+    counted = time.perf_counter()
+    ids = encode(source, vocab)
+    ended = time.perf_counter()
+    return {
+        "count_mb_per_s": size / (counted - started) / 1e6,
+        "encode_mb_per_s": size / (ended - counted) / 1e6,
+        "both_mb_per_s": size / (ended - started) / 1e6,
+        "busy_mb_per_s": size / (time.process_time() - busy) / 1e6,
+        "type": str(ids.dtype),
+        "bytes": size,
+        "grown_mb": (peak_bytes() - before) / 1e6,
+    }
+
+
+def training(path: str, kind: str) -> dict[str, Any]:
+    """Memory beyond the model's own for a whole pass over a text, with some steps of training."""
+    from unrolled import torch as unrolled
+
+    model = unrolled.RNNModelScratch(128, 64)
+    trainer = unrolled.Trainer(1, gradient_clip_val=1)
+    tiny = unrolled.TextData(time_machine(), 32, 35, seed=0)
+    trainer.prepare(unrolled.RNNModelScratch(128, 64), tiny)  # what training itself needs
+    for batch in list(tiny.train_dataloader())[:20]:
+        trainer.fit_batch(batch, None)
+    before = peak_bytes()
+    data = unrolled.TextData(TextFile(path), 32, 35, kind == "random", seed=0)
+    trainer.prepare(model, data)
+    started, count = time.perf_counter(), 0
+    for batch in trainer.train_dataloader:  # every minibatch; training on each takes hours
+        if count < 50:
+            trainer.fit_batch(batch, None)
+        count += 1
+    return {
+        "minibatches": count,
+        "us_per_minibatch": (time.perf_counter() - started) / count * 1e6,
+        "grown_mb": (peak_bytes() - before) / 1e6,
+    }
+
+
+def measure(what: str, path: Path, kind: str) -> dict[str, Any]:
+    """The outcome of a function of this file in a process of its own."""
+    command = [sys.executable, __file__, "--inside", what, str(path), kind]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=200, help="of the texts to encode")
+    parser.add_argument("--train", type=int, default=1000, help="megabytes to train on; 0: none")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        what, path, kind = arguments.inside
+        print(json.dumps({"encoding": encoding, "training": training}[what](path, kind)))
+        return
+    figures: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        path = Path(folder) / "text.txt"
+        print(
+            f"{'MB/s, median of the rounds':<28}{'count':>9}{'encode':>9}{'both':>9}{'busy':>9}",
+            end="",
+        )
+        print(f"{'(of the rounds)':>18}{'memory grown':>15}")
+        for kind in KINDS:
+            write_text(path, kind, arguments.megabytes * 10**6)
+            rounds = [measure("encoding", path, kind) for _ in range(arguments.rounds)]
+            speeds = {
+                name: [found[f"{name}_mb_per_s"] for found in rounds]
+                for name in ("count", "encode", "both", "busy")
+            }
+            grown = max(found["grown_mb"] for found in rounds)
+            print(
+                f"{kind:<28}", *(f"{statistics.median(s):>8.0f}" for s in speeds.values()), end=""
+            )
+            spread = f"({min(speeds['both']):.0f} to {max(speeds['both']):.0f})"
+            print(f"{spread:>18}{grown:>12.0f} MB")
+            figures += [{"text": kind, **found} for found in rounds]
+        if arguments.train:
+            write_text(path, "ascii", arguments.train * 10**6)
+            for kind in ("sequential", "random"):
+                found = measure("training", path, kind)
+                print(
+                    f"{arguments.train} MB, {kind}: {found['minibatches']:,} minibatches, ", end=""
+                )
+                print(f"{found['us_per_minibatch']:.0f} us each; ", end="")
+                print(f"memory grew by {found['grown_mb']:.0f} MB")
+                figures.append({"order": kind, **found})
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How time and memory grow with the vocabulary, on the input side and in the loss.
+
+``python benchmarks/vocabulary.py``. PyTorch, ``N = B T`` tokens of a minibatch, every figure
+from a process of its own, as the most memory of a process is only known for the whole of it.
+
+The parts: looking rows of ``W_xh`` up; their gradient; what else a training step does with
+all rows of ``W_xh`` (norm, clipping, SGD, the copy of the last good weights); the loss as the
+formula, in the project's form, and as PyTorch's own.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from unrolled.backends import torch as backend
+from unrolled.functional import losses
+from unrolled.functional.updates import clip_by_global_norm, sgd
+
+xp = backend.xp
+
+
+def looking_up(N: int, H: int, V: int) -> Callable[[], Any]:
+    """Rows of ``W_xh`` for ids."""
+    W, ids = torch.randn(V, H), torch.randint(0, V, (N,))
+    return lambda: xp.take(W, ids)
+
+
+def row_gradient(N: int, H: int, V: int) -> Callable[[], Any]:
+    """From the gradient of the rows to that of ``W_xh``."""
+    dA, ids = torch.randn(N, H), torch.randint(0, V, (N,))
+    return lambda: xp.add_rows(dA, ids, V)
+
+
+def update(N: int, H: int, V: int) -> Callable[[], Any]:
+    """Norm, clipping, SGD and the copy of the last good weights, for ``W_xh`` alone."""
+    W, dW, copy = torch.randn(V, H), torch.randn(V, H), torch.empty(V, H)
+
+    def step() -> None:
+        clipped, _ = clip_by_global_norm(xp, {"W": dW}, 1.0)
+        copy.copy_(W)
+        W.copy_(sgd(W, clipped["W"], 0.1))
+
+    return step
+
+
+def loss(function: Callable[[Any, Any], Any]) -> Callable[[int, int, int], Callable[[], Any]]:
+    """A loss and its gradient."""
+
+    def ready(N: int, H: int, V: int) -> Callable[[], Any]:
+        logits, targets = torch.randn(N, V, requires_grad=True), torch.randint(0, V, (N,))
+        return lambda: torch.autograd.grad(function(logits, targets), logits)
+
+    return ready
+
+
+def formula(logits: torch.Tensor, targets: torch.Tensor) -> Any:
+    """The formula under automatic differentiation, however many logits there are."""
+    losses.MANY_LOGITS = sys.maxsize
+    return losses.cross_entropy(xp, logits, targets)
+
+
+PARTS = {
+    "rows looked up": looking_up,
+    "gradient of the rows": row_gradient,
+    "update of the table": update,
+    "loss, the formula": loss(formula),
+    "loss, unrolled": loss(lambda *case: losses.cross_entropy(xp, *case)),
+    "loss, PyTorch's own": loss(torch.nn.functional.cross_entropy),
+}
+
+
+def inside(name: str, N: int, H: int, V: int) -> dict[str, float]:
+    """One part: time of the clock and of the processors, and memory beyond what goes in."""
+    run = PARTS[name](N, H, V)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, busy = [], []
+    for _ in range(5):
+        started, worked = time.perf_counter(), time.process_time()
+        run()
+        seconds.append(time.perf_counter() - started)
+        busy.append(time.process_time() - worked)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "ms": 1e3 * statistics.median(seconds),
+        "busy_ms": 1e3 * statistics.median(busy),
+        "grown_mb": grown * 1024 / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=32 * 35, help="of a minibatch, N")
+    parser.add_argument("--hiddens", type=int, default=512)
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[28, 1000, 10000, 50000])
+    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        name, *sizes = arguments.inside
+        print(json.dumps(inside(name, *map(int, sizes))))
+        return
+    N, H, figures = arguments.tokens, arguments.hiddens, []
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, N = {N}, H = {H}")
+    for V in arguments.vocabularies:
+        print(f"\nV = {V:,}: logits {N * V * 4 / 1e6:,.1f} MB, W_xh {V * H * 4 / 1e6:,.1f} MB")
+        for name in PARTS:
+            command = [sys.executable, __file__, "--inside", name, *map(str, (N, H, V))]
+            found = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
+            print(f"  {name:<22}{found['ms']:>10.2f} ms{found['busy_ms']:>10.2f} ms busy", end="")
+            print(f"{found['grown_mb']:>10.1f} MB")
+            figures.append({"V": V, "name": name, **found})
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(figures, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

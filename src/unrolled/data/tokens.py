@@ -1,0 +1,142 @@
+"""Long texts: read from their file piece by piece, their ids in a file that is mapped.
+
+A text file can be larger than memory. It is read twice, once to count its characters and
+once to look up their ids; the ids go to a temporary file, one, two or four bytes each, and
+are mapped into memory: the system brings in the parts that are looked at.
+
+The temporary file has no name. Nobody else can open it, and the system takes it back when
+the process ends, however that comes about: nothing is left over, and nothing is out of date.
+Making it again takes seconds for a gigabyte, which is why it is not kept between runs.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.data.text import check_cleanable, check_not_empty, clean_pieces, read_pieces
+from unrolled.data.vocabulary import Ids, Vocab, count_characters
+from unrolled.errors import TextError
+
+
+class TextFile:
+    """A UTF-8 text file as the source of a `TextData`, however long; iterating gives pieces.
+
+    Args:
+        path: the file.
+        clean: letters a-z and blanks only, as `unrolled.data.text.clean` does it.
+
+    Attributes:
+        counts: how often each character occurs, in the order of first appearance.
+
+    Raises:
+        TextError: missing, a directory, not readable, not UTF-8, empty, or not to be
+            cleaned.
+    """
+
+    def __init__(self, path: str | Path, clean: bool = False) -> None:
+        self.path = Path(path)
+        self.clean = False
+        self.counts = count_characters(self)
+        check_not_empty(path, self.counts)
+        if clean:
+            check_cleanable(self.counts)
+            self.clean = True
+            self.counts = count_characters(self)
+
+    def __iter__(self) -> Iterator[str]:
+        pieces = read_pieces(self.path)
+        return clean_pieces(pieces) if self.clean else pieces
+
+
+def encode(text: str | TextFile, vocab: Vocab) -> Ids:
+    """Ids of the characters of a text, of the smallest type; those of a file are mapped.
+
+    Raises:
+        TextError: the file can no longer be read, or there is no room for its ids.
+
+    Example:
+        >>> encode("hello", Vocab("hello"))
+        array([2, 3, 1, 1, 4], dtype=uint8)
+    """
+    dtype = smallest_type(len(vocab))
+    if isinstance(text, str):
+        return vocab.encode(text, dtype)
+    return mapped(map(vocab.encoder(dtype), text), dtype)
+
+
+def smallest_type(count: int) -> npt.DTypeLike:
+    """The smallest type for the numbers from 0 to ``count - 1``.
+
+    Example:
+        >>> [str(smallest_type(count)) for count in (256, 257, 70000)]
+        ['uint8', 'uint16', 'uint32']
+    """
+    return np.min_scalar_type(max(count - 1, 0))
+
+
+class Map(mmap.mmap):
+    """A mapped file of ours, which is only read."""
+
+
+def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
+    """The pieces one after the other in a temporary file, as one array that is mapped.
+
+    Raises:
+        TextError: there is no room for the file.
+    """
+    folder = temporary_folder()
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            for piece in pieces:
+                write_all(file, piece.tobytes())
+            if not file.tell():
+                return np.empty(0, dtype)
+            return np.frombuffer(Map(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+    except OSError as error:
+        raise TextError(
+            f"there is no room for the ids of the text in '{folder}': {error.strerror}. Name a "
+            "folder that has room for as many bytes as the text has: TMPDIR=FOLDER unrolled ..."
+        ) from None
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """All of the data, also where the system takes a part of it at a time."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def temporary_folder() -> str:
+    """Where large temporary files belong: ``TMPDIR`` if it is set, else on a disk.
+
+    The usual temporary folder is memory on many systems; ``/var/tmp`` never is.
+    """
+    chosen = os.environ.get("TMPDIR") or "/var/tmp"
+    return chosen if os.access(chosen, os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def release(ids: Ids) -> None:
+    """Give back the memory of those parts of mapped ids that were looked at so far.
+
+    They stay valid: what is looked at again is brought in again. Ids that are not mapped
+    are left alone.
+    """
+    base: Any = ids
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base  # through which NumPy sees it
+    if isinstance(base, Map) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def indices(ids: Ids) -> npt.NDArray[np.int64]:
+    """Ids of the type that all frameworks take to look rows up by.
+
+    A minibatch is converted when it is used: the whole text stays as small as it is.
+    """
+    return ids.astype(np.int64, copy=False)

@@ -1,0 +1,1 @@
+"""Losses that save memory, for frameworks that would keep every intermediate array."""
