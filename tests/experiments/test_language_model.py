@@ -13,6 +13,7 @@ from unrolled.functional.losses import perplexity
 from unrolled.training.evaluation import mean_cross_entropy
 
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
+TINY += ("telemetry_every=0",)  # its own tests have it; compilers would take seconds more
 
 pytestmark = pytest.mark.parametrize("framework", INSTALLED)
 

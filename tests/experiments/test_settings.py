@@ -56,3 +56,23 @@ def test_every_mistake_is_in_one_error():
 def test_descriptions_show_how_to_write_the_default():
     assert describe(Example)[0] == ("flag", "true", "a flag")
     assert describe(Example)[1][1] == "as many as there are"
+
+
+@dataclass(frozen=True)
+class Several:
+    counts: tuple[int, ...] = setting((1, 2), "counts", least=1)
+    kinds: tuple[str, ...] = setting(("a",), "kinds", choices=("a", "b"))
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, unique=True))
+def test_several_values_come_back_in_their_order(counts):
+    text = " , ".join(map(str, counts))
+    assert parse(Several, [f"counts={text}"]).counts == tuple(counts)
+
+
+def test_range_and_choices_hold_for_each_of_several_values():
+    assert parse(Several, ["kinds=b,a"]).kinds == ("b", "a")
+    for assignment in ("counts=3,0", "counts=1,,2", "counts=2,2", "kinds=a,c", "kinds="):
+        with pytest.raises(SettingError):
+            parse(Several, [assignment])
+    assert describe(Several)[0] == ("counts", "1,2", "counts")

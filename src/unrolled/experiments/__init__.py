@@ -43,6 +43,16 @@ EXPERIMENTS = {
             "a recurrent network learns The Time Machine (or your text) character by character",
             "unrolled.experiments.language_model",
         ),
+        Experiment(
+            "digit-sum",
+            "how long SRN, LSTM and GRU remember: add the first two digits of a sequence",
+            "unrolled.experiments.digit_sum",
+        ),
+        Experiment(
+            "gradient-explosion",
+            "gradients that explode and die, clipped ones that live, and a network that learns",
+            "unrolled.experiments.gradient_explosion",
+        ),
     )
 }
 
@@ -68,6 +78,7 @@ def run(
     framework: str = "torch",
     seed: int = 0,
     out: str | Path | None = None,
+    log: tuple[str, ...] = (),
 ) -> Path:
     """Run an experiment as the command line does.
 
@@ -77,6 +88,7 @@ def run(
         framework: which to run on.
         seed: of all random draws.
         out: the run directory to make; None takes ``runs/<name>-<number>``.
+        log: trackers that get the records as well: ``"csv"``, ``"tensorboard"``.
 
     Returns:
         The run directory.
@@ -93,6 +105,6 @@ def run(
     settings = parse(module.Settings, assignments)
     if seed < 0:
         raise SettingError(f"seed is {seed}; it must be 0 or more")
-    context = Context(name, framework, seed, Path(out) if out is not None else None)
+    context = Context(name, framework, seed, Path(out) if out is not None else None, log)
     module.run(context, settings)
     return context.directory.path

@@ -2,17 +2,21 @@
 
 import dataclasses
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import NotFiniteError
+from unrolled.models.layers import Values, with_prefix
+from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.environment import environment
 from unrolled.runs.progress import Report, say
+from unrolled.telemetry.reading import TELEMETRY
+from unrolled.telemetry.recorder import Telemetry, to_lines
 from unrolled.training.records import Listener
 
 
@@ -24,23 +28,34 @@ class Context:
         framework: the framework's name.
         seed: of all random draws.
         out: the run directory to make; None takes the next free one under ``runs``.
+        log: names of trackers that get the records as well, see `unrolled.runs.trackers`.
 
     Raises:
         RunError: ``out`` cannot be used.
+        SettingError: there is no such tracker.
 
     Attributes:
         status: ``"finished"``, ``"interrupted"`` or ``"diverged"``, once trained.
     """
 
-    def __init__(self, experiment: str, framework: str, seed: int, out: Path | None) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        framework: str,
+        seed: int,
+        out: Path | None,
+        log: tuple[str, ...] = (),
+    ) -> None:
         self.experiment = experiment
         self.framework = framework
         self.seed = seed
         self.out = out
+        self.log = trackers.check(log)
         if out is not None:
             check_free(out)
         self.status = "finished"
         self.diverged: NotFiniteError | None = None
+        self._values: Values = {}
 
     @cached_property
     def face(self) -> Any:
@@ -67,18 +82,46 @@ class Context:
         )
         self.directory.write_json("environment.json", environment(self.face.backend))
 
-    def fit(self, trainer: Any, model: Any, data: Any, report: Report) -> None:
-        """Train; end cleanly on Ctrl-C or divergence, and keep the model in any case."""
-        listeners: list[Listener] = [self.directory.log(report.fields), report]
+    def fit(
+        self,
+        trainer: Any,
+        model: Any,
+        data: Any,
+        report: Report,
+        part: str | None = None,
+        values: Callable[[], Values | None] = lambda: None,
+        telemetry_every: int | None = 0,
+    ) -> None:
+        """Train; end cleanly on Ctrl-C or divergence, and keep the model in any case.
+
+        Args:
+            trainer, model, data: as for ``trainer.fit(model, data)``.
+            report: shows the progress.
+            part: the model's name, where a run trains several, one after the other.
+            values: gives the parameters to keep, by name; None stands for those of the
+                last step.
+            telemetry_every: steps from one record of ``telemetry.jsonl`` to the next; None
+                makes about 200, 0 none.
+        """
+        attached = [make(self.directory.path, fields=report.fields, part=part) for make in self.log]
+        listeners: list[Listener] = [self.directory.log(report.fields, part), report, *attached]
+        if telemetry_every != 0:
+            sinks = [to_lines(self.directory.lines(TELEMETRY), part)]
+            sinks += [tracker.record for tracker in attached]
+            listeners.append(Telemetry(telemetry_every, sinks))
         trainer.listeners.extend(listeners)
-        with self.directory, report, _stop_on_interrupt(trainer):
+        with ExitStack() as stack, self.directory, report, _stop_on_interrupt(trainer):
+            for tracker in attached:
+                stack.callback(tracker.close)
             try:
                 trainer.fit(model, data)
             except NotFiniteError as error:
                 self.status, self.diverged = "diverged", error
         if trainer.stopping:
             self.status = "interrupted"
-        self.directory.save_model(trainer.trained_model.export_parameters())
+        kept = values() or trainer.trained_model.export_parameters()
+        self._values |= kept if part is None else with_prefix(f"{part}.", kept)
+        self.directory.save_model(self._values)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, say where everything is, and how it ended.
@@ -90,10 +133,23 @@ class Context:
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
+        self._write_report()
         if self.diverged is not None:
             raise self.diverged
         if self.status == "interrupted":
             raise KeyboardInterrupt
+
+    def _write_report(self) -> None:
+        """The run as a page; whatever goes wrong there, the run itself is done and kept."""
+        from unrolled.report import write
+
+        path = self.directory.path
+        try:
+            file = write([path], hurry=True)
+        except Exception as error:  # a picture must not fail a training
+            say(f"its report could not be written ({error}); try: unrolled report {path}")
+        else:
+            say(f"its report, to open in a browser: {file}")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A recurrent character language model on *The Time Machine*, or on a text of one's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,23 +8,26 @@ from typing import Any
 
 from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
+from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import ParameterError, RunError
 from unrolled.experiments.context import Context
-from unrolled.experiments.settings import setting
+from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
+from unrolled.functional.updates import CLIP_METHODS
+from unrolled.kernels import ENGINES, PRECISIONS
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
+from unrolled.telemetry.findings.losses import knows_by_heart
 from unrolled.training.evaluation import mean_cross_entropy
-from unrolled.training.generation import check_prefix, generate
+from unrolled.training.generation import check_prefix, generate, generate_batch
+from unrolled.training.truncation import STATES, Truncation
 
 PUBLISHED_PREFIXES = ("time traveller", "traveller")
+PREFIX_LENGTH = 15
 SAMPLE_LENGTH = 50
 SAMPLE_EVERY_EPOCHS = 10
-
-MEMORISED = 2.0
-"""A training perplexity below this, far below the held-out one, is memory, not skill."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,22 @@ class Settings:
     max_epochs: int = setting(500, "passes over the text", least=1)
     lr: float = setting(1.0, "learning rate", above=0)
     gradient_clip_val: float = setting(
-        1.0, "largest global gradient norm; 0 does not clip", least=0
+        1.0, "what gradients are clipped at; 0 does not clip", least=0
+    )
+    gradient_clip_method: str = setting(
+        "global_norm",
+        f"what is clipped: {', '.join(CLIP_METHODS)}",
+        choices=CLIP_METHODS,
+    )
+    state: str = setting(
+        "carried", "what a minibatch begins with: carried, zero or drawn", choices=STATES
+    )
+    state_sigma: float = setting(0.1, "standard deviation of drawn states", least=0)
+    back_steps: int | None = setting(
+        None, "characters that a gradient goes back at most", least=1, shown="num_steps"
+    )
+    telemetry_every: int | None = setting(
+        None, "steps from one telemetry record to the next; 0: none", least=0, shown="200 records"
     )
     use_random_iter: bool = setting(False, "subsequences in random order, state reset")
     max_tokens: int | None = setting(
@@ -62,6 +80,16 @@ class Settings:
     )
     prefix: str | None = setting(
         None, "what to continue", shown="time traveller; the start of a text of your own"
+    )
+    engine: str = setting(
+        "auto",
+        "what carries a scratch=true model over time: auto, reference or fast",
+        choices=ENGINES,
+    )
+    precision: str = setting(
+        "float32",
+        "of the products over time of a scratch=true model: float32 or bfloat16 (torch)",
+        choices=PRECISIONS,
     )
     num_gpus: int = setting(0, "GPUs to use, if there are any; 0: the CPU", least=0)
 
@@ -84,23 +112,31 @@ def complete(settings: Settings) -> Settings:
     )
 
 
-def load_text(settings: Settings) -> str:
-    """The text to learn.
+def load_text(settings: Settings) -> str | TextFile:
+    """The text to learn; that of a file stays there, as it may be larger than memory.
 
     Raises:
         TextError: it cannot be read, or not be cleaned.
     """
+    if settings.text is not None and Path(settings.text).is_file():
+        return TextFile(settings.text, clean=bool(settings.clean))
+    # a pipe, which can be read only once, or nothing that can be read at all
     text = time_machine() if settings.text is None else read_text(settings.text)
     return clean(text) if settings.clean else text
 
 
-def choose_prefixes(settings: Settings, text: str) -> tuple[str, ...]:
+def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]:
     """What to continue: what was asked for, else the books' two, else the text's start."""
     if settings.prefix is not None:
         return (settings.prefix,)
     if settings.text is None:
         return PUBLISHED_PREFIXES
-    return (text.lstrip().splitlines()[0][:15],)
+    start = ""
+    for piece in [text] if isinstance(text, str) else text:
+        start = (start + piece).lstrip()
+        if len(start) >= PREFIX_LENGTH:
+            break
+    return (start.splitlines()[0][:PREFIX_LENGTH],)
 
 
 def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
@@ -118,7 +154,9 @@ def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
             settings.model, vocab_size, settings.num_hiddens, settings.num_layers
         )
         return face.backend.to_device(face.RNNModel(layer, vocab_size, lr=settings.lr), device)
-    scratch = face.Scratch(face.backend, settings.model, settings.num_layers)
+    scratch = face.Scratch(
+        face.backend, settings.model, settings.num_layers, settings.engine, settings.precision
+    )
     return face.RNNModelScratch(
         vocab_size,
         settings.num_hiddens,
@@ -149,11 +187,18 @@ def run(context: Context, settings: Settings) -> None:
         settings.use_random_iter,
         settings.max_tokens,
         seed,
+        settings.back_steps,
     )
     for prefix in prefixes:
         check_prefix(data.vocab, prefix)
     model = build(face, settings, len(data.vocab), seed)
-    trainer = face.Trainer(settings.max_epochs, settings.num_gpus, settings.gradient_clip_val)
+    trainer = face.Trainer(
+        settings.max_epochs,
+        settings.num_gpus,
+        settings.gradient_clip_val,
+        gradient_clip_method=settings.gradient_clip_method,
+        truncation=Truncation(settings.state, settings.back_steps, settings.state_sigma, seed),
+    )
     device = trainer.gpus[0] if trainer.gpus else None
 
     def write(prefix: str) -> str:
@@ -175,7 +220,7 @@ def run(context: Context, settings: Settings) -> None:
         f"{len(data.train_ids):,} characters to train on, {len(data.heldout_ids):,} held out, "
         f"{len(data.vocab)} in the vocabulary"
     )
-    context.fit(trainer, model, data, report)
+    context.fit(trainer, model, data, report, telemetry_every=settings.telemetry_every)
     net, sizes = trainer.trained_model, (settings.batch_size, settings.num_steps)
     heldout = mean_cross_entropy(face.backend, net, data.heldout_ids, *sizes, device)
     summary: dict[str, Any] = {
@@ -210,7 +255,7 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
         f"perplexity {trained:.3g} on the {num_train:,} characters of training{unseen}\n"
         f"({vocab_size} would be guessing); {summary['tokens_per_s']:,.0f} tokens/s"
     )
-    if trained < MEMORISED and heldout is not None and heldout > 2 * trained:
+    if heldout is not None and knows_by_heart(trained, heldout):
         lines += (
             "\nA training perplexity near 1 means that the passage is memorised: given its "
             "beginning,\nthe network recites it. It has not learned to write; the held-out "
@@ -255,6 +300,11 @@ class Trained:
         prefix = self.prefix if prefix is None else prefix
         return generate(self.face.backend, self.model, self.vocab, prefix, length, **options)
 
+    def write_all(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
+        """Continue several texts side by side; options as of `generate_batch`."""
+        texts = [self.prefix if prefix is None else prefix for prefix in prefixes]
+        return generate_batch(self.face.backend, self.model, self.vocab, texts, length, **options)
+
 
 def load(path: Path) -> Trained:
     """Take a trained model out of its run directory.
@@ -289,12 +339,7 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any)
     """
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ParameterError("vocabulary.json is no list of tokens")
-    try:
-        settings = Settings(**config["settings"])
-    except TypeError as error:
-        raise ParameterError(
-            f"config.json does not hold this experiment's settings: {error}"
-        ) from None
+    settings = saved(Settings, config)
     face = frameworks.face(framework)
     model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
     return Trained(

@@ -1,13 +1,15 @@
 """Linear regression: known weights recovered from noisy examples."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from unrolled import frameworks
 from unrolled.experiments.context import Context
-from unrolled.experiments.settings import setting
+from unrolled.experiments.settings import saved, setting
 from unrolled.runs.progress import Report, say
 
 TRUE_W, TRUE_B = [2.0, -3.4], 4.2
@@ -27,15 +29,9 @@ class Settings:
     num_val: int = setting(1000, "validation examples; 0 skips validation", least=0)
 
 
-def run(context: Context, settings: Settings) -> None:
-    """Train, and compare what was learned with the truth.
-
-    Raises:
-        UnrolledError: what was asked for cannot run.
-    """
-    face, seed = context.face, context.seed
-    face.backend.seed(seed)
-    data = face.SyntheticRegressionData(
+def load_data(face: Any, settings: Settings, seed: int) -> Any:
+    """Examples of the known weights."""
+    return face.SyntheticRegressionData(
         TRUE_W,
         TRUE_B,
         noise=settings.noise,
@@ -44,10 +40,45 @@ def run(context: Context, settings: Settings) -> None:
         batch_size=settings.batch_size,
         seed=seed,
     )
+
+
+def build(face: Any, settings: Settings, seed: int) -> Any:
+    """The untrained model."""
     if settings.scratch:
-        model = face.LinearRegressionScratch(len(TRUE_W), settings.lr, settings.sigma, seed=seed)
-    else:
-        model = face.LinearRegression(settings.lr, settings.sigma)
+        return face.LinearRegressionScratch(len(TRUE_W), settings.lr, settings.sigma, seed=seed)
+    return face.LinearRegression(settings.lr, settings.sigma)
+
+
+def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any = None) -> Any:
+    """The trained model from what its run directory holds.
+
+    Args:
+        framework: whose model to make; not necessarily the one that trained it.
+        config: content of ``config.json``.
+        values: parameters by name.
+        tokens: nothing, there is no vocabulary.
+
+    Raises:
+        ParameterError: the parts do not fit each other.
+        MissingFrameworkError: the framework is not installed.
+    """
+    settings = saved(Settings, config)
+    face = frameworks.face(framework)
+    model = build(face, settings, config["seed"])
+    # a layer makes its parameters when it sees its inputs
+    model = face.Trainer(max_epochs=1).build(model, load_data(face, settings, config["seed"]))
+    return model.import_parameters(values)
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Train, and compare what was learned with the truth.
+
+    Raises:
+        UnrolledError: what was asked for cannot run.
+    """
+    face, seed = context.face, context.seed
+    face.backend.seed(seed)
+    data, model = load_data(face, settings, seed), build(face, settings, seed)
     trainer = face.Trainer(settings.max_epochs)
     report = Report(
         fields=lambda epoch: {"loss": epoch.loss, "val_loss": epoch.val_loss},

@@ -1,15 +1,16 @@
 """Settings of an experiment: declared once as a dataclass, set by ``name=value``.
 
 A field's type, default, help and range are all there is to write; reading, checking,
-error messages and the listing follow from it.
+error messages and the listing follow from it. A field of type ``tuple[int, ...]`` takes
+several values, ``lengths=10,20,30``; range and choices hold for each of them.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from unrolled.errors import SettingError, did_you_mean
+from unrolled.errors import ParameterError, SettingError, did_you_mean
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -73,7 +74,9 @@ def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
         else:
             try:
                 values[name] = _convert(text.strip(), types[name])
-                _check(values[name], fields[name].metadata)
+                several = isinstance(values[name], tuple)
+                for value in values[name] if several else (values[name],):
+                    _check(value, fields[name].metadata)
             except ValueError as error:
                 mistakes.append(f"{assignment}: {error}")
     if mistakes:
@@ -81,7 +84,33 @@ def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
     return cls(**values)
 
 
+def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
+    """Settings from the content of a run's ``config.json``.
+
+    Raises:
+        ParameterError: they are not settings of this kind.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Example:
+        ...     lr: float = setting(1.0, "learning rate", above=0)
+        >>> saved(Example, {"settings": {"lr": 0.5}})
+        Example(lr=0.5)
+    """
+    try:
+        return cls(**config["settings"])
+    except TypeError as error:
+        raise ParameterError(
+            f"config.json does not hold this experiment's settings: {error}"
+        ) from None
+
+
 def _convert(text: str, type_: Any) -> Any:
+    if get_origin(type_) is tuple:
+        values = tuple(_convert(part.strip(), get_args(type_)[0]) for part in text.split(","))
+        if len(set(values)) < len(values):
+            raise ValueError("a value stands there twice")
+        return values
     kinds = get_args(type_) or (type_,)
     if type(None) in kinds:
         if text.lower() == "none":
@@ -136,4 +165,6 @@ def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_show, value))
     return str(value).lower() if isinstance(value, bool) else f"{value}"

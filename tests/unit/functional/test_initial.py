@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from unrolled.functional.initial import normal_weights
+from unrolled.functional.initial import normal_weights, xavier_uniform
 
 SHAPES = {"rnn.W_xh": (28, 200), "rnn.W_hh": (200, 200), "rnn.b_h": (200,), "b_q": (28,)}
 
@@ -57,3 +59,17 @@ def test_a_bias_draws_nothing():
     with_bias = normal_weights({"U": (9,), "b": (5,), "W": (9,)}, 1.0, seed=0)
     without = normal_weights({"U": (9,), "W": (9,)}, 1.0, seed=0)
     np.testing.assert_array_equal(with_bias["W"], without["W"])
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 99))
+def test_xavier_stays_in_its_bound_and_depends_on_the_seed_alone(rows, columns, seed):
+    W = xavier_uniform({"W": (rows, columns)}, seed)["W"]
+    assert W.dtype == np.float32
+    assert abs(W).max() <= np.sqrt(6 / (rows + columns)) * (1 + 1e-6)
+    np.testing.assert_array_equal(W, xavier_uniform({"W": (rows, columns)}, seed)["W"])
+
+
+def test_xavier_has_the_variance_of_its_name():
+    W = xavier_uniform({"W": (300, 500)}, seed=0)["W"]
+    assert W.var() == pytest.approx(2 / 800, rel=0.02)
+    assert abs(W.mean()) < 1e-3

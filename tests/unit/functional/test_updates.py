@@ -6,8 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from clipping_by_hand import by_hand, norm_of
 from unrolled.backends.numpy import xp
-from unrolled.functional.updates import clip_by_global_norm, clip_coefficient, global_norm, sgd
+from unrolled.errors import SettingError
+from unrolled.functional.updates import (
+    CLIP_METHODS,
+    clip,
+    clip_by_global_norm,
+    clip_coefficient,
+    global_norm,
+    sgd,
+)
 
 values = st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6)
 gradient_dicts = st.fixed_dictionaries(
@@ -108,3 +117,62 @@ def test_sgd_on_a_parabola_shrinks_the_distance_by_one_minus_lr():
         x = sgd(x, x, lr=0.03)
     assert float(x) == pytest.approx(0.97**96)
     assert round(float(x), 3) == 0.054
+
+
+SHAPES = {"W": (4, 3), "net.weight": (3, 5), "kernel": (2, 2, 3, 4), "b": (3,), "scale": ()}
+
+
+def some(scale, seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.uniform(0.01, 3, len(SHAPES))
+    return {
+        name: np.asarray(scale * size * rng.normal(size=shape))
+        for size, (name, shape) in zip(sizes, SHAPES.items(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("theta", [0.01, 0.5, 100.0])
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_every_method_clips_as_by_hand(method, theta):
+    gradients, parameters = some(2.0, seed=0), some(1.0, seed=1) | {"b": np.zeros(3)}
+    expected = by_hand(method, gradients, parameters, theta)
+    clipped, before, after = clip(xp, method, gradients, parameters, theta)
+    assert list(clipped) == list(gradients)
+    for name, g in expected.items():
+        np.testing.assert_allclose(clipped[name], g, rtol=1e-12, err_msg=name)
+    assert float(before) == pytest.approx(norm_of(gradients), rel=1e-12)
+    assert float(after) == pytest.approx(norm_of(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_what_is_small_stays_as_it_is(method):
+    gradients, parameters = some(1e-6, seed=0), some(1.0, seed=1)
+    clipped, before, after = clip(xp, method, gradients, parameters, 1.0)
+    assert flat(clipped) == flat(gradients)
+    assert float(before) == float(after)
+
+
+@pytest.mark.parametrize("method", CLIP_METHODS)
+@pytest.mark.parametrize("theta", [1.0, math.inf])
+def test_no_method_stumbles_over_zeros_or_an_infinite_theta(method, theta):
+    gradients = {"W": np.zeros((2, 2)), "b": np.zeros(2)}
+    clipped, before, after = clip(xp, method, gradients, gradients, theta)
+    assert flat(clipped) == [0.0] * 6
+    assert float(before) == float(after) == 0
+
+
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_nothing_that_is_not_a_number_is_hidden(method):
+    gradients = {"W": np.array([1.0, math.nan])}
+    clipped, before, after = clip(xp, method, gradients, {"W": np.ones(2)}, 1.0)
+    assert np.isnan(clipped["W"][1])
+    assert math.isnan(before)
+    assert math.isnan(after)
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("globalnorm", "global_norm"), ("values", "value"), ("agc", None)]
+)
+def test_an_unknown_method_is_an_error_that_names_the_nearest(given, near):
+    with pytest.raises(SettingError, match=f"did you mean '{near}'" if near else "there are: "):
+        clip(xp, given, {}, {}, 1.0)

@@ -1,0 +1,175 @@
+"""Gradients that explode: unclipped, clipped, and then a network that does learn.
+
+Three trainings from the same start: ``unclipped`` and ``clipped`` at the published settings,
+and ``learns``, clipped likewise but with Adam at a small rate. The run directory, beside
+what every run has:
+
+- ``telemetry.jsonl``: a line for each part and step, a
+  `unrolled.telemetry.records.TelemetryRecord` and ``"part"``: the norm of every parameter's
+  gradient before and after clipping, the gradient at every hidden state, and the share of
+  saturated units;
+- ``metrics.jsonl``: a line for each part and epoch, with ``loss`` (mean over the
+  sequences), ``dev_loss`` and ``dev_accuracy``;
+- ``charts.json``: the norms of W, U and b against the step, as data in the form of
+  `unrolled.report.spec`; every title says which norm it shows;
+- ``model.safetensors``: of every part the last model;
+- ``summary.json``: see `unrolled.experiments.norms.Norms.summary`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from unrolled.experiments import lab
+from unrolled.experiments.context import Context
+from unrolled.experiments.norms import SETTLED, Norms
+from unrolled.experiments.settings import setting
+from unrolled.functional.updates import CLIP_METHODS
+from unrolled.report.spec import Axis, Chart, Picture, Series
+from unrolled.runs.progress import Report, say
+from unrolled.telemetry.reading import TELEMETRY
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``gradient-explosion``; the defaults are the published run."""
+
+    length: int = setting(20, "digits of a sequence", least=3)
+    num_hiddens: int = setting(32, "hidden units", least=1)
+    batch_size: int = setting(64, "sequences of a minibatch", least=1)
+    lr: float = setting(0.2, "learning rate of SGD, on a summed loss", above=0)
+    max_epochs: int = setting(50, "passes over the 300 training examples", least=1)
+    gradient_clip_val: float = setting(20.0, "what the second and third training clip at", above=0)
+    gradient_clip_method: str = setting(
+        "global_norm", f"how: {', '.join(CLIP_METHODS)}", choices=CLIP_METHODS
+    )
+    adam_lr: float = setting(0.003, "learning rate of Adam, in the third training", above=0)
+    adam_epochs: int = setting(200, "passes of the third training; 0 leaves it out", least=0)
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Train three times from the same start, and tell what became of the gradients.
+
+    Raises:
+        UnrolledError: what was asked for cannot run.
+    """
+    context.face.backend.seed(context.seed)
+    context.begin(settings)
+    clip = {
+        "gradient_clip_val": settings.gradient_clip_val,
+        "gradient_clip_method": settings.gradient_clip_method,
+    }
+    sgd = {"optimizer": "sgd", "lr": settings.lr}
+    adam = {"optimizer": "adam", "lr": settings.adam_lr}
+    at = f"clipped at {settings.gradient_clip_val:g} ({settings.gradient_clip_method})"
+    plans = {
+        "unclipped": (f"SGD at {settings.lr:g}, unclipped", settings.max_epochs, sgd, {}),
+        "clipped": (f"SGD at {settings.lr:g}, {at}", settings.max_epochs, sgd, clip),
+        "learns": (f"Adam at {settings.adam_lr:g}, {at}", settings.adam_epochs, adam, clip),
+    }
+    results: dict[str, Any] = {}
+    pictures: list[Picture] = []
+    for part, (title, epochs, model, trainer) in plans.items():
+        if not epochs or context.status == "interrupted":
+            continue
+        say(f"\n{part}: {title}")
+        norms, accuracies = train(context, settings, part, epochs, model, trainer)
+        if norms.recurrent:
+            results[part] = {"training": title, **accuracies, **norms.summary()}
+            pictures += charts(part, title, norms, clips=bool(trainer))
+    lab.keep_pictures(context, pictures)
+    say("\n" + explain(results))
+    context.finish({"parts": results})
+
+
+def train(
+    context: Context,
+    settings: Settings,
+    part: str,
+    epochs: int,
+    model: dict[str, Any],
+    trainer: dict[str, Any],
+) -> tuple[Norms, dict[str, float]]:
+    """One of the trainings: its gradient norms, and its accuracies at the end."""
+    face, seed = context.face, context.seed
+    data = face.DigitSumData(settings.length, settings.batch_size, seed)
+    scores = lab.Scores(face, data)
+    with context.directory as directory:
+        write = directory.lines(TELEMETRY)
+        norms = Norms(face.backend, lambda record: write({"part": part, **record}))
+        fitting = face.Trainer(epochs, listeners=[scores, norms], **trainer)
+        net = lab.build(face, "srn", settings.num_hiddens, seed, reduction="sum", **model)
+        report = Report(scores.fields, scores.line, max(1, epochs // 5), "sequences")
+        context.fit(fitting, net, data, report, part)
+    found = {
+        f"{split}_accuracy": scores.score(fitting.trained_model, split)[0]
+        for split in ("dev", "test")
+    }
+    return norms, found
+
+
+def charts(part: str, title: str, norms: Norms, clips: bool) -> list[Picture]:
+    """The norms against the step: the first 40 unclipped, the first 100 clipped."""
+    shown = 100 if clips else 40
+    kinds = {"before clipping": norms.before}
+    if clips:
+        kinds["after clipping"] = norms.after
+    return [
+        Chart(
+            f"norms-{part}-{kind.partition(' ')[0]}",
+            f"Gradient norms {kind}: {title}",
+            Axis("step"),
+            Axis(f"L2 norm {kind}", "log"),
+            [
+                Series(name, list(range(1, len(line[:shown]) + 1)), line[:shown], colour=i)
+                for i, (name, line) in enumerate(lines.items())
+            ],
+        )
+        for kind, lines in kinds.items()
+    ]
+
+
+def explain(results: dict[str, Any]) -> str:
+    """What became of the gradients, in words."""
+    lines = []
+    for part, found in results.items():
+        W = found["W"]
+        lines.append(
+            f"{part}: the gradient of W went from {W['first']:.3g} to {W['peak']:.3g} at step "
+            f"{W['peak_step']}"
+        )
+        if found["dead_step"]:
+            lines.append(
+                f"  and was dead from step {found['dead_step']} on, with "
+                f"{found['saturated_when_dead']:.1%} of the units saturated: tanh lets nothing back"
+            )
+        elif W["median"] is not None:
+            lines.append(f"  and lived: its median after step {SETTLED} is {W['median']:.3g}")
+        lines.append(f"  test accuracy {found['test_accuracy']:.2f}")
+    if {"unclipped", "clipped"} <= results.keys():
+        lines.append(verdict(*(results[p] for p in ("unclipped", "clipped"))))
+    if "learns" in results:
+        lines.append(
+            f"What learns is a smaller step: {results['learns']['training']} reaches "
+            f"{results['learns']['test_accuracy']:.2f}."
+        )
+    return "\n".join(lines)
+
+
+def verdict(unclipped: dict[str, Any], clipped: dict[str, Any]) -> str:
+    """What clipping did and did not do, said as it was measured.
+
+    Example:
+        >>> dead, lives = ({"dead_step": 6, "test_accuracy": 0.08},
+        ...                {"dead_step": None, "test_accuracy": 0.09})
+        >>> print(verdict(dead, lives))
+        Clipping kept the gradient alive. It did not make the network learn: test accuracy 0.09, and
+        0.08 without clipping, where guessing gives 0.10.
+    """
+    kept = unclipped["dead_step"] is not None and clipped["dead_step"] is None
+    alive = "Clipping kept the gradient alive." if kept else "Clipping made no difference of life."
+    gained = clipped["test_accuracy"] > max(0.2, unclipped["test_accuracy"] + 0.1)
+    learned = "It made the network learn" if gained else "It did not make the network learn"
+    return (
+        f"{alive} {learned}: test accuracy {clipped['test_accuracy']:.2f}, and\n"
+        f"{unclipped['test_accuracy']:.2f} without clipping, where guessing gives 0.10."
+    )

@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+
+from installed import INSTALLED
+from unrolled import experiments
+from unrolled.data.digit_sum import as_arrays, published
+from unrolled.errors import SettingError
+from unrolled.models.layers import without_prefix
+from unrolled.report.lab import from_dict
+from unrolled.runs.directory import RunDirectory
+
+TINY = {"max_epochs": 2, "num_hiddens": 5, "batch_size": 60, "lr": 0.02}
+
+
+def run(tmp_path, framework=INSTALLED[0], seed=0, **settings):
+    out = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+    assignments = tuple(f"{name}={value}" for name, value in {**TINY, **settings}.items())
+    return experiments.run("digit-sum", assignments, framework, seed, out)
+
+
+def lines(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_every_cell_and_length_is_told(tmp_path):
+    path = run(tmp_path, cells="srn,lstm", lengths="5,3")
+    parts = ["srn-5", "lstm-5", "srn-3", "lstm-3"]
+    found = summary(path)
+    assert found["status"] == "finished"
+    assert list(found["accuracy"]) == parts
+    for part, result in found["accuracy"].items():
+        cell, length = part.split("-")
+        assert (result["cell"], result["length"]) == (cell, int(length))
+        for name in ("dev_accuracy", "test_accuracy", "last_dev_accuracy", "last_test_accuracy"):
+            assert 0 <= result[name] <= 1
+        own = [line for line in lines(path) if line["part"] == part]
+        assert [line["epoch"] for line in own] == [1, 2]
+        assert [line["step"] for line in own] == [5, 10]
+        accuracies = [line["dev_accuracy"] for line in own]
+        assert result["dev_accuracy"] == max(accuracies)
+        assert result["best_epoch"] == 1 + accuracies.index(max(accuracies))
+        assert result["last_dev_accuracy"] == accuracies[-1]
+    assert next(iter(lines(path)[0])) == "part"
+
+
+@pytest.mark.parametrize("framework", INSTALLED)
+def test_the_saved_models_have_the_accuracies_of_the_summary(tmp_path, framework):
+    path = run(tmp_path, framework, cells="srn", lengths=5)
+    values = without_prefix("srn-5.", RunDirectory.open(path).load_model())
+    X, y = as_arrays(published([5])[5]["test"])
+    p = {name: np.asarray(value, np.float64) for name, value in values.items()}
+    H = np.zeros((100, 5))
+    for t in range(5):  # by hand, with the saved numbers
+        x = p["embedding.W"][X[:, t]]
+        H = np.tanh(x @ p["rnn_model.W"] + H @ p["rnn_model.U"] + p["rnn_model.b"])
+    predicted = (H @ p["linear.weight"].T + p["linear.bias"]).argmax(axis=1)
+    assert summary(path)["accuracy"]["srn-5"]["test_accuracy"] == (predicted == y).mean()
+
+
+def test_the_best_model_is_kept_and_not_the_last(tmp_path, monkeypatch):
+    from unrolled.experiments import lab
+
+    once = run(tmp_path, cells="srn", lengths=5, max_epochs=1)
+
+    class Falls(lab.Scores):
+        count = 0
+
+        def score(self, model, split):
+            accuracy, loss = super().score(model, split)
+            self.count += 1
+            return (accuracy if split == "test" else 1 / self.count), loss
+
+    monkeypatch.setattr(lab, "Scores", Falls)
+    path = run(tmp_path, cells="srn", lengths=5, max_epochs=4)
+    first, result = (summary(p)["accuracy"]["srn-5"] for p in (once, path))
+    assert (result["best_epoch"], result["dev_accuracy"]) == (1, 1.0)
+    assert result["last_dev_accuracy"] == 0.25
+    assert result["test_accuracy"] == first["test_accuracy"]
+    kept, expected = (RunDirectory.open(p).load_model() for p in (path, once))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    first, again = (run(tmp_path, lengths=5) for _ in range(2))
+    other = run(tmp_path, lengths=5, seed=1)
+    for name in ("metrics.jsonl", "model.safetensors", "charts.json"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+        assert (first / name).read_bytes() != (other / name).read_bytes()
+
+
+def test_the_pictures_are_accuracy_and_the_gates_of_the_shortest_length(tmp_path):
+    path = run(tmp_path, cells="lstm,gru", lengths="6,4")
+    pictures = {p["id"]: from_dict(p) for p in json.loads((path / "charts.json").read_text())}
+    ids = ["accuracy-length", "gates-input", "gates-forget", "gates-output", "gates-cell"]
+    assert list(pictures) == ids
+    accuracy = pictures["accuracy-length"]
+    assert [line.label for line in accuracy.series] == [
+        f"{cell}, {split}" for cell in ("lstm", "gru") for split in ("validation", "test")
+    ]
+    found = summary(path)["accuracy"]
+    assert accuracy.series[1].x == [4, 6]
+    expected = [found[f"lstm-{length}"]["test_accuracy"] for length in (4, 6)]
+    assert accuracy.series[1].y == pytest.approx(expected)
+    digits = published([4])[4]["test"][67][0]
+    for name in ids[1:]:
+        heatmap = pictures[name]
+        assert np.shape(heatmap.values) == (4, 5)
+        assert heatmap.column_labels == [f"{t}: {d}" for t, d in enumerate(digits, 1)]
+        assert " ".join(map(str, digits)) in heatmap.caption
+    for name in ids[1:4]:
+        assert 0 < np.min(pictures[name].values) < np.max(pictures[name].values) < 1
+
+
+def test_the_forget_gates_begin_open_unless_drawn(tmp_path):
+    means = []
+    for bias in ("1", "none"):
+        path = run(tmp_path, cells="lstm", lengths=3, forget_bias=bias, max_epochs=1, lr=1e-9)
+        values = RunDirectory.open(path).load_model()
+        means.append(values["lstm-3.rnn_model.b_f"].mean())
+    assert means[0] == pytest.approx(1, abs=1e-5)
+    assert abs(means[1]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("lengths=10,2", "at least 3"),
+        ("lengths=10,x", "'x' is not a whole number"),
+        ("lengths=", "'' is not a whole number"),
+        ("lengths=10,10", "stands there twice"),
+        ("cells=srn,lstn", "did you mean 'lstm'"),
+        ("cells=", "is unknown"),
+        ("max_epochs=0", "at least 1"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_written(tmp_path, setting, said):
+    with pytest.raises(SettingError, match=said):
+        experiments.run("digit-sum", (setting,), INSTALLED[0], 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
+    from unrolled.experiments import lab
+
+    class Stops(lab.Scores):
+        def on_epoch(self, trainer, epoch):
+            super().on_epoch(trainer, epoch)
+            trainer.stop()
+
+    monkeypatch.setattr(lab, "Scores", Stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, lengths=5)
+    (path,) = tmp_path.iterdir()
+    found = summary(path)
+    assert found["status"] == "interrupted"
+    assert list(found["accuracy"]) == ["srn-5"]
+    assert RunDirectory.open(path).load_model().keys() >= {"srn-5.rnn_model.W"}

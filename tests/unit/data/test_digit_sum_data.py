@@ -1,0 +1,173 @@
+import hashlib
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unrolled.data.digit_sum import (
+    LENGTHS,
+    as_arrays,
+    draw,
+    generate_data,
+    generate_published,
+    load_data,
+    published,
+)
+from unrolled.errors import DataError, SettingError
+
+NAMES = ("train", "dev", "test")
+
+PUBLISHED = "14fb5cda7e642d56e7d38eeb03ae05c2d2b926518b4446678f9074fbdeaf8848"
+"""SHA-256 over all published files in the order in which they are drawn."""
+
+
+class Twister:
+    """NumPy's legacy generator by hand: Mersenne Twister, masked rejection."""
+
+    def __init__(self, seed):
+        words = [seed]
+        for i in range(1, 624):
+            words.append((1812433253 * (words[-1] ^ (words[-1] >> 30)) + i) % 2**32)
+        self.random = random.Random()
+        self.random.setstate((3, (*words, 624), None))
+
+    def randint(self, low, high):
+        largest = high - 1 - low
+        if largest == 0:
+            return low
+        while True:
+            value = self.random.getrandbits(32) & (2 ** largest.bit_length() - 1)
+            if value <= largest:
+                return low + value
+
+
+def by_hand():
+    """The published files, as lines, by (length, name)."""
+    twister, files = Twister(0), {}
+    for length in (5, 10, 15, 20, 25, 30, 35):
+        for name, k in zip(NAMES, (3, 1, 1), strict=True):
+            lines = []
+            for number in range(100):
+                for _ in range(k):
+                    digits = [number // 10, number % 10] + [0] * (length - 2)
+                    position = twister.randint(2, length)
+                    digits[position] = twister.randint(0, 10)
+                    lines.append(f"{' '.join(map(str, digits))}\t{number // 10 + number % 10}\n")
+            files[length, name] = "".join(lines)
+    return files
+
+
+def test_the_published_files_come_out_byte_by_byte(tmp_path):
+    generate_published(tmp_path)
+    digest = hashlib.sha256()
+    for (length, name), content in by_hand().items():
+        written = (tmp_path / str(length) / f"{name}.txt").read_bytes()
+        assert written == content.encode()
+        digest.update(written)
+    assert digest.hexdigest() == PUBLISHED
+    assert len(list(tmp_path.rglob("*.txt"))) == 21
+
+
+def test_the_published_program_gives_the_same_files(tmp_path):
+    # as a reader types it: one seed, then one call after the other
+    np.random.seed(0)
+    for length in LENGTHS:
+        for name, k in zip(NAMES, (3, 1, 1), strict=True):
+            generate_data(length, k, tmp_path / f"{length}" / f"{name}.txt")
+    for length, splits in published().items():
+        train, dev, test = load_data(tmp_path / f"{length}")
+        assert (train, dev, test) == tuple(splits.values())
+        assert load_data(tmp_path / f"{length}" / "dev.txt") == dev
+
+
+@given(st.integers(3, 40), st.integers(1, 4), st.integers(0, 99))
+def test_every_pair_stands_there_k_times_with_at_most_one_more_digit(length, k, seed):
+    examples = draw(length, k, np.random.RandomState(seed))
+    pairs = [(n1, n2) for n1 in range(10) for n2 in range(10) for _ in range(k)]
+    assert [tuple(sequence[:2]) for sequence, _ in examples] == pairs
+    for sequence, label in examples:
+        assert len(sequence) == length
+        assert label == sequence[0] + sequence[1]
+        assert np.count_nonzero(sequence[2:]) <= 1
+        assert all(0 <= digit <= 9 for digit in sequence)
+
+
+def test_every_position_and_digit_is_drawn():
+    examples = [sequence[2:] for sequence, _ in draw(6, 50, np.random.RandomState(1))]
+    counts = np.count_nonzero(examples, axis=0)
+    assert counts == pytest.approx(np.full(4, 5000 / 4 * 0.9), rel=0.1)
+    assert set(np.unique(examples)) == set(range(10))
+
+
+@pytest.mark.parametrize("length", [-1, 0, 2])
+def test_a_length_under_3_is_an_error(length, tmp_path):
+    with pytest.raises(SettingError, match="at least 3"):
+        generate_data(length, 1, tmp_path / "file.txt")
+    with pytest.raises(SettingError, match="at least 3"):
+        published([length])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("k", [0, -2])
+def test_a_k_under_1_is_an_error(k, tmp_path):
+    with pytest.raises(SettingError, match=f"k is {k}"):
+        generate_data(5, k, tmp_path / "file.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_lengths_do_not_disturb_the_published_ones():
+    both = published([12, 35, 5])
+    assert list(both) == [12, 35, 5]
+    assert both[35] == published([35])[35]
+    assert both[12] == published([12])[12]
+    assert len(both[12]["train"]) == 300
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1 2 11\t3", "11 is no digit"),
+        ("1 -2 0\t3", "-2 is no digit"),
+        ("1 2 0\t19", "label 19 is out of range"),
+        ("1 2 0\t-1", "label -1 is out of range"),
+        ("1 2 0", "is damaged"),
+        ("1 2 0\t", "is damaged"),
+        ("\t3", "is damaged"),
+        ("", "is damaged"),
+        ("1 x 0\t3", "is damaged"),
+        ("1 2 0\t3\t4", "is damaged"),
+        ("1 2\t3", "at least 3"),
+        ("1 2 0 0\t3", "4 digits, where line 1 has 3"),
+    ],
+)
+def test_a_damaged_line_is_told_with_its_number(tmp_path, line, said):
+    file = tmp_path / "train.txt"
+    file.write_text(f"1 2 0\t3\n{line}\n4 5 0\t9\n")
+    with pytest.raises(DataError, match=said) as caught:
+        load_data(file)
+    assert f"'{file}', line 2" in str(caught.value)
+
+
+def test_a_file_that_is_missing_empty_or_no_text(tmp_path):
+    with pytest.raises(DataError, match=r"train\.txt' does not exist"):
+        load_data(tmp_path)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "noise").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="is empty"):
+        load_data(tmp_path / "empty")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_data(tmp_path / "noise")
+
+
+def test_line_ends_of_other_systems_are_read_too(tmp_path):
+    (tmp_path / "train.txt").write_bytes(b"1 2 0\t3\r\n4 5 0\t9\r\n")
+    assert load_data(tmp_path / "train.txt") == [([1, 2, 0], 3), ([4, 5, 0], 9)]
+
+
+def test_arrays_hold_the_examples():
+    X, y = as_arrays(published([10])[10]["dev"])
+    assert X.shape == (100, 10)
+    assert X.dtype == y.dtype == np.int64
+    np.testing.assert_array_equal(y, X[:, 0] + X[:, 1])
