@@ -85,3 +85,10 @@ def test_second_derivatives(printed):
     assert "shape (2, 2)" in text
     assert float(re.search(r"up to (\S+)", text)[1]) < 1e-5
     assert "once.requires_grad=False" in text
+
+
+def test_watch_your_model(printed):
+    text = printed("watch_your_model")
+    reach = {kind: int(n) for kind, n in re.findall(r"(\w+)\s+reaches\s+(\d+)", text)}
+    assert reach["RNN"] < 12 < 25 < reach["LSTM"]
+    assert "warning: vanished, rnn" in text

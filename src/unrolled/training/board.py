@@ -1,20 +1,32 @@
 """A live plot of what training reports."""
 
+import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from unrolled.report.look import dash_of
+from unrolled.report.spec import Axis, Chart, Series
 from unrolled.training.hyperparameters import HyperParameters
 
-REDRAW_EVERY_S = 0.1
+PUSH_EVERY_S = 0.15
+"""Between two messages to the notebook, so that a quick training does not flood it."""
+
+MOST_POINTS = 2000
+"""Points of a line; with so many, two neighbours become their mean, and later points too."""
+
+PIXELS_PER_INCH = 130
 
 
 class ProgressBoard(HyperParameters):
     """Collects points and draws them as lines, live where it runs in a notebook.
 
-    Outside a notebook the points are kept (``points``) and nothing is drawn until
-    `figure` is asked for. Drawing needs matplotlib: ``pip install matplotlib``.
+    The notebook shows one chart. New points are pushed to it, so drawing takes the same time
+    however many there are, and nothing flickers; at the end the chart is stored with all its
+    points, to be there when the notebook is opened again. Outside a notebook the points are
+    kept (``points``) and nothing is drawn until `figure` is asked for, which alone needs
+    matplotlib: ``pip install matplotlib``.
 
     Args:
         xlabel, ylabel: axis titles.
@@ -22,9 +34,12 @@ class ProgressBoard(HyperParameters):
         xscale, yscale: ``"linear"`` or ``"log"``.
         ls: line styles, used in turn.
         colors: line colours, used in turn.
-        fig, axes: an existing matplotlib figure and axes to draw on.
+        fig, axes: an existing matplotlib figure and axes for `figure` to draw on.
         figsize: width and height in inches.
         display: whether to draw live.
+
+    Attributes:
+        points: of each line, at most `MOST_POINTS`.
 
     Example:
         >>> board = ProgressBoard("x", display=False)
@@ -57,35 +72,40 @@ class ProgressBoard(HyperParameters):
         self.figsize = figsize
         self.display = display
         self.points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._waiting: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._lines: dict[str, Any] = {}
-        self._handle: Any = None
-        self._drawn_at = 0.0
+        self._waiting: dict[str, tuple[int, float, float]] = {}  # count, sum of x, sum of y
+        self._merged: dict[str, int] = {}  # means that make one point
+        self._sent: dict[str, int] = defaultdict(int)  # points that the notebook has
+        self._output: Any = None  # where a notebook shows it
+        self._pushed_at = 0.0
+        self._artists: list[Any] = []
 
     def draw(self, x: float, y: float, label: str, every_n: int = 1) -> None:
         """Add a point to the line ``label``; ``every_n`` points become their mean."""
-        waiting = self._waiting[label]
-        waiting.append((float(x), float(y)))
-        if len(waiting) < every_n:
+        count, sum_x, sum_y = self._waiting.get(label, (0, 0.0, 0.0))
+        count, sum_x, sum_y = count + 1, sum_x + float(x), sum_y + float(y)
+        if count < every_n * self._merged.get(label, 1):
+            self._waiting[label] = count, sum_x, sum_y
             return
-        xs, ys = zip(*waiting, strict=True)
-        self.points[label].append((sum(xs) / len(xs), sum(ys) / len(ys)))
-        waiting.clear()
-        if self.display and time.monotonic() - self._drawn_at >= REDRAW_EVERY_S:
-            self.show()
+        self._waiting.pop(label, None)
+        self.points[label].append((sum_x / count, sum_y / count))
+        if len(self.points[label]) >= MOST_POINTS:
+            self._thin(label)
+        if self.display and time.monotonic() - self._pushed_at >= PUSH_EVERY_S:
+            self._push()
 
     def show(self) -> None:
-        """Bring the picture in the notebook up to date; elsewhere do nothing."""
-        if not (self.display and self.points and _in_notebook()):
-            return
-        from IPython.display import display
+        """Store the chart with all its points in the notebook; elsewhere do nothing."""
+        self._update(lambda output: output.store(self.chart()))
 
-        figure = self.figure()
-        if self._handle is None:
-            self._handle = display(figure, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._handle.update(figure)  # in place: no flicker
-        self._drawn_at = time.monotonic()
+    def chart(self) -> Chart:
+        """What there is to draw, whoever draws it."""
+        return Chart(
+            id="progress",
+            title="Progress",
+            x=Axis(self.xlabel or "x", self.xscale, _limits(self.xlim)),
+            y=Axis(self.ylabel or "value", self.yscale, _limits(self.ylim)),
+            series=[self._series(label) for label in self.points],
+        )
 
     def figure(self) -> Any:
         """The matplotlib figure of all points so far.
@@ -93,42 +113,56 @@ class ProgressBoard(HyperParameters):
         Raises:
             ImportError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError(
-                "drawing needs matplotlib; install it with: pip install matplotlib"
-            ) from None
+        from unrolled.report.figures import draw, new_figure
+
         if self.axes is None:
-            self.fig = self.fig or Figure(figsize=self.figsize, layout="constrained")
+            self.fig = self.fig or new_figure(self.figsize)
             self.axes = self.fig.axes[0] if self.fig.axes else self.fig.add_subplot()
         self.fig = self.axes.figure
-        for label, points in self.points.items():
-            if label not in self._lines:
-                i = len(self._lines)
-                style = {
-                    "ls": self.ls[i % len(self.ls)],
-                    "color": self.colors[i % len(self.colors)],
-                }
-                (self._lines[label],) = self.axes.plot([], [], label=label, **style)
-            self._lines[label].set_data(*zip(*points, strict=True))
+        for artist in self._artists:
+            artist.remove()
         self.axes.relim()
-        self.axes.autoscale_view()
-        self.axes.set(xscale=self.xscale, yscale=self.yscale)
-        self.axes.set(xlabel=self.xlabel or "x", ylabel=self.ylabel or "")
-        if self.xlim:
-            self.axes.set_xlim(self.xlim)
-        if self.ylim:
-            self.axes.set_ylim(self.ylim)
-        if self.points:
-            self.axes.legend()
+        self._artists = draw(self.axes, self.chart())
+        self.axes.set_ylabel(self.ylabel or "")
         return self.fig
 
+    def _series(self, label: str, start: int = 0) -> Series:
+        i = list(self.points).index(label)
+        colour = self.colors[i % len(self.colors)]
+        cycle = re.fullmatch(r"C(\d+)", colour)
+        x, y = zip(*self.points[label][start:], strict=True)
+        return Series(
+            label, x, y,
+            colour=int(cycle[1]) if cycle else colour,
+            dash=dash_of(self.ls[i % len(self.ls)]),
+        )  # fmt: skip
 
-def _in_notebook() -> bool:
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
+    def _thin(self, label: str) -> None:
+        points = self.points[label]
+        pairs = zip(points[::2], points[1::2], strict=True)
+        self.points[label] = [((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in pairs]
+        self._merged[label] = 2 * self._merged.get(label, 1)
+        self._sent[label] //= 2
+
+    def _push(self) -> None:
+        """Send what the notebook has not got."""
+        new = [label for label, points in self.points.items() if len(points) > self._sent[label]]
+        series = [self._series(label, self._sent[label]) for label in new]
+        self._update(lambda output: output.push(series))
+
+    def _update(self, send: Callable[[Any], None]) -> None:
+        """Show the chart if this cell of the notebook does not yet, else send it something."""
+        from unrolled.report.notebook import Output, shell
+
+        here = shell() if self.display and self.points else None
+        if here is not None:
+            if self._output is not None and self._output.cell == here.execution_count:
+                send(self._output)
+            else:
+                self._output = Output(self.chart(), f"{self.figsize[0] * PIXELS_PER_INCH:.0f}px")
+        self._sent = defaultdict(int, {label: len(p) for label, p in self.points.items()})
+        self._pushed_at = time.monotonic()
+
+
+def _limits(limits: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if limits is None else (limits[0], limits[1])

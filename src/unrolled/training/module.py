@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
 from unrolled.errors import check_fit
+from unrolled.parameters import Parameters
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, StepRecord
@@ -37,6 +38,10 @@ class Module(HyperParameters):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the model takes along: not the trainer and its data."""
         return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
+    def declare(self, name: str, values: Array) -> None:
+        """Make a parameter under a dotted name, from the framework's array of its values."""
+        raise NotImplementedError(f"{type(self).__name__} makes its parameters in another way")
 
     def forward(self, X: Any) -> Any:
         """The prediction for inputs ``X``; by default what ``self.net`` makes of it."""
@@ -101,26 +106,40 @@ class Module(HyperParameters):
         self.board.draw(x, number, label, max(1, int(every_n)))
 
     def export_parameters(self) -> dict[str, npt.NDArray[Any]]:
-        """The values of all parameters by name, the same names in every framework."""
-        to_numpy = self.backend.to_numpy
-        return {name: to_numpy(value) for name, value in self.backend.parameters(self).items()}
+        """The values of all parameters by name, the same names in every framework.
+
+        Tied parameters stand under each of their names, as one and the same array.
+        """
+        arrays: dict[int, npt.NDArray[Any]] = {}
+        values: dict[str, npt.NDArray[Any]] = {}
+        for name, value in self.backend.places(self).items():
+            if id(value) not in arrays:
+                arrays[id(value)] = self.backend.to_numpy(value)
+            values[name] = arrays[id(value)]
+        return values
 
     def import_parameters(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """Take the values of all parameters from `export_parameters`.
+
+        Names that share one array there are tied here from now on.
 
         Returns:
             The model with these values: itself, but in JAX, where models cannot change.
 
         Raises:
             ParameterError: names are missing or unexpected, or shapes differ; all are
-                told at once, and nothing is changed.
+                told at once, or what is tied here differs there; nothing is changed.
         """
         check_fit(
             {name: tuple(value.shape) for name, value in self.export_parameters().items()},
             {name: tuple(value.shape) for name, value in values.items()},
         )
-        parameters = self.backend.parameters(self)
-        return self.with_parameters(self.backend.assign(parameters, self.native_values(values)))
+        return self.take(self.native_values(values))
+
+    def take(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
+        """The model with values that stand under the framework's own names."""
+        Parameters(self.backend, self).take(values)
+        return self
 
     def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Values as `export_parameters` gives them, under the names that the framework uses."""

@@ -2,8 +2,11 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from unrolled.training.tracing import ThroughTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,59 @@ class EpochTotals:
         )
 
 
+@dataclass(frozen=True)
+class Backward:
+    """What is known of a minibatch between backward and step, as arrays of the framework.
+
+    Attributes:
+        batch: the minibatch.
+        state: what it began with; None for the zero state.
+        carried: whether that is the state after the minibatch before.
+        loss: a scalar.
+        gradients, clipped: by parameter name, before and after clipping.
+        through_time: gradients through time, of a step that a listener asked to trace; else
+            None.
+    """
+
+    batch: Any
+    state: Any
+    carried: bool
+    loss: Any
+    gradients: Mapping[str, Any]
+    clipped: Mapping[str, Any]
+    through_time: ThroughTime | None
+
+
 class Listener:
     """Hears of a training's events; override what is of interest.
 
-    A listener only looks: it changes neither gradients nor weights.
+    A listener only looks: it changes neither gradients nor weights. Arrays that it is given
+    may be overwritten once the next event comes.
     """
 
     def on_fit_start(self, trainer: Any) -> None:
         """Model, data and optimizer are ready."""
 
+    def on_batch(self, trainer: Any, step: int) -> bool:
+        """A minibatch begins, the ``step``-th from 1.
+
+        Returns:
+            Whether to trace its recurrences, for gradients through time.
+        """
+        return False
+
     def on_gradients(self, trainer: Any, gradients: dict[str, Any]) -> None:
         """Backward is done; gradients by parameter name, before clipping."""
+
+    def on_backward(self, trainer: Any, backward: Backward) -> None:
+        """Gradients are clipped; the weights are still those that gave the loss."""
+
+    def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
+        """The training ends: something became NaN or infinite.
+
+        The weights are still those of the failing step. ``backward`` is None if they
+        themselves became infinite in the last step of the training.
+        """
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         """The optimizer has moved the weights."""

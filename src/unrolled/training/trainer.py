@@ -2,18 +2,21 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
-from unrolled.backends import Backend
-from unrolled.errors import NotFiniteError, SettingError
-from unrolled.functional.updates import clip_by_global_norm
+from unrolled.backends import Backend, Namespace
+from unrolled.errors import SettingError
+from unrolled.functional.updates import check_clip_method, clip
+from unrolled.training.divergence import Divergence
 from unrolled.training.hyperparameters import HyperParameters
-from unrolled.training.records import EpochTotals, Listener, StepRecord
+from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
+from unrolled.training.tracing import ThroughTime, Tracer
+from unrolled.training.truncation import Truncation
 
 
-class Trainer(HyperParameters):
+class Trainer(Divergence, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     A recurrent state is carried from one minibatch to the next, cut off from the old
@@ -26,9 +29,16 @@ class Trainer(HyperParameters):
     Args:
         max_epochs: passes over the training data.
         num_gpus: GPUs to use, as far as there are any; 0 means the CPU.
-        gradient_clip_val: above 0, the global L2 norm of all gradients is limited to
-            this between backward and step.
+        gradient_clip_val: above 0, gradients are clipped at this between backward and step.
         listeners: told of every step and epoch.
+        gradient_clip_method: what is limited: ``"global_norm"``, the L2 norm of all gradients
+            together; ``"per_tensor"``, that of each; ``"value"``, every value;
+            ``"adaptive"``, that of each unit beside its weights. See
+            `unrolled.functional.updates`.
+        truncation: what a minibatch begins with, and how far back its gradient goes.
+
+    Raises:
+        SettingError: an unknown method.
 
     Attributes:
         epoch: the running one, from 0.
@@ -49,6 +59,8 @@ class Trainer(HyperParameters):
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
+    gradient_clip_method: str
+    truncation: Truncation
 
     def __init__(
         self,
@@ -56,7 +68,10 @@ class Trainer(HyperParameters):
         num_gpus: int = 0,
         gradient_clip_val: float = 0,
         listeners: Iterable[Listener] = (),
+        gradient_clip_method: str = "global_norm",
+        truncation: Truncation = Truncation(),  # noqa: B008 (frozen)
     ) -> None:
+        check_clip_method(gradient_clip_method)
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
@@ -75,19 +90,23 @@ class Trainer(HyperParameters):
             self.fit_epoch()
             if self.stopping:
                 break
-        self._check_weights()
+        self.check_weights()
         self.model.board.show()
 
     def prepare(self, model: Any, data: Any) -> None:
         """Everything before the first minibatch; `fit` begins with it."""
         self.check_model(model)
         self.prepare_data(data)
-        self.prepare_model(model)
+        self.prepare_model(self.build(model, data))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
-        self.differentiate = self.backend.compile(self.backend.value_and_grad(self.objective))
-        self._clip = self.backend.compile(partial(clip_by_global_norm, self.backend.xp))
-        self.last_good: dict[str, Any] | None = None
+        self.differentiate = self.differentiable(self.objective)
+        self.tracer = Tracer(self)
+        self.starts = self.truncation.starts()
+        xp, method = self.backend.xp, self.gradient_clip_method
+        self._clip = self.backend.compile(partial(clip, xp, method))
+        self._join = self.backend.compile(partial(_join, xp))
+        self.last_good = None
         self.stopping = False
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
@@ -128,11 +147,24 @@ class Trainer(HyperParameters):
             )
         self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
 
+    def build(self, model: Any, data: Any) -> Any:
+        """The model on its device, with all its parameters.
+
+        Many layers make their parameters when they first see how many inputs they get.
+        They are shown a minibatch here, from a loader of its own, so that none is used up.
+        """
+        model = self.backend.to_device(model, self.gpus[0]) if self.gpus else model
+        if self.backend.is_deferred(model):
+            self.backend.set_training(model, False)
+            with self.backend.without_gradients():
+                model.loss_and_state(self.prepare_batch(next(iter(data.train_dataloader()))), None)
+        return model
+
     def prepare_model(self, model: Any) -> None:
-        """Introduce model and trainer to each other; move the model to its device."""
+        """Introduce model and trainer to each other."""
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
-        self.model = self.backend.to_device(model, self.gpus[0]) if self.gpus else model
+        self.model = model
 
     def prepare_batch(self, batch: Any) -> Any:
         """The minibatch on the model's device."""
@@ -141,7 +173,15 @@ class Trainer(HyperParameters):
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""
         model = self.model.with_parameters(parameters)
-        return model.loss_and_state(batch, state)  # type: ignore[no-any-return]
+        return self.truncation.loss_and_state(self.backend, model, batch, state)
+
+    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+        """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
+        return self.backend.compile(self.backend.value_and_grad(objective))
+
+    def context(self) -> tuple[Any, ...]:
+        """What the objective needs besides parameters, minibatch and state: nothing here."""
+        return ()
 
     def fit_epoch(self) -> None:
         """One pass over the training data, then one over the validation data."""
@@ -167,30 +207,72 @@ class Trainer(HyperParameters):
 
     def fit_batch(self, batch: Any, state: Any) -> tuple[StepRecord, Any]:
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
-        (loss, state), gradients = self.differentiate(self.parameters, batch, state)
+        carried = state is not None and self.truncation.state == "carried"
+        state = self.starts.state(self, batch, state)
+        asked = [ear.on_batch(self, self.train_batch_idx + 1) for ear in self.listeners]
+        traced = any(asked)
+        (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         for listener in self.listeners:
             listener.on_gradients(self, gradients)
-        gradients, norm = self.clip_gradients(self.gradient_clip_val, gradients)
-        loss, norm = float(loss), float(norm)
-        self._check_step(loss, norm)
+        clipped, *norms = self.clip_gradients(self.gradient_clip_val, gradients)
+        backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
+        for listener in self.listeners:
+            listener.on_backward(self, backward)
+        record = self._step_record(batch, loss, *norms)
+        self.check_step(record, backward)
         self.last_good = self.backend.snapshot(self.parameters, reuse=self.last_good)
-        self.parameters = self.backend.apply_gradients(self.optim, self.parameters, gradients)
+        self.parameters = self.backend.apply_gradients(self.optim, self.parameters, clipped)
         self.train_batch_idx += 1
-        record = StepRecord(
+        self.model.step_end(record)
+        return record, self.backend.stop_gradient(new_state) if new_state is not None else None
+
+    def backward(
+        self, batch: Any, state: Any, traced: bool = False
+    ) -> tuple[Any, Any, ThroughTime | None]:
+        """``(loss, state)`` of a minibatch, and the gradients of the parameters.
+
+        Args:
+            batch: on the model's device.
+            state: what it begins with.
+            traced: whether to look for gradients through time, the third result.
+        """
+        if traced:
+            return self.tracer(self.parameters, batch, state, *self.context())
+        return *self.differentiate(self.parameters, batch, state, *self.context()), None
+
+    def trace(self, batch: Any, state: Any) -> ThroughTime:
+        """The gradients through time of a minibatch with the weights as they are now."""
+        return self.tracer(self.parameters, batch, state, *self.context())[2]
+
+    def watch_layers(self) -> Any:
+        """What looks into the framework's own recurrent layers; None: nothing does.
+
+        An object with ``start()``, called before a minibatch whose layers are to be looked
+        at, and ``layers()``, called after its backward pass, which gives
+        `unrolled.telemetry.records.LayerRecord` by the modules' names.
+        """
+        return None
+
+    def clip_gradients(self, grad_clip_val: float, gradients: Any) -> tuple[Any, Any, Any]:
+        """The gradients, clipped if ``grad_clip_val > 0``; their norm before and after it."""
+        theta = grad_clip_val if grad_clip_val > 0 else math.inf
+        needs_values = self.gradient_clip_method == "adaptive"
+        parameters = self.parameters if needs_values else {}
+        return self._clip(gradients, parameters, theta)  # type: ignore[no-any-return]
+
+    def _step_record(self, batch: Any, *scalars: Any) -> StepRecord:
+        """Loss and norms leave the device together."""
+        loss, norm, clipped_norm = self.backend.to_numpy(self._join(scalars)).tolist()
+        if self.gradient_clip_method == "global_norm":
+            clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
+        return StepRecord(
             epoch=self.epoch + 1,
-            step=self.train_batch_idx,
+            step=self.train_batch_idx + 1,
             loss=loss,
             num_targets=math.prod(batch[-1].shape),
             gradient_norm=norm,
-            clipped_norm=min(norm, self.gradient_clip_val or norm),
+            clipped_norm=clipped_norm,
         )
-        self.model.step_end(record)
-        return record, self.backend.stop_gradient(state) if state is not None else None
-
-    def clip_gradients(self, grad_clip_val: float, gradients: Any) -> tuple[Any, Any]:
-        """The gradients, clipped if ``grad_clip_val > 0``, and their norm before it."""
-        theta = grad_clip_val if grad_clip_val > 0 else math.inf
-        return self._clip(gradients, theta)  # type: ignore[no-any-return]
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""
@@ -212,41 +294,7 @@ class Trainer(HyperParameters):
         """The loss of a validation minibatch; None if the model gives none."""
         return self.model.validation_step(batch)
 
-    def _check_step(self, loss: float, norm: float) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        if not math.isfinite(loss):
-            what = f"the loss became {loss}"
-            self._restore()
-        else:
-            what = f"the gradient became {norm} (the loss is still {loss:.4g})"
-        raise self._not_finite(what, self.train_batch_idx + 1)
 
-    def _check_weights(self) -> None:
-        """The weights after the last step, which no further loss will tell of."""
-        if self.train_batch_idx == 0:
-            return
-        with self.backend.without_gradients():
-            # x - x is 0 for every number, however large, but for infinity and NaN
-            sums = [float(self.backend.xp.sum(p - p)) for p in self.parameters.values()]
-        if any(map(math.isnan, sums)):
-            self._restore()
-            raise self._not_finite("the weights became infinite or NaN", self.train_batch_idx)
-
-    def _restore(self) -> None:
-        if self.last_good is not None:
-            self.parameters = self.backend.assign(self.parameters, self.last_good)
-
-    def _not_finite(self, what: str, step: int) -> NotFiniteError:
-        epoch = self.epoch + 1
-        clip = (
-            f"a gradient_clip_val below {self.gradient_clip_val:g}"
-            if self.gradient_clip_val
-            else "clipping (gradient_clip_val=1)"
-        )
-        return NotFiniteError(
-            f"{what} in epoch {epoch}, step {step}; training stopped, and the model keeps the "
-            f"last weights that gave a finite loss. Try a smaller lr (a tenth), or {clip}",
-            epoch=epoch,
-            step=step,
-        )
+def _join(xp: Namespace, scalars: tuple[Any, ...]) -> Any:
+    """Scalars as one vector."""
+    return xp.concat([xp.reshape(scalar, (1,)) for scalar in scalars], 0)

@@ -1,14 +1,18 @@
 import builtins
+import json
+import pickle
+import re
+import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unrolled.report import notebook as notebook_module
 from unrolled.training import board as board_module
-from unrolled.training.board import ProgressBoard
+from unrolled.training.board import MOST_POINTS, ProgressBoard
 
 # no window is opened: the board uses matplotlib's Figure, whose canvas is Agg
 
@@ -139,52 +143,152 @@ def test_without_matplotlib_points_are_kept_and_the_figure_says_what_to_install(
         board.figure()
 
 
+@given(st.integers(1, 20_000), st.integers(1, 3))
+@settings(max_examples=15)
+def test_however_many_points_there_are_few_are_kept_and_their_mean_stays(count, every_n):
+    board = ProgressBoard(display=False)
+    for x in range(count):
+        board.draw(x, 3 * x, "loss", every_n)
+    points = board.points["loss"]
+    assert len(points) < MOST_POINTS
+    if points:
+        drawn = count - board._waiting.get("loss", (0,))[0]  # the rest waits for others
+        assert sum(x for x, _ in points) / len(points) == pytest.approx((drawn - 1) / 2)
+        assert [y for _, y in points] == pytest.approx([3 * x for x, _ in points])
+        assert [x for x, _ in points] == sorted(x for x, _ in points)
+
+
+def test_a_board_goes_into_a_pickle_and_on():
+    board = ProgressBoard(display=False)
+    for x in range(2 * MOST_POINTS):
+        board.draw(x, x, "loss")
+    copy = pickle.loads(pickle.dumps(board))
+    copy.draw(2 * MOST_POINTS, 1, "new")
+    assert copy.points["loss"] == board.points["loss"]
+    assert copy.points["new"] == [(2.0 * MOST_POINTS, 1.0)]
+
+
+class Notebook:
+    """What a notebook is shown, in order: (new or update, kind, text, id)."""
+
+    def __init__(self):
+        self.shown = []
+        self.execution_count = 1
+
+    def display(self, what, display_id):
+        self.shown.append(("new", type(what).__name__, what.data, display_id))
+
+    def update_display(self, what, display_id):
+        assert display_id in {id for how, _, _, id in self.shown if how == "new"}
+        self.shown.append(("update", type(what).__name__, what.data, display_id))
+
+    def kinds(self):
+        return [(how, kind) for how, kind, _, _ in self.shown]
+
+    def pushed(self):
+        """Labels and points of every message of points."""
+        codes = [text for how, kind, text, _ in self.shown if (how, kind) == ("update", JS)]
+        lists = [
+            json.loads(re.search(r'"board-\w+",(\[.*\])\);$', code)[1]) for code in codes if code
+        ]
+        return [{s["label"]: list(zip(s["x"], s["y"], strict=True)) for s in x} for x in lists]
+
+
+JS = "Javascript"
+BEGUN = [("new", "HTML"), ("new", JS)]
+
+
 @pytest.fixture
 def notebook(monkeypatch):
-    """What a notebook is shown: a list of new pictures and updates."""
-    pytest.importorskip("matplotlib")
     ipython = pytest.importorskip("IPython.display")
-    shown = []
-
-    def display(figure, display_id):
-        shown.append("new")
-        return SimpleNamespace(update=lambda figure: shown.append("update"))
-
-    monkeypatch.setattr(ipython, "display", display)
-    monkeypatch.setattr(board_module, "_in_notebook", lambda: True)
-    return shown
+    found = Notebook()
+    monkeypatch.setattr(ipython, "display", found.display)
+    monkeypatch.setattr(ipython, "update_display", found.update_display)
+    monkeypatch.setattr(notebook_module, "shell", lambda: found)
+    monkeypatch.setattr(board_module, "PUSH_EVERY_S", 0.0)
+    return found
 
 
-def test_in_a_notebook_one_picture_is_shown_and_then_updated(notebook, monkeypatch):
-    monkeypatch.setattr(board_module, "REDRAW_EVERY_S", 0.0)
+def test_in_a_notebook_one_chart_is_shown_and_points_are_pushed_to_it(notebook):
     board = ProgressBoard()
     for x in range(3):
-        board.draw(x, x, "loss")
-    assert notebook == ["new", "update", "update"]
+        board.draw(x, 2 * x, "loss")
+    board.draw(2, 7, "val")
+    assert notebook.kinds() == [*BEGUN, *[("update", JS)] * 3]
+    # only what is new, so that a message is as short for the millionth point as for the first
+    assert notebook.pushed() == [{"loss": [(1, 2)]}, {"loss": [(2, 4)]}, {"val": [(2, 7)]}]
+    assert '"x":[0],"y":[0]' in notebook.shown[0][2]
 
 
-def test_a_quick_training_does_not_redraw_for_every_point(notebook, monkeypatch):
-    monkeypatch.setattr(board_module, "REDRAW_EVERY_S", 1e9)
-    board = ProgressBoard()
-    board._drawn_at = -1e10
+def test_at_the_end_the_chart_is_stored_with_all_its_points(notebook):
+    board = ProgressBoard("epoch")
     for x in range(3):
-        board.draw(x, x, "loss")
-    assert notebook == ["new"]
+        board.draw(x, 2 * x, "loss")
     board.show()
-    assert notebook == ["new", "update"]
+    (how, kind, text, id), (_, _, emptied, _) = notebook.shown[-2:]
+    assert (how, kind, emptied) == ("update", "HTML", "")
+    assert id == notebook.shown[0][3]  # in the place of the first
+    assert '"x":[0,1,2],"y":[0,2,4]' in text
+    assert "<table>" in text  # for where scripts do not run
+    assert "uPlot" in text
+
+
+def test_a_quick_training_does_not_send_a_message_for_every_point(notebook, monkeypatch):
+    monkeypatch.setattr(board_module, "PUSH_EVERY_S", 1e9)
+    board = ProgressBoard()
+    board._pushed_at = -1e10
+    for x in range(3):
+        board.draw(x, x, "loss")
+    assert notebook.kinds() == BEGUN
+    board.show()
+    assert notebook.kinds() == [*BEGUN, ("update", "HTML"), ("update", JS)]
+
+
+def test_points_that_were_thinned_are_not_sent_again(notebook, monkeypatch):
+    monkeypatch.setattr(board_module, "MOST_POINTS", 4)
+    board = ProgressBoard()
+    for x in range(8):
+        board.draw(x, x, "loss")
+    assert board.points["loss"] == [(1.5, 1.5), (5.5, 5.5)]
+    sent = [x for message in notebook.pushed() for x, _ in message.get("loss", [])]
+    assert sent == [1, 2, 2.5, 4.5, 5.5]  # the notebook has 0 from the beginning
+
+
+def test_another_cell_shows_the_chart_anew(notebook):
+    board = ProgressBoard()
+    board.draw(0, 1, "loss")
+    notebook.execution_count = 2
+    board.draw(1, 2, "loss")
+    assert notebook.kinds() == BEGUN * 2
+    assert notebook.shown[0][3] != notebook.shown[2][3]
+    assert '"x":[0,1]' in notebook.shown[2][2]
+
+
+def test_values_that_are_no_numbers_leave_a_gap(notebook):
+    board = ProgressBoard()
+    for x, y in enumerate((1.0, float("nan"), float("inf"))):
+        board.draw(x, y, "loss")
+    assert notebook.pushed() == [{"loss": [(1, None)]}, {"loss": [(2, None)]}]
+
+
+def test_a_label_cannot_end_the_script_it_stands_in(notebook):
+    board = ProgressBoard()
+    board.draw(0, 1, "</script><b>")
+    assert "</script><b>" not in notebook.shown[0][2]
 
 
 def test_display_switched_off_shows_nothing(notebook):
     board = ProgressBoard(display=False)
     board.draw(0, 1, "loss")
     board.show()
-    assert notebook == []
+    assert notebook.shown == []
 
 
 def test_outside_a_notebook_nothing_is_drawn(monkeypatch):
-    def no_figure(self):
+    def no_figure(*_):
         raise AssertionError("drawn outside a notebook")
 
+    monkeypatch.setattr(notebook_module, "Output", no_figure)
     monkeypatch.setattr(ProgressBoard, "figure", no_figure)
     board = ProgressBoard()
     board.draw(0, 1, "loss")
@@ -201,7 +305,18 @@ def test_without_ipython_there_is_no_notebook(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_ipython)
-    assert board_module._in_notebook() is False
+    assert notebook_module.shell() is None
+
+
+def test_drawing_live_loads_no_matplotlib():
+    code = (
+        "import sys; from unrolled.report import notebook; from unrolled.training import board\n"
+        "b = board.ProgressBoard(); b.draw(0, 1, 'loss'); b.draw(1, 2, 'loss'); b.show()\n"
+        "notebook.html(b.chart(), 'x')\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_axes_alone_bring_their_figure_and_keep_their_lines():

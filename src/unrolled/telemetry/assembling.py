@@ -1,0 +1,90 @@
+"""From numbers to records, for trainings that are not ours."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from unrolled.telemetry.layers import layer_record
+from unrolled.telemetry.measures import coefficient
+from unrolled.telemetry.records import LayerRecord, ParameterRecord
+
+CLIPPED_BELOW = 1 - 1e-6
+"""Quotient of the norms below which a gradient was clipped, and not just rounded."""
+
+
+def curves_record(
+    numbers: Sequence[float],
+    steps: int,
+    reverse: bool = False,
+    borders: Sequence[int] = (),
+    scale: float = 1.0,
+) -> LayerRecord:
+    """The record of a layer whose sequence may have borders inside.
+
+    Args:
+        numbers: as `through_time.layer_numbers` has them, ``3 * T + 1`` of them; or without
+            the parts of the weight's gradient, ``2 * T + 1``.
+        steps: T.
+        reverse: whether the layer reads from the end.
+        borders: time steps before which the gradient was cut.
+        scale: of the loss, which is taken back.
+
+    Example:
+        >>> curves_record([0.5, 1.0, 0.7, 1.4, 0.0], steps=2).fall_per_step
+        0.5
+    """
+    saturated, has_split = numbers[-1], len(numbers) == 3 * steps + 1
+    rows = [[n / scale for n in numbers[k * steps : (k + 1) * steps]] for k in range(3)]
+    rows[2] = rows[2] if has_split else [0.0] * steps
+    bounds = [0, *(border for border in borders if border), steps]
+    pieces = [[*(n for row in rows for n in row[a:b]), saturated] for a, b in pairwise(bounds)]
+    cuts = [False] + [True] * (len(pieces) - 1)
+    record = layer_record(pieces, cuts, 0 in borders, reverse)
+    return record if has_split else replace(record, weight_gradient_split=[])
+
+
+def global_norm(norms: Iterable[float | None]) -> float | None:
+    """The norm of all together, of those that are known.
+
+    Example:
+        >>> global_norm([3.0, None, 4.0])
+        5.0
+    """
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known else None
+
+
+def clip_coefficient(parameters: Mapping[str, ParameterRecord]) -> float | None:
+    """What clipping multiplied the gradients by, of the parameters that have moved.
+
+    Others may have gradients that nobody will use. None if nothing is known of after.
+    """
+    moved = [p for p in parameters.values() if p.clipped_norm is not None]
+    before = global_norm(p.gradient_norm for p in moved)
+    after = global_norm(p.clipped_norm for p in moved)
+    if before is None or after is None:
+        return None
+    clip = coefficient(before, after)
+    return 1.0 if CLIPPED_BELOW < clip < 2 - CLIPPED_BELOW else clip
+
+
+def clip_method(
+    parameters: Mapping[str, ParameterRecord], clip: float | None, clips_at: float | None
+) -> str | None:
+    """``"global_norm"`` if all gradients were clipped by one factor; None if that is not known.
+
+    Args:
+        parameters: with norms before and after.
+        clip: the coefficient.
+        clips_at: the threshold, if it was told.
+    """
+    if clip is None or clip >= 1:
+        return None if clips_at is None else "global_norm"
+    factors = [
+        p.clipped_norm / p.gradient_norm
+        for p in parameters.values()
+        if p.clipped_norm is not None and p.gradient_norm
+    ]
+    alike = bool(factors) and max(factors) - min(factors) < 1e-3 * max(factors)
+    return "global_norm" if alike else None

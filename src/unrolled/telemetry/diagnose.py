@@ -1,0 +1,211 @@
+"""The diagnosis of a training: findings in plain words, from its records or its run directory."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import RunError
+from unrolled.telemetry.findings import FINDINGS, Finding
+from unrolled.telemetry.history import History
+from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts
+from unrolled.telemetry.records import TelemetryRecord
+
+__all__ = ["Diagnosis", "Finding", "diagnose", "diagnose_run"]
+
+
+def diagnose(
+    records: Iterable[TelemetryRecord],
+    epochs: Iterable[Mapping[str, Any]] | None = None,
+    summary: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """What is wrong with a training, the gravest first; an empty list if nothing is.
+
+    Args:
+        records: of its steps, in order; an iterator is read once, in little memory.
+        epochs: of each epoch what ``metrics.jsonl`` holds: ``loss``, ``perplexity``, ...
+        summary: what ``summary.json`` holds: ``perplexity``, ``heldout_perplexity``, ...
+
+    Example:
+        >>> norms = [1.0] * 30 + [float("nan")]
+        >>> records = [TelemetryRecord(s, 1, 2.0, norm) for s, norm in enumerate(norms, 1)]
+        >>> [(finding.name, finding.step) for finding in diagnose(records)]
+        [('NaN', 31)]
+    """
+    return judge(History.of(records, epochs, summary))
+
+
+def judge(history: History) -> list[Finding]:
+    """All findings about a history."""
+    history.complete()
+    return [finding for find in FINDINGS.values() for finding in find(history)]
+
+
+@dataclass
+class Diagnosis:
+    """What the diagnosis of a run says.
+
+    Attributes:
+        findings: by the name of the model, ``""`` where the run has only one.
+        seen: what it was judged by, one line for each model.
+        skipped: what could not be read, one line for each file.
+    """
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def diagnose_run(path: str | Path) -> Diagnosis:
+    """Diagnose a run by what its directory holds, complete or not.
+
+    Without telemetry, ``metrics.jsonl`` alone is judged: less can be seen then.
+
+    Raises:
+        RunError: there is no run.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        from unrolled.runs.directory import RunDirectory
+
+        RunDirectory.open(path)  # says what is near
+    if not any((path / name).is_file() for name in (TELEMETRY, METRICS)):
+        raise RunError(
+            f"'{path}' holds neither {TELEMETRY} nor {METRICS}: there is nothing to diagnose. "
+            "Name a directory that `unrolled run` or watch(model, out=...) has made"
+        )
+    result = Diagnosis()
+    summary = _summary(path / "summary.json", result.skipped)
+    histories: dict[str, History] = {}
+
+    def history(part: str) -> History:
+        own = summary.get(part) if part else summary
+        return histories.setdefault(part, History(own if isinstance(own, dict) else {}))
+
+    for part, record in _lines(path, TELEMETRY, read_parts, result.skipped):
+        history(part).add(record)
+    for line in _lines(path, METRICS, read_jsonl, result.skipped):
+        history(str(line.get("part") or "")).epochs.append(line)
+    for part, each in histories.items() or {"": History(summary)}.items():
+        if not each.steps.length:
+            _from_epochs(each)
+        result.findings[part] = judge(each)
+        result.seen.append(_seen(each))
+    return result
+
+
+def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
+    """A diagnosis for a terminal, its lines wrapped.
+
+    Example:
+        >>> finding = Finding("plateau", "warning", "The loss stands.", 7, None, {}, "Wait.")
+        >>> print(as_text(Diagnosis({"": [finding]}, ["80 records"]), "runs/mine"))
+        runs/mine (80 records)
+        <BLANKLINE>
+        warning: plateau, step 7
+          The loss stands.
+          What to do: Wait.
+    """
+    lines: list[str] = []
+
+    def say(text: str, indent: str = "") -> None:
+        lines.append(
+            textwrap.fill(
+                text,
+                max(width, 30),
+                initial_indent=indent,
+                subsequent_indent=indent or "  ",
+                break_long_words=False,
+            )
+        )
+
+    for (part, findings), seen in zip(diagnosis.findings.items(), diagnosis.seen, strict=True):
+        say(f"{title}{', ' + part if part else ''} ({seen})")
+        for finding in findings:
+            where = [f"step {finding.step:,}"] if finding.step is not None else []
+            where += [finding.parameter] if finding.parameter else []
+            lines.append("")
+            say(f"{finding.severity}: {', '.join([finding.name, *where])}")
+            say(finding.text, "  ")
+            say(f"What to do: {finding.remedy}", "  ")
+        if not findings:
+            say(f"nothing to report; looked for: {', '.join(FINDINGS)}")
+        lines.append("")
+    for text in diagnosis.skipped:
+        say(f"skipped: {text}")
+    return "\n".join(lines).strip()
+
+
+def _lines(path: Path, name: str, read: Any, skipped: list[str]) -> Iterator[Any]:
+    if not (path / name).is_file():
+        skipped.append(f"{name} is missing")
+        return
+    found, bad = read(path / name)
+    count = 0
+    for each in found:
+        count += 1
+        yield each
+    if bad:
+        skipped.append(f"{name}: {_numbered(bad)} damaged and left out")
+    if not count:
+        skipped.append(f"{name} has no whole line")
+
+
+def _from_epochs(history: History) -> None:
+    """Steps made of epochs, where there is no telemetry: the loss and the norms."""
+    for line in history.epochs:
+        loss, norm = _number(line.get("loss")), _number(line.get("gradient_norm"))
+        step = _number(line.get("step")) or _number(line.get("epoch")) or 0
+        clipped = _number(line.get("clipped_norm"))
+        history.add(
+            TelemetryRecord(
+                step=int(step),
+                epoch=None,
+                loss=loss,
+                gradient_norm=norm,
+                clipped_norm=clipped,
+                clip_coefficient=min(1.0, clipped / norm) if norm and clipped else None,
+            )
+        )
+
+
+def _seen(history: History) -> str:
+    steps = history.steps["step"]
+    what = [f"{len(steps):,} {'records' if history.parameters else 'lines'}"]
+    if len(steps):
+        what.append(f"steps {steps[0]:.0f} to {steps[-1]:.0f}")
+    if history.parameters:
+        what.append(f"{len(history.parameters)} parameters")
+    if history.layers:
+        what.append(f"through time: {', '.join(history.layers)}")
+    return "; ".join(what)
+
+
+def _summary(path: Path, skipped: list[str]) -> dict[str, Any]:
+    import json
+
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}  # a run that has not finished
+    except (OSError, ValueError, RecursionError):
+        skipped.append(f"{path.name} is damaged")
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _numbered(lines: Sequence[int], most: int = 8) -> str:
+    """Which lines, in words.
+
+    Example:
+        >>> _numbered([3]), _numbered([3, 4]), _numbered(range(1, 100), most=2)
+        ('line 3 is', 'lines 3, 4 are', 'lines 1, 2 and 97 more are')
+    """
+    names = ", ".join(map(str, lines[:most]))
+    more = f" and {len(lines) - most} more" if len(lines) > most else ""
+    return f"line {names} is" if len(lines) == 1 else f"lines {names}{more} are"

@@ -1,0 +1,84 @@
+"""What a finding is, and what several of them use."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.telemetry.history import Column
+
+SERIOUS, WARNING, NOTE = "serious", "warning", "note"
+
+LASTING = 0.95
+"""Share of the remaining steps for which something must hold to count as lasting: a single
+lucky minibatch is no recovery."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the diagnosis has found.
+
+    Attributes:
+        name: what it is, as ``"exploded"``.
+        severity: ``"serious"``: the training has failed or will; ``"warning"``: it learns
+            less than it could; ``"note"``: worth knowing.
+        text: what was seen, in plain words.
+        step: where it began; None if it concerns all of the training.
+        parameter: the parameter, layer or tensor; None if it concerns all.
+        numbers: what it was judged by.
+        remedy: what to try.
+    """
+
+    name: str
+    severity: str
+    text: str
+    step: int | None = None
+    parameter: str | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    remedy: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias by its name.
+
+    Example:
+        >>> [is_bias(name) for name in ("lstm.bias_ih_l0", "layers.0.b_h", "b", "embed.weight")]
+        [True, True, True, False]
+    """
+    leaf = name.rsplit(".", 1)[-1]
+    return "bias" in leaf or leaf == "b" or leaf.startswith("b_")
+
+
+def lasting(holds: npt.NDArray[np.bool_], known: Column) -> int | None:
+    """The first row from which on something holds nearly always, for long enough."""
+    rows = np.flatnonzero(np.isfinite(known))
+    if len(rows) < 5:
+        return None
+    held = holds[rows].astype(float)
+    share = np.cumsum(held[::-1])[::-1] / np.arange(len(held), 0, -1)
+    begins = np.flatnonzero((share >= LASTING) & (held == 1))
+    if not len(begins) or len(rows) - begins[0] < max(5, len(rows) // 10):
+        return None
+    return int(rows[begins[0]])
+
+
+def median(values: Column) -> float:
+    """The median of what is finite; NaN if nothing is."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def largest(values: Column) -> float:
+    """The largest of what is finite; NaN if nothing is."""
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else math.nan
+
+
+def one_digit(value: float) -> str:
+    """One digit, for advice."""
+    return f"{float(f'{value:.1g}'):g}"

@@ -1,0 +1,189 @@
+"""A training as columns of numbers: what the findings are made from.
+
+A record is large (every parameter, every time step); a training has many. Of each record
+only a few numbers per parameter and layer are needed, so a long file is read once, line by
+line, into plain columns.
+"""
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.telemetry.records import LayerRecord, TelemetryRecord
+
+Column = npt.NDArray[np.float64]
+
+
+class Table:
+    """Columns of equal length by name; NaN where a row has no value."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._columns: dict[str, array[float]] = {}
+
+    def add(self, row: int, values: Mapping[str, float | None]) -> None:
+        """Set values of a row, the last one or a new one; rows left out are NaN."""
+        self.length = max(self.length, row + 1)
+        for name, value in values.items():
+            column = self._columns.setdefault(name, array("d"))
+            column.extend([math.nan] * (row + 1 - len(column)))
+            if value is not None:
+                column[row] = value
+
+    def __getitem__(self, name: str) -> Column:
+        column = np.full(self.length, np.nan)
+        values = self._columns.get(name, array("d"))
+        column[: len(values)] = values
+        return column
+
+    def pad(self, length: int) -> None:
+        """Let it have so many rows."""
+        self.length = length
+
+
+class History:
+    """What is known of a training.
+
+    Attributes:
+        steps: ``step``, ``epoch``, ``loss``, ``norm``, ``clipped``, ``coefficient`` and
+            ``threshold`` of every record, and ``update``: the length of the whole update
+            beside that of all weights.
+        parameters: ``gradient`` (its norm) and ``update`` (ratio), by name.
+        layers: by name; see `layer_row`.
+        epochs: the lines of ``metrics.jsonl``, or whatever is known of epochs.
+        summary: of the run.
+        first_not_finite: step and name of the tensor, once there was one.
+    """
+
+    def __init__(self, summary: Mapping[str, Any] | None = None) -> None:
+        self.steps = Table()
+        self.parameters: dict[str, Table] = {}
+        self.layers: dict[str, Table] = {}
+        self.epochs: list[Mapping[str, Any]] = []
+        self.summary = dict(summary or {})
+        self.first_not_finite: tuple[int, str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        records: Iterable[TelemetryRecord],
+        epochs: Iterable[Mapping[str, Any]] | None = None,
+        summary: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The history of these records and epochs.
+
+        Example:
+            >>> records = [TelemetryRecord(step=s, epoch=1, loss=4 / s, gradient_norm=1.0)
+            ...            for s in (1, 2)]
+            >>> History.of(records).steps["loss"]
+            array([4., 2.])
+        """
+        history = cls(summary)
+        for record in records:
+            history.add(record)
+        history.epochs = list(epochs or ())
+        return history
+
+    def add(self, record: TelemetryRecord) -> None:
+        """Take the numbers of one more step."""
+        row = self.steps.length
+        update = weights = 0.0
+        for name, p in record.parameters.items():
+            values = {"gradient": p.gradient_norm, "update": p.update_ratio}
+            self.parameters.setdefault(name, Table()).add(row, values)
+            weight = p.weight_norm or 0.0
+            weights += weight**2
+            update += ((p.update_ratio or 0.0) * weight) ** 2
+        self.steps.add(
+            row,
+            {
+                "step": record.step,
+                "epoch": record.epoch,
+                "loss": record.loss,
+                "norm": record.gradient_norm,
+                "clipped": record.clipped_norm,
+                "coefficient": record.clip_coefficient,
+                "threshold": record.clip_threshold,
+                "update": math.sqrt(update / weights) if update and weights else None,
+            },
+        )
+        for name, layer in record.layers.items():
+            self.layers.setdefault(name, Table()).add(row, layer_row(layer, backwards(name)))
+        if self.first_not_finite is None:
+            first = record.first_not_finite or _not_finite(record)
+            if first is not None:
+                self.first_not_finite = (record.step, first)
+
+    def complete(self) -> None:
+        """Give all tables as many rows as there are records."""
+        for table in (*self.parameters.values(), *self.layers.values()):
+            table.pad(self.steps.length)
+
+    def losses(self) -> tuple[Column, Column]:
+        """Steps and losses: of the epochs if there are enough, they are less noisy."""
+        epochs = [(e.get("step", e.get("epoch")), e.get("loss")) for e in self.epochs]
+        epochs = [(s, v) for s, v in epochs if _is_number(s) and _is_number(v)]
+        steps, loss = self.steps["step"], self.steps["loss"]
+        known = np.isfinite(loss)
+        if len(epochs) >= ENOUGH or known.sum() < len(epochs):
+            both = np.array(epochs, dtype=float).reshape(-1, 2)
+            known = np.isfinite(both[:, 1])
+            return both[known, 0], both[known, 1]
+        return steps[known], loss[known]
+
+
+ENOUGH = 20
+"""Values from which on a trend can be told from noise."""
+
+
+def backwards(name: str) -> bool:
+    """Whether a layer of this name reads the sequence from its end."""
+    return name.endswith(".backward")
+
+
+def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | None]:
+    """The few numbers of a layer at one step that findings need.
+
+    Returns:
+        ``saturated``, ``reach``, ``fall``; ``window``, the steps from the last border on;
+        ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at the border, halfway,
+        and at the last step; ``split``: length of all parts of dL/dW_hh; ``truncated``,
+        1 if there is a border.
+
+    Example:
+        >>> layer = LayerRecord([0.25, 0.5, 1.0], [], 0.5, 2, 0.0, [3.0, 4.0])
+        >>> row = layer_row(layer)
+        >>> row["first"], row["last"], row["split"]
+        (0.25, 1.0, 5.0)
+    """
+    norms = layer.hidden_gradient_mean[::-1] if reverse else layer.hidden_gradient_mean
+    border = max([b for b in layer.borders if 0 <= b < len(norms)], default=0)
+    window = norms[border:]
+    parts = layer.weight_gradient_split
+    return {
+        "saturated": layer.saturated,
+        "reach": layer.reach,
+        "fall": layer.fall_per_step,
+        "window": len(window),
+        "first": window[0] if window else None,
+        "middle": window[len(window) // 2] if window else None,
+        "last": window[-1] if window else None,
+        "split": math.hypot(*parts) if parts else None,
+        "truncated": float(bool(layer.borders)),
+    }
+
+
+def _not_finite(record: TelemetryRecord) -> str | None:
+    for name, parameter in record.parameters.items():
+        if not parameter.finite:
+            return name
+    numbers = {"loss": record.loss, "gradient": record.gradient_norm}
+    return next((n for n, v in numbers.items() if v is not None and not math.isfinite(v)), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,124 @@
+"""What becomes of the records of a watched training: kept, written, handed on, diagnosed."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from unrolled.errors import SettingError
+from unrolled.runs.directory import RunDirectory
+from unrolled.runs.environment import environment
+from unrolled.telemetry.diagnose import Finding, diagnose
+from unrolled.telemetry.reading import TELEMETRY, read_telemetry
+from unrolled.telemetry.records import TelemetryRecord
+
+Sink = Callable[[TelemetryRecord], object]
+
+KEEP = 1000
+"""Records kept in memory; some 10 kB each for a model with a recurrent layer."""
+
+
+class Keeper:
+    """Keeps the records of a training, the latest in memory, all in a folder if there is one.
+
+    Args:
+        sink: called with every record, as ``list.append`` or a tracker's function.
+        out: run directory to make: ``telemetry.jsonl`` and what `unrolled report` and
+            `unrolled diagnose` need. None writes nothing.
+        keep: records kept in memory.
+        framework: its name.
+        backend: for the record of the environment; None leaves the framework out of it.
+        settings: written down in ``config.json``.
+
+    Iterating over it gives the records that have come since it was last iterated over (the
+    latest ``keep`` of them): ``for record in watched: ...`` now and then in a loop.
+
+    Raises:
+        SettingError: ``keep`` is below 1.
+        RunError: ``out`` cannot be made or is no empty folder.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | None,
+        out: str | Path | None,
+        keep: int,
+        framework: str,
+        backend: Any = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if keep < 1:
+            raise SettingError(f"keep is {keep}; it must be 1 or more")
+        self.sink = sink
+        self.notes: dict[str, str] = {}
+        self.closed = False
+        self._records: deque[TelemetryRecord] = deque(maxlen=keep)
+        self._new: deque[TelemetryRecord] = deque(maxlen=keep)
+        self._directory: RunDirectory | None = None
+        self._head = {"experiment": "watch", "framework": framework, "seed": None}
+        if out is not None:
+            self._directory = RunDirectory.create(Path(out))
+            config = {**self._head, "settings": dict(settings or {})}
+            self._directory.write_json("config.json", config)
+            self._directory.write_json("environment.json", environment(backend))
+            self._write = self._directory.lines(TELEMETRY)
+
+    def add(self, record: TelemetryRecord) -> None:
+        """Keep a record, and hand it on."""
+        self._records.append(record)
+        self._new.append(record)
+        if self._directory is not None:
+            self._write(record.as_dict())
+        if self.sink is not None:
+            self.sink(record)
+
+    def settle(self) -> None:
+        """Finish what waits to become a record; nothing here."""
+
+    @property
+    def records(self) -> list[TelemetryRecord]:
+        """The latest records, the oldest first."""
+        self.settle()
+        return list(self._records)
+
+    @property
+    def last(self) -> TelemetryRecord | None:
+        """The latest record; None before the first."""
+        self.settle()
+        return self._records[-1] if self._records else None
+
+    def __iter__(self) -> Iterator[TelemetryRecord]:
+        self.settle()
+        while self._new:
+            yield self._new.popleft()
+
+    def diagnose(self) -> list[Finding]:
+        """Findings in plain words, over all records that were written, or else that are kept."""
+        self.settle()
+        if self._directory is None:
+            return diagnose(self._records)
+        return diagnose(read_telemetry(self._directory.path / TELEMETRY)[0])
+
+    def close(self) -> None:
+        """End it; a second time does nothing. The records remain."""
+        if self.closed:
+            return
+        self.settle()
+        self.closed = True
+        if self._directory is not None:
+            with self._directory as directory:
+                steps = self._records[-1].step if self._records else 0
+                summary = {**self._head, "status": "finished", "steps": steps}
+                directory.write_json("summary.json", {**summary, "notes": self.notes})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,194 @@
+"""Reading of ``telemetry.jsonl`` and ``metrics.jsonl``, whole or damaged.
+
+A run may have been killed in the middle of a line, a disk may have been full, a file may
+have been edited by hand. What is whole is used; what is not is skipped, and counted.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unrolled.errors import RunError
+from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+
+TELEMETRY, METRICS = "telemetry.jsonl", "metrics.jsonl"
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes. A longer line is no record: a damaged file must not fill the memory."""
+
+T = TypeVar("T")
+
+
+def read_jsonl(path: str | Path) -> tuple[Iterator[dict[str, Any]], list[int]]:
+    r"""The objects of a file with one JSON object a line, one at a time.
+
+    Args:
+        path: the file.
+
+    Returns:
+        An iterator over the objects, and the numbers (from 1) of the lines that are none;
+        the list grows while the iterator runs and is complete at its end. Empty lines are
+        neither.
+
+    Raises:
+        RunError: the file cannot be opened.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        ...     _ = file.write('{"step": 1}\n{"step": 2\n\n{"step": 3}\n')
+        ...     file.flush()
+        ...     records, skipped = read_jsonl(file.name)
+        ...     list(records), skipped
+        ([{'step': 1}, {'step': 3}], [2])
+    """
+    return _read(Path(path), _identity)
+
+
+def read_telemetry(path: str | Path) -> tuple[Iterator[TelemetryRecord], list[int]]:
+    """The records of a ``telemetry.jsonl``, one at a time, as `read_jsonl` does.
+
+    Objects that are no records (a field of the wrong type, a step that is no number) are
+    skipped too. Numbers that were NaN or infinite, null in the file, are None; NaN in lists.
+
+    Raises:
+        RunError: the file cannot be opened.
+    """
+    return _read(Path(path), to_record)
+
+
+def read_parts(
+    path: str | Path, every: int = 1
+) -> tuple[Iterator[tuple[str, TelemetryRecord]], list[int]]:
+    """The same for runs that train several models: with each record the name of its model.
+
+    The name is ``""`` where the run has only one. Of ``every`` lines one is read, for whoever
+    is in a hurry.
+
+    Raises:
+        RunError: the file cannot be opened.
+    """
+    return _read(Path(path), lambda data: (str(data.get("part") or ""), to_record(data)), every)
+
+
+def to_record(data: dict[str, Any]) -> TelemetryRecord:
+    """A record from what JSON gave.
+
+    Raises:
+        ValueError: the data is no record.
+
+    Example:
+        >>> to_record({"step": 7, "loss": 3.3}).loss
+        3.3
+        >>> to_record({"step": 7, "loss": "high"})
+        Traceback (most recent call last):
+        ...
+        ValueError: loss is 'high', no number
+    """
+    if type(data.get("step")) is not int:
+        raise ValueError("it has no step")
+    data = {"epoch": None, "loss": None, "gradient_norm": None, **data}
+    for name in ("epoch", "loss", "gradient_norm", "clipped_norm", "clip_coefficient"):
+        _number(name, data.get(name))
+    _number("clip_threshold", data.get("clip_threshold"))
+    for name in ("clip_method", "first_not_finite"):
+        if not isinstance(data.get(name), str | None):
+            raise ValueError(f"{name} is no text")
+    data["parameters"] = {
+        name: {"gradient_norm": None, **_fields(part, ())}
+        for name, part in _object(data, "parameters").items()
+    }
+    lists = ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_split")
+    data["layers"] = {
+        name: {
+            "hidden_gradient_mean": [],
+            "hidden_gradient_max": [],
+            "fall_per_step": None,
+            "reach": None,
+            "saturated": None,
+            **_fields(part, lists),
+        }
+        for name, part in _object(data, "layers").items()
+    }
+    return TelemetryRecord.from_dict(data)
+
+
+def _read(
+    path: Path, convert: Callable[[dict[str, Any]], T], every: int = 1
+) -> tuple[Iterator[T], list[int]]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be read: {error.strerror}") from None
+    skipped: list[int] = []
+
+    def records() -> Iterator[T]:
+        with file:
+            number = 0
+            while line := file.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    _skip_rest(file)
+                    skipped.append(number)
+                    continue
+                if (number - 1) % every or not line.strip():
+                    continue
+                try:
+                    data = json.loads(line)
+                    if not isinstance(data, dict):
+                        raise ValueError("no object")
+                    record = convert(data)
+                # JSON nested too deeply is a RecursionError
+                except (ValueError, TypeError, RecursionError):
+                    skipped.append(number)
+                else:
+                    yield record
+
+    return records(), skipped
+
+
+def _skip_rest(file: Any) -> None:
+    while (part := file.readline(LONGEST_LINE)) and not part.endswith(b"\n"):
+        pass
+
+
+def _identity(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+def _object(data: dict[str, Any], name: str) -> dict[str, Any]:
+    value = data.get(name) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no object")
+    return value
+
+
+def _fields(part: Any, lists: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a parameter or layer, every number and list of numbers checked."""
+    if not isinstance(part, dict):
+        raise ValueError("no object")
+    names = {*ParameterRecord.__dataclass_fields__, *LayerRecord.__dataclass_fields__}
+    fields = {name: value for name, value in part.items() if name in names}
+    for name, value in fields.items():
+        if name in lists:
+            fields[name] = _numbers(name, value)
+        elif name == "borders":
+            fields[name] = [int(border) for border in _numbers(name, value)]
+        else:
+            _number(name, value)
+    return fields
+
+
+def _numbers(name: str, values: Any) -> list[float]:
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is no list")
+    for value in values:
+        _number(name, value)
+    return [math.nan if value is None else value for value in values]
+
+
+def _number(name: str, value: Any) -> None:
+    if not isinstance(value, int | float | None):
+        raise ValueError(f"{name} is {value!r}, no number")

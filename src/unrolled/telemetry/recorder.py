@@ -1,0 +1,196 @@
+"""The listener that makes telemetry of a training."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from unrolled.backends import Array, Backend, Namespace
+from unrolled.errors import SettingError
+from unrolled.telemetry.layers import LayerNumbers, layer_records
+from unrolled.telemetry.measures import changes, coefficient, norms, rounded
+from unrolled.telemetry.not_finite import first_not_finite
+from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.training.records import Backward, Listener, StepRecord
+from unrolled.training.tracing import ThroughTime
+
+Sink = Callable[[TelemetryRecord], object]
+
+RECORDS = 200
+"""Records of a training if nothing else is asked for.
+
+A curve or a heatmap on a screen shows no more columns, and with 35 time steps and one layer
+the file stays at half a megabyte, however long the training is.
+"""
+
+
+class Telemetry(Listener):
+    """Records every n-th step: loss, norms by parameter and through time, saturation.
+
+    Everything is computed where the arrays are, and leaves the device once a record, as one
+    vector. Steps in between cost nothing. Only the latest record stays in memory.
+
+    Args:
+        every: steps from one record to the next, the first step being the first; None makes
+            about 200 records of the training; 0 makes none.
+        sinks: called with every record.
+
+    Attributes:
+        last: the latest record; None before the first.
+
+    Raises:
+        SettingError: ``every`` is below 0.
+
+    Example:
+        >>> from unrolled import torch
+        >>> data = torch.TextData("hello world " * 100, batch_size=4, num_steps=10, seed=0)
+        >>> model = torch.RNNModelScratch(len(data.vocab), num_hiddens=8)
+        >>> records = []
+        >>> telemetry = Telemetry(every=10, sinks=[records.append])
+        >>> torch.Trainer(2, gradient_clip_val=1, listeners=[telemetry]).fit(model, data)
+        >>> [record.step for record in records]
+        [1, 11, 21, 31, 41, 51]
+        >>> len(records[-1].layers["layers.0"].hidden_gradient_mean)
+        10
+    """
+
+    _arrays: dict[str, Array]
+    _names: tuple[str, ...]
+    _watched: dict[str, LayerRecord]
+
+    def __init__(self, every: int | None = None, sinks: Iterable[Sink] = ()) -> None:
+        if every is not None and every < 0:
+            raise SettingError(f"telemetry every {every} steps; it must be 0 (off) or more")
+        self.every = every
+        self.sinks = list(sinks)
+        self.last: TelemetryRecord | None = None
+
+    def on_fit_start(self, trainer: Any) -> None:
+        backend, xp = trainer.backend, trainer.backend.xp
+        steps = trainer.max_epochs * trainer.num_train_batches
+        self.period = max(1, steps // RECORDS) if self.every is None else self.every
+        self._norms = backend.compile(partial(norms, xp))
+        self._changes = backend.compile(partial(changes, xp))
+        self._join = backend.compile(partial(_join, xp))
+        self._layers = LayerNumbers(backend)
+        self._watch = trainer.watch_layers() if self.period else None
+        self._logs = False
+        self._forget()
+
+    def on_batch(self, trainer: Any, step: int) -> bool:
+        self._logs = bool(self.period) and (step - 1) % self.period == 0
+        if self._logs and self._watch is not None:
+            self._watch.start()
+        return self._logs
+
+    def on_backward(self, trainer: Any, backward: Backward) -> None:
+        if self._logs:
+            self._measure(trainer, backward, backward.through_time or ThroughTime())
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        if not self._logs:
+            return
+        new, old = trainer.parameters, trainer.last_good
+        with trainer.backend.without_gradients():
+            moved = self._changes(tuple(new.values()), tuple(old[name] for name in new))
+        self._arrays["updates"] = moved
+        self._emit(trainer, step)
+
+    def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
+        """One last record, of the step that failed, whether or not it was its turn."""
+        if not self.period:
+            return
+        found = ThroughTime()
+        if backward is None:
+            self._arrays["weights"] = self._norms(tuple(trainer.parameters.values()))
+        else:
+            found = backward.through_time or trainer.trace(backward.batch, backward.state)
+            self._measure(trainer, backward, found)
+        first = first_not_finite(trainer.backend, trainer.parameters, backward, found)
+        self._emit(trainer, step, first)
+
+    def _measure(self, trainer: Any, backward: Backward, found: ThroughTime) -> None:
+        """Compute the numbers of a step; they stay where the arrays are."""
+        names = tuple(backward.gradients)
+        with trainer.backend.without_gradients():
+            self._arrays["weights"] = self._norms(tuple(trainer.parameters.values()))
+            if names:
+                self._arrays["gradients"] = self._norms(tuple(backward.gradients.values()))
+            if names and trainer.gradient_clip_method != "global_norm":
+                # there one factor for all says the same; compiled code may have sorted these
+                clipped = tuple(backward.clipped[name] for name in names)
+                self._arrays["clipped"] = self._norms(clipped)
+            self._arrays |= self._layers(found)
+        self._names, self._found = names, found
+        self._carried = backward.carried
+        if self._watch is not None:
+            self._watched = self._watch.layers()
+
+    def _emit(self, trainer: Any, step: StepRecord, first: str | None = None) -> None:
+        """Take the numbers off the device and make a record of them."""
+        numbers = self._transfer(trainer.backend)
+        clips = trainer.gradient_clip_val > 0
+        self.last = TelemetryRecord(
+            step=step.step,
+            epoch=step.epoch,
+            loss=step.loss,
+            gradient_norm=step.gradient_norm,
+            clipped_norm=step.clipped_norm,
+            clip_coefficient=rounded(coefficient(step.gradient_norm, step.clipped_norm)),
+            clip_method=trainer.gradient_clip_method if clips else None,
+            clip_threshold=trainer.gradient_clip_val if clips else None,
+            parameters=_parameter_records(step, tuple(trainer.parameters), self._names, numbers),
+            layers={**layer_records(self._found, numbers, self._carried), **self._watched},
+            first_not_finite=first,
+        )
+        self._forget()
+        for sink in self.sinks:
+            sink(self.last)
+
+    def _transfer(self, backend: Backend) -> dict[str, list[float]]:
+        """All vectors, as one, on the CPU."""
+        arrays = self._arrays
+        flat = map(rounded, backend.to_numpy(self._join(tuple(arrays.values()))).tolist())
+        return {name: list(islice(flat, array.shape[0])) for name, array in arrays.items()}
+
+    def _forget(self) -> None:
+        """Let go of all arrays."""
+        self._arrays, self._names = {}, ()
+        self._found, self._watched, self._carried = ThroughTime(), {}, False
+
+
+def to_lines(write: Callable[[dict[str, Any]], object], part: str | None = None) -> Sink:
+    """A sink that writes records as lines of ``telemetry.jsonl``.
+
+    Args:
+        write: what appends a line, see `unrolled.runs.directory.RunDirectory.lines`.
+        part: the model's name, where a run trains several; the lines begin with it.
+    """
+    head = {} if part is None else {"part": part}
+    return lambda record: write({**head, **record.as_dict()})
+
+
+def _join(xp: Namespace, vectors: Sequence[Array]) -> Array:
+    return xp.concat(list(vectors), 0)
+
+
+def _parameter_records(
+    step: StepRecord,
+    names: Sequence[str],
+    with_gradient: Sequence[str],
+    numbers: dict[str, list[float]],
+) -> dict[str, ParameterRecord]:
+    """The records of all parameters from the vectors of their norms."""
+    before = dict(zip(with_gradient, numbers.get("gradients", ()), strict=False))
+    clipped = dict(zip(with_gradient, numbers.get("clipped", ()), strict=False))
+    moved = dict(zip(names, numbers.get("updates", ()), strict=False))
+    scale = coefficient(step.gradient_norm, step.clipped_norm)
+    records = {}
+    for name, weight in zip(names, numbers["weights"], strict=True):
+        gradient = before.get(name)
+        after = clipped.get(name, None if gradient is None else rounded(gradient * scale))
+        ratio = rounded(moved[name] / weight) if name in moved and weight > 0 else None
+        finite = math.isfinite(weight) and math.isfinite(gradient or 0.0)
+        records[name] = ParameterRecord(gradient, after, weight, ratio, finite)
+    return records

@@ -1,0 +1,123 @@
+"""What telemetry records of a training step, and how it is kept.
+
+One line of ``telemetry.jsonl`` is one `TelemetryRecord` as JSON. A reader must live with
+missing fields (older files, models without a recurrence): they are None or empty.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRecord:
+    """One parameter at one step.
+
+    Attributes:
+        gradient_norm: L2 norm of its gradient before clipping.
+        clipped_norm: the same after clipping.
+        weight_norm: L2 norm of its values before the update.
+        update_ratio: length of the update beside that of the values,
+            ``||w_new - w|| / ||w||``; about 1e-3 is usual. None if the values are all 0.
+        finite: whether values and gradient are free of NaN and infinity.
+    """
+
+    gradient_norm: float | None
+    clipped_norm: float | None = None
+    weight_norm: float | None = None
+    update_ratio: float | None = None
+    finite: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """One recurrent layer (and direction) at one step: gradients through time.
+
+    Lists run over the time steps of the minibatch, 0 to T - 1, in the order of the text
+    (for a layer that reads backwards too).
+
+    Attributes:
+        hidden_gradient_mean: mean over the batch of ``||dL/dh_t||``.
+        hidden_gradient_max: largest over the batch.
+        fall_per_step: factor by which the mean norm changes for each step back from the
+            last (geometric mean over the steps up to the border); below 1 it vanishes,
+            above 1 it explodes.
+        reach: steps back from the last until the mean norm is below 1% of its last;
+            the number of steps there are to the border if it never is.
+        saturated: share of hidden units of this minibatch that are saturated,
+            ``|h| > 0.99`` (for ReLU: dead, ``h = 0``).
+        weight_gradient_split: of each time step the norm of its part of ``dL/dW_hh``
+            (all gates together); the parts themselves add up to ``dL/dW_hh``.
+        borders: time steps before which the gradient was cut by truncation; 0 where the
+            minibatch itself begins with a state that is carried on.
+    """
+
+    hidden_gradient_mean: list[float]
+    hidden_gradient_max: list[float]
+    fall_per_step: float | None
+    reach: int | None
+    saturated: float | None
+    weight_gradient_split: list[float] = field(default_factory=list)
+    borders: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryRecord:
+    """One training step.
+
+    Attributes:
+        step: from 1, counted over the whole training.
+        epoch: from 1; None in a loop that has none.
+        loss: mean over the minibatch's targets, before the update; None if not known.
+        gradient_norm: global L2 norm of all gradients before clipping.
+        clipped_norm: the same after clipping.
+        clip_coefficient: what clipping multiplied the gradient by (1: not clipped); for
+            the methods that clip tensors or values by themselves, the two norms' quotient.
+        clip_method: ``"global_norm"``, ``"per_tensor"``, ``"value"``, ``"adaptive"``, or
+            None where nothing clips.
+        clip_threshold: what it clips at.
+        parameters: by name.
+        layers: by name, ``"layers.0"``, ``"layers.0.backward"``, ...; for a watched model
+            the module's name. Empty where there is no recurrence, or none was traced.
+        first_not_finite: name of the first tensor that was NaN or infinite, in the order
+            of computation; None while all is well.
+    """
+
+    step: int
+    epoch: int | None
+    loss: float | None
+    gradient_norm: float | None
+    clipped_norm: float | None = None
+    clip_coefficient: float | None = None
+    clip_method: str | None = None
+    clip_threshold: float | None = None
+    parameters: dict[str, ParameterRecord] = field(default_factory=dict)
+    layers: dict[str, LayerRecord] = field(default_factory=dict)
+    first_not_finite: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "TelemetryRecord":
+        """The inverse of `as_dict`; unknown fields are left out.
+
+        Raises:
+            TypeError: a field without a default is missing, or the data is no record.
+
+        Example:
+            >>> record = TelemetryRecord(step=1, epoch=1, loss=3.3, gradient_norm=0.5)
+            >>> TelemetryRecord.from_dict(record.as_dict()) == record
+            True
+        """
+        values = _known(cls, data)
+        for name, kind in (("parameters", ParameterRecord), ("layers", LayerRecord)):
+            parts = values.get(name) or {}
+            values[name] = {key: kind(**_known(kind, part)) for key, part in parts.items()}
+        return cls(**values)
+
+
+def _known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {name: value for name, value in data.items() if name in names}

@@ -1,0 +1,187 @@
+"""Gradients through time: what the gradient that arrives at every hidden state tells.
+
+Of one recurrent layer with hidden states ``H_t (B, H)`` there are, for all T steps in the
+order in which the layer reads them,
+
+- ``dH``: the gradient of the loss with respect to ``H_t``, through its own output and through
+  all later steps, ``(T, B, H)``;
+- ``D``: the gradient with respect to the product ``H_{t-1} W_h``, all G gates side by side,
+  ``(T, B, G * H)``; so ``dL/dW_h = sum_t H_{t-1}^T D_t``.
+
+The functions over an array namespace run where the arrays are; those over lists of numbers
+on what came out of them.
+"""
+
+import math
+from collections.abc import Sequence
+
+from unrolled.backends.namespace import Array, Namespace
+
+SATURATED = 0.99
+"""A tanh unit whose output is larger passes back less than 2% of the gradient."""
+
+REACHED = 0.01
+"""The gradient reaches as far back as its norm is at least this share of its last."""
+
+
+def hidden_gradient_norms(xp: Namespace, dH: Array) -> Array:
+    """``||dL/dH_t||`` of every step and every sequence of the batch.
+
+    Args:
+        xp: array namespace.
+        dH: ``(T, B, H)``.
+
+    Returns:
+        Norms ``(T, B)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> hidden_gradient_norms(xp, np.array([[[0.0, 0.0]], [[3e-12, 4e-12]], [[6e-30, 8e-30]]]))
+        array([[0.e+00], [5.e-12], [1.e-29]])
+    """
+    # float32 holds 1e-30, but not its square: so summed in float64, or else measured beside the
+    # last step's largest entry
+    if xp.row_norms is not None:
+        return xp.row_norms(dH)
+    unit = xp.amax(xp.abs(dH[-1]))
+    unit = unit + (1 - xp.sign(unit))  # 1 where it is 0
+    x = dH / unit
+    return xp.sqrt(xp.sum(x * x, axis=2)) * unit
+
+
+def weight_gradient_parts(xp: Namespace, H_before: Array, D: Array) -> Array:
+    """The part of every step in ``dL/dW_h``: ``H_{t-1}^T D_t``; their sum is ``dL/dW_h``.
+
+    Args:
+        xp: array namespace.
+        H_before: hidden states before every step, ``(T, B, H)``.
+        D: ``(T, B, G * H)``.
+
+    Returns:
+        ``(T, H, G * H)``: large, meant for a close look; see `weight_gradient_split`.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> weight_gradient_parts(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[5.0]]]))
+        array([[[ 6.]], [[15.]]])
+    """
+    parts, _ = xp.scan(lambda same, x: (same, xp.transpose(x[0]) @ x[1]), D[0], (H_before, D))
+    return parts
+
+
+def weight_gradient_split(xp: Namespace, H_before: Array, D: Array) -> Array:
+    """The Frobenius norm of every step's part of ``dL/dW_h``, without forming the parts.
+
+    ``||H^T D||^2 = trace(D^T H H^T D) = sum((H H^T) * (D D^T))``, two matrices of ``(B, B)``
+    instead of one of ``(H, G * H)``.
+
+    Args:
+        xp: array namespace.
+        H_before: hidden states before every step, ``(T, B, H)``.
+        D: ``(T, B, G * H)``.
+
+    Returns:
+        Norms ``(T,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> weight_gradient_split(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[-5.0]]]))
+        array([ 6., 15.])
+    """
+    products = xp.gram(H_before) * xp.gram(D)  # (T, B, B)
+    squares = xp.sum(xp.sum(products, axis=2), axis=1)
+    # rounding may leave a little below 0 where the parts of the batch cancel
+    return xp.sqrt(xp.maximum(squares, xp.zeros_like(squares)))
+
+
+def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
+    """Share of hidden units that pass back next to nothing: ``|h| > 0.99``, for ReLU ``h = 0``.
+
+    Args:
+        xp: array namespace.
+        H: hidden states, of any shape.
+        cell: name in `unrolled.functional.bptt.STEPS`.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> H = np.array([0.0, 0.5, -1.0, 0.999])
+        >>> float(saturated_share(xp, H, "rnn")), float(saturated_share(xp, H[:2], "rnn_relu"))
+        (0.5, 0.5)
+    """
+    size = math.prod(H.shape)
+    if cell == "rnn_relu":
+        return (size - xp.count_above(H, 0.0)) / size
+    return xp.count_above(xp.abs(H), SATURATED) / size
+
+
+def layer_numbers(
+    xp: Namespace, cell: str, dH: Array, D: Array, H_before: Array, H: Array
+) -> Array:
+    """All that is recorded of a layer, as one vector: so that it leaves the device once.
+
+    Args:
+        xp: array namespace.
+        cell: name in `unrolled.functional.bptt.STEPS`.
+        dH: ``(T, B, H)``.
+        D: ``(T, B, G * H)``.
+        H_before, H: hidden states before and after every step, ``(T, B, H)``.
+
+    Returns:
+        ``(3 * T + 1,)``: of every step the mean of ``||dL/dH_t||`` over the batch; the
+        largest; the norm of its part of ``dL/dW_h``; then the share of saturated units.
+    """
+    norms = hidden_gradient_norms(xp, dH)  # (T, B)
+    per_step = [xp.mean(norms, axis=1), xp.amax(norms, axis=1)]
+    per_step.append(weight_gradient_split(xp, H_before, D))
+    return xp.concat([*per_step, xp.reshape(saturated_share(xp, H, cell), (1,))], 0)
+
+
+def fall_per_step(norms: Sequence[float], border: int = 0) -> float | None:
+    """Factor by which a norm changes for each step back from the last, as geometric mean.
+
+    ``(n_border / n_last)^(1 / (last - border))``
+
+    Args:
+        norms: of all steps in the order in which the layer reads them.
+        border: the earliest step that the gradient reaches.
+
+    Returns:
+        None for a single step, and where the last norm is 0 or not finite.
+
+    Example:
+        >>> fall_per_step([0.5, 1.0, 2.0])
+        0.5
+        >>> fall_per_step([9.0, 0.2, 2.0], border=1)
+        0.1
+    """
+    first, last, steps = norms[border], norms[-1], len(norms) - 1 - border
+    if steps < 1 or not last > 0 or not math.isfinite(first / last):
+        return None
+    return float((first / last) ** (1 / steps))
+
+
+def reach(norms: Sequence[float], border: int = 0) -> int | None:
+    """Steps back from the last until the norm is below 1% of its last.
+
+    Args:
+        norms: of all steps in the order in which the layer reads them.
+        border: the earliest step that the gradient reaches.
+
+    Returns:
+        The steps to the border if the norm is never that small; None where the last norm is 0
+        or not finite.
+
+    Example:
+        >>> reach([1e-6, 1e-4, 1e-2, 1.0]), reach([0.1, 0.2, 0.5, 1.0])
+        (2, 3)
+    """
+    last = norms[-1]
+    if not 0 < last < math.inf:
+        return None
+    steps = len(norms) - 1 - border
+    below = (k for k in range(1, steps + 1) if norms[-1 - k] < REACHED * last)
+    return next(below, steps)

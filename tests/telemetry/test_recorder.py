@@ -1,0 +1,395 @@
+"""What telemetry records of a training, and what it leaves alone."""
+
+import gc
+import json
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from clipping_by_hand import by_hand, norm_of
+from installed import FRAMEWORK, INSTALLED
+from unrolled import experiments
+from unrolled.errors import NotFiniteError, SettingError
+from unrolled.frameworks import face
+from unrolled.functional.updates import CLIP_METHODS
+from unrolled.telemetry.not_finite import first_not_finite
+from unrolled.telemetry.reading import read_telemetry
+from unrolled.telemetry.recorder import RECORDS, Telemetry
+from unrolled.training.records import Backward, Listener
+from unrolled.training.tracing import ThroughTime, TracedLayer, Tracer
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 8
+H = 5
+frameworks = pytest.mark.parametrize("framework", INSTALLED)
+
+
+class Keeper(Listener):
+    """Keeps the gradients and weights of every step as NumPy arrays."""
+
+    def __init__(self):
+        self.gradients, self.clipped, self.weights, self.steps = [], [], [], []
+
+    def on_backward(self, trainer, backward):
+        kept = zip(
+            (self.gradients, self.clipped, self.weights),
+            (backward.gradients, backward.clipped, trainer.parameters),
+            strict=True,
+        )
+        for keep, arrays in kept:
+            values = {n: trainer.backend.to_numpy(a).astype(float) for n, a in arrays.items()}
+            keep.append(values)
+
+    def on_step(self, trainer, step):
+        self.steps.append(step)
+
+
+def setup(framework, cell="rnn", lr=0.5, sigma=0.5, **options):
+    library = face(framework)
+    library.backend.seed(0)
+    data = library.TextData(TEXT, batch_size=4, num_steps=5, seed=0)
+    scratch = library.Scratch(library.backend, cell)
+    model = library.RNNModelScratch(
+        len(data.vocab), H, None, partial(scratch.get_params, seed=1, sigma=sigma),
+        scratch.init_state, scratch.forward, lr=lr,
+    )  # fmt: skip
+    return library.Trainer(1, **options), model, data
+
+
+@frameworks
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_every_clipping_method_is_as_by_hand_and_reported(framework, method):
+    theta = {"global_norm": 0.3, "per_tensor": 0.1, "value": 0.02, "adaptive": 0.01}[method]
+    keeper, records = Keeper(), []
+    trainer, model, data = setup(
+        framework,
+        gradient_clip_val=theta,
+        gradient_clip_method=method,
+        listeners=[keeper, Telemetry(1, [records.append])],
+    )
+    trainer.fit(model, data)
+    assert len(records) == len(keeper.steps) > 5
+    for i, (record, step) in enumerate(zip(records, keeper.steps, strict=True)):
+        expected = by_hand(method, keeper.gradients[i], keeper.weights[i], theta)
+        for name, g in expected.items():
+            np.testing.assert_allclose(keeper.clipped[i][name], g, rtol=1e-4, atol=1e-7)
+            parameter = record.parameters[name]
+            norm = np.linalg.norm(keeper.gradients[i][name])
+            assert parameter.gradient_norm == pytest.approx(norm, rel=1e-5)
+            assert parameter.clipped_norm == pytest.approx(np.linalg.norm(g), rel=1e-4)
+        before, after = norm_of(keeper.gradients[i]), norm_of(expected)
+        assert step.gradient_norm == record.gradient_norm == pytest.approx(before, rel=1e-5)
+        assert step.clipped_norm == record.clipped_norm == pytest.approx(after, rel=1e-4)
+        assert record.clip_coefficient == pytest.approx(after / before, rel=1e-4)
+        assert (record.clip_method, record.clip_threshold) == (method, theta)
+    assert any(record.clip_coefficient < 0.9 for record in records)
+
+
+@frameworks
+def test_weights_and_updates_are_measured(framework):
+    keeper, records = Keeper(), []
+    listeners = [keeper, Telemetry(1, [records.append])]
+    trainer, model, data = setup(framework, lr=0.5, listeners=listeners)
+    trainer.fit(model, data)
+    for i, record in enumerate(records):
+        assert (record.step, record.epoch) == (i + 1, 1)
+        assert record.loss == keeper.steps[i].loss
+        assert (record.clip_method, record.clip_threshold, record.clip_coefficient) == (
+            None,
+            None,
+            1,
+        )
+        for name, W in keeper.weights[i].items():
+            parameter, norm = record.parameters[name], np.linalg.norm(W)
+            assert parameter.finite
+            assert parameter.weight_norm == pytest.approx(norm, rel=1e-5)
+            if norm == 0:  # a bias before its first update
+                assert parameter.update_ratio is None
+                continue
+            moved = 0.5 * np.linalg.norm(keeper.gradients[i][name])
+            assert parameter.update_ratio == pytest.approx(moved / norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["globalnorm", "max"])
+def test_an_unknown_method_is_refused_when_the_trainer_is_made(name):
+    with pytest.raises(SettingError, match=r"global_norm, per_tensor, value, adaptive"):
+        face(FRAMEWORK).Trainer(1, gradient_clip_val=1, gradient_clip_method=name)
+
+
+@frameworks
+def test_to_look_changes_nothing(framework):
+    results = []
+    for listeners in ([], [Telemetry(3)]):
+        cell = "lstm" if framework == FRAMEWORK else "rnn"
+        trainer, model, data = setup(framework, cell, listeners=listeners)
+        trainer.fit(model, data)
+        results.append(trainer.trained_model.export_parameters())
+    for name, value in results[0].items():
+        if framework in ("torch", "mxnet"):  # the same engine with and without taps
+            np.testing.assert_array_equal(results[1][name], value)
+        else:  # other compiled code, which rounds elsewhere
+            np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_every_nth_step_is_recorded_and_no_other_is_traced(monkeypatch):
+    traced = []
+    call = Tracer.__call__
+    monkeypatch.setattr(Tracer, "__call__", lambda *a: (traced.append(1), call(*a))[1])
+    for every, expected in ((4, [1, 5, 9, 13]), (0, []), (100, [1])):
+        traced.clear()
+        records = []
+        trainer, model, data = setup(FRAMEWORK, listeners=[Telemetry(every, [records.append])])
+        trainer.fit(model, data)
+        assert [record.step for record in records] == expected[: len(traced)]
+        assert len(traced) == len(records) == len(expected)
+
+
+def test_by_default_there_are_some_200_records():
+    class Fake:
+        backend, num_train_batches = face(FRAMEWORK).backend, 7
+
+        def watch_layers(self):
+            return None
+
+    for max_epochs in (1, 28, 29, 500, 10_000):
+        trainer, telemetry = Fake(), Telemetry()
+        trainer.max_epochs = max_epochs
+        telemetry.on_fit_start(trainer)
+        steps = 7 * max_epochs
+        count = sum(telemetry.on_batch(trainer, step) for step in range(1, steps + 1))
+        assert min(steps, RECORDS) <= count < 2 * RECORDS
+
+
+def test_a_negative_period_is_refused():
+    with pytest.raises(SettingError, match="-1"):
+        Telemetry(-1)
+
+
+def test_memory_does_not_grow_with_the_steps():
+    telemetry = Telemetry(1)
+    trainer, model, data = setup(FRAMEWORK, listeners=[telemetry])
+    counts = {}
+
+    class Count(Listener):
+        def on_step(self, trainer, step):
+            if step.step in (4, 14):
+                gc.collect()
+                kind = type(trainer.backend.asarray(np.zeros(1, np.float32)))
+                every = [type(x) for x in gc.get_objects()]
+                counts[step.step] = sum(issubclass(x, kind) for x in every)
+
+    trainer.listeners.append(Count())
+    trainer.fit(model, data)
+    assert counts[14] <= counts[4]
+    assert not telemetry._arrays
+    assert len(trainer.tracer._taps) == 1
+
+
+def test_shapes_without_end_keep_few_taps():
+    trainer, model, data = setup(FRAMEWORK)
+    trainer.prepare(model, data)
+    for T in range(1, 30):
+        ids = np.zeros((2, T), int)
+        batch = tuple(trainer.backend.asarray(ids) for _ in range(2))
+        first, taps = trainer.tracer.taps(trainer.parameters, batch, None, *trainer.context())
+        assert tuple(taps["layers.0.hidden"].shape) == (T, 2, H)
+        assert list(first.layers) == ["layers.0"]
+    assert len(trainer.tracer._taps) <= 8
+
+
+# What is not finite
+
+
+def diverging(framework, change, every=1000, **options):
+    """A training whose weights are changed before its third minibatch."""
+    records = []
+
+    class Change(Listener):
+        def on_step(self, trainer, step):
+            if step.step == 2:
+                values = {n: trainer.backend.to_numpy(p) for n, p in trainer.parameters.items()}
+                values = {name: value.copy() for name, value in values.items()}
+                change(values)
+                trainer.parameters = trainer.backend.assign(trainer.parameters, values)
+
+    listeners = [Change(), Telemetry(every, [records.append])]
+    trainer, model, data = setup(framework, listeners=listeners, **options)
+    with pytest.raises(NotFiniteError):
+        trainer.fit(model, data)
+    return records
+
+
+def nan_in_weights(values):
+    values["W_hh"][1, 2] = math.nan
+
+
+def huge_output(values):
+    values["W_hq"][:] = np.where(np.arange(values["W_hq"].shape[1]) % 2, -3e38, 3e38)
+
+
+@frameworks
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [(nan_in_weights, "the weight W_hh"), (huge_output, "the loss")],
+    ids=["weight", "loss"],
+)
+def test_the_step_that_fails_leaves_one_last_record(framework, change, first):
+    records = diverging(framework, change)
+    assert [record.step for record in records] == [1, 3]  # not the turn of step 3
+    last = records[-1]
+    assert last.first_not_finite == first
+    assert records[0].first_not_finite is None
+    assert not math.isfinite(last.loss)
+    assert last.parameters["W_hh"].finite is False
+    assert len(last.layers["layers.0"].hidden_gradient_mean) == 5
+    assert last.parameters["W_hh"].update_ratio is None
+
+
+def test_weights_that_end_infinite_are_named():
+    records = []
+    trainer, model, data = setup(FRAMEWORK, lr=1e38, sigma=1.0)
+    trainer.listeners.append(Telemetry(1, [records.append]))
+
+    def one_batch():
+        yield next(iter(type(data).train_dataloader(data)))
+
+    class One:
+        continues = False
+
+        def __iter__(self):
+            return one_batch()
+
+        def __len__(self):
+            return 1
+
+    data.train_dataloader = One
+    model.loss_scale = 1
+    original = type(model).loss
+    try:
+        type(model).loss = lambda self, *a: original(self, *a) * 1e4
+        with pytest.raises(NotFiniteError, match="weights"):
+            trainer.fit(model, data)
+    finally:
+        type(model).loss = original
+    first = records[-1].first_not_finite
+    assert first.removeprefix("the weight ") in records[-1].parameters
+    assert math.isnan(records[-1].loss)
+
+
+def layer(**bad):
+    arrays = {
+        "hidden": (4, 2, 3),
+        "recurrent": (4, 2, 3),
+        "before": (4, 2, 3),
+        "after": (4, 2, 3),
+    }
+    values = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
+    for name, t in bad.items():
+        values[name][t, 1, 2] = math.inf
+    return values
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ({}, None),
+        ({"inputs": 0, "weights": 0}, "input 0"),
+        ({"state": 0, "weights": 0}, "part 1 of the first state"),
+        ({"weights": 0, "after": 1}, "the weight W"),
+        ({"after": [3, 2], "hidden": 3}, "hidden state 2 of layers.1"),
+        ({"loss": 0, "hidden": 3}, "the loss"),
+        ({"hidden": [0, 2], "gradient": 0}, "the gradient at hidden state 2 of layers.1"),
+        ({"gradient": 0}, "the gradient of W"),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_first_tensor_is_named_in_the_order_of_computation(bad, expected, reverse):
+    backend = face(FRAMEWORK).backend
+
+    def array(name, shape=(2,)):
+        values = np.ones(shape, np.float32)
+        if name in bad:
+            values[0] = math.nan
+        return backend.asarray(values)
+
+    def traced(**bad):
+        arrays = {name: backend.asarray(values) for name, values in layer(**bad).items()}
+        return TracedLayer("rnn", reverse, **arrays)
+
+    inner = {name: t for name, t in bad.items() if name in ("after", "hidden")}
+    found = ThroughTime({"layers.0": traced(), "layers.1": traced(**inner)})
+    backward = Backward(
+        (array("inputs"), backend.asarray(np.ones(2, int))),
+        (array(""), array("state")),
+        False,
+        array("loss", (1,)),
+        {"W": array("gradient"), "b": array("")},
+        {},
+        found,
+    )
+    parameters = {"b": array(""), "W": array("weights")}
+    if reverse and expected and "state 2" in expected:
+        expected = expected.replace("state 2", "state 1")  # it reads step 1 of 0 to 3 as its third
+    assert first_not_finite(backend, parameters, backward, found) == expected
+
+
+def test_hidden_states_are_counted_over_the_pieces_of_a_sequence():
+    backend = face(FRAMEWORK).backend
+    good, bad = layer(), layer(after=1)
+    pieces = {"layers.0": good, "layers.0#1": good, "layers.0#2": bad}
+    found = ThroughTime({
+        name: TracedLayer("rnn", False, **{n: backend.asarray(a) for n, a in arrays.items()})
+        for name, arrays in pieces.items()
+    })  # fmt: skip
+    assert first_not_finite(backend, {}, None, found) == "hidden state 9 of layers.0"
+
+
+# In a run directory
+
+TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
+
+
+@frameworks
+def test_the_same_seed_gives_the_same_bytes_and_they_can_be_read(tmp_path, framework):
+    settings = (*TINY, "telemetry_every=3", "gradient_clip_method=per_tensor")
+    seeds = (0, 0, 1) if framework == FRAMEWORK else (0, 0)
+    paths = [
+        experiments.run("language-model", settings, framework, seed, tmp_path / str(i))
+        for i, seed in enumerate(seeds)
+    ]
+    first, again, *other = ((path / "telemetry.jsonl").read_bytes() for path in paths)
+    assert first == again
+    assert first not in other
+    records, skipped = read_telemetry(paths[0] / "telemetry.jsonl")
+    records = list(records)
+    assert not skipped
+    steps = [record.step for record in records]
+    assert steps == list(range(1, steps[-1] + 1, 3))
+    assert len(steps) > 4
+    for record in records:
+        assert record.clip_method == "per_tensor"
+        assert len(record.layers["layers.0"].weight_gradient_split) == 5
+
+
+def test_the_settings_of_truncation_reach_the_records(tmp_path):
+    def borders(name, *extra):
+        path = tmp_path / name
+        settings = (*TINY, "telemetry_every=1", *extra)
+        experiments.run("language-model", settings, FRAMEWORK, 0, path)
+        lines = (path / "telemetry.jsonl").read_text().splitlines()
+        layer = json.loads(lines[1])["layers"]["layers.0"]
+        return layer["borders"], len(layer["hidden_gradient_mean"])
+
+    assert borders("carried") == ([0], 5)
+    assert borders("zero", "state=zero") == ([], 5)
+    assert borders("drawn", "state=drawn") == ([], 5)
+    assert borders("segments", "back_steps=2") == ([0, 2, 4], 5)
+    assert borders("windows", "back_steps=8") == ([0], 8)
+
+
+def test_off_there_is_no_file(tmp_path):
+    path = experiments.run(
+        "language-model", (*TINY, "telemetry_every=0"), FRAMEWORK, 0, tmp_path / "off"
+    )
+    assert not (path / "telemetry.jsonl").exists()

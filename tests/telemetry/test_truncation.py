@@ -1,0 +1,266 @@
+"""Truncated backpropagation through time, against the same by hand in float64."""
+
+import importlib.util
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from installed import FRAMEWORK, INSTALLED
+from unrolled.data.batching import SequenceLoader
+from unrolled.data.windows import WindowLoader
+from unrolled.errors import SettingError, TextError
+from unrolled.frameworks import face
+from unrolled.telemetry.recorder import Telemetry
+from unrolled.training.truncation import Truncation
+
+B, T, H, V = 3, 6, 4, 7
+IDS = np.random.default_rng(2).integers(0, V, (B, 40))
+frameworks = pytest.mark.parametrize("framework", INSTALLED)
+
+
+@cache
+def by_hand():
+    path = Path(__file__).parents[1] / "parity" / "reference.py"
+    spec = importlib.util.spec_from_file_location("reference_by_hand", path)
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+class Batches:
+    """Minibatches that continue each other."""
+
+    continues = True
+
+    def __init__(self, backend, pairs):
+        self.pairs = [tuple(map(backend.asarray, pair)) for pair in pairs]
+
+    def train_dataloader(self):
+        return self
+
+    def val_dataloader(self):
+        return None
+
+    def __iter__(self):
+        return iter(self.pairs)
+
+    def __len__(self):
+        return len(self.pairs)
+
+
+class Gradients(Telemetry):
+    """Telemetry that also keeps the gradients of every step."""
+
+    def __init__(self, records):
+        super().__init__(1, [records.append])
+        self.gradients, self.losses, self.states = [], [], []
+
+    def on_backward(self, trainer, backward):
+        super().on_backward(trainer, backward)
+        to_numpy = trainer.backend.to_numpy
+        self.gradients.append({n: to_numpy(g).copy() for n, g in backward.gradients.items()})
+        self.losses.append(float(backward.loss))
+        self.states.append(backward.state)
+
+
+def train(framework, cell, pairs, truncation, lr=0.5):
+    library = face(framework)
+    scratch = library.Scratch(library.backend, cell)
+    model = library.RNNModelScratch(
+        V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
+        scratch.forward, lr=lr,
+    )  # fmt: skip
+    data, records = Batches(library.backend, pairs), []
+    watch = Gradients(records)
+    trainer = library.Trainer(1, listeners=[watch], truncation=truncation)
+    start = scratch.get_params(V, H, seed=1, sigma=0.5)
+    start = {name: library.backend.to_numpy(p).astype(float) for name, p in start.items()}
+    trainer.fit(model, data)
+    return start, watch, records
+
+
+def assert_close(found, expected):
+    scale = max(np.abs(g).max() for g in expected.values())
+    for name, g in expected.items():
+        np.testing.assert_allclose(found[name], g, rtol=0, atol=1e-5 * scale, err_msg=name)
+
+
+def cut(steps, targets_ahead=1):
+    return [
+        (IDS[:, i : i + steps], IDS[:, i + 1 : i + 1 + steps]) for i in range(0, 2 * steps, steps)
+    ]
+
+
+@frameworks
+@pytest.mark.parametrize(("cell", "back_steps"), [("rnn", 4), ("lstm", 2)])
+def test_segments_cut_the_gradient_and_carry_the_state(framework, cell, back_steps):
+    start, watch, records = train(framework, cell, cut(T), Truncation(back_steps=back_steps))
+    reference, p = by_hand(), start
+    model = reference.LanguageModel(cell, 1, V, H)
+    state = model.begin_state(B)
+    for k, (X, Y) in enumerate(cut(T)):
+        loss, total = 0.0, dict.fromkeys(p, 0.0)
+        for first in range(0, T, back_steps):
+            part = slice(first, first + back_steps)
+            share = X[:, part].shape[1] / T
+            # begins from the state as from a constant: that is the cut
+            l_part, g, state = model.loss_and_gradients(p, X[:, part], Y[:, part], state)
+            loss += share * l_part
+            total = {name: total[name] + share * g[name] for name in p}
+        assert watch.losses[k] == pytest.approx(loss, rel=1e-6)
+        assert_close(watch.gradients[k], total)
+        p = {name: p[name] - 0.5 * total[name] for name in p}
+        borders = list(range(back_steps, T, back_steps))
+        layer = records[k].layers["layers.0"]
+        assert layer.borders == (borders if k == 0 else [0, *borders])
+        assert len(layer.hidden_gradient_mean) == T
+        assert layer.reach <= T - 1 - borders[-1]
+
+
+@frameworks
+def test_no_gradient_crosses_a_border(framework):
+    # the first segment's gradients through time are those of the first segment by itself
+    X, Y = cut(T)[0]
+    _, _, records = train(framework, "gru", [(X, Y)], Truncation(back_steps=4))
+    _, _, alone = train(framework, "gru", [(X[:, :4], Y[:, :4])], Truncation())
+    whole = records[0].layers["layers.0"]
+    part = alone[0].layers["layers.0"]
+    for name in ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_split"):
+        expected = 4 / T * np.array(getattr(part, name))
+        np.testing.assert_allclose(getattr(whole, name)[:4], expected, rtol=1e-5)
+
+
+@frameworks
+@pytest.mark.parametrize(("cell", "before"), [("rnn", 2), ("lstm", 8)])
+def test_windows_reach_back_over_earlier_inputs(framework, cell, before):
+    pairs = [
+        (IDS[:, i : i + before + T], IDS[:, i + before + 1 : i + before + 1 + T])
+        for i in range(0, 2 * T, T)
+    ]
+    truncation = Truncation(back_steps=before + T)
+    start, watch, records = train(framework, cell, pairs, truncation)
+    reference, p = by_hand(), start
+    model = reference.LanguageModel(cell, 1, V, H)
+    state = model.begin_state(B)
+    for k, (X, Y) in enumerate(pairs):
+        logits, _, tapes = model.forward(p, X, state)
+        new = before * B  # rows of the logits, time-major, that have no target
+        loss, d_new = reference.cross_entropy(logits[new:], Y.T.reshape(-1))
+        d_logits = np.concatenate([np.zeros((new, V)), d_new])
+        g = model.backward(p, d_logits, tapes, T=before + T)
+        assert watch.losses[k] == pytest.approx(loss, rel=1e-6)
+        assert_close(watch.gradients[k], g)
+        # the next window begins T steps later
+        _, state, _ = model.forward(p, X[:, :T], state)
+        p = {name: p[name] - 0.5 * g[name] for name in p}
+        layer = records[k].layers["layers.0"]
+        assert layer.borders == ([0] if k else [])
+        assert len(layer.hidden_gradient_mean) == before + T
+        assert layer.hidden_gradient_mean[0] > 0  # it does reach back
+
+
+@frameworks
+def test_a_zero_state_forgets_the_minibatch_before(framework):
+    _, watch, records = train(framework, "rnn", cut(T), Truncation(state="zero"))
+    assert watch.states == [None, None]
+    assert [record.layers["layers.0"].borders for record in records] == [[], []]
+
+
+@frameworks
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_drawn_states_come_from_the_seed(framework, cell):
+    library = face(framework)
+    scratch, data = library.Scratch(library.backend, cell), Batches(library.backend, cut(T))
+    parts = scratch.get_params, scratch.init_state, scratch.forward
+
+    def states(seed, sigma=2.0):
+        truncation = Truncation(state="drawn", sigma=sigma, seed=seed)
+        trainer = library.Trainer(1, truncation=truncation)
+        trainer.prepare(library.RNNModelScratch(V, H, None, *parts), data)
+        drawn = [trainer.starts.state(trainer, batch, None) for batch in data]
+        return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
+
+    first = states(seed=3)
+    assert first.shape == (2, 2 if cell == "lstm" else 1, B, H)
+    np.testing.assert_array_equal(states(seed=3), first)
+    assert (states(seed=4) != first).all()
+    assert (first[0] != first[1]).all()
+    assert 1.2 < first.std() < 3.0
+    assert not states(seed=3, sigma=0.0).any()
+
+
+def test_a_training_begins_with_drawn_states_and_no_border():
+    _, watch, records = train(FRAMEWORK, "rnn", cut(T), Truncation(state="drawn"))
+    assert all(state is not None for state in watch.states)
+    assert [record.layers["layers.0"].borders for record in records] == [[], []]
+
+
+def test_a_model_without_a_state_cannot_be_given_one():
+    library = face(FRAMEWORK)
+    data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
+    trainer = library.Trainer(1, truncation=Truncation(state="drawn"))
+    with pytest.raises(SettingError, match=r"begin_state.*state=zero"):
+        trainer.fit(library.LinearRegressionScratch(2, lr=0.03, seed=0), data)
+
+
+def test_what_cannot_be_cut_is_refused():
+    library = face(FRAMEWORK)
+    data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
+    trainer = library.Trainer(1, truncation=Truncation(back_steps=1))
+    with pytest.raises(SettingError, match=r"inputs and targets \(B, T\)"):
+        trainer.fit(library.LinearRegressionScratch(2, lr=0.03, seed=0), data)
+
+
+def test_mistakes_are_told_at_once():
+    with pytest.raises(SettingError) as error:
+        Truncation(state="carry", back_steps=0, sigma=-1)
+    message = str(error.value)
+    assert "did you mean 'carried'" in message
+    assert "back_steps is 0" in message
+    assert "sigma is -1" in message
+
+
+@pytest.mark.parametrize("back_steps", [5, 7, 12])
+@pytest.mark.parametrize("random", [False, True])
+def test_windows_have_every_target_once_and_what_came_before_it(random, back_steps):
+    corpus = np.arange(100, 227)
+    loader = WindowLoader(corpus, 3, 5, back_steps, random, seed=0)
+    for _ in range(3):
+        batches = list(loader)
+        assert len(loader) - 1 <= len(batches) <= len(loader)
+        targets = np.concatenate([Y.ravel() for _, Y in batches])
+        assert len(set(targets)) == len(targets)
+        for X, Y in batches:
+            assert (X.shape, Y.shape) == ((3, back_steps), (3, 5))
+            np.testing.assert_array_equal(Y, X[:, -5:] + 1)
+            np.testing.assert_array_equal(np.diff(X), 1)
+        if not random:
+            firsts = np.array([X[:, 0] for X, _ in batches])
+            np.testing.assert_array_equal(np.diff(firsts, axis=0), 5)
+
+
+def test_without_overlap_a_window_is_a_sequence():
+    corpus = np.arange(90)
+    for random in (False, True):
+        windows = WindowLoader(corpus, 2, 5, 5, random, seed=1)
+        assert len(windows) == len(SequenceLoader(corpus, 2, 5, random, seed=1))
+        plain = list(SequenceLoader(corpus, 2, 5, False, seed=1))
+    windows = list(WindowLoader(corpus, 2, 5, 5, seed=1))
+    for window, sequence in zip(windows, plain, strict=True):
+        np.testing.assert_array_equal(window, sequence)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_the_shortest_corpus_gives_a_minibatch_at_every_offset(random):
+    needs = WindowLoader(np.arange(500), 3, 5, 9, random, seed=0).needs
+    loader = WindowLoader(np.arange(needs), 3, 5, 9, random, seed=0)
+    assert all(len(list(loader)) >= 1 for _ in range(50))
+    with pytest.raises(TextError, match=f"back_steps=9 need at least {needs}"):
+        WindowLoader(np.arange(needs - 1), 3, 5, 9, random)
+    with pytest.raises(SettingError, match="at least as many"):
+        WindowLoader(np.arange(500), 3, 5, 4, random)
