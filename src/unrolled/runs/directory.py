@@ -4,26 +4,31 @@
 ``config.json``     experiment, framework, seed, all settings
 ``environment.json``  versions, machine, threads
 ``metrics.jsonl``   one line an epoch; the same seed gives the same bytes
+``telemetry.jsonl`` one line every n-th step, a `unrolled.telemetry.TelemetryRecord`
 ``timings.jsonl``   how long each epoch took; differs from run to run
 ``vocabulary.json`` the tokens by id (language models only)
 ``model.safetensors``  the trained parameters by name
 ``summary.json``    the result
 ==================  ==============================================================
 
-Every file but the two logs is written whole or not at all.
+A run that trains several models, its parts, tells them apart: their lines begin with
+``"part"``, and in ``model.safetensors`` the part and a dot stand before the names.
+
+Every file but the logs is written whole or not at all.
 """
 
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy.typing as npt
 
 from unrolled.errors import ParameterError, RunError, did_you_mean
-from unrolled.parameters import read, to_bytes
+from unrolled.parameters import read, to_bytes, untied
 from unrolled.training.records import EpochRecord, Listener
 
 MODEL = "model.safetensors"
@@ -121,8 +126,8 @@ class RunDirectory:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for log in self._logs:
-            log.close()
+        while self._logs:
+            self._logs.pop().close()
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file as JSON, whole or not at all; NaN and infinity become null."""
@@ -157,25 +162,38 @@ class RunDirectory:
 
     def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write parameters by name, as `unrolled.parameters.to_bytes` does."""
-        self._replace(MODEL, to_bytes(arrays, tied={}))
+        self._replace(MODEL, to_bytes(arrays))
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
-        """The parameters by name.
+        """The parameters by name; those that are tied share one array.
 
         Raises:
             RunError: missing or damaged.
         """
         try:
-            return read(self.path / MODEL)[0]
+            return untied(*read(self.path / MODEL))
         except ParameterError as error:
             raise RunError(str(error)) from None
 
-    def log(self, fields: Callable[[EpochRecord], dict[str, Any]]) -> Listener:
-        """A listener that writes ``fields(epoch)`` and the timing of every epoch."""
-        metrics = (self.path / "metrics.jsonl").open("w")
-        timings = (self.path / "timings.jsonl").open("w")
-        self._logs.extend((metrics, timings))
-        return _Log(metrics, timings, fields)
+    def lines(self, name: str) -> Callable[[Mapping[str, Any]], None]:
+        """What appends an object to a file of one JSON object a line; NaN becomes null.
+
+        The file is open until the ``with`` block around this directory ends.
+        """
+        file = (self.path / name).open("a")
+        self._logs.append(file)
+        return partial(_append, file)
+
+    def log(
+        self, fields: Callable[[EpochRecord], dict[str, Any]], part: str | None = None
+    ) -> Listener:
+        """A listener that writes ``fields(epoch)`` and the timing of every epoch.
+
+        Args:
+            fields: the measures of an epoch by name.
+            part: the model's name, where a run trains several; the lines begin with it.
+        """
+        return _Log(self.lines("metrics.jsonl"), self.lines("timings.jsonl"), fields, part)
 
     def _replace(self, name: str, content: bytes) -> None:
         unfinished = self.path / f".{name}.unfinished"
@@ -187,25 +205,33 @@ class RunDirectory:
             raise RunError(f"'{self.path / name}' cannot be written: {error.strerror}") from None
 
 
+Write = Callable[[Mapping[str, Any]], None]
+
+
 class _Log(Listener):
     def __init__(
-        self, metrics: TextIO, timings: TextIO, fields: Callable[[EpochRecord], dict[str, Any]]
+        self,
+        metrics: Write,
+        timings: Write,
+        fields: Callable[[EpochRecord], dict[str, Any]],
+        part: str | None,
     ) -> None:
         self.metrics, self.timings, self.fields = metrics, timings, fields
+        self.head = {} if part is None else {"part": part}
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
-        where = {"epoch": epoch.epoch, "step": epoch.step}
+        where = {**self.head, "epoch": epoch.epoch, "step": epoch.step}
         norms = {
             "gradient_norm": epoch.gradient_norm,
             "gradient_norm_max": epoch.gradient_norm_max,
             "clipped_norm": epoch.clipped_norm,
         }
-        _append(self.metrics, {**where, **self.fields(epoch), **norms})
+        self.metrics({**where, **self.fields(epoch), **norms})
         timing = {"train_s": epoch.train_s, "targets_per_s": epoch.num_targets / epoch.train_s}
-        _append(self.timings, {**where, **timing})
+        self.timings({**where, **timing})
 
 
-def _append(file: TextIO, record: dict[str, Any]) -> None:
+def _append(file: TextIO, record: Mapping[str, Any]) -> None:
     file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
     file.flush()
 

@@ -1,0 +1,72 @@
+"""Reports: a run, or several side by side, as one HTML page; the same pictures as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unrolled.errors import RunError
+
+FILE = "report.html"
+
+
+def write(
+    paths: Sequence[str | Path],
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
+    hurry: bool = False,
+) -> Path:
+    """Write the report of one run or several.
+
+    Args:
+        paths: run directories, whole or not.
+        out: the file to write; None takes ``report.html`` in the run directory, or for
+            several runs in the current one. A report is replaced, another file is not.
+        figures: a directory for the same pictures as PNG and PDF; None writes none.
+        hurry: read only a part of very long telemetry.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: a path is no run directory, or something cannot be written; nothing
+            half-written remains.
+        MissingPackageError: figures were asked for, and matplotlib is not installed.
+    """
+    from unrolled.report.page import pictures, render
+    from unrolled.report.reading import read_runs
+
+    runs = read_runs([Path(path) for path in paths], hurry)
+    file = Path(out) if out is not None else (runs[0].path if len(runs) == 1 else Path()) / FILE
+    _check_free(file)
+    if figures is not None:
+        from unrolled.report.figures import check
+
+        check(Path(figures))
+    drawn = pictures(runs)
+    _replace(file, render(runs, drawn))
+    if figures is not None:
+        from unrolled.report.figures import save
+
+        save([picture for each in drawn.values() for picture in each], Path(figures))
+    return file
+
+
+def _check_free(file: Path) -> None:
+    from unrolled.report.page import GENERATOR
+
+    if file.is_dir():
+        raise RunError(f"'{file}' is a directory; name a file for --out")
+    if not file.exists():
+        return
+    with file.open("rb") as old:
+        if GENERATOR.encode() not in old.read(1000):
+            raise RunError(f"'{file}' exists and is no report; choose another --out, or remove it")
+
+
+def _replace(file: Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise RunError(f"'{file}' cannot be written: {error.strerror}") from None

@@ -1,0 +1,213 @@
+"""The pictures of a report as PNG and PDF, and on matplotlib axes; needs matplotlib.
+
+The same specifications as on the page, in the colours of a light ground.
+"""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import MissingPackageError, RunError
+from unrolled.report.look import DASHES, MAPS, PALETTE
+from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Number, Picture, foot, show
+
+SIZE_INCHES = (6.4, 3.8)
+DOTS_PER_INCH = 150
+TITLE_WIDTH = 62  # characters
+BAND_OPACITY = 0.18
+FEW_DECADES = 3
+MARK_COLOUR = "#5a6270"
+
+
+def check(directory: Path) -> None:
+    """Make sure that figures can be drawn and written.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        RunError: the directory cannot be made.
+    """
+    new_figure(SIZE_INCHES)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"'{directory}' cannot be made: {error.strerror}") from None
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure; no window is opened.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackageError(
+            "drawing needs matplotlib; install it with: pip install matplotlib"
+        ) from None
+    return Figure(figsize=size, layout="constrained")
+
+
+def save(pictures: Sequence[Picture], directory: Path) -> list[Path]:
+    """Write every picture as ``<id>.png`` and ``<id>.pdf``.
+
+    The same pictures give the same bytes.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    written = []
+    for picture in pictures:
+        figure = new_figure(SIZE_INCHES)
+        draw(figure.add_subplot(), picture)
+        title = "\n".join(textwrap.wrap(picture.title, TITLE_WIDTH))
+        figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
+        for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            file = directory / f"{picture.id}.{kind}"
+            try:
+                figure.savefig(file, dpi=DOTS_PER_INCH, metadata=metadata)
+            except OSError as error:
+                file.unlink(missing_ok=True)
+                raise RunError(f"'{file}' cannot be written: {error.strerror}") from None
+            written.append(file)
+    return written
+
+
+def draw(axes: Any, picture: Picture) -> list[Any]:
+    """Draw a picture on matplotlib axes, beside what is there already.
+
+    Returns:
+        What was added, to be removed before it is drawn anew.
+    """
+    bright = isinstance(picture, Heatmap)
+    added = _heatmap(axes, picture) if isinstance(picture, Heatmap) else _chart(axes, picture)
+    added += [_mark(axes, mark, bright) for mark in picture.marks]
+    ground = {"facecolor": "#3b4a63", "labelcolor": "white", "framealpha": 0.9}
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8, **(ground if bright else {"frameon": False}))
+    return added
+
+
+def _chart(axes: Any, chart: Chart) -> list[Any]:
+    log = chart.y.scale == "log"
+    ground = foot(v for s in chart.series for v in (*s.y, *s.low)) if log else None
+    added = []
+    for series in chart.series:
+        colour = colour_of(series.colour)
+        style = {"color": colour, "ls": DASHES[series.dash][0], "label": series.label}
+        (line,) = axes.plot(series.x, _lifted(series.y, ground), lw=1.4, **style)
+        added.append(line)
+        if len(series.low):
+            low, high = _lifted(series.low, ground), _lifted(series.high, ground)
+            edges = {"color": colour, "alpha": BAND_OPACITY, "lw": 0}
+            added.append(axes.fill_between(series.x, low, high, **edges))
+    _dress(axes, chart.x, "x")
+    _dress(axes, chart.y, "y")
+    if log:
+        _log_ticks(axes, ground)
+    axes.grid(color="#e8eaee", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return added
+
+
+def _heatmap(axes: Any, picture: Heatmap) -> list[Any]:
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+
+    low, high = picture.range()
+    norm = (LogNorm if picture.z.scale == "log" else Normalize)(low, high, clip=True)
+    # (columns, rows) -> (rows, columns)
+    grid = np.array(
+        [[math.nan if v is None else max(v, low) for v in column] for column in _even(picture)],
+        float,
+    ).T
+    colours = LinearSegmentedColormap.from_list(picture.map, MAPS[picture.map])
+    at = _edges(picture.columns), _edges(picture.rows)
+    mesh = axes.pcolormesh(*at, grid, norm=norm, cmap=colours, rasterized=True)
+    bar = axes.figure.colorbar(mesh, ax=axes, label=_title(picture.z))
+    added = [mesh, bar]
+    for series in picture.overlays:
+        style = {"color": "white", "ls": DASHES[series.dash][0], "label": series.label}
+        added += axes.plot(series.x, _lifted(series.y, None), lw=1.2, **style)
+    axes.set(xlabel=_title(picture.x), ylabel=_title(picture.y))
+    axes.set(xlim=(at[0][0], at[0][-1]), ylim=(at[1][0], at[1][-1]))
+    if picture.row_labels:
+        axes.set_yticks(picture.rows, picture.row_labels)
+    if picture.column_labels:
+        axes.set_xticks(picture.columns, picture.column_labels)
+    return added
+
+
+def _even(picture: Heatmap) -> list[list[Number]]:
+    """The columns, each as long as there are rows."""
+    rows = len(picture.rows)
+    return [[*column, *[None] * (rows - len(column))] for column in picture.values]
+
+
+def _edges(centres: Sequence[float]) -> list[float]:
+    """Halfway between neighbours.
+
+    Example:
+        >>> _edges([1, 2, 4]), _edges([3])
+        ([0.5, 1.5, 3.0, 5.0], [2.5, 3.5])
+    """
+    if len(centres) == 1:
+        return [centres[0] - 0.5, centres[0] + 0.5]
+    inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    return [2 * centres[0] - inner[0], *inner, 2 * centres[-1] - inner[-1]]
+
+
+def _mark(axes: Any, mark: Mark, bright: bool) -> Any:
+    style: dict[str, Any] = {"color": "white" if bright else MARK_COLOUR, "ls": ":", "lw": 1.4}
+    if mark.axis == "y":
+        return axes.axhline(mark.at, label=mark.label, **style)
+    return axes.axvline(mark.at, label=mark.label, **style)
+
+
+def _dress(axes: Any, axis: Axis, name: str) -> None:
+    axes.set(**{f"{name}label": _title(axis), f"{name}scale": axis.scale})
+    if axis.limits is not None:
+        axes.set(**{f"{name}lim": axis.limits})
+
+
+def _title(axis: Axis) -> str:
+    return f"{axis.title} (log scale)" if axis.scale == "log" else axis.title
+
+
+def _lifted(values: Sequence[Number], ground: float | None) -> list[float]:
+    """Gaps as NaN; values of 0 on a log axis at its foot."""
+    plain = [math.nan if v is None else v for v in values]
+    return plain if ground is None else [ground if v <= 0 else v for v in plain]
+
+
+def _log_ticks(axes: Any, ground: float | None) -> None:
+    """Plain numbers at the decades, at 2 and 5 too where there are few; 0 at the foot."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    low, high = axes.get_ylim()
+    if ground is not None:
+        low = ground / 2
+    subs = (1.0,) if high > low * 10**FEW_DECADES else (1.0, 2.0, 5.0)
+    found = LogLocator(subs=subs, numticks=8).tick_values(low, high)
+    ticks = [v for v in found if (ground or 0) < v and low <= v <= high]
+    if len(ticks) > 1 or ground is not None:
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        names = [show(v) for v in ticks]
+        axes.set_yticks([ground, *ticks] if ground else ticks, ["0", *names] if ground else names)
+    axes.set_ylim(low, high)
+
+
+def colour_of(colour: int | str) -> str:
+    """A place in the palette, or any other colour that matplotlib knows.
+
+    Example:
+        >>> colour_of(0), colour_of("red")
+        ('#0072b2', 'red')
+    """
+    palette = PALETTE["light"]
+    return colour if isinstance(colour, str) else palette[colour % len(palette)]

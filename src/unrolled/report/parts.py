@@ -1,0 +1,127 @@
+"""Pieces of the page as HTML: figures, tables, findings. Text is escaped here, and only here."""
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from unrolled.report.spec import Chart, Heatmap, Picture, show
+
+SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
+"""Of the kinds of findings, so that colour does not stand alone."""
+
+
+def figure(picture: Picture) -> str:
+    """A picture: title, place to draw on, how to read it, and its values as a table.
+
+    Without scripts the table is what remains.
+    """
+    return (
+        f'<figure id="{picture.id}"><h3>{escape(picture.title)}</h3>'
+        f"{canvas(picture)}"
+        f"<figcaption>{f'<p>{escape(picture.caption)}</p>' if picture.caption else ''}"
+        f"{values(picture)}</figcaption></figure>"
+    )
+
+
+def canvas(picture: Picture, id: str | None = None) -> str:
+    """The place that ``static/common.js`` draws on, with a text alternative."""
+    return (
+        f'<div class="unrolled" role="img" id="{id or f"{picture.id}-plot"}" '
+        f'aria-label="{escape(alternative(picture))}"></div>'
+    )
+
+
+def alternative(picture: Picture) -> str:
+    """The picture in a sentence, for those who do not see it."""
+    axes = f"{picture.title}. {picture.y.title} against {picture.x.title}"
+    if isinstance(picture, Heatmap):
+        low, high = picture.range()
+        return f"{axes}; colour shows {picture.z.title}, from {show(low)} to {show(high)}."
+    lasts = "; ".join(f"{row[0]} ends at {row[-1]}" for row in picture.summary()[:6])
+    return f"{axes}. {lasts}."
+
+
+def values(picture: Picture) -> str:
+    """A table of the picture's values, folded away."""
+    if isinstance(picture, Chart):
+        head: Sequence[str] = ("line", "first", "smallest", "largest", "last")
+    else:
+        rows = picture.row_labels or [f"t = {show(y)}" for y in picture.rows]
+        head = (picture.x.title, *[rows[i] for i in picture.summary_rows()])
+    body = table(head, picture.summary(), numbers=True)
+    return f"<details><summary>Values as a table</summary>{body}</details>"
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: bool = False,
+    name: str = "",
+    marked: Sequence[bool] = (),
+) -> str:
+    """A table that scrolls by itself where the page is narrow.
+
+    Args:
+        head: the headings.
+        rows: cells; the first is the row's heading.
+        numbers: whether all but the first column are aligned right.
+        name: what it is, for those who do not see it.
+        marked: for each row whether it stands out.
+    """
+    align = ' class="number"' if numbers else ""
+    heads = "".join(
+        f'<th scope="col"{align if i else ""}>{escape(cell)}</th>' for i, cell in enumerate(head)
+    )
+    lines = []
+    for i, row in enumerate(rows):
+        style = ' class="differs"' if i < len(marked) and marked[i] else ""
+        cells = "".join(f"<td{align}>{escape(cell)}</td>" for cell in row[1:])
+        lines.append(f'<tr{style}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
+    label = f' aria-label="{escape(name)}"' if name else ""
+    return (
+        f'<div class="wide" tabindex="0"{label}><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def finding(kind: str, head: str, text: str, more: Sequence[str] = ()) -> str:
+    """A box with a sign and a word for its kind: serious, warning, note or good."""
+    kind = kind if kind in SIGNS else "note"
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in (text, *more) if line)
+    title = f": {escape(head)}" if head else ""
+    return (
+        f'<li class="finding {kind}"><span class="kind">'
+        f'<span aria-hidden="true">{SIGNS[kind]}</span> {kind}{title}</span>{paragraphs}</li>'
+    )
+
+
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """A few large numbers."""
+    cells = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs
+    )
+    return f'<dl class="tiles">{cells}</dl>' if cells else ""
+
+
+def section(title: str, *content: str, lead: str = "") -> str:
+    """A part of the page under a heading; nothing if there is nothing in it."""
+    from unrolled.report.charts import slug
+
+    inside = "".join(content)
+    if not inside:
+        return ""
+    intro = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f'<section id="{slug(title)}"><h2>{escape(title)}</h2>{intro}{inside}</section>'
+
+
+def grid(pictures: Iterable[Picture]) -> str:
+    """Figures side by side where there is room."""
+    inside = "".join(figure(picture) for picture in pictures)
+    return f'<div class="grid">{inside}</div>' if inside else ""
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

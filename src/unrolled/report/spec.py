@@ -1,0 +1,249 @@
+"""What a picture shows, as plain data: no library, no pixels.
+
+The same specification is drawn by ``static/unrolled.js`` (the report, the notebook, a live
+page) and by `unrolled.report.figures` (PNG and PDF). ``as_dict`` gives what JSON takes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Number = float | None
+"""A value to draw; None leaves a gap."""
+
+DIGITS = 5
+"""Significant digits that go into a file: more than a screen can show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis.
+
+    Attributes:
+        title: what it shows, with its unit.
+        scale: ``"linear"`` or ``"log"``. On a log axis values of 0 are drawn at its foot,
+            which is then marked 0.
+        limits: its range, ``(low, high)``; None, or either end None, adapts.
+    """
+
+    title: str
+    scale: str = "linear"
+    limits: tuple[Number, Number] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line.
+
+    Attributes:
+        label: its name, in the legend.
+        x: increasing.
+        y: a value for each x.
+        low, high: a band around the line, such as the extremes of the points that each
+            value stands for; empty: no band.
+        colour: place in the palette (`unrolled.report.look`), or a CSS colour.
+        dash: ``"solid"``, ``"dashed"``, ``"dotted"`` or ``"dashdot"``.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Number]
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
+    colour: int | str = 0
+    dash: str = "solid"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A straight line across the picture, with a word to it.
+
+    Attributes:
+        axis: ``"x"``: upright at a value of x; ``"y"``: level at a value of y.
+        at: where.
+        label: what is there.
+    """
+
+    axis: str
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over two axes.
+
+    Attributes:
+        id: a name for links and files, lower case.
+        title: what is seen.
+        x, y: the axes.
+        series: the lines.
+        marks: straight lines across.
+        caption: how to read it, a sentence or two.
+    """
+
+    id: str
+    title: str
+    x: Axis
+    y: Axis
+    series: list[Series]
+    marks: list[Mark] = field(default_factory=list)
+    caption: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, numbers rounded to `DIGITS`."""
+        return {"kind": "chart", **plain(self)}
+
+    def summary(self) -> list[tuple[str, ...]]:
+        """For readers who do not see the picture: label, first, smallest, largest, last.
+
+        Example:
+            >>> line = Series("train", [1, 2, 3], [4.0, None, 1.5])
+            >>> Chart("loss", "Loss", Axis("epoch"), Axis("loss"), [line]).summary()
+            [('train', '4', '1.5 at 3', '4 at 1', '1.5')]
+        """
+        rows = []
+        for line in self.series:
+            points = [(y, x) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+            if points:
+                low = [(y, x) for x, y in zip(line.x, line.low, strict=False) if y is not None]
+                high = [(y, x) for x, y in zip(line.x, line.high, strict=False) if y is not None]
+                extremes = min(low or points), max(high or points, key=lambda point: point[0])
+                at = [f"{show(y)} at {show(x)}" for y, x in extremes]
+                rows.append((line.label, show(points[0][0]), *at, show(points[-1][0])))
+            else:
+                rows.append((line.label, *["no finite value"] * 4))
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """A number for each pair of x and y, as colour.
+
+    Attributes:
+        id, title, x, y, marks, caption: as of a `Chart`.
+        z: the axis of the colours; its title names them.
+        columns: x of each column, increasing.
+        rows: y of each row, increasing.
+        values: ``values[column][row]``; None stays empty.
+        map: ``"sequential"``, or ``"diverging"`` around 0.
+        overlays: lines over the picture.
+        row_labels: names of the rows, where they are no numbers.
+        column_labels: the same of the columns.
+    """
+
+    id: str
+    title: str
+    x: Axis
+    y: Axis
+    z: Axis
+    columns: Sequence[float]
+    rows: Sequence[float]
+    values: Sequence[Sequence[Number]]
+    map: str = "sequential"
+    overlays: list[Series] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    caption: str = ""
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, numbers rounded; the range of the colours is worked out."""
+        limits = dict(zip(("low", "high"), self.range(), strict=True))
+        return {"kind": "heatmap", **plain(self), "range": limits}
+
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value for the colours: positive on a log scale.
+
+        A log scale spans ten decades at most, so that a few tiny values do not take
+        all colours; what is below has the colour of the smallest.
+        """
+        low, high = self.z.limits or (None, None)
+        found = [v for column in self.values for v in column if v is not None]
+        if self.z.scale == "log":
+            found = [v for v in found if v > 0]
+        if self.map == "diverging":
+            size = high or max(map(abs, found), default=1.0) or 1.0
+            return -size, size
+        high = max(found, default=1.0) if high is None else high
+        low = min(found, default=high) if low is None else low
+        if self.z.scale == "log":
+            low = max(low, high / 1e10)
+        return (low, high) if low < high else (low * 0.5, high * 2 or 1.0)
+
+    def summary(self) -> list[tuple[str, ...]]:
+        """For readers who do not see the picture: some columns from top to bottom row.
+
+        Example:
+            >>> Heatmap("h", "Norms", Axis("step"), Axis("t"), Axis("norm"), [1, 2], [0, 1],
+            ...         [[0.1, 1.0], [0.2, 2.0]]).summary()
+            [('1', '1', '0.1'), ('2', '2', '0.2')]
+        """
+        n = len(self.columns)
+        picked = sorted({round(i * (n - 1) / 4) for i in range(5)}) if n else []
+        places = [r for r in dict.fromkeys(self.summary_rows()) if r < len(self.rows)]
+        names = self.column_labels or [show(x) for x in self.columns]
+        return [
+            (names[i], *[show(v[r]) if r < len(v) else "" for r in places])
+            for i, v in ((i, self.values[i]) for i in picked)
+        ]
+
+    def summary_rows(self) -> list[int]:
+        """Which rows `summary` shows: the last, those in between by quarters, the first."""
+        last = len(self.rows) - 1
+        return list(dict.fromkeys(round(last * part / 4) for part in (4, 3, 2, 1, 0)))
+
+
+Picture = Chart | Heatmap
+
+
+def foot(values: Iterable[Number]) -> float | None:
+    """Where a log axis draws 0: a decade below the smallest value; None: there is no 0.
+
+    Example:
+        >>> foot([0.0, 0.02, 3.0]), foot([1.0, 2.0]), foot([0.0])
+        (0.001, None, 0.1)
+    """
+    known = [v for v in values if v is not None]
+    positive = [v for v in known if v > 0]
+    if len(positive) == len(known):
+        return None
+    return float(10.0 ** (math.floor(math.log10(min(positive))) - 1)) if positive else 0.1
+
+
+def show(value: Number) -> str:
+    """A number for people.
+
+    Example:
+        >>> show(0.0), show(3), show(12345.678), show(2.5e-7), show(None)
+        ('0', '3', '12,346', '2.5e-7', 'none')
+    """
+    if value is None:
+        return "none"
+    if value != 0 and not 1e-3 <= abs(value) < 1e7:
+        head, _, exponent = f"{value:.3g}".partition("e")
+        return f"{head}e{int(exponent)}" if exponent else head
+    if abs(value) >= 1e4:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def plain(value: Any) -> Any:
+    """What JSON takes: numbers rounded to `DIGITS`, NaN and infinity None."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [plain(part) for part in value]
+    return _rounded(value) if isinstance(value, float) else value
+
+
+def _rounded(value: float) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    if value == int(value) and abs(value) < 1e9:
+        return int(value)
+    return float(f"{value:.{DIGITS}g}")

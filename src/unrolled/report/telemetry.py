@@ -1,0 +1,98 @@
+"""The telemetry of a run, taken in record by record and kept at a bounded size."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from unrolled.report.thin import Columns, Line
+from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+
+PARAMETER_POINTS = 150
+"""There may be hundreds of parameters, so their curves are coarser."""
+
+
+@dataclass
+class Layer:
+    """One recurrent layer over the training.
+
+    Attributes:
+        gradients: the norm of dL/dh_t, batch mean: a column of time steps for each step.
+        split: norms of the parts of dL/dW_hh, the same way.
+        reach, fall, saturated: curves over the steps.
+        borders: where truncation cut, at the last step that was logged.
+    """
+
+    gradients: Columns = field(default_factory=Columns)
+    split: Columns = field(default_factory=Columns)
+    reach: Line = field(default_factory=Line)
+    fall: Line = field(default_factory=Line)
+    saturated: Line = field(default_factory=Line)
+    borders: list[int] = field(default_factory=list)
+
+    def add(self, step: int, record: LayerRecord) -> None:
+        """Take in one step."""
+        self.gradients.add(step, record.hidden_gradient_mean)
+        if record.weight_gradient_split:
+            self.split.add(step, record.weight_gradient_split)
+        self.reach.add(step, record.reach)
+        self.fall.add(step, record.fall_per_step)
+        self.saturated.add(step, record.saturated)
+        self.borders = record.borders
+
+
+@dataclass
+class Parameter:
+    """One parameter over the training: curves, and the last record."""
+
+    gradient_norm: Line = field(default_factory=lambda: Line(PARAMETER_POINTS))
+    update_ratio: Line = field(default_factory=lambda: Line(PARAMETER_POINTS))
+    peak: tuple[float, int] | None = None  # largest gradient norm, and its step
+    last: ParameterRecord | None = None
+
+    def add(self, step: int, record: ParameterRecord) -> None:
+        """Take in one step."""
+        self.gradient_norm.add(step, record.gradient_norm)
+        self.update_ratio.add(step, record.update_ratio)
+        norm = record.gradient_norm
+        if norm is not None and (self.peak is None or norm > self.peak[0]):
+            self.peak = norm, step
+        self.last = record
+
+
+class Telemetry:
+    """Curves of the steps of one model's training.
+
+    Attributes:
+        steps: records taken in.
+        loss, before, after: the loss; the global norm before and after clipping.
+        clipped: on how many steps the gradient was shortened.
+        method, threshold: how it was clipped last.
+        parameters, layers: by name.
+        not_finite: first step with a NaN or infinity, and in which tensor.
+    """
+
+    def __init__(self) -> None:
+        self.steps = self.clipped = 0
+        self.loss, self.before, self.after = Line(), Line(), Line()
+        self.method: str | None = None
+        self.threshold: float | None = None
+        self.parameters: dict[str, Parameter] = defaultdict(Parameter)
+        self.layers: dict[str, Layer] = defaultdict(Layer)
+        self.not_finite: tuple[int, str] | None = None
+
+    def add(self, record: TelemetryRecord) -> None:
+        """Take in the next step."""
+        step = record.step
+        self.steps += 1
+        self.loss.add(step, record.loss)
+        self.before.add(step, record.gradient_norm)
+        self.after.add(step, record.clipped_norm)
+        coefficient = record.clip_coefficient
+        self.clipped += coefficient is not None and coefficient < 1
+        if record.clip_method is not None:
+            self.method, self.threshold = record.clip_method, record.clip_threshold
+        for name, parameter in record.parameters.items():
+            self.parameters[name].add(step, parameter)
+        for name, layer in record.layers.items():
+            self.layers[name].add(step, layer)
+        if record.first_not_finite is not None and self.not_finite is None:
+            self.not_finite = step, record.first_not_finite
