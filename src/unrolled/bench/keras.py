@@ -1,0 +1,61 @@
+"""Keras under its own `fit`, on TensorFlow or on JAX: whichever KERAS_BACKEND names.
+
+One process has one backend of Keras.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
+from unrolled.models.layers import join_gates
+
+if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    importlib.import_module("unrolled.backends.tensorflow")  # it keeps the import quiet
+
+import keras
+
+GATES = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
+"""The order in which Keras' layers keep their gates."""
+
+
+def fit(task: Task) -> Competing:
+    """A model of Keras' layers under `keras.Model.fit`, compiled as Keras has it.
+
+    It gets its one-hot inputs made before the clock starts. The layer is ``stateful``: it
+    carries its state from one minibatch to the next, as all competitors do.
+    """
+    layers: dict[str, Any] = {
+        "rnn": keras.layers.SimpleRNN,
+        "gru": keras.layers.GRU,
+        "lstm": keras.layers.LSTM,
+    }
+    recurrent = layers[task.cell](task.H, return_sequences=True, stateful=True)
+    linear = keras.layers.Dense(task.V)
+    model = keras.Sequential([keras.Input(batch_shape=(task.B, task.T, task.V)), recurrent, linear])
+    values = task.values()
+    kernel_x, kernel_h, bias_x, bias_h = join_gates(task.cell, GATES[task.cell], values)
+    # a GRU has a pair of biases (2, G * H), the others one
+    bias = np.stack([bias_x, bias_h]) if task.cell == "gru" else bias_x
+    recurrent.set_weights([kernel_x, kernel_h, bias])
+    linear.set_weights([values["W_hq"], values["b_q"]])
+    model.compile(
+        keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=CLIP_NORM),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+
+    def ready(batches: list[Batch]) -> Callable[[], float]:
+        X = np.concatenate([X for X, _ in batches])
+        Y = np.concatenate([Y for _, Y in batches])
+        one_hot = np.eye(task.V, dtype=np.float32)[X]  # (N, T, V)
+
+        def turn() -> float:
+            history = model.fit(one_hot, Y, batch_size=task.B, shuffle=False, verbose=0)
+            return float(history.history["loss"][-1])  # the mean over the minibatches
+
+        return turn
+
+    return ready

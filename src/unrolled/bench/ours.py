@@ -1,0 +1,102 @@
+"""The project's own model under its own trainer: all its checks and records included."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
+from unrolled.frameworks import face
+from unrolled.kernels import native
+from unrolled.models.language_model import Scratch
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Minibatches as a data module, which is what a trainer takes."""
+
+    batches: list[Any]
+
+    def train_dataloader(self) -> list[Any]:
+        return self.batches
+
+    def val_dataloader(self) -> None:
+        return None
+
+
+def trained(
+    framework: str, task: Task, engine: str = "auto", precision: str = "float32"
+) -> Competing:
+    """A from-scratch model trained by ``Trainer.fit_batch``.
+
+    Args:
+        framework: which.
+        task: what to train.
+        engine, precision: see `unrolled.kernels.recur`.
+    """
+    u = face(framework)
+    scratch = Scratch(u.backend, task.cell, task.layers, engine, precision)
+    model = u.RNNModelScratch(
+        task.V,
+        task.H,
+        get_params=lambda V, H, device: u.backend.initialize(task.values(), device),
+        init_state=scratch.init_state,
+        forward_fn=scratch.forward,
+        lr=LEARNING_RATE,
+    )
+
+    def framework_arrays(batches: list[Batch]) -> list[Any]:
+        return [tuple(u.backend.asarray(ids) for ids in batch) for batch in batches]
+
+    trainer = u.Trainer(1, gradient_clip_val=CLIP_NORM)
+    trainer.prepare(model, _Given(framework_arrays(task.first(1))))
+    state: Any = None
+
+    def ready(batches: list[Batch]) -> Any:
+        arrays = framework_arrays(batches)
+
+        def turn() -> float:
+            nonlocal state
+            for batch in arrays:
+                record, state = trainer.fit_batch(batch, state)
+            u.backend.synchronize()
+            loss: float = record.loss
+            return loss
+
+        return turn
+
+    return ready
+
+
+@contextmanager
+def without_native() -> Iterator[None]:
+    """Inside it is as where no compiler was found when the package was installed."""
+    before = os.environ.get("UNROLLED_NATIVE")
+    os.environ["UNROLLED_NATIVE"] = "off"
+    native.available.cache_clear()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["UNROLLED_NATIVE"]
+        else:
+            os.environ["UNROLLED_NATIVE"] = before
+        native.available.cache_clear()
+
+
+def trained_without_native(framework: str, task: Task) -> Competing:
+    """The fast engine in the framework's own operations."""
+    with without_native():
+        competing = trained(framework, task, "fast")
+
+    def ready(batches: list[Batch]) -> Any:
+        turn = competing(batches)
+
+        def alone() -> float:
+            with without_native():
+                return turn()
+
+        return alone
+
+    return ready

@@ -1,0 +1,74 @@
+"""The same number of threads for everybody."""
+
+import importlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from unrolled.errors import SettingError
+
+VARIABLES = (
+    "OMP_NUM_THREADS",  # PyTorch, MXNet, and libraries below them
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",  # NumPy
+    "PJRT_NPROC",  # JAX
+    "NPROC",  # JAX, before that
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+"""What libraries read when they are loaded."""
+
+
+def available() -> int:
+    """Cores that this process may use.
+
+    Example:
+        >>> available() >= 1
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check(count: int) -> int:
+    """The number itself if so many threads can run at a time.
+
+    Raises:
+        SettingError: they cannot.
+    """
+    if not 1 <= count <= available():
+        raise SettingError(
+            f"threads is {count}; this process may use {available()} cores: give 1 to {available()}"
+        )
+    return count
+
+
+@contextmanager
+def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
+    """Inside it libraries find no more than so many cores.
+
+    It must surround their being loaded: most of them start their threads then. JAX takes as
+    many as the process has cores, so where the system can, the process is kept to so many.
+
+    Args:
+        count: threads.
+        frameworks: to load now; PyTorch can be told at any time.
+    """
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(dict.fromkeys(VARIABLES, str(count)))
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
+    if cores and count < len(cores):
+        os.sched_setaffinity(0, sorted(cores)[:count])
+    try:
+        if "torch" in frameworks:
+            importlib.import_module("unrolled.bench.torch").use_threads(count)
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,206 @@
+"""``unrolled bench``: what it shows, keeps and refuses. Nothing here depends on how fast it is."""
+
+import json
+import os
+
+import pytest
+
+from installed import FRAMEWORK
+from unrolled.bench import command, competitors, elsewhere, limit, threads, training
+from unrolled.bench.competitors import COMPETITORS, Competitor, register
+from unrolled.bench.results import Result
+from unrolled.bench.task import Task, grouped
+from unrolled.errors import SettingError
+from unrolled.frameworks import FRAMEWORKS, is_installed
+
+TINY = ("--cell", "rnn", "--hiddens", 4, "--batch-size", 2, "--num-steps", 3)
+QUICK = (*TINY, "--rounds", 2, "--seconds", 0)
+
+
+def idle(task):
+    """A competitor that has nothing to do."""
+    return lambda batches: lambda: sum(float(X.sum()) for X, _ in batches) * 0.0
+
+
+@pytest.fixture
+def field(monkeypatch):
+    """Two idle competitors, one that is absent and one slow to start; nobody else."""
+    monkeypatch.setattr(competitors, "COMPETITORS", {})
+    monkeypatch.setattr(command, "COMPETITORS", competitors.COMPETITORS)
+    monkeypatch.setattr(limit, "is_installed", lambda name: False)
+    register(
+        Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
+        Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),
+        Competitor("gone", "gone", "not here", FRAMEWORK, idle, needs=(lambda: "it left",)),
+        Competitor("late", "late", "takes its time", FRAMEWORK, idle, slow_start=("gru",)),
+    )
+    return competitors.COMPETITORS
+
+
+def test_the_table_and_the_file(unrolled, field, tmp_path):
+    done = unrolled("bench", *QUICK, "--json", "speed.json")
+    assert done.code == 0
+    assert "RNN, H = 4 (B = 2, T = 3, V = 28;" in done.out
+    assert "absent: gone: it left" in done.out
+    assert f"threads: {threads.available()}" in done.out
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    (table,) = map(Result.from_json, kept["results"])
+    assert [row.name for row in table.rows] == ["first", "second", "late"]
+    assert table.facts["H"] == 4
+    assert table.rows[0].ratio.median == 1
+    assert all(row.share is not None and row.ms > 0 for row in table.rows)
+    assert kept["environment"]["threads"] == threads.available()
+    assert kept["absent"] == {"gone": "it left"}
+    assert os.listdir(tmp_path) == ["speed.json"]
+
+
+def test_tables_for_every_cell_and_size(unrolled, field):
+    done = unrolled("bench", *QUICK, "--cell", "gru", "--hiddens", 5, "--only", "first")
+    titles = [line.partition(" (")[0] for line in done.out.splitlines() if " (B = " in line]
+    assert titles == ["RNN, H = 4", "RNN, H = 5", "GRU, H = 4", "GRU, H = 5"]
+    assert "the second" not in done.out
+
+
+def test_who_is_slow_to_start_is_left_out_by_name(unrolled, field):
+    gru = ("--cell", "gru", *QUICK[2:])
+    assert "absent: late, gru: needs minutes" in unrolled("bench", *gru).out
+    for wanted in ("--all", "--only=late"):
+        out = unrolled("bench", *gru, wanted).out
+        assert "absent: late" not in out
+        assert "\nlate " in out
+
+
+def test_markdown_tables(unrolled, field):
+    out = unrolled("bench", *QUICK, "--markdown").out
+    assert "| the second |" in out
+    assert "|---|" in out
+
+
+def test_the_sweep_varies_one_size_at_a_time(unrolled, field, monkeypatch):
+    monkeypatch.setattr(training, "SWEEP", {"H": (4, 3), "T": (3, 2), "V": (28, 50)})
+    out = unrolled("bench", *QUICK, "--sweep").out
+    for line in ("the first: RNN by H", "H = 3", "RNN by T", "T = 2", "RNN by V", "V = 50"):
+        assert line in out
+
+
+def test_the_list_names_everybody(unrolled):
+    out = unrolled("bench", "--list").out
+    flat = " ".join(out.split())
+    for competitor in COMPETITORS.values():
+        assert f"\n{competitor.name} " in f"\n{out}"
+        if not is_installed(competitor.framework):
+            assert f"{FRAMEWORKS[competitor.framework]} is not installed" in flat
+    assert ("ABSENT" in out) == any(c.absent() for c in COMPETITORS.values())
+
+
+def test_ctrl_c_shows_and_keeps_what_was_measured(unrolled, field, tmp_path):
+    turns = 0
+
+    def stops(task):
+        def turn():
+            nonlocal turns
+            turns += 1
+            if turns > 10:
+                raise KeyboardInterrupt
+            return 0.0
+
+        return lambda batches: turn
+
+    register(Competitor("stops", "stops", "", FRAMEWORK, stops))
+    done = unrolled("bench", *TINY, "--rounds", 50, "--seconds", 0, "--json", "speed.json")
+    assert done.code == 130
+    assert "stopped by Ctrl-C" in done.err
+    assert "the second" in done.out
+    assert "3 rounds of 1)" in done.out
+    assert "absent: gone: it left" in done.out
+    (table,) = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert table["rounds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cell", "rmn"], ["unknown cell 'rmn'", "did you mean 'rnn'"]),
+        (["--only", "secnd"], ["unknown competitor", "did you mean 'second'"]),
+        (["--only", "gone"], ["nobody to measure", "gone: it left"]),
+        (["--hiddens", "0"], ["hiddens is 0", "at least 1"]),
+        (["--rounds", "0"], ["rounds is 0"]),
+        (["--batch-size", "0"], ["batch_size is 0"]),
+        (["--num-steps", "-1"], ["num_steps is -1"]),
+        (["--num-steps", "999999"], ["tokens", "num_steps"]),
+        (["--threads", "100000"], ["threads is 100000", "cores"]),
+        (["--json", "nowhere/speed.json"], ["cannot be written"]),
+        (["--json", "."], ["cannot be written"]),
+    ],
+)
+def test_mistakes_are_refused_and_nothing_is_written(unrolled, field, tmp_path, arguments, words):
+    done = unrolled("bench", *QUICK, *arguments)
+    assert done.code == 2
+    assert all(word in done.err for word in words), done.err
+    assert "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_backend_of_keras_gets_a_process_with_the_yardstick(unrolled, field, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    asked = []
+
+    def run(keras, arguments):
+        asked.append((keras, arguments))
+        return []
+
+    monkeypatch.setattr(elsewhere, "run", run)
+    register(Competitor("k", "k", "", FRAMEWORK, idle, keras="jax"))
+    assert unrolled("bench", *QUICK).code == 0
+    ((keras, arguments),) = asked
+    assert keras == "jax"
+    assert arguments[-4:] == ["--only", "first", "--only", "k"]
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert "\nk " in unrolled("bench", *QUICK).out
+    assert len(asked) == 1
+
+
+def test_a_process_of_its_own_gives_the_same_tables():
+    name = next(name for name, c in COMPETITORS.items() if not c.absent())
+    options = command.Options(("rnn",), (4,), 2, 3, rounds=1, seconds=0, threads=1)
+    (table,) = elsewhere.run("jax", options.arguments([name]))
+    assert [row.name for row in table.rows] == [name]
+    assert "KERAS_BACKEND=jax" in table.title
+    assert table.facts["threads"] == 1
+
+
+def test_threads_are_fixed_and_given_back():
+    cores, variable = threads.available(), os.environ.get("OMP_NUM_THREADS")
+    with threads.fixed(1):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert threads.available() == 1 or not hasattr(os, "sched_setaffinity")
+    assert (threads.available(), os.environ.get("OMP_NUM_THREADS")) == (cores, variable)
+    with pytest.raises(SettingError):
+        threads.check(0)
+
+
+def test_operations_and_values_of_a_task():
+    for cell, gates in {"rnn": 1, "gru": 3, "lstm": 4}.items():
+        task = Task(cell, H=6, B=2, T=3, V=28)
+        assert task.operations == 6 * (gates * 36 + 6 * 28) * 6
+        assert all(value.all() for value in task.values().values())  # zeros are faster
+        deep = Task(cell, H=6, B=2, T=3, V=28, layers=2)
+        assert deep.operations - task.operations == 6 * 2 * gates * 36 * 6
+
+
+def test_minibatches_are_real_text_and_go_on_where_it_ends():
+    task = Task(B=2, T=3)
+    X, Y = task.first(1)[0]
+    assert X.shape == Y.shape == (2, 3)
+    assert (X[:, 1:] == Y[:, :-1]).all()
+    count = len(task.batches)
+    assert task.first(count + 1)[-1] is task.batches[0]
+    assert Task(V=16384).batches[0][0].max() > 28
+
+
+def test_coding_anew_stays_below_the_size():
+    ids = Task(B=1, T=100).batches[0][0][0]
+    for V in (2, 28, 100, 5000, 10**6):
+        coded = grouped(ids, V)
+        assert coded.min() >= 0
+        assert coded.max() < V

@@ -1,0 +1,153 @@
+"""The arithmetic of turns and tables, under a clock that the test moves."""
+
+import pytest
+
+from unrolled.bench import tables
+from unrolled.bench.race import Entrant, Race, Timings, run
+from unrolled.bench.results import Ratio, Result, result
+
+
+class Clock:
+    """Time that passes only in turns, and who had them."""
+
+    def __init__(self):
+        self.now, self.log = 0.0, []
+
+    def entrant(self, name, seconds, **more):
+        """Takes so many seconds for a piece of work; the first turns twenty times as long."""
+
+        def ready(count):
+            def turn():
+                self.log.append((name, count))
+                cold = 20 if sum(n == name for n, _ in self.log) < 3 else 1
+                self.now += seconds * count * cold
+
+            return turn
+
+        return Entrant(name, name.upper(), lambda: ready, **more)
+
+    def run(self, entrants, rounds=3, seconds=8.0, timings=None):
+        race = Race("race", {"B": 2, "T": 3, "V": 4, "threads": 1}, entrants)
+        timings = timings or Timings()
+        run(race, timings, rounds, seconds, clock=lambda: self.now, sleep=lambda s: None)
+        return result(race, timings)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def two(clock):
+    return [
+        clock.entrant("a", 0.01, units=100, operations=3e9),
+        clock.entrant("b", 0.03, units=100, operations=3e9),
+        clock.entrant("mm", 0.002, operations=1e9, is_limit=True),
+    ]
+
+
+def test_speeds_ratios_and_shares(clock):
+    table = clock.run(two(clock))
+    a, b = table.rows
+    assert (a.name, b.title, table.yardstick) == ("a", "B", "A")
+    assert [row.ms for row in table.rows] == pytest.approx([10, 30])
+    assert [row.units_per_s for row in table.rows] == pytest.approx([10000, 100 / 0.03])
+    assert a.ratio == Ratio(1, 1, 1)
+    assert b.ratio.median == pytest.approx(3)
+    assert [row.gflop_per_s for row in table.rows] == pytest.approx([300, 100])
+    (product,) = table.products
+    assert product.gflop_per_s == pytest.approx(500)
+    assert [row.share for row in table.rows] == pytest.approx([0.6, 0.2])
+
+
+def test_turns_alternate_and_everybody_does_the_same(clock):
+    table = clock.run(two(clock), rounds=3, seconds=8.0)
+    # building, then one piece each for its time: 20 times 0.042 s; four rounds in 8 s
+    assert table.pieces == round(8 / 4 / (20 * 0.042)) == 2
+    turns = [(name, 1) for name in ("a", "b", "mm")] * 2
+    for _ in range(4):  # one of them warms up; before each turn an untimed piece
+        turns += [(name, count) for name in ("a", "b", "mm") for count in (1, table.pieces)]
+    assert clock.log == turns
+    assert all(len(row.seconds) == table.rounds == 3 for row in table.rows)
+
+
+def test_a_turn_has_at_least_one_piece_and_never_too_many(clock):
+    assert clock.run(two(clock), seconds=0.0).pieces == 1
+    assert clock.run(two(clock), seconds=1e9).pieces == 64
+
+
+def test_who_cannot_start_is_named_and_the_rest_goes_on(clock):
+    def broken():
+        raise RuntimeError("no\n  kernel")
+
+    table = clock.run([Entrant("x", "X", broken), *two(clock)])
+    assert table.failed == {"x": "RuntimeError: no kernel"}
+    assert table.yardstick == "A"
+    assert "failed: x: RuntimeError: no kernel" in tables.text(table)
+
+
+def test_a_race_without_anybody_has_no_table(clock):
+    assert clock.run([]) is None
+
+
+def test_a_stopped_race_keeps_its_finished_rounds(clock):
+    turns = 0
+
+    def ready(count):
+        def turn():
+            nonlocal turns
+            turns += 1
+            if turns == 9:  # two to get ready, then two in every round: the third that counts
+                raise KeyboardInterrupt
+            clock.now += 0.01
+
+        return turn
+
+    entrants, timings = [*two(clock), Entrant("stops", "S", lambda: ready)], Timings()
+    with pytest.raises(KeyboardInterrupt):
+        clock.run(entrants, rounds=9, timings=timings)
+    table = result(Race("race", {"threads": 1}, entrants), timings)
+    assert table.rounds == 2
+    assert {len(row.seconds) for row in table.rows} == {2}
+
+
+def test_the_share_is_that_of_the_fastest_product_of_the_same_precision(clock):
+    entrants = [
+        clock.entrant("a", 0.01, operations=1e9),
+        clock.entrant("half", 0.01, operations=1e9, precision="bfloat16"),
+        clock.entrant("slow", 0.004, operations=1e9, is_limit=True),
+        clock.entrant("fast", 0.002, operations=1e9, is_limit=True),
+        clock.entrant("low", 0.001, operations=1e9, is_limit=True, precision="bfloat16"),
+    ]
+    table = clock.run(entrants)
+    assert [row.share for row in table.rows] == pytest.approx([0.2, 0.1])
+    assert table.limit("float32").name == "fast"
+    assert table.limit("float64") is None
+
+
+def test_the_spread_is_the_middle_half():
+    assert Ratio.of([1, 2, 3, 4, 5], [1] * 5) == Ratio(3, 2, 4)
+    assert Ratio.of([3], [2]) == Ratio(1.5, 1.5, 1.5)
+
+
+def test_json_holds_everything(clock):
+    table = clock.run(two(clock))
+    assert Result.from_json(table.as_json()) == table
+
+
+@pytest.mark.parametrize("width", [24, 30, 44, 60, 80, 120])
+def test_the_table_fits_the_terminal(clock, width):
+    lines = tables.text(clock.run(two(clock)), width)
+    assert max(map(len, lines)) <= width
+    (row,) = [line for line in lines if line.startswith("B")]
+    assert "3.33" in row  # thousand tokens per second
+    assert "3.00" in row  # times as long
+    assert ("20%" in row) == (width >= 30)
+    assert ("3.00 to 3.00" in row) == (width >= 60)
+
+
+def test_the_table_of_a_page(clock):
+    lines = tables.markdown(clock.run(two(clock)))
+    (row,) = [line for line in lines if line.startswith("| B ")]
+    assert row == "| B | 30.0 | 3.33 | 3.00 | 3.00 to 3.00 | 20% |"
+    assert {line.count("|") for line in lines if line.startswith("|")} == {7}
