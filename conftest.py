@@ -6,11 +6,15 @@ from unrolled.frameworks import FRAMEWORKS, is_installed
 
 MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 
+ROOMS = ("backends", "kernels", "kernels/loss", "kernels/vendor", "bench")
+
 collect_ignore = [
     f"src/unrolled/{place}"
     for name in MISSING
-    for place in (name, f"backends/{name}.py", f"kernels/{name}.py")
+    for place in (name, *(f"{room}/{name}.py" for room in ROOMS))
 ]
+if "tensorflow" in MISSING:
+    collect_ignore.append("src/unrolled/bench/keras.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -82,8 +83,19 @@ def list_() -> None:
     metavar="NAME=VALUE",
     help="Change a setting; `unrolled list` has them all. Can be given many times.",
 )
+@click.option(
+    "--log",
+    multiple=True,
+    metavar="TRACKER",
+    help="Keep the records for other programs, too: csv or tensorboard.",
+)
 def run(
-    experiment: str, framework: str, seed: int, out: Path | None, assignments: tuple[str, ...]
+    experiment: str,
+    framework: str,
+    seed: int,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    log: tuple[str, ...],
 ) -> None:
     """Run an EXPERIMENT and keep it in a run directory.
 
@@ -94,10 +106,13 @@ def run(
       unrolled run language-model --seed 1 --out runs/first
       unrolled run language-model --set model=lstm --set max_epochs=100
       unrolled run language-model --set text=mybook.txt --set max_tokens=50000
+      unrolled run digit-sum --set cells=srn,gru,lstm --set lengths=10,20
+      unrolled run gradient-explosion --seed 1
+      unrolled run language-model --log tensorboard
     """
     from unrolled import experiments
 
-    experiments.run(experiment, assignments, framework, seed, out)
+    experiments.run(experiment, assignments, framework, seed, out, log)
 
 
 @cli.command()
@@ -111,6 +126,13 @@ def run(
 @click.option("--top-p", type=float, help="Draw among the likeliest that make up probability P.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
 @click.option(
+    "--num-samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Texts to write, each drawn for itself.",
+)
+@click.option(
     "--allow-unknown", is_flag=True, help="Let characters outside the vocabulary count as <unk>."
 )
 def sample(
@@ -121,6 +143,7 @@ def sample(
     top_k: int | None,
     top_p: float | None,
     seed: int,
+    num_samples: int,
     allow_unknown: bool,
 ) -> None:
     """Let the language model of a RUN continue a text.
@@ -131,14 +154,64 @@ def sample(
     Examples:
       unrolled sample runs/language-model-1 --prefix "time traveller"
       unrolled sample runs/language-model-1 --temperature 0.7 --seed 3 --length 200
-      unrolled sample runs/language-model-1 --top-p 0.9
+      unrolled sample runs/language-model-1 --top-p 0.9 --num-samples 5
     """
     from unrolled.experiments import language_model
-    from unrolled.training.generation import chooser
+    from unrolled.training.generation import choosers
 
-    choose = chooser(temperature, top_k, top_p, seed)
+    choose = choosers(num_samples, seed, temperature=temperature, top_k=top_k, top_p=top_p)
     trained = language_model.load(run)
-    click.echo(trained.write(prefix, length, choose=choose, allow_unknown=allow_unknown))
+    prefixes = [prefix] * num_samples
+    for text in trained.write_all(prefixes, length, choose=choose, allow_unknown=allow_unknown):
+        click.echo(text)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="HTML file to write.  [default: report.html in the run; here for several runs]",
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write every figure as PNG and PDF there, too.",
+)
+def report(runs: tuple[Path, ...], out: Path | None, figures: Path | None) -> None:
+    """Show one or several RUNS in one HTML file: curves, gradients through time, diagnosis.
+
+    The file holds all it needs: it opens in any browser, without a network.
+
+    \b
+    Examples:
+      unrolled report runs/language-model-1
+      unrolled report runs/language-model-1 runs/language-model-2 --out compared.html
+      unrolled report runs/digit-sum-1 --figures figures
+    """
+    from unrolled.report import write
+
+    click.echo(f"report written to {write(runs, out, figures)}")
+    if figures is not None:
+        click.echo(f"figures written to {figures}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def diagnose(run: Path) -> None:
+    """What went wrong in a RUN, in plain words: where, by how much, and what to try.
+
+    Works for runs that were interrupted or damaged, too; what could not be read is named.
+
+    \b
+    Examples:
+      unrolled diagnose runs/language-model-1
+      unrolled diagnose runs/mine    (made by watch(model, out="runs/mine"))
+    """
+    from unrolled.telemetry.diagnose import as_text, diagnose_run
+
+    click.echo(as_text(diagnose_run(run), str(run), min(100, _width())))
 
 
 @cli.command()
@@ -150,11 +223,11 @@ def params(run: Path) -> None:
     Example:
       unrolled params runs/language-model-1
     """
-    from unrolled.parameters import Parameter, as_text
+    from unrolled.parameters import as_text, listed
     from unrolled.runs.directory import RunDirectory
 
     values = RunDirectory.open(run).load_model()
-    click.echo(as_text([Parameter(n, (n,), value).as_dict() for n, value in values.items()]))
+    click.echo(as_text([parameter.as_dict() for parameter in listed(values)]))
 
 
 @cli.command()
@@ -192,6 +265,59 @@ def export(run: Path, file: Path) -> None:
 
     write(run, file)
     click.echo(f"written to {file}")
+
+
+@cli.command()
+@click.option(
+    "--cell", "cells", multiple=True, metavar="CELL", help="rnn, gru or lstm; repeatable."
+)
+@click.option(
+    "--hiddens",
+    multiple=True,
+    type=int,
+    metavar="H",
+    help="Hidden units; repeatable.  [default: 512]",
+)
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--num-steps", type=int, default=35, show_default=True)
+@click.option("--rounds", type=int, default=7, show_default=True, help="Turns of each competitor.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    help="Length of all turns of a table.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="A competitor; repeatable.")
+@click.option("--all", is_flag=True, help="Those that need minutes to get ready, too.")
+@click.option("--threads", type=int, default=0, help="For everybody.  [default: all cores]")
+@click.option("--sweep", is_flag=True, help="How cost grows with H, T, B, V and layers, instead.")
+@click.option(
+    "--json", type=click.Path(path_type=Path), help="Write all figures to this file, too."
+)
+@click.option("--markdown", is_flag=True, help="Tables to paste into a page.")
+@click.option("--list", "list_only", is_flag=True, help="Who can compete here, and who is absent.")
+def bench(list_only: bool, **options: Any) -> None:
+    """Measure training speed beside everything else that you could use.
+
+    Whole training steps on The Time Machine, all competitors in turn; takes two to three
+    minutes. Ctrl-C shows what was measured so far.
+
+    \b
+    Examples:
+      unrolled bench
+      unrolled bench --cell rnn --hiddens 256 --hiddens 1024 --json speed.json
+      unrolled bench --only unrolled --only nn --rounds 20
+      unrolled bench --sweep --cell rnn
+      unrolled bench --list
+    """
+    from unrolled.bench.command import Options, listing
+    from unrolled.bench.command import bench as measure
+
+    if list_only:
+        click.echo(listing(_width()), nl=False)
+        return
+    measure(Options(**{name: value for name, value in options.items() if value != ()}))
 
 
 @cli.command()

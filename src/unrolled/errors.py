@@ -22,6 +22,10 @@ class TextError(UnrolledError, ValueError):
     """A text that cannot be read or trained on."""
 
 
+class DataError(UnrolledError, ValueError):
+    """Data, or arrays given to a metric, that are damaged or do not fit each other."""
+
+
 class RunError(UnrolledError):
     """A run directory that cannot be written or read."""
 
@@ -32,6 +36,10 @@ class ParameterError(UnrolledError, ValueError):
 
 class MissingFrameworkError(UnrolledError, ImportError):
     """A framework that is not installed."""
+
+
+class MissingPackageError(UnrolledError, ImportError):
+    """A package that only some uses need, and that is not installed."""
 
 
 class NotFiniteError(UnrolledError, ArithmeticError):

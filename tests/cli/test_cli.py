@@ -44,7 +44,17 @@ def test_doctor_reports_every_framework(unrolled):
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("run",), ("sample",), ("list",), ("doctor",), ("params",), ("convert",), ("export",)],
+    [
+        (),
+        ("run",),
+        ("sample",),
+        ("list",),
+        ("doctor",),
+        ("params",),
+        ("convert",),
+        ("export",),
+        ("bench",),
+    ],
 )
 def test_every_help_text_has_examples_on_lines_of_their_own(unrolled, command):
     text = unrolled(*command, "--help").out
@@ -210,6 +220,17 @@ def test_sampling_is_seeded_and_greedy_by_default(unrolled, tiny_run):
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(sample("--length", "7")) == len("time") + 7 + 1
     assert sample("--allow-unknown", "--prefix", "TIME").startswith("TIME")
+
+
+def test_several_samples_are_drawn_each_for_itself(unrolled, tiny_run):
+    def sample(*options):
+        return unrolled("sample", tiny_run, "--prefix", "time", "--seed", "1", *options)
+
+    drawn = sample("--temperature", "2", "--num-samples", "3").out.splitlines()
+    assert len(set(drawn)) == 3
+    assert all(text.startswith("time") for text in drawn)
+    assert drawn[0] == sample("--temperature", "2").out.splitlines()[0]
+    assert_refused(sample("--num-samples", "3"), "all 3 texts would be the same", "--temperature")
 
 
 def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled, tmp_path):
