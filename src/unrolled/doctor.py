@@ -1,5 +1,6 @@
 """What a machine has, what it lacks, and what to type to get it."""
 
+import logging
 import os
 import platform
 import sys
@@ -38,10 +39,13 @@ def examine() -> Iterator[str]:
 
 def _checked(name: str) -> str:
     """How far a framework's numbers are from those that they should be."""
+    logging.disable(logging.WARNING)  # TensorFlow's, of many small programs compiled in a row
     try:
         difference = selfcheck.compare(name)
     except Exception as error:  # as above
         return f"cannot train: {type(error).__name__}: {error}"
+    finally:
+        logging.disable(logging.NOTSET)
     found = f"largest difference from the reference: {difference:.0e}"
     if difference <= selfcheck.ROUNDING:
         return found

@@ -11,6 +11,7 @@ All give the same numbers, up to rounding.
 
 import importlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from unrolled.backends.namespace import Array
@@ -140,6 +141,7 @@ def project(backend: Any, X: Array, W: Array, b: Array, engine: str = "auto") ->
     return affine(backend.xp, X, W, b)
 
 
+@cache  # also: TensorFlow would try to compile the import machinery, and complain
 def _fast(framework: str) -> Any:
     return importlib.import_module(f"unrolled.kernels.{framework}")
 
