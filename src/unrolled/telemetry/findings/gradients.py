@@ -110,8 +110,8 @@ def vanished(h: History) -> Findings:
             yield Finding(
                 "vanished",
                 WARNING,
-                f"Of the gradient at the last time step of {name} only {median(share):.1g} parts "
-                f"arrive at the first; below 1% it is after {reach:.0f} of {window:.0f} steps. "
+                f"The gradient at the first time step of {name} is {median(share):.1g} times that "
+                f"at the last; it is below 1% after {reach:.0f} of {window:.0f} steps. "
                 "What happened earlier does not teach it.",
                 None,
                 name,
@@ -131,7 +131,7 @@ def vanished(h: History) -> Findings:
             yield Finding(
                 "vanished",
                 WARNING,
-                f"{name} gets {small:.1g} parts of the whole gradient: it hardly moves.",
+                f"The gradient of {name} is {small:.1g} times the whole one: it hardly moves.",
                 None,
                 name,
                 {"share": small},
