@@ -15,7 +15,7 @@ from unrolled.backends.numpy import xp
 from unrolled.errors import SettingError
 from unrolled.functional import bptt, recurrent
 from unrolled.kernels import native
-from unrolled.kernels.native import interface, library
+from unrolled.kernels.native import interface, loading
 
 usable, reason = native.available()
 pytestmark = pytest.mark.skipif(not usable, reason=reason)
@@ -412,14 +412,14 @@ def test_threads_must_be_one_at_least():
 
 
 def test_the_library_itself_refuses_what_would_crash():
-    functions = library.loaded()
+    functions = loading.loaded()
     assert functions.unrolled_forward(ctypes.byref(interface.Recurrence())) == 1
     assert functions.unrolled_product(ctypes.byref(interface.Product())) == 1
     assert functions.unrolled_row_sums(ctypes.byref(interface.RowSums())) == 1
 
 
 def test_a_library_of_another_version_is_not_used(monkeypatch):
-    monkeypatch.setattr(library, "fits", lambda built: False)
+    monkeypatch.setattr(loading, "fits", lambda built: False)
     native.available.cache_clear()
     try:
         assert not native.available()[0]
@@ -447,10 +447,10 @@ def test_an_unknown_name_in_the_environment_is_told(monkeypatch):
 
 
 def test_without_the_library_the_reason_is_told(monkeypatch, tmp_path):
-    kept = (native.available, library.in_use)
+    kept = (native.available, loading.in_use)
     for cached in kept:
         cached.cache_clear()
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "libunrolled.so")
+    monkeypatch.setattr(loading, "LIBRARY", tmp_path / "libunrolled.so")
     try:
         usable, reason = native.available()
         assert not usable

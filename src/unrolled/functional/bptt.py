@@ -233,7 +233,7 @@ def over_time(xp: Namespace, X: Array, dY: Array) -> Array:
 
     Args:
         xp: array namespace.
-        X: what the weight multiplies, ``(T, B, D)``, or ids ``(T, B)`` of rows.
+        X: what the weight multiplies, ``(T, B, D)``.
         dY: gradient with respect to the product, ``(T, B, N)``.
     """
     X, dY = (xp.reshape(x, (-1, x.shape[-1])) for x in (X, dY))  # (T * B, .)

@@ -16,7 +16,7 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 """
 
 from unrolled.kernels.native.interface import CELLS
-from unrolled.kernels.native.library import available, describe
+from unrolled.kernels.native.loading import available, describe
 from unrolled.kernels.native.products import product, row_sums, weight_gradient
 from unrolled.kernels.native.recurrence import backward, forward
 

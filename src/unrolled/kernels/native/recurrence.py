@@ -12,7 +12,7 @@ from unrolled.kernels.native.arrays import (
     precision_of,
 )
 from unrolled.kernels.native.interface import CELLS, Recurrence
-from unrolled.kernels.native.library import instructions_of, run
+from unrolled.kernels.native.loading import instructions_of, run
 
 WORKSPACE = "unrolled_recurrence_workspace"
 
