@@ -17,7 +17,7 @@ help:
 	@echo "make lint       formatting, lint and types only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make format     format the code"
-	@echo "make reproduce  the published runs over three seeds (a quarter of an hour)"
+	@echo "make reproduce  the published runs over three seeds (some minutes)"
 	@echo "make bench      training speed beside everything else (three minutes)"
 	@echo "make clean      remove both environments"
 

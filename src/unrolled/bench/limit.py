@@ -6,12 +6,11 @@ numbers. The fastest library of those that are here is the limit.
 
 import importlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.bench.race import Entrant, Ready
+from unrolled.bench.race import Entrant, Ready, repeated
 from unrolled.bench.task import Task
 from unrolled.frameworks import is_installed
 from unrolled.kernels import native
@@ -48,13 +47,13 @@ def products(task: Task, precisions: set[str]) -> list[Entrant]:
 def numpy_product(task: Task) -> Ready:
     """By NumPy's own library."""
     A, B, C = _factors(task)
-    return _repeated(lambda: np.matmul(A, B, out=C))
+    return repeated(lambda: np.matmul(A, B, out=C))
 
 
 def native_product(task: Task, precision: str = "float32") -> Ready:
     """By the project's own kernels."""
     A, B, C = _factors(task)
-    return _repeated(lambda: native.product(A, B, C, precision=precision, threads=task.threads))
+    return repeated(lambda: native.product(A, B, C, precision=precision, threads=task.threads))
 
 
 def native_bfloat16_product(task: Task) -> Ready:
@@ -75,14 +74,3 @@ def _factors(task: Task) -> tuple[npt.NDArray[np.float32], ...]:
     shapes = (task.tokens, task.H), (task.H, task.H)
     A, B = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
     return A, B, np.empty_like(A)
-
-
-def _repeated(product: Callable[[], Any]) -> Ready:
-    def ready(count: int) -> Callable[[], None]:
-        def turn() -> None:
-            for _ in range(count):
-                product()
-
-        return turn
-
-    return ready

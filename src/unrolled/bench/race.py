@@ -142,3 +142,23 @@ def _timed(turn: Turn, clock: Callable[[], float]) -> float:
     started = clock()
     turn()
     return clock() - started
+
+
+def repeated(work: Callable[[], Any]) -> Ready:
+    """An entrant whose turn is the same call over and over.
+
+    Example:
+        >>> calls = []
+        >>> repeated(lambda: calls.append(1))(3)()
+        >>> len(calls)
+        3
+    """
+
+    def ready(count: int) -> Turn:
+        def turn() -> None:
+            for _ in range(count):
+                work()
+
+        return turn
+
+    return ready

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unrolled import torch as unrolled
-from unrolled.bench.race import Ready
+from unrolled.bench.race import Ready, repeated
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 
 Tensors = tuple[torch.Tensor, ...]
@@ -144,35 +144,24 @@ def product(task: Task) -> Ready:
     """``(T * B, H) x (H, H)`` by PyTorch's default library."""
     A, B = _factors(task)
     C = torch.empty(len(A), B.shape[1])
-    return _repeated(lambda: torch.mm(A, B, out=C))
+    return repeated(lambda: torch.mm(A, B, out=C))
 
 
 def packed_product(task: Task) -> Ready:
     """The same by oneDNN, the weights packed outside the clock."""
     A, B = _factors(task)
     packed = torch.ops.mkldnn._reorder_linear_weight(B.T.contiguous(), len(A))
-    return _repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
+    return repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
 
 
 def bfloat16_product(task: Task) -> Ready:
     """The same in bfloat16, packed; float32 numbers are made bfloat16 outside the clock."""
     A, B = (factor.bfloat16() for factor in _factors(task))
     packed = torch.ops.mkldnn._reorder_linear_weight(B.T.contiguous(), len(A))
-    return _repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
+    return repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
 
 
 def _factors(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(task.seed)
     A = torch.randn(task.tokens, task.H, generator=draw)
     return A, torch.randn(task.H, task.H, generator=draw)
-
-
-def _repeated(product: Callable[[], Any]) -> Ready:
-    def ready(count: int) -> Callable[[], None]:
-        def turn() -> None:
-            for _ in range(count):
-                product()
-
-        return turn
-
-    return ready
