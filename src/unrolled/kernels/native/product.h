@@ -18,10 +18,11 @@ struct Multiply {
     using T = SumOf<E>;
     static constexpr size_t WIDTH = COLUMNS<E>;
     static constexpr size_t STRETCH = 256 * 4 / sizeof(T) * Sum<E>::DEPTH;  // of K
-    static constexpr size_t HEIGHT = 512;                                   // of M
+    static constexpr size_t HEIGHT = 512 / ROWS * ROWS;                     // of M, whole slices
 
     const Product &p;
     const size_t M, N, K, stretch, height, panels;
+    const bool few_columns;  // A passes by only once or twice: to copy it would not pay
     E *slices;  // (slices of the height, stretch, ROWS)
     E *panel;   // (threads, stretch, WIDTH)
     size_t bytes;
@@ -29,7 +30,9 @@ struct Multiply {
     Multiply(const Product &call)
         : p(call), M(call.M), N(call.N), K(call.K),
           stretch(ceil_div(ceil_div(K, ceil_div(K, STRETCH)), 2) * 2),  // even, and even parts
-          height(smaller(ceil_div(M, ROWS) * ROWS, HEIGHT)), panels(ceil_div(N, WIDTH)) {
+          height(smaller(ceil_div(M, ROWS) * ROWS, HEIGHT)), panels(ceil_div(N, WIDTH)),
+          few_columns(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.transpose_a && !p.split &&
+                      size_t(p.groups) * panels <= 2) {
         char *memory = aligned(call.workspace);
         slices = take<E>(memory, height * depth<E>(stretch));
         panel = take<E>(memory, size_t(call.threads) * depth<E>(stretch) * WIDTH);
@@ -43,7 +46,7 @@ struct Multiply {
             for (size_t k0 = 0; k0 < K; k0 += stretch) {
                 const size_t m = smaller(height, M - m0), k = smaller(stretch, K - k0);
                 const size_t count = ceil_div(m, ROWS);  // of slices
-                team.each(count, [&](size_t i) {
+                if (!few_columns) team.each(count, [&](size_t i) {
                     pack<ROWS>(A, !p.transpose_a, k0, k, m0 + i * ROWS,
                                smaller(ROWS, m - i * ROWS), slices + i * ROWS * depth<E>(k));
                 });
@@ -59,6 +62,21 @@ struct Multiply {
             }
     }
 
+    // ROWS rows of A from row m on, terms from k0 on, and what follows them.
+    struct Slice {
+        const E *first;
+        size_t row, step;
+        const E *ahead;
+    };
+    Slice slice(size_t m, size_t i, size_t k0, size_t terms) const {
+        if (few_columns) {
+            const E *first = static_cast<const E *>(p.A) + m * size_t(p.A_stride) + k0;
+            return {first, size_t(p.A_stride), 1, first + ROWS * size_t(p.A_stride)};
+        }
+        const E *first = slices + i * ROWS * terms;
+        return {first, 1, ROWS, first + ROWS * terms};
+    }
+
     // C[m0 : m0 + m, one panel] += A B over the terms k0 to k0 + k, for some of the slices
     void part(E *packed, size_t which, size_t begin, size_t end, size_t m0, size_t m, size_t k0,
               size_t k) const {
@@ -70,14 +88,14 @@ struct Multiply {
         pack<WIDTH>(B, p.transpose_b, k0, k, n0, n, packed);
         for (size_t i = begin; i < end; ++i) {
             const size_t rows = smaller(ROWS, m - i * ROWS);
-            const E *slice = slices + i * ROWS * terms, *ahead = slice + ROWS * terms;
+            const Slice A = slice(m0 + i * ROWS, i, k0, terms);
             T *C = static_cast<T *>(p.C[g]) + (m0 + i * ROWS) * stride + n0;
             if (n == WIDTH && !(fresh && bias)) {
-                tile_of(rows, terms, slice, 1, ROWS, packed, C, stride, !fresh, ahead);
+                tile_of(rows, terms, A.first, A.row, A.step, packed, C, stride, !fresh, A.ahead);
                 continue;
             }
             T sums[ROWS * WIDTH];  // the last columns, or a bias: not straight into C
-            tile_of(rows, terms, slice, 1, ROWS, packed, sums, WIDTH, false, ahead);
+            tile_of(rows, terms, A.first, A.row, A.step, packed, sums, WIDTH, false, A.ahead);
             for (size_t row = 0; row < rows; ++row)
                 for (size_t j = 0; j < n; ++j) {
                     T &c = C[row * stride + j];

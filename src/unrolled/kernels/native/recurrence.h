@@ -27,9 +27,11 @@ inline void multiply(size_t rows, size_t K, const E *A, size_t row, const E *pan
     for (size_t k = 0; k < K; k += STRETCH) {
         const size_t steps = smaller(STRETCH, K - k);
         const E *stretch = panel + k * COLUMNS<E>, *ahead = stretch + steps * COLUMNS<E>;
-        for (size_t i = 0; i < rows; i += ROWS) {
-            tile_of(smaller(ROWS, rows - i), steps, A + i * row + k, row, 1, stretch,
-                    out + i * COLUMNS<E>, COLUMNS<E>, add || k > 0, ahead);
+        const size_t tiles = ceil_div(rows, ROWS);  // even ones: a small last one would wait
+        for (size_t j = 0; j < tiles; ++j) {
+            const size_t i = rows * j / tiles, end = rows * (j + 1) / tiles;
+            tile_of(end - i, steps, A + i * row + k, row, 1, stretch, out + i * COLUMNS<E>,
+                    COLUMNS<E>, add || k > 0, ahead);
             ahead += steps * LINE / sizeof(E);  // a tile asks for a line at each step
         }
     }

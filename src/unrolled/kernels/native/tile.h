@@ -3,9 +3,9 @@
 // A product of (M, K) by (K, N) does M N K multiplications on M K + K N numbers. Registers are
 // few, so the result is cut into tiles that fit: ROWS x COLUMNS sums. Each step along K loads
 // one row of the weights (COLUMNS numbers, two registers), one number for each of the ROWS, and
-// does ROWS x 2 fused multiply-adds. With AVX-512's 32 registers, 8 x 2 sums leave room for the
-// weights; two multiply-adds start every cycle and take four, so at least 8 sums must be under
-// way at once, or the unit waits for itself. With 16 registers (AVX2, SSE) it is 4 x 2.
+// does ROWS x 2 fused multiply-adds. Two of these start every cycle and take four or five, so at
+// least 8 to 10 sums must be under way at once, or the unit waits for itself. Of 32 registers
+// (AVX-512, ARM) 8 x 2 sums leave room for the weights, of 16 (AVX2, SSE) it is 6 x 2.
 #pragma once
 #include "vector.h"
 #if defined(__AVX512BF16__)
@@ -16,7 +16,7 @@ namespace unrolled {
 namespace INSTRUCTIONS {
 
 constexpr size_t LINE = 64;  // bytes that the memory delivers at once
-constexpr size_t ROWS = REGISTER_BYTES == 64 ? 8 : 4;
+constexpr size_t ROWS = REGISTERS == 32 ? 8 : 6;
 
 // Two neighbours along K as bfloat16, the unit in which such numbers are multiplied. The
 // upper half of a float32 is its bfloat16: 8 bits of fraction instead of 24, the same range.

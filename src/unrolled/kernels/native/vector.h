@@ -27,6 +27,11 @@ constexpr size_t REGISTER_BYTES = 32;
 #else
 constexpr size_t REGISTER_BYTES = 16;
 #endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr size_t REGISTERS = 32;
+#else
+constexpr size_t REGISTERS = 16;
+#endif
 
 template <class T>
 struct VectorOf {
