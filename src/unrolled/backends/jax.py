@@ -159,7 +159,9 @@ def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[s
 
 
 def snapshot(
-    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+    parameters: Mapping[str, Array],
+    reuse: Mapping[str, Array] | None = None,
+    gradients: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     return OrderedDict(parameters)  # nothing can change the arrays
 
@@ -200,6 +202,10 @@ def apply_gradients(
         OrderedDict(parameters), dict(gradients), optimizer.state
     )
     return changed
+
+
+def takes_rows(optimizer: Any) -> bool:
+    return False  # gradients are whole
 
 
 def stop_gradient(arrays: Any) -> Any:

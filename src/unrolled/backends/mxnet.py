@@ -140,7 +140,9 @@ def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[s
 
 
 def snapshot(
-    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+    parameters: Mapping[str, Array],
+    reuse: Mapping[str, Array] | None = None,
+    gradients: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     if reuse is None:
         return {name: parameter.detach().copy() for name, parameter in parameters.items()}
@@ -177,6 +179,10 @@ def apply_gradients(
     else:
         optimizer.step(1)
     return dict(parameters)
+
+
+def takes_rows(optimizer: Any) -> bool:
+    return False  # gradients are whole
 
 
 def stop_gradient(arrays: Any) -> Any:

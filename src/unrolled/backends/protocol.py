@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace
+from unrolled.backends.rows import Rows
 
 
 class Backend(Protocol):
@@ -55,13 +56,21 @@ class Backend(Protocol):
     ) -> dict[str, Array]:
         """The parameters with these values, arrays of NumPy or of the framework.
 
-        Where arrays can change they are overwritten in place, and so the model with them.
+        Where arrays can change they are overwritten in place, and so the model with them. Of
+        `Rows` only those are overwritten.
         """
 
     def snapshot(
-        self, parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
-    ) -> dict[str, Array]:
-        """A copy that training does not touch; into an earlier copy where one is given."""
+        self,
+        parameters: Mapping[str, Array],
+        reuse: Mapping[str, Array | Rows] | None = None,
+        gradients: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array | Rows]:
+        """A copy that training does not touch; into an earlier copy where one is given.
+
+        Where the gradient that a parameter is about to be moved by holds only some of the rows,
+        only those rows are copied: given to `assign`, they undo the step.
+        """
 
     def value_and_grad(
         self, function: Callable[..., tuple[Array, Any]]
@@ -79,6 +88,9 @@ class Backend(Protocol):
 
         The optimizer is the framework's own kind or ours, with its state inside.
         """
+
+    def takes_rows(self, optimizer: Any) -> bool:
+        """Whether a step with a gradient that holds some rows is right and moves only those."""
 
     def stop_gradient(self, arrays: Any) -> Any:
         """The same values, constant to differentiation; an array or nested tuples."""

@@ -199,7 +199,9 @@ def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[s
 
 
 def snapshot(
-    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
+    parameters: Mapping[str, Array],
+    reuse: Mapping[str, Array] | None = None,
+    gradients: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     # what is read from a variable stays as it was when the variable is assigned to
     return {name: tf.convert_to_tensor(parameter) for name, parameter in parameters.items()}
@@ -228,6 +230,10 @@ def apply_gradients(
 ) -> dict[str, Array]:
     optimizer.apply_gradients([(gradients[n], p) for n, p in parameters.items() if n in gradients])
     return dict(parameters)
+
+
+def takes_rows(optimizer: Any) -> bool:
+    return False  # gradients are whole
 
 
 def stop_gradient(arrays: Any) -> Any:

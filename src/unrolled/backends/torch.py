@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.rows import Rows, few_rows
 from unrolled.kernels.loss.torch import cross_entropy
 
 name = "torch"
@@ -20,6 +21,26 @@ def _count_above(x: torch.Tensor, least: float) -> torch.Tensor:
     with torch.no_grad():
         ones = torch.empty_like(x, dtype=torch.float32)
         return torch.gt(x, least, out=ones).sum()
+
+
+def _sum_squares(x: torch.Tensor) -> torch.Tensor:
+    # dot, not sum(x * x): no array for the squares
+    flat = (x.coalesce().values() if x.is_sparse else x).reshape(-1)
+    return torch.dot(flat, flat)
+
+
+def by_rows(W: torch.Tensor, ids: torch.Tensor) -> bool:
+    """Whether the gradient of a table shall hold only the rows that ids look up.
+
+    Hooks of others get whole gradients, and so does what a computed table was made of.
+    """
+    hooks = W._backward_hooks or W._post_accumulate_grad_hooks
+    return few_rows(W.shape[0], ids.numel()) and W.is_leaf and not hooks
+
+
+def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    # embedding, not W[ids]: its backward adds up rows in parallel
+    return nn.functional.embedding(ids, W, sparse=by_rows(W, ids))
 
 
 xp = Namespace(
@@ -34,16 +55,14 @@ xp = Namespace(
     sum=torch.sum,
     mean=torch.mean,
     amax=torch.amax,
-    # dot, not sum(x * x): no array for the squares
-    sum_squares=lambda x: torch.dot(x.reshape(-1), x.reshape(-1)),
+    sum_squares=_sum_squares,
     reshape=torch.reshape,
     transpose=lambda x: x.transpose(0, 1),
     gram=lambda x: torch.bmm(x, x.mT),
     concat=torch.cat,
     flip=lambda x: x.flip(0),
     zeros_like=torch.zeros_like,
-    # embedding, not W[ids]: its backward adds up rows in parallel
-    take=lambda W, ids: nn.functional.embedding(ids, W),
+    take=_take,
     add_rows=lambda rows, ids, V: torch.ops.aten.embedding_dense_backward(rows, ids, V, -1, False),
     pick=lambda x, ids: x.gather(1, ids[:, None])[:, 0],
     count_above=_count_above,
@@ -96,16 +115,31 @@ def tie(model: nn.Module, place: str, to: str) -> None:
 def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(torch.as_tensor(values[name]))
+            value = values[name]
+            if isinstance(value, Rows):
+                parameter.index_copy_(0, value.ids, value.values)
+            else:
+                parameter.copy_(torch.as_tensor(value))
     return dict(parameters)
 
 
 def snapshot(
-    parameters: Mapping[str, Array], reuse: Mapping[str, Array] | None = None
-) -> dict[str, Array]:
-    if reuse is None:
-        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    return assign(reuse, parameters)
+    parameters: Mapping[str, Array],
+    reuse: Mapping[str, Array | Rows] | None = None,
+    gradients: Mapping[str, Array] | None = None,
+) -> dict[str, Array | Rows]:
+    reuse, gradients = reuse or {}, gradients or {}
+    copies: dict[str, Array | Rows] = {}
+    for name, parameter in parameters.items():
+        values, gradient, earlier = parameter.detach(), gradients.get(name), reuse.get(name)
+        if gradient is not None and gradient.is_sparse:
+            ids = gradient.indices()[0]
+            copies[name] = Rows(ids, values.index_select(0, ids))
+        elif isinstance(earlier, torch.Tensor):
+            copies[name] = earlier.copy_(values)
+        else:
+            copies[name] = values.clone()
+    return copies
 
 
 def value_and_grad(
@@ -121,6 +155,8 @@ def value_and_grad(
         value, auxiliary = function(parameters, *arguments)
         value.backward()
         gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        # the same id twice: one row
+        gradients = {name: g.coalesce() if g.is_sparse else g for name, g in gradients.items()}
         return (value.detach(), auxiliary), gradients
 
     return differentiate
@@ -133,6 +169,13 @@ def apply_gradients(
         parameter.grad = gradients.get(name)
     optimizer.step()
     return dict(parameters)
+
+
+def takes_rows(optimizer: Any) -> bool:
+    if not isinstance(optimizer, torch.optim.SGD):
+        return getattr(optimizer, "takes_rows", False)
+    others = ("momentum", "weight_decay", "fused")  # these do not know sparse gradients
+    return not any(group.get(name) for group in optimizer.param_groups for name in others)
 
 
 def stop_gradient(arrays: Any) -> Any:

@@ -80,14 +80,14 @@ def gru_step(xp: Namespace, A: Array, P: Array, state: Arrays, b_hh: Array) -> t
     Z, R = gates(ZR, 2)
     N = P[..., 2 * h :] + b_hh
     C = xp.tanh(A[..., 2 * h :] + R * N)
-    return (C + Z * (H - C),), (ZR, N, C)
+    return (C + Z * (H - C),), (ZR, C, N)
 
 
 def gru_step_back(
     xp: Namespace, d_state: Arrays, old: Arrays, new: Arrays, kept: Arrays
 ) -> tuple[Array, Array, Arrays]:
     """The chain rule through the three gates; N reaches the candidate through R only."""
-    (dH,), (H_old,), (ZR, N, C) = d_state, old, kept
+    (dH,), (H_old,), (ZR, C, N) = d_state, old, kept
     Z, R = gates(ZR, 2)
     dZ, dC = dH * (H_old - C), dH * (1 - Z)
     dA_c = dC * (1 - C * C)
@@ -98,9 +98,17 @@ def gru_step_back(
 
 def lstm_step(xp: Namespace, A: Array, P: Array, state: Arrays, b_hh: Array) -> tuple[Arrays, ...]:
     """Gates I, F, O, candidate G; ``C_t = F C + I G``; ``H_t = O tanh(C_t)``."""
-    (_, C), S = state, A + P
-    h = C.shape[-1]
-    IFO, G = xp.sigmoid(S[..., : 3 * h]), xp.tanh(S[..., 3 * h :])
+    return lstm_cell(xp, state[1], *lstm_gates(xp, A + P))
+
+
+def lstm_gates(xp: Namespace, S: Array) -> tuple[Array, Array]:
+    """I, F, O side by side, and G; they need no cell state."""
+    h = S.shape[-1] // 4
+    return xp.sigmoid(S[..., : 3 * h]), xp.tanh(S[..., 3 * h :])
+
+
+def lstm_cell(xp: Namespace, C: Array, IFO: Array, G: Array) -> tuple[Arrays, ...]:
+    """The states, from the cell state before and the gates."""
     I, F, O = gates(IFO, 3)  # noqa: E741 (the letters of the equations)
     C = F * C + I * G
     tanh_C = xp.tanh(C)
@@ -191,11 +199,58 @@ def forward(
 
     stacked, last = xp.scan(unroll, state, A)
     new, kept = stacked[: len(state)], stacked[len(state) :]
-    old = tuple(
-        xp.concat([xp.reshape(first, (1, *first.shape)), later[:-1]], 0)  # (T, B, H)
-        for first, later in zip(state, new, strict=True)
-    )
+    old = tuple(shifted(xp, first, later) for first, later in zip(state, new, strict=True))
     return last, Tape(old, new, kept)
+
+
+def retrace(
+    xp: Namespace, cell: str, A: Array, state: Arrays, outputs: Array, W_h: Array, b_hh: Array = 0.0
+) -> Tape:
+    """The tape of `forward` where the hidden states are known: one product in the place of T.
+
+    Every step begins with a known state, so none waits for another, but for the sum that the
+    LSTM's cell state is. That the tape's ``new[0]`` equals the outputs says that they belong
+    to these inputs and weights.
+
+    Args:
+        xp: array namespace.
+        cell: name in ``STEPS``.
+        A: the input side, ``(T, B, G * H)``.
+        state: before the first step, ``(B, H)`` each.
+        outputs: the hidden state of every step, ``(T, B, H)``.
+        W_h: ``(H, G * H)``.
+        b_hh: the GRU's second candidate bias, ``(H,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> A, W = np.array([[[0.2, 0.3]], [[0.3, 0.5]]]), np.array([[0.0, 0.1], [0.1, 0.0]])
+        >>> state = (np.zeros((1, 2)),)
+        >>> _, tape = forward(xp, "rnn", A, state, W)
+        >>> again = retrace(xp, "rnn", A, state, tape.new[0], W)
+        >>> bool(np.allclose(again.new[0], tape.new[0]))
+        True
+    """
+    step, _ = STEPS[cell]
+    before = shifted(xp, state[0], outputs)
+    P = before @ W_h  # (T, B, G * H)
+    if len(state) == 1:
+        new, kept = step(xp, A, P, (before,), b_hh)
+        return Tape((before,), new, kept)
+
+    IFO, G = lstm_gates(xp, A + P)
+
+    def unroll(cells: Arrays, gates_t: Arrays) -> tuple[Arrays, Arrays]:
+        (H, C), (_, _, tanh_C) = lstm_cell(xp, *cells, *gates_t)
+        return (C,), (H, C, tanh_C)
+
+    (H, C, tanh_C), _ = xp.scan(unroll, state[1:], (IFO, G))
+    return Tape((before, shifted(xp, state[1], C)), (H, C), (IFO, G, tanh_C))
+
+
+def shifted(xp: Namespace, first: Array, later: Array) -> Array:
+    """The states before every step, ``(T, B, H)``: the first one, and all but the last."""
+    return xp.concat([xp.reshape(first, (1, *first.shape)), later[:-1]], 0)
 
 
 def backward(

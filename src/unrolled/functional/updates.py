@@ -190,6 +190,9 @@ ONE_BY_ONE: dict[str, Callable[[Namespace, Arrays, Arrays, float], dict[str, Arr
 
 CLIP_METHODS = ("global_norm", *ONE_BY_ONE)
 
+SCALING = ("global_norm", "per_tensor")
+"""The methods that multiply each gradient by one number."""
+
 
 def check_clip_method(method: str) -> str:
     """The name itself if it is that of a method.

@@ -84,12 +84,48 @@ class Compiled:
         d_last: Sequence[Array],
         with_hidden: bool = False,
         with_inputs: bool = True,
+        by_rows: bool = False,
     ) -> Result:
-        """All gradients; that of the inputs and dL/dH_t only if asked for."""
+        """All gradients; that of the inputs and dL/dH_t only if asked for.
+
+        For ``by_rows`` see `unrolled.kernels.explicit.backward`.
+        """
         w = Weights.of(cell, weights)
         options = self._options(X.shape[0] * X.shape[1], w.h)
+        H, G = outputs.shape[2], len(w.h)
+        g = self.through_time(cell, w.h, state, outputs, kept, dY, d_last, with_hidden)
+        dA, D = g.inputs, g.recurrent
+        dW_h = [self.empty((H, H), outputs) for _ in w.h]
+        native.weight_gradient(outputs, D, dW_h, h0=state[0], **options)
+        db = [self.empty((H,), outputs) for _ in w.b]
+        if by_rows:
+            native.row_sums(dA, db, threads=options["threads"])
+            dX, dW_x = None, bptt.gates(dA.reshape(-1, G * H), G)
+        elif self.xp.is_integer(X):
+            dX, dW_x = None, [self.empty(tuple(W.shape), outputs) for W in w.x]
+            native.row_sums(dA, db, ids=X, dW_x=dW_x, threads=options["threads"])
+        else:
+            native.row_sums(dA, db, threads=options["threads"])
+            dX = self._times_transposed(dA, w.x) if with_inputs else None
+            dW_x = bptt.gates(self._over_time(X, dA), G)
+        rest = [self.xp.sum(bptt.gates(D, G)[-1], axis=(0, 1)) for _ in w.rest]
+        by_gate = [d for gate in zip(dW_x, dW_h, db, strict=True) for d in gate]
+        return Result(dX, g.state, (*by_gate, *rest), g.hidden, D)
+
+    def through_time(
+        self,
+        cell: str,
+        W_h: Sequence[Array],
+        state: Sequence[Array],
+        outputs: Array,
+        kept: Sequence[Array],
+        dY: Array,
+        d_last: Sequence[Array],
+        with_hidden: bool = True,
+    ) -> bptt.Gradients:
+        """What only the steps in turn can give, without weights and inputs; see `backward`."""
         T, B, H = outputs.shape
-        G = len(w.h)
+        G = len(W_h)
         cells, gates = (kept if cell == "lstm" else (None, *kept, None))[:2]
         D = self.empty((T, B, G * H), outputs)
         dA = self.empty((T, B, G * H), outputs) if cell == "gru" else D
@@ -97,7 +133,7 @@ class Compiled:
         d_state = [self.empty((B, H), outputs) for _ in state]
         native.backward(
             cell,
-            w.h,
+            W_h,
             outputs,
             D,
             h0=state[0],
@@ -111,21 +147,24 @@ class Compiled:
             dH=hidden,
             d_h0=d_state[0],
             d_c0=d_state[1] if cells is not None else None,
-            **options,
+            **self._options(T * B, W_h),
         )
-        dW_h = [self.empty((H, H), outputs) for _ in w.h]
-        native.weight_gradient(outputs, D, dW_h, h0=state[0], **options)
-        db = [self.empty((H,), outputs) for _ in w.b]
-        if self.xp.is_integer(X):
-            dX, dW_x = None, [self.empty(tuple(W.shape), outputs) for W in w.x]
-            native.row_sums(dA, db, ids=X, dW_x=dW_x, threads=options["threads"])
-        else:
-            native.row_sums(dA, db, threads=options["threads"])
-            dX = self._times_transposed(dA, w.x) if with_inputs else None
-            dW_x = bptt.gates(self._over_time(X, dA), G)
-        rest = [self.xp.sum(bptt.gates(D, G)[-1], axis=(0, 1)) for _ in w.rest]
-        by_gate = [d for gate in zip(dW_x, dW_h, db, strict=True) for d in gate]
-        return Result(dX, tuple(d_state), (*by_gate, *rest), hidden, D)
+        return bptt.Gradients(dA, D, hidden, tuple(d_state))
+
+    def along(
+        self,
+        cell: str,
+        W_h: Sequence[Array],
+        tape: bptt.Tape,
+        dY: Array,
+        d_last: Sequence[Array],
+    ) -> bptt.Gradients:
+        """`through_time` along a tape of `unrolled.functional.bptt`."""
+        parts = tape.kept[:2] if cell == "lstm" else tape.kept  # tanh(C) is not kept here
+        gates = (self.xp.concat(list(parts), -1),) if parts else ()  # (T, B, 4 * H)
+        state = [old[0] for old in tape.old]
+        kept = (*tape.new[1:], *gates)
+        return self.through_time(cell, W_h, state, tape.new[0], kept, dY, d_last)
 
     def affine(self, X: Array, W: Array, b: Array) -> Array:
         """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""

@@ -83,8 +83,10 @@ def forward(
 
 def input_side(xp: Namespace, X: Array, w: Weights) -> Array:
     """What the input contributes to each gate at every step, ``(T, B, G * H)``."""
+    if not xp.is_integer(X):
+        return affine(xp, X, bptt.stack_gates(xp, w.x), bptt.stack_gates(xp, w.b))
     pairs = list(zip(w.x, w.b, strict=True))
-    if xp.is_integer(X) and w.x[0].shape[0] <= X.shape[0] * X.shape[1]:
+    if w.x[0].shape[0] <= X.shape[0] * X.shape[1]:
         # fewer rows than look-ups: add the bias to each row once
         return xp.take(bptt.stack_gates(xp, [W + b for W, b in pairs]), X)
     return bptt.stack_gates(xp, [affine(xp, X, W, b) for W, b in pairs])
@@ -98,6 +100,7 @@ def backward(
     tape: bptt.Tape,
     dY: Array,
     d_last: bptt.Arrays,
+    by_rows: bool = False,
 ) -> Result:
     """All gradients of a recurrence.
 
@@ -107,14 +110,22 @@ def backward(
         tape: from `forward`.
         dY: gradient with respect to the outputs, ``(T, B, H)``.
         d_last: gradient with respect to the last state, ``(B, H)`` each.
+        by_rows: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
+            ``(T * B, H)``, one for each id, the same ids not added up.
     """
     w = Weights.of(cell, weights)
     g = bptt.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
-    return assemble(xp, cell, X, w, tape.old[0], g)
+    return assemble(xp, cell, X, w, tape.old[0], g, by_rows)
 
 
 def assemble(
-    xp: Namespace, cell: str, X: Array, w: Weights, H_before: Array, g: bptt.Gradients
+    xp: Namespace,
+    cell: str,
+    X: Array,
+    w: Weights,
+    H_before: Array,
+    g: bptt.Gradients,
+    by_rows: bool = False,
 ) -> Result:
     """The gradients of input and weights, each one product over all time steps.
 
@@ -124,10 +135,13 @@ def assemble(
         w: the weights.
         H_before: hidden states before every step, ``(T, B, H)``.
         g: what the way back found.
+        by_rows: as for `backward`.
     """
     G = len(bptt.GATES[cell])
     rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
-    if xp.is_integer(X):
+    if by_rows:
+        dX, dW_x = None, rows
+    elif xp.is_integer(X):
         dX, dW_x = None, xp.add_rows(rows, xp.reshape(X, (-1,)), w.x[0].shape[0])
     else:
         W_xT = xp.transpose(bptt.stack_gates(xp, w.x))

@@ -12,6 +12,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from unrolled.backends.namespace import python_scan
+from unrolled.backends.torch import by_rows
 from unrolled.backends.torch import xp as framework_xp
 from unrolled.functional import bptt
 from unrolled.kernels import explicit, native, pool
@@ -64,7 +65,13 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, compiled: Compiled, cell: str, counts: tuple[int, int], keep: bool, *arrays: Any
+        ctx: Any,
+        compiled: Compiled,
+        cell: str,
+        counts: tuple[int, int],
+        keep: bool,
+        by_rows: bool,
+        *arrays: Any,
     ) -> Any:
         num_states, num_taps = counts
         X, *rest = (array.contiguous() for array in (arrays[0], *arrays[1 + num_taps :]))
@@ -72,6 +79,7 @@ class _Native(torch.autograd.Function):
         state, weights = rest[:num_states], rest[num_states:]
         outputs, last, kept = compiled.forward(cell, X, state, weights, keep)
         ctx.compiled, ctx.cell, ctx.counts, ctx.num_weights = compiled, cell, counts, len(weights)
+        ctx.by_rows = by_rows
         ctx.save_for_backward(X, outputs, *state, *weights, *kept)
         return (outputs, *last)
 
@@ -91,9 +99,12 @@ class _Native(torch.autograd.Function):
             dY.contiguous(),
             [d.contiguous() for d in d_last],
             with_hidden=num_taps > 0,
-            with_inputs=ctx.needs_input_grad[4],
+            with_inputs=ctx.needs_input_grad[5],
+            by_rows=ctx.by_rows,
         )
-        return (None,) * 4 + _in_order(result, num_taps)
+        if ctx.by_rows:
+            result = _as_tables(result, ctx.cell, X, arrays[num_states:first])
+        return (None,) * 5 + _in_order(result, num_taps)
 
 
 class _Affine(torch.autograd.Function):
@@ -122,12 +133,13 @@ def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 class _Written(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: str, counts: tuple[int, int], *arrays: Any) -> Any:
+    def forward(ctx: Any, cell: str, counts: tuple[int, int], by_rows: bool, *arrays: Any) -> Any:
         num_states, num_taps = counts
         X, arrays = arrays[0], arrays[1 + num_taps :]
         state, weights = arrays[:num_states], arrays[num_states:]
         last, tape = explicit.forward(xp, cell, X, state, weights)
         ctx.cell, ctx.counts, ctx.num_weights = cell, counts, len(weights)
+        ctx.by_rows = by_rows
         ctx.save_for_backward(X, *weights, *tape.old, *tape.new, *tape.kept)
         return (tape.new[0], *last)
 
@@ -138,8 +150,41 @@ class _Written(torch.autograd.Function):
         weights, kept = arrays[: ctx.num_weights], arrays[ctx.num_weights :]
         n, num_taps = ctx.counts
         tape = bptt.Tape(tuple(kept[:n]), tuple(kept[n : 2 * n]), tuple(kept[2 * n :]))
-        result = explicit.backward(xp, ctx.cell, X, weights, tape, dY, d_last)
-        return (None, None, *_in_order(result, num_taps))
+        result = explicit.backward(xp, ctx.cell, X, weights, tape, dY, d_last, ctx.by_rows)
+        if ctx.by_rows:
+            result = _as_tables(result, ctx.cell, X, weights)
+        return (None,) * 3 + _in_order(result, num_taps)
+
+
+def through_time(
+    cell: str, tape: bptt.Tape, W_h: Sequence[torch.Tensor], dY: torch.Tensor, d_last: Tensors
+) -> bptt.Gradients:
+    """The way back along a tape, without the gradients of weights.
+
+    Args:
+        cell: name in `unrolled.functional.bptt.GATES`.
+        tape: of the way there.
+        W_h: ``(H, H)`` of each gate.
+        dY: gradient with respect to the outputs, ``(T, B, H)``.
+        d_last: gradient with respect to the last state, ``(B, H)`` each.
+    """
+    compiled = _compiled((dY, *W_h))
+    if compiled is None:
+        return bptt.backward(xp, cell, tape, bptt.stack_gates(xp, W_h), dY, d_last)
+    W_h, d_last = [W.contiguous() for W in W_h], tuple(d.contiguous() for d in d_last)
+    tape = bptt.Tape(*(tuple(x.contiguous() for x in part) for part in vars(tape).values()))
+    return compiled.along(cell, W_h, tape, dY.contiguous(), d_last)
+
+
+def _as_tables(
+    result: explicit.Result, cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> explicit.Result:
+    """The gradients of the rows that ids looked up, as sparse ones of the tables ``W_x``."""
+    gradients, ids = list(result.weights), X.reshape(1, -1).long()
+    for g, W in enumerate(explicit.Weights.of(cell, weights).x):
+        rows = gradients[3 * g]  # W_x comes first among the three of a gate
+        gradients[3 * g] = torch.sparse_coo_tensor(ids, rows, W.shape, check_invariants=False)
+    return dataclasses.replace(result, weights=tuple(gradients))
 
 
 def _in_order(result: explicit.Result, num_taps: int) -> tuple[Any, ...]:
@@ -161,11 +206,15 @@ def recur(
     if weights[0].device.type == "cuda" and not taps and weights[0].shape[0] <= LARGEST_ONE_HOT:
         return vendor.recur(cell, X, state, weights, bptt.GATES[cell])
     compiled = _compiled(arrays, precision)
+    tables = explicit.Weights.of(cell, weights).x
+    few = xp.is_integer(X) and all(by_rows(W, X) for W in tables)
     if compiled is None:
-        outputs, *last = _Written.apply(cell, counts, *arrays)  # type: ignore[no-untyped-call]
+        outputs, *last = _Written.apply(  # type: ignore[no-untyped-call]
+            cell, counts, few, *arrays
+        )
     else:
         keep = torch.is_grad_enabled()
         outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]
-            compiled, cell, counts, keep, *arrays
+            compiled, cell, counts, keep, few, *arrays
         )
     return outputs, tuple(last)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -225,6 +225,7 @@ class RNNModelScratch(RecurrentLanguageModel):
     ``(T, B, V)`` too.
     """
 
+    looks_up_rows: ClassVar[bool] = True
     vocab_size: int
     num_hiddens: int
     init_state: Callable[..., State]

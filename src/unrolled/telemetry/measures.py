@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from unrolled.backends.namespace import Array, Namespace
+from unrolled.backends.rows import Rows
 
 DIGITS = 7
 """Significant digits of a recorded number: those that float32 has."""
@@ -25,8 +26,13 @@ def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
     return xp.concat([xp.reshape(xp.sqrt(xp.sum_squares(x)), (1,)) for x in arrays], 0)
 
 
-def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array]) -> Array:
+def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | Rows]) -> Array:
     """How far each array has moved, ``||new - old||``, as one vector.
+
+    Args:
+        xp: array namespace.
+        new: of any shapes, at least one.
+        old: the same, or those rows of a table that may have moved.
 
     Example:
         >>> import numpy as np
@@ -34,7 +40,14 @@ def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array]) -> Array:
         >>> changes(xp, [np.array([3.0, 4.0])], [np.array([3.0, 2.0])])
         array([2.])
     """
-    return norms(xp, [after - before for after, before in zip(new, old, strict=True)])
+    return norms(xp, [_moved(xp, after, before) for after, before in zip(new, old, strict=True)])
+
+
+def _moved(xp: Namespace, after: Array, before: Array | Rows) -> Array:
+    """The difference; of rows only that of theirs, as the others are as they were."""
+    if isinstance(before, Rows):
+        return xp.take(after, before.ids) - before.values
+    return after - before
 
 
 def rounded(x: float) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from unrolled.backends import Array, Backend, Namespace
 from unrolled.errors import SettingError
@@ -55,6 +55,7 @@ class Telemetry(Listener):
         10
     """
 
+    takes_rows: ClassVar[bool] = True
     _arrays: dict[str, Array]
     _names: tuple[str, ...]
     _watched: dict[str, LayerRecord]

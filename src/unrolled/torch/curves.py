@@ -11,7 +11,7 @@ from torch import nn
 from unrolled.backends.torch import xp
 from unrolled.telemetry import through_time
 from unrolled.torch import fused
-from unrolled.torch.direction import Layer
+from unrolled.torch.direction import Layer, joined
 from unrolled.torch.recompute import recompute_cells
 
 CELL_MODES = {nn.RNNCell: "RNN_TANH", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
@@ -69,14 +69,14 @@ class CellCall:
 def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
     """All steps of a layer as one vector, see `Curves`."""
     names = ("hidden", "recurrent", "before", "after")
-    joined = [torch.cat([getattr(part, name) for part in parts]) for name in names]
-    steps, batch = joined[0].shape[:2]
-    numbers = through_time.layer_numbers(xp, cell, *joined)
+    every = [joined([getattr(part, name) for part in parts]) for name in names]  # (T, B, .)
+    steps, batch = every[0].shape[:2]
+    numbers = through_time.layer_numbers(xp, cell, *every)
     running = parts[0].running
     if running is not None and len(parts) == 1:
         # sequences that have ended count neither in the mean nor among the units
         numbers[:steps] *= batch / running.sum(1)
-        numbers[-1] = through_time.saturated_share(xp, joined[3][running], cell)
+        numbers[-1] = through_time.saturated_share(xp, every[3][running], cell)
     return numbers, steps
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from unrolled.backends.torch import xp
 from unrolled.functional import bptt
-from unrolled.kernels.torch import recur
+from unrolled.kernels.explicit import Weights, input_side
+from unrolled.kernels.torch import through_time, xp
 from unrolled.torch.fused import Call, Tensors
 
 ORDER = {"rnn": (0,), "rnn_relu": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 3, 2)}
@@ -42,64 +42,6 @@ class Layer:
     running: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the way back through a run of steps gives: gradients, dX None where not asked for."""
-
-    dX: torch.Tensor | None
-    hidden: torch.Tensor
-    recurrent: torch.Tensor
-    state: Tensors
-
-
-class Computed:
-    """A run of steps of equally many sequences, computed again by the project's kernels.
-
-    Args:
-        cell: its name in `bptt.STEPS`.
-        X: ``(T, B, D)``.
-        state: before the first step.
-        weights: in the order of ``CELLS[cell].weights``.
-    """
-
-    def __init__(self, cell: str, X: torch.Tensor, state: Tensors, weights: Tensors) -> None:
-        (T, B), H, G = X.shape[:2], state[0].shape[1], len(bptt.GATES[cell])
-        # the kernels hand the inner gradients out as those of taps, which are zero
-        taps = tuple(X.new_zeros(()).expand(T, B, width) for width in (H, G * H))
-        self.leaves = [leaf.detach().requires_grad_() for leaf in (X, *taps, *state)]
-        with torch.enable_grad():
-            X, taps, state = self.leaves[0], tuple(self.leaves[1:3]), tuple(self.leaves[3:])
-            self.outputs, self.ends = recur(cell, X, state, weights, taps)
-        self.after, self.last = self.outputs.detach(), tuple(end.detach() for end in self.ends)
-
-    def backward(self, dY: torch.Tensor, d_last: Tensors) -> Found:
-        """From the gradients at outputs and last state."""
-        results = [self.outputs, *self.ends]
-        dX, hidden, recurrent, *state = torch.autograd.grad(results, self.leaves, [dY, *d_last])
-        return Found(dX, hidden, recurrent, tuple(state))
-
-
-class Known:
-    """A run of steps of an `nn.RNN` whose hidden states are all that is known, and enough.
-
-    Args:
-        cell: ``"rnn"`` or ``"rnn_relu"``.
-        after: hidden states, ``(T, B, H)``.
-        state: before the first step.
-        W_h: ``(H, H)``.
-    """
-
-    def __init__(self, cell: str, after: torch.Tensor, state: Tensors, W_h: torch.Tensor) -> None:
-        before = torch.cat([state[0][None], after[:-1]])
-        self.cell, self.W_h, self.tape = cell, W_h, bptt.Tape((before,), (after,), ())
-        self.after, self.last = after, (after[-1],)
-
-    def backward(self, dY: torch.Tensor, d_last: Tensors) -> Found:
-        """From the gradients at outputs and last state."""
-        g = bptt.backward(xp, self.cell, self.tape, self.W_h, dY, d_last)
-        return Found(None, g.hidden, g.recurrent, g.state)
-
-
 class Direction:
     """One layer and direction of a call.
 
@@ -112,38 +54,52 @@ class Direction:
     def __init__(self, call: Call, index: int, kind: torch.dtype) -> None:
         self.call, self.index, self.kind = call, index, kind
         self.reverse = bool(call.layer.bidirectional and index % 2)
-        self.weights, self.W_h = our_weights(call, index, kind)
+        self.weights = our_weights(call, index, kind)
+        self.W_h = bptt.stack_gates(xp, self.weights.h)  # (H, G * H)
         self.first = tuple(part[index].to(kind) for part in call.first)
         self.pieces = list(_pieces(call.batch_sizes))
         ends = _reversed_rows(call.batch_sizes) if self.reverse else None
         self.rows = None if ends is None else torch.tensor(ends, device=call.X.device)
-        self.runs: list[Computed | Known] = []
-        self.before: list[torch.Tensor] = []
+        self.tapes: list[bptt.Tape] = []
 
-    def forward(self, X: torch.Tensor, known: bool = False) -> torch.Tensor:
-        """The hidden states of every row, ``(N, H)``, in the order of the text.
+    def take(self, Y: torch.Tensor) -> None:
+        """The way there of an `nn.RNN`, whose hidden states ``(N, H)`` are all that it needs."""
+        state, Y = self.first, self._turn(Y)
+        self.tapes = []
+        for begin, end, size in self.pieces:
+            known = Y[begin:end].view(-1, size, Y.shape[1])
+            before = bptt.shifted(xp, state[0][:size], known)
+            self.tapes.append(bptt.Tape((before,), (known,), ()))
+            state = (known[-1],)
+
+    def forward(self, X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
+        """The way there.
 
         Args:
-            X: what the layer reads, ``(N, D)``; or, if they are known, the hidden states.
-            known: whether they are.
+            X: what the layer reads, ``(N, D)``.
+            Y: its hidden states, ``(N, H)``, if they are known: much less work.
+
+        Returns:
+            The hidden states that follow from what it reads, ``(N, H)``.
         """
-        X, state = self._turn(X), self.first
-        self.runs, self.before = [], []
+        cell, (b_hh,) = self.call.cell, self.weights.rest or (0.0,)
+        A = self._turn(input_side(xp, X, self.weights))  # (N, G * H)
+        Y = None if Y is None else self._turn(Y)
+        state, self.tapes = self.first, []
         for begin, end, size in self.pieces:
             state = tuple(part[:size] for part in state)
-            piece = X[begin:end].view(-1, size, X.shape[1])
-            run: Computed | Known
-            if known:
-                run = Known(self.call.cell, piece, state, self.W_h)
+            A_piece = A[begin:end].view(-1, size, A.shape[1])
+            if Y is None:
+                _, tape = bptt.forward(xp, cell, A_piece, state, self.W_h, b_hh)
             else:
-                run = Computed(self.call.cell, piece, state, self.weights)
-            self.runs.append(run)
-            self.before.append(torch.cat([state[0][None], run.after[:-1]]))
-            state = run.last
-        return self._turn(torch.cat([run.after.flatten(0, 1) for run in self.runs]))
+                known = Y[begin:end].view(-1, size, Y.shape[1])
+                tape = bptt.retrace(xp, cell, A_piece, state, known, self.W_h, b_hh)
+            self.tapes.append(tape)
+            state = tuple(part[-1] for part in tape.new)
+        return self._turn(joined([tape.new[0].flatten(0, 1) for tape in self.tapes]))
 
-    def backward(self, dY: torch.Tensor) -> torch.Tensor | None:
-        """The gradient at what the layer reads, ``(N, D)``; None if it is not known."""
+    def backward(self, dY: torch.Tensor) -> torch.Tensor:
+        """The gradient at the input side of every row, ``(N, G * H)``."""
         dY = self._turn(dY)
         given = self.call.d_last or [None] * len(self.first)
         d_last = [
@@ -151,18 +107,23 @@ class Direction:
             for part, d in zip(self.first, given, strict=True)
         ]
         later: Tensors = tuple(part[:0] for part in d_last)
-        self.results: list[Found] = []
-        for (begin, end, size), run in reversed(list(zip(self.pieces, self.runs, strict=True))):
+        self.results: list[bptt.Gradients] = []
+        for (begin, end, size), tape in reversed(list(zip(self.pieces, self.tapes, strict=True))):
             # sequences that run on hand a gradient back, those that end here take their own
             arrives = tuple(
                 torch.cat([old, last[len(old) : size]])
                 for old, last in zip(later, d_last, strict=True)
             )
-            result = run.backward(dY[begin:end].view(-1, size, dY.shape[1]), arrives)
+            dY_piece = dY[begin:end].view(-1, size, dY.shape[1])
+            result = through_time(self.call.cell, tape, self.weights.h, dY_piece, arrives)
             self.results.insert(0, result)
             later = result.state
-        dX = [result.dX.flatten(0, 1) for result in self.results if result.dX is not None]
-        return self._turn(torch.cat(dX)) if dX else None
+        return self._turn(joined([result.inputs.flatten(0, 1) for result in self.results]))
+
+    def at_inputs(self, dA: torch.Tensor) -> torch.Tensor:
+        """The gradient at what the layer reads, ``(N, D)``."""
+        dX: torch.Tensor = dA @ bptt.stack_gates(xp, self.weights.x).T
+        return dX
 
     def found(self) -> Layer:
         """What `backward` has found, padded with zeros where sequences have ended."""
@@ -173,39 +134,42 @@ class Direction:
         return Layer(
             self.index // self.call.directions,
             self.reverse,
-            self._pad(self.before),
-            self._pad([run.after for run in self.runs]),
+            self._pad([tape.old[0] for tape in self.tapes]),
+            self._pad([tape.new[0] for tape in self.tapes]),
             self._pad([result.hidden for result in self.results]),
             self._pad([result.recurrent for result in self.results]),
             None if running is None else running.to(self.call.Y.device),
         )
 
     def _pad(self, pieces: list[torch.Tensor]) -> torch.Tensor:
-        B = self.call.batch_sizes[0]
-        return torch.cat([nn.functional.pad(p, (0, 0, 0, B - p.shape[1])) for p in pieces])
+        missing = [self.call.batch_sizes[0] - piece.shape[1] for piece in pieces]
+        padded = zip(pieces, missing, strict=True)
+        return joined([nn.functional.pad(p, (0, 0, 0, m)) if m else p for p, m in padded])
 
     def _turn(self, rows: torch.Tensor) -> torch.Tensor:
         """Every sequence from its end, for the direction that reads backwards."""
         return rows if self.rows is None else rows[self.rows]
 
 
-def our_weights(call: Call, index: int, kind: torch.dtype) -> tuple[Tensors, torch.Tensor]:
-    """PyTorch's weights as those of the cell, in its order; and W_h of all gates, stacked.
+def our_weights(call: Call, index: int, kind: torch.dtype) -> Weights:
+    """PyTorch's weights as those of the cell, gate by gate in its order.
 
     The two biases of a gate add up to one, but for the GRU's candidate: there the reset gate
     scales the second.
     """
     W_ih, W_hh, *biases = [weight.to(kind) for weight in call.weights[index]]
     b_ih, b_hh = biases or (W_hh.new_zeros(len(W_hh)),) * 2
-    H, weights, stacked = call.layer.hidden_size, [], []
-    for place in ORDER[call.cell]:
-        gate = slice(place * H, (place + 1) * H)
-        apart = call.cell == "gru" and place == 2
-        b = b_ih[gate] if apart else b_ih[gate] + b_hh[gate]
-        weights += [W_ih[gate].T, W_hh[gate].T, b]
-        stacked.append(W_hh[gate].T)
-    rest = (b_hh[2 * H :],) if call.cell == "gru" else ()
-    return (*weights, *rest), torch.cat(stacked, 1)
+    by_gate = [torch.split(x, call.layer.hidden_size) for x in (W_ih, W_hh, b_ih, b_ih + b_hh)]
+    x, h, alone, both = ([parts[place] for place in ORDER[call.cell]] for parts in by_gate)
+    W_x, W_h = [W.T for W in x], [W.T for W in h]
+    if call.cell == "gru":
+        return Weights(W_x, W_h, [*both[:2], alone[2]], (b_hh[2 * call.layer.hidden_size :],))
+    return Weights(W_x, W_h, both, ())
+
+
+def joined(pieces: list[torch.Tensor]) -> torch.Tensor:
+    """All rows; without a copy if there is but one piece, as there mostly is."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def _pieces(batch_sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

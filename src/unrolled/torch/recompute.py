@@ -1,9 +1,11 @@
 """The gradients that PyTorch's fused recurrent layers hide.
 
 `nn.RNN`, `nn.GRU` and `nn.LSTM` are one operation: what goes on between their time steps is
-nowhere to be hooked. But weights, inputs and the gradient that arrives at the outputs
+nowhere to be hooked. But weights, inputs, outputs and the gradient that arrives at them
 determine it. One more forward and one more backward pass of the layer, by the equations
 of `unrolled.functional.bptt`, give dL/dh_t of every step, layer and direction, exactly.
+It is less work than the layer's own: the top layer's hidden states are known, and nobody
+asks for the gradients of weights.
 
 Letters: T steps, B sequences, N = rows of all steps together (T * B, for packed sequences
 fewer), D inputs, H hidden units, G gates.
@@ -16,7 +18,7 @@ from torch import nn
 
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
-from unrolled.kernels.explicit import Weights, input_side
+from unrolled.kernels.explicit import input_side
 from unrolled.torch.direction import Direction, Layer, our_weights
 from unrolled.torch.fused import Call
 
@@ -30,25 +32,32 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
 
     The outputs are computed again and compared: should they differ (a dropout mask that
     cannot be drawn again, an input that was overwritten), only what the outputs
-    themselves determine is reported: the top layer of an `nn.RNN`.
+    themselves determine is reported: the top layer of an `nn.RNN`. If that is its only
+    layer, there is nothing to compare.
     """
     with torch.autocast(call.Y.device.type, enabled=False):
         kind = torch.promote_types(call.Y.dtype, torch.float32)
-        count, dirs = call.layer.num_layers, call.directions
-        every = [Direction(call, i, kind) for i in range(count * dirs)]
+        dirs = call.directions
+        every = [Direction(call, i, kind) for i in range(call.layer.num_layers * dirs)]
         layers = [every[i : i + dirs] for i in range(0, len(every), dirs)]
-        masks = list(_masks(call, kind))
-        X = call.X.to(kind)
-        for parts, mask in zip(layers, masks, strict=True):
-            X = _times(torch.cat([part.forward(X) for part in parts], -1), mask)
-        near = AGREES[call.inner]
-        if not torch.allclose(X, call.Y.to(kind), near, near):
-            return _from_outputs(call, layers[-1], kind)
-        dY = _or_zeros(call.dY, call.Y).to(kind)
-        for parts, mask in reversed(list(zip(layers, masks, strict=True))):
-            chunks = _times(dY, mask).chunk(dirs, -1)
-            dX = [part.backward(d) for part, d in zip(parts, chunks, strict=True)]
-            dY = torch.stack([d for d in dX if d is not None]).sum(0)  # (N, inputs of the layer)
+        Y, dY = call.Y.to(kind), _or_zeros(call.dY, call.Y).to(kind)
+        masks, X = list(_masks(call, kind)), call.X.to(kind)
+        for parts, mask in zip(layers[:-1], masks, strict=True):
+            X = _times(_forward(parts, X), mask)
+        plain = call.cell in ("rnn", "rnn_relu")
+        agrees = (plain and len(layers) == 1) or _near(_forward(layers[-1], X, Y), Y, call.inner)
+        if plain:
+            for part, side in zip(layers[-1], Y.chunk(dirs, -1), strict=True):
+                part.take(side)
+        elif not agrees:
+            return [], f"not traced: {_why(call)}"
+        dA = _backward(layers[-1], dY)
+        if not agrees:
+            return [part.found() for part in layers[-1]], f"top layer only: {_why(call)}"
+        for above, parts, mask in reversed(list(zip(layers[1:], layers[:-1], masks, strict=True))):
+            # what is read above are the outputs of all directions
+            dX = [part.at_inputs(d) for part, d in zip(above, dA, strict=True)]
+            dA = _backward(parts, _times(torch.stack(dX).sum(0), mask))
         return [part.found() for part in every], None
 
 
@@ -63,12 +72,11 @@ def recompute_cells(call: Call, through_h: bool) -> Layer:
     """
     with torch.autocast(call.Y.device.type, enabled=False):
         kind, cell = call.Y.dtype, call.cell
-        weights, W_h = our_weights(call, 0, kind)
-        w = Weights.of(cell, weights)
+        w = our_weights(call, 0, kind)
+        W_h = bptt.stack_gates(xp, w.h)
         A = input_side(xp, call.X.to(kind)[None], w)
         first = tuple(part[0].to(kind) for part in call.first)
-        rest = {"b_hh": w.rest[0]} if w.rest else {}
-        _, tape = bptt.forward(xp, cell, A, first, W_h, **rest)
+        _, tape = bptt.forward(xp, cell, A, first, W_h, *w.rest)
         dY = _or_zeros(call.dY, call.Y)
         d_last = [torch.zeros_like(part) for part in first]
         if len(d_last) == 2 and call.d_last[1] is not None:
@@ -81,28 +89,35 @@ def recompute_cells(call: Call, through_h: bool) -> Layer:
         return Layer(0, False, tape.old[0], tape.new[0], g.hidden, g.recurrent)
 
 
-def _from_outputs(
-    call: Call, top: list[Direction], kind: torch.dtype
-) -> tuple[list[Layer], str | None]:
-    """The top layer alone; of an `nn.RNN` the outputs are all that its gradient needs."""
-    why = (
-        "its dropout masks cannot be drawn again on this device"
-        if call.rng is not None
-        else "its outputs could not be recomputed: was its input overwritten?"
-    )
-    if call.cell not in ("rnn", "rnn_relu"):
-        return [], f"not traced: {why}"
-    Y, dY = call.Y.to(kind), _or_zeros(call.dY, call.Y).to(kind)
-    chunks = (x.chunk(len(top), -1) for x in (Y, dY))
-    for part, Y_part, dY_part in zip(top, *chunks, strict=True):
-        part.forward(Y_part, known=True)
-        part.backward(dY_part)
-    return [part.found() for part in top], f"top layer only: {why}"
+def _near(found: torch.Tensor, Y: torch.Tensor, kind: torch.dtype) -> bool:
+    """Whether outputs are what they were, by the rounding of the type."""
+    return bool((found - Y).abs().amax() <= AGREES[kind] * (1 + Y.abs().amax()))
+
+
+def _why(call: Call) -> str:
+    """What may have kept the outputs from being computed again."""
+    if call.rng is not None:
+        return "its dropout masks cannot be drawn again on this device"
+    return "its outputs could not be recomputed: was its input overwritten?"
+
+
+def _forward(
+    parts: list[Direction], X: torch.Tensor, Y: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The outputs of all directions of a layer, ``(N, directions * H)``, known or not."""
+    known = [None] * len(parts) if Y is None else Y.chunk(len(parts), -1)
+    return torch.cat([part.forward(X, side) for part, side in zip(parts, known, strict=True)], -1)
+
+
+def _backward(parts: list[Direction], dY: torch.Tensor) -> list[torch.Tensor]:
+    """The way back of all directions of a layer: the gradient at the input side of each."""
+    sides = dY.chunk(len(parts), -1)
+    return [part.backward(side) for part, side in zip(parts, sides, strict=True)]
 
 
 def _masks(call: Call, kind: torch.dtype) -> Iterator[torch.Tensor | None]:
-    """What dropout multiplied the outputs of each layer by, drawn again as PyTorch drew it."""
-    count, rows = call.layer.num_layers, call.X.shape[0]
+    """What dropout multiplied outputs by, of each layer that another reads: drawn again."""
+    count, rows = call.layer.num_layers - 1, call.X.shape[0]
     if call.rng is None:
         yield from [None] * count
         return
@@ -114,9 +129,8 @@ def _masks(call: Call, kind: torch.dtype) -> Iterator[torch.Tensor | None]:
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state(cuda, call.Y.device)
-        for _ in range(count - 1):
+        for _ in range(count):
             yield nn.functional.dropout(ones, call.layer.dropout).to(kind)
-    yield None
 
 
 def _times(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

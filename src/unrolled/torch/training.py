@@ -48,6 +48,7 @@ class SGD(HyperParameters):
         0.7
     """
 
+    takes_rows: ClassVar[bool] = True
     lr: float
 
     def __init__(self, params: Iterable[torch.Tensor], lr: float) -> None:

@@ -12,7 +12,8 @@ class Divergence:
     """The part of a trainer that checks whether everything is finite.
 
     Attributes:
-        last_good: a copy of the last weights that gave a finite loss; None before any did.
+        last_good: a copy of the last weights that gave a finite loss, of large tables only the
+            rows that have moved since; None before any did.
     """
 
     backend: ClassVar[Backend]

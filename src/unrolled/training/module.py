@@ -23,9 +23,14 @@ class Module(HyperParameters):
     Args:
         plot_train_per_epoch: points of a training curve per epoch.
         plot_valid_per_epoch: points of a validation curve per epoch.
+
+    Attributes:
+        looks_up_rows: whether the trainer may let the gradient of a large table hold only the
+            rows that a minibatch looked up, see `unrolled.backends.rows`.
     """
 
     backend: ClassVar[Backend]
+    looks_up_rows: ClassVar[bool] = False
     trainer: Any = None
     net: Any
 

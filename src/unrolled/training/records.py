@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from unrolled.training.tracing import ThroughTime
 
@@ -112,7 +112,13 @@ class Listener:
 
     A listener only looks: it changes neither gradients nor weights. Arrays that it is given
     may be overwritten once the next event comes.
+
+    Attributes:
+        takes_rows: whether it can deal with the gradient of a large table as the rows alone
+            that a minibatch looked up, in PyTorch a sparse tensor.
     """
+
+    takes_rows: ClassVar[bool] = False
 
     def on_fit_start(self, trainer: Any) -> None:
         """Model, data and optimizer are ready."""

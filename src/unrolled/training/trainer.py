@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend, Namespace
+from unrolled.backends.rows import row_gradients
 from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method, clip
 from unrolled.training.divergence import Divergence
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
+from unrolled.training.rows import rows_suffice
 from unrolled.training.tracing import ThroughTime, Tracer
 from unrolled.training.truncation import Truncation
 
@@ -173,7 +175,8 @@ class Trainer(Divergence, HyperParameters):
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""
         model = self.model.with_parameters(parameters)
-        return self.truncation.loss_and_state(self.backend, model, batch, state)
+        with row_gradients(rows_suffice(self)):
+            return self.truncation.loss_and_state(self.backend, model, batch, state)
 
     def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
         """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
@@ -220,7 +223,7 @@ class Trainer(Divergence, HyperParameters):
             listener.on_backward(self, backward)
         record = self._step_record(batch, loss, *norms)
         self.check_step(record, backward)
-        self.last_good = self.backend.snapshot(self.parameters, reuse=self.last_good)
+        self.last_good = self.backend.snapshot(self.parameters, self.last_good, clipped)
         self.parameters = self.backend.apply_gradients(self.optim, self.parameters, clipped)
         self.train_batch_idx += 1
         self.model.step_end(record)
