@@ -27,6 +27,7 @@ import pytest
 
 from unrolled.backends import Backend, Namespace
 from unrolled.backends.numpy import xp as numpy_xp
+from unrolled.backends.rows import row_gradients
 from unrolled.frameworks import FRAMEWORKS, face, is_installed
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import CELLS, gru, lstm, rnn
@@ -362,6 +363,54 @@ def test_snapshot_into_an_earlier_one_holds_the_new_values(backend: Any) -> None
     copy = backend.snapshot(parameters, reuse=copy)
     parameters = backend.assign(parameters, {"w": np.zeros(3)})
     np.testing.assert_array_equal(backend.to_numpy(copy["w"]), floats(3, seed=1))
+
+
+def looked_up(xp: Namespace, ids: Any) -> Any:
+    """A function of a table ``W`` that meets some of its rows: ``sum(W[ids]^2)``."""
+    return lambda parameters: (xp.sum(xp.take(parameters["W"], ids) ** 2), None)
+
+
+def table_gradients(backend: Any, asked: bool) -> tuple[Any, Any, Any]:
+    """A table of 50 rows, its gradient where ids look up rows 3, 3 and 7; and the NumPy one."""
+    parameters = backend.initialize({"W": floats(50, 2)})
+    function = looked_up(backend.xp, backend.asarray(np.array([3, 7, 3])))
+    with row_gradients(asked):
+        _, gradients = backend.value_and_grad(function)(parameters)
+    expected = np.zeros((50, 2), np.float32)
+    expected[3], expected[7] = 4 * floats(50, 2)[3], 2 * floats(50, 2)[7]
+    return parameters, gradients, expected
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_value_and_grad_of_rows_is_that_of_the_table(backend: Any, asked: bool) -> None:
+    _, gradients, expected = table_gradients(backend, asked)
+    np.testing.assert_allclose(backend.to_numpy(gradients["W"]), expected, rtol=1e-6)
+    norm = float(backend.xp.sqrt(backend.xp.sum_squares(gradients["W"])))
+    np.testing.assert_allclose(norm, np.linalg.norm(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_snapshot_and_assign_undo_a_step_by_rows(backend: Any, native: Native, asked: bool) -> None:
+    parameters, gradients, expected = table_gradients(backend, asked)
+    for _ in range(2):
+        copy = backend.snapshot(parameters, None, gradients)
+        optimizer = native.our_sgd(parameters, 0.1)
+        parameters = backend.apply_gradients(optimizer, parameters, gradients)
+        moved = backend.to_numpy(parameters["W"])
+        np.testing.assert_allclose(moved, floats(50, 2) - 0.1 * expected, rtol=1e-5, atol=1e-6)
+        parameters = backend.assign(parameters, copy)
+        np.testing.assert_array_equal(backend.to_numpy(parameters["W"]), floats(50, 2))
+
+
+def test_takes_rows_where_a_step_moves_no_other_row(backend: Any, native: Native) -> None:
+    parameters, gradients, _ = table_gradients(backend, True)
+    for make in (native.our_sgd, native.sgd):
+        optimizer = make(parameters, 0.1)
+        if backend.takes_rows(optimizer):
+            before = backend.to_numpy(parameters["W"]).copy()
+            parameters = backend.apply_gradients(optimizer, parameters, gradients)
+            moved = (backend.to_numpy(parameters["W"]) != before).any(axis=1)
+            assert np.flatnonzero(moved).tolist() == [3, 7]
 
 
 def sum_of_squares(parameters: Mapping[str, Any]) -> tuple[Any, None]:

@@ -81,7 +81,8 @@ def asarray(values: Any, device: Any = None) -> torch.Tensor:
 
 
 def to_numpy(array: torch.Tensor) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any] = array.detach().cpu().numpy()
+    array = array.detach().cpu()
+    values: npt.NDArray[Any] = (array.to_dense() if array.is_sparse else array).numpy()
     return values
 
 
