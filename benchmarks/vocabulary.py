@@ -3,9 +3,10 @@
 ``python benchmarks/vocabulary.py``. PyTorch, ``N = B T`` tokens of a minibatch, every figure
 from a process of its own, as the most memory of a process is only known for the whole of it.
 
-The parts: looking rows of ``W_xh`` up; their gradient; what else a training step does with
-all rows of ``W_xh`` (norm, clipping, SGD, the copy of the last good weights); the loss as the
-formula, in the project's form, and as PyTorch's own.
+The parts: looking rows of ``W_xh`` up; all that a training step does with the table (look-up,
+gradient, norm, clipping, copy of the last good weights, SGD) with its gradient as a whole
+and as the rows that were looked up, which is what trains; the loss as the formula, in the
+project's form, and as PyTorch's own.
 """
 
 import argparse
@@ -21,8 +22,10 @@ from typing import Any
 import torch
 
 from unrolled.backends import torch as backend
+from unrolled.backends.rows import row_gradients
 from unrolled.functional import losses
-from unrolled.functional.updates import clip_by_global_norm, sgd
+from unrolled.functional.updates import clip
+from unrolled.torch import SGD
 
 xp = backend.xp
 
@@ -33,22 +36,28 @@ def looking_up(N: int, H: int, V: int) -> Callable[[], Any]:
     return lambda: xp.take(W, ids)
 
 
-def row_gradient(N: int, H: int, V: int) -> Callable[[], Any]:
-    """From the gradient of the rows to that of ``W_xh``."""
-    dA, ids = torch.randn(N, H), torch.randint(0, V, (N,))
-    return lambda: xp.add_rows(dA, ids, V)
+def training(by_rows: bool) -> Callable[[int, int, int], Callable[[], Any]]:
+    """A training step of ``W_xh`` alone."""
 
+    def ready(N: int, H: int, V: int) -> Callable[[], Any]:
+        table, ids = torch.nn.Parameter(torch.randn(V, H)), torch.randint(0, V, (N,))
+        parameters, optimizer, dA = {"W": table}, SGD([table], 0.1), torch.randn(N, H)
+        differentiate = backend.value_and_grad(
+            lambda parameters: (torch.sum(xp.take(parameters["W"], ids) * dA), None)
+        )
+        copy = backend.snapshot(parameters)
 
-def update(N: int, H: int, V: int) -> Callable[[], Any]:
-    """Norm, clipping, SGD and the copy of the last good weights, for ``W_xh`` alone."""
-    W, dW, copy = torch.randn(V, H), torch.randn(V, H), torch.empty(V, H)
+        def step() -> None:
+            nonlocal copy
+            with row_gradients(by_rows):
+                _, gradients = differentiate(parameters)
+            clipped, _, _ = clip(xp, "global_norm", gradients, {}, 1.0)
+            copy = backend.snapshot(parameters, copy, clipped)
+            backend.apply_gradients(optimizer, parameters, clipped)
 
-    def step() -> None:
-        clipped, _ = clip_by_global_norm(xp, {"W": dW}, 1.0)
-        copy.copy_(W)
-        W.copy_(sgd(W, clipped["W"], 0.1))
+        return step
 
-    return step
+    return ready
 
 
 def loss(function: Callable[[Any, Any], Any]) -> Callable[[int, int, int], Callable[[], Any]]:
@@ -69,8 +78,8 @@ def formula(logits: torch.Tensor, targets: torch.Tensor) -> Any:
 
 PARTS = {
     "rows looked up": looking_up,
-    "gradient of the rows": row_gradient,
-    "update of the table": update,
+    "step, whole gradient": training(False),
+    "step, by rows": training(True),
     "loss, the formula": loss(formula),
     "loss, unrolled": loss(lambda *case: losses.cross_entropy(xp, *case)),
     "loss, PyTorch's own": loss(torch.nn.functional.cross_entropy),
