@@ -27,7 +27,7 @@ import pytest
 
 from unrolled.backends import Backend, Namespace
 from unrolled.backends.numpy import xp as numpy_xp
-from unrolled.backends.rows import row_gradients
+from unrolled.backends.rows import MANY, row_gradients
 from unrolled.frameworks import FRAMEWORKS, face, is_installed
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import CELLS, gru, lstm, rnn
@@ -371,13 +371,13 @@ def looked_up(xp: Namespace, ids: Any) -> Any:
 
 
 def table_gradients(backend: Any, asked: bool) -> tuple[Any, Any, Any]:
-    """A table of 50 rows, its gradient where ids look up rows 3, 3 and 7; and the NumPy one."""
-    parameters = backend.initialize({"W": floats(50, 2)})
+    """A table of many rows, its gradient where ids look up rows 3, 3 and 7; and the NumPy one."""
+    parameters = backend.initialize({"W": floats(MANY, 2)})
     function = looked_up(backend.xp, backend.asarray(np.array([3, 7, 3])))
     with row_gradients(asked):
         _, gradients = backend.value_and_grad(function)(parameters)
-    expected = np.zeros((50, 2), np.float32)
-    expected[3], expected[7] = 4 * floats(50, 2)[3], 2 * floats(50, 2)[7]
+    expected = np.zeros((MANY, 2), np.float32)
+    expected[3], expected[7] = 4 * floats(MANY, 2)[3], 2 * floats(MANY, 2)[7]
     return parameters, gradients, expected
 
 
@@ -397,9 +397,9 @@ def test_snapshot_and_assign_undo_a_step_by_rows(backend: Any, native: Native, a
         optimizer = native.our_sgd(parameters, 0.1)
         parameters = backend.apply_gradients(optimizer, parameters, gradients)
         moved = backend.to_numpy(parameters["W"])
-        np.testing.assert_allclose(moved, floats(50, 2) - 0.1 * expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(moved, floats(MANY, 2) - 0.1 * expected, rtol=1e-5, atol=1e-6)
         parameters = backend.assign(parameters, copy)
-        np.testing.assert_array_equal(backend.to_numpy(parameters["W"]), floats(50, 2))
+        np.testing.assert_array_equal(backend.to_numpy(parameters["W"]), floats(MANY, 2))
 
 
 def test_takes_rows_where_a_step_moves_no_other_row(backend: Any, native: Native) -> None:

@@ -10,13 +10,14 @@ pytest.importorskip("torch")
 import torch as pytorch
 
 from unrolled import torch
+from unrolled.backends.rows import MANY
 from unrolled.errors import NotFiniteError
 from unrolled.kernels import native
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.records import Listener
 from unrolled.training.rows import rows_suffice
 
-TEXT = "".join(chr(0x4E00 + i * i % 397) for i in range(700))  # some 200 characters
+TEXT = "".join(chr(0x4E00 + i * i % 4099) for i in range(MANY + 100)) * 2
 near = partial(pytest.approx, rel=1e-3, abs=1e-7)
 ENGINES = ["reference", "fast"] + ["written"] * native.available()[0]
 
@@ -45,7 +46,7 @@ class Diverges(Looks):
 
 def train(takes_rows, cell="rnn", engine="fast", optimizer=None, listeners=(), **options):
     pytorch.manual_seed(0)
-    data = torch.TextData(TEXT, batch_size=4, num_steps=6, seed=0)
+    data = torch.TextData(TEXT, batch_size=16, num_steps=8, seed=0)
     scratch = torch.Scratch(torch.backend, cell, 1, engine)
     parts = partial(scratch.get_params, seed=1, sigma=0.3), scratch.init_state, scratch.forward
     model = torch.RNNModelScratch(len(data.vocab), 8, None, *parts, lr=1.0)
@@ -160,4 +161,5 @@ def test_a_diverged_run_keeps_the_weights_of_the_last_finite_loss():
         assert not pytorch.equal(weights["W_xh"], listener.start)  # it got somewhere
     (step, rows), (same, whole) = found
     assert step == same > 5
-    assert all(pytorch.allclose(rows[name], whole[name], 1e-3) for name in whole)
+    for name, expected in whole.items():
+        assert (rows[name] - expected).abs().max() <= 1e-4 * expected.abs().max()

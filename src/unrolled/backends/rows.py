@@ -25,6 +25,9 @@ FEW = 2
 Below that, a gradient of the whole table costs no more than sorting the ids.
 """
 
+MANY = 1024
+"""Rows of a table from which on that matters: small ones keep the gradients that readers expect."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -59,7 +62,7 @@ def few_rows(num_rows: int, num_ids: int) -> bool:
         >>> few_rows(50_000, 1120)
         False
         >>> with row_gradients(True):
-        ...     few_rows(50_000, 1120), few_rows(28, 1120)
-        (True, False)
+        ...     few_rows(50_000, 1120), few_rows(2_000, 1120), few_rows(28, 7)
+        (True, False, False)
     """
-    return _asked.get() and num_rows > FEW * num_ids
+    return _asked.get() and num_rows >= MANY and num_rows > FEW * num_ids
