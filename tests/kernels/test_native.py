@@ -202,8 +202,9 @@ def test_second_call_with_other_shapes(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_threads_do_not_change_the_numbers(cell):
-    layer = Layer(cell, 5, 12, 96, dtype="float32")
+@pytest.mark.parametrize("B", [12, 40])  # too few sequences for each thread to have its own; enough
+def test_threads_do_not_change_the_numbers(cell, B):
+    layer = Layer(cell, 5, B, 96, dtype="float32")
     runs = []
     for threads in (1, 2, 5):
         runs.append([layer.forward(threads=threads), *layer.backward(threads=threads).values()])

@@ -62,19 +62,17 @@ struct Multiply {
             }
     }
 
-    // ROWS rows of A from row m on, terms from k0 on, and what follows them.
-    struct Slice {
-        const E *first;
-        size_t row, step;
-        const E *ahead;
-    };
-    Slice slice(size_t m, size_t i, size_t k0, size_t terms) const {
+    // C (rows, WIDTH) = or += A packed, for ROWS rows of A from row m on, the i-th slice, and the
+    // terms from k0 on.
+    void times(const E *packed, size_t rows, size_t m, size_t i, size_t k0, size_t terms, T *C,
+               size_t stride, bool add) const {
         if (few_columns) {
-            const E *first = static_cast<const E *>(p.A) + m * size_t(p.A_stride) + k0;
-            return {first, size_t(p.A_stride), 1, first + ROWS * size_t(p.A_stride)};
+            const size_t row = size_t(p.A_stride);
+            const E *A = static_cast<const E *>(p.A) + m * row + k0;
+            return tile_of<IN_ROWS>(rows, terms, A, row, packed, C, stride, add, A + ROWS * row);
         }
-        const E *first = slices + i * ROWS * terms;
-        return {first, 1, ROWS, first + ROWS * terms};
+        const E *A = slices + i * ROWS * terms;
+        tile_of<IN_SLICES>(rows, terms, A, 1, packed, C, stride, add, A + ROWS * terms);
     }
 
     // C[m0 : m0 + m, one panel] += A B over the terms k0 to k0 + k, for some of the slices
@@ -88,14 +86,14 @@ struct Multiply {
         pack<WIDTH>(B, p.transpose_b, k0, k, n0, n, packed);
         for (size_t i = begin; i < end; ++i) {
             const size_t rows = smaller(ROWS, m - i * ROWS);
-            const Slice A = slice(m0 + i * ROWS, i, k0, terms);
-            T *C = static_cast<T *>(p.C[g]) + (m0 + i * ROWS) * stride + n0;
+            const size_t m_i = m0 + i * ROWS;
+            T *C = static_cast<T *>(p.C[g]) + m_i * stride + n0;
             if (n == WIDTH && !(fresh && bias)) {
-                tile_of(rows, terms, A.first, A.row, A.step, packed, C, stride, !fresh, A.ahead);
+                times(packed, rows, m_i, i, k0, terms, C, stride, !fresh);
                 continue;
             }
             T sums[ROWS * WIDTH];  // the last columns, or a bias: not straight into C
-            tile_of(rows, terms, A.first, A.row, A.step, packed, sums, WIDTH, false, A.ahead);
+            times(packed, rows, m_i, i, k0, terms, sums, WIDTH, false);
             for (size_t row = 0; row < rows; ++row)
                 for (size_t j = 0; j < n; ++j) {
                     T &c = C[row * stride + j];

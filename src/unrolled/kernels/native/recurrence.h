@@ -2,8 +2,15 @@
 //
 // A step is a product, H_{t-1} W_h forward and D_{t+1} W_h^T backward, and the cell's formula on
 // its result. Both are done block by block: while a block of products is still in the first
-// cache, the cell turns it into hidden states, or into gradients. Threads share the blocks
-// (threads.h). They meet once a step, because the next product needs all of this step's result.
+// cache, the cell turns it into hidden states, or into gradients.
+//
+// Threads share the blocks in one of two ways:
+// - by sequences, if there are enough: each thread carries its own over all steps and waits for
+//   nobody. But each then reads all weights at every step.
+// - by units, if the weights are larger than a core's caches: each thread reads its part of them.
+//   The threads meet once a step, because the next product needs all of this step's result, and
+//   half of that comes out of the other core's cache (measured: a tenth of the time at H = 512,
+//   a third at H = 256).
 //
 // Backward goes from the last step to the first:
 //     dL/dH_t = dL/dH_t from outside + D_{t+1} W_h^T (+ what the cell carries),
@@ -30,8 +37,8 @@ inline void multiply(size_t rows, size_t K, const E *A, size_t row, const E *pan
         const size_t tiles = ceil_div(rows, ROWS);  // even ones: a small last one would wait
         for (size_t j = 0; j < tiles; ++j) {
             const size_t i = rows * j / tiles, end = rows * (j + 1) / tiles;
-            tile_of(end - i, steps, A + i * row + k, row, 1, stretch, out + i * COLUMNS<E>,
-                    COLUMNS<E>, add || k > 0, ahead);
+            tile_of<IN_ROWS>(end - i, steps, A + i * row + k, row, stretch, out + i * COLUMNS<E>,
+                             COLUMNS<E>, add || k > 0, ahead);
             ahead += steps * LINE / sizeof(E);  // a tile asks for a line at each step
         }
     }
@@ -46,16 +53,19 @@ struct Recur {
     static constexpr bool CONVERTS = sizeof(E) != sizeof(T) || Sum<E>::DEPTH > 1;
 
     const Recurrence &r;
-    const size_t B, H, K, panels, block, blocks;  // panels of units, blocks of the batch
+    const size_t B, H, K, panels;  // panels of units
+    const bool apart;              // whether each thread has sequences of its own
+    const size_t block, blocks;    // of the batch
     E *weights;   // (panels, G, K, WIDTH)
     E *operands;  // (2, B, G, K): what is multiplied, for even and odd t, if it is not float
     Layer<T> layer;
 
     Recur(const Recurrence &call)
         : r(call), B(call.B), H(call.H), K(depth<E>(H)), panels(ceil_div(H, WIDTH)),
-          // if there are more threads than panels, smaller blocks give them something to do
-          block(panels * ceil_div(B, BLOCK_ROWS) < size_t(call.threads) ? ROWS : BLOCK_ROWS),
-          blocks(ceil_div(B, block)), layer{call, B, H, G, nullptr} {
+          apart(B >= ROWS * size_t(call.threads) &&
+                panels * G * K * WIDTH * sizeof(E) <= 2 * second_cache_bytes()),
+          block(block_rows(size_t(call.threads))), blocks(ceil_div(B, block)),
+          layer{call, B, H, G, nullptr} {
         char *memory = aligned(call.workspace);
         weights = take<E>(memory, panels * G * K * WIDTH);
         operands = take<E>(memory, CONVERTS ? 2 * B * G * K : 0);
@@ -63,6 +73,14 @@ struct Recur {
         bytes = size_t(memory - aligned(call.workspace)) + LINE;
     }
     size_t bytes;
+
+    // With sequences apart, as many blocks as threads, or a multiple. Else blocks are large, but
+    // if there are more threads than panels, smaller ones give them something to do.
+    size_t block_rows(size_t threads) const {
+        if (!apart) return panels * ceil_div(B, BLOCK_ROWS) < threads ? ROWS : BLOCK_ROWS;
+        const size_t blocks = ceil_div(B, threads * BLOCK_ROWS) * threads;
+        return ceil_div(ceil_div(B, blocks), ROWS) * ROWS;
+    }
 
     // --- what is multiplied: the hidden states before, or the gradients after ---
     struct Left {
@@ -91,13 +109,28 @@ struct Recur {
         });
     }
 
-    // One time step: step(panel, first row, rows) for every block, shared by the threads.
+    // Calls step(t, panel, first row, rows) for every block of every time step, from the first
+    // step to the last or back, shared by the threads.
     template <class Step>
-    void each_block(Team &team, Step step) const {
-        team.each(panels * blocks, [&](size_t i) {
-            const size_t row = i % blocks * block;
-            step(i / blocks, row, smaller(block, B - row));
-        });
+    void each_step(Team &team, bool back, Step step) const {
+        const size_t T_ = size_t(r.T);
+        const auto rows = [&](size_t row) { return smaller(block, B - row); };
+        if (apart) {
+            team.each(blocks, [&](size_t i) {
+                for (size_t n = 0; n < T_; ++n)
+                    for (size_t panel = 0; panel < panels; ++panel)
+                        step(back ? T_ - 1 - n : n, panel, i * block, rows(i * block));
+            });
+            return;
+        }
+        for (size_t n = 0; n < T_; ++n) {
+            const size_t t = back ? T_ - 1 - n : n;
+            each_block(team, [&](size_t panel, size_t row) { step(t, panel, row, rows(row)); });
+        }
+    }
+    template <class Block>
+    void each_block(Team &team, Block at) const {
+        team.each(panels * blocks, [&](size_t i) { at(i / blocks, i % blocks * block); });
     }
 
     // Calls at(place) for every vector of a block.
@@ -118,56 +151,51 @@ struct Recur {
             team.each(B, [&](size_t b) {
                 convert(size_t(-1), b, 0, 0, H, static_cast<const T *>(r.h0) + b * H);
             });
-        for (size_t t = 0; t < size_t(r.T); ++t) {
+        each_step(team, false, [&](size_t t, size_t panel, size_t row, size_t rows) {
             T *outputs = static_cast<T *>(r.outputs) + t * B * H;
             const T *H_before = t ? outputs - B * H : static_cast<const T *>(r.h0);
             const Left A = left(t - 1, H_before, 1);
-            each_block(team, [&](size_t panel, size_t row, size_t rows) {
-                alignas(64) T products[G][BLOCK_ROWS * WIDTH];
-                for (size_t g = 0; g < G; ++g) {
-                    if (H_before)
-                        multiply(rows, K, A.first + row * A.row, A.row,
-                                 weights + (panel * G + g) * K * WIDTH, products[g], false);
-                    else
-                        std::memset(products[g], 0, rows * WIDTH * sizeof(T));
-                }
-                places(t, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
-                    V product[G];
-                    for (size_t g = 0; g < G; ++g) product[g] = load(products[g] + at);
-                    Cell::forward(layer, p, product);
-                });
-                const size_t unit = panel * WIDTH;
-                for (size_t b = row; b < row + rows; ++b)
-                    convert(t, b, 0, unit, smaller(WIDTH, H - unit), outputs + b * H + unit);
+            alignas(64) T products[G][BLOCK_ROWS * WIDTH];
+            for (size_t g = 0; g < G; ++g) {
+                if (H_before)
+                    multiply(rows, K, A.first + row * A.row, A.row,
+                             weights + (panel * G + g) * K * WIDTH, products[g], false);
+                else
+                    std::memset(products[g], 0, rows * WIDTH * sizeof(T));
+            }
+            places(t, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
+                V product[G];
+                for (size_t g = 0; g < G; ++g) product[g] = load(products[g] + at);
+                Cell::forward(layer, p, product);
             });
-        }
+            const size_t unit = panel * WIDTH;
+            for (size_t b = row; b < row + rows; ++b)
+                convert(t, b, 0, unit, smaller(WIDTH, H - unit), outputs + b * H + unit);
+        });
     }
 
     void backward(Team &team) const {
         pack_weights(team, true);
         const size_t last = size_t(r.T) - 1;
-        for (size_t t = last;; --t) {
+        each_step(team, true, [&](size_t t, size_t panel, size_t row, size_t rows) {
             T *D = static_cast<T *>(r.D) + t * B * G * H;
             const void *direct = t == last ? r.d_h : Cell::CARRIES_HIDDEN ? layer.carry : nullptr;
-            each_block(team, [&](size_t panel, size_t row, size_t rows) {
-                alignas(64) T products[BLOCK_ROWS * WIDTH];
-                from_step_after(t + 1, t < last, panel, row, rows, products);
-                places(t, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
-                    const V dH = load(products + at) + layer.get(direct, layer.state(p), p) +
-                                 layer.get(r.d_outputs, layer.hidden(p), p);
-                    if (r.dH) layer.put(r.dH, layer.hidden(p), p, dH);
-                    Cell::backward(layer, p, dH);
-                });
-                const size_t unit = panel * WIDTH;
-                for (size_t b = row; b < row + rows; ++b)
-                    for (size_t g = 0; g < G; ++g)
-                        convert(t, b, g, unit, smaller(WIDTH, H - unit),
-                                D + (b * G + g) * H + unit);
+            alignas(64) T products[BLOCK_ROWS * WIDTH];
+            from_step_after(t + 1, t < last, panel, row, rows, products);
+            places(t, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
+                const V dH = load(products + at) + layer.get(direct, layer.state(p), p) +
+                             layer.get(r.d_outputs, layer.hidden(p), p);
+                if (r.dH) layer.put(r.dH, layer.hidden(p), p, dH);
+                Cell::backward(layer, p, dH);
             });
-            if (t == 0) break;
-        }
+            const size_t unit = panel * WIDTH;
+            for (size_t b = row; b < row + rows; ++b)
+                for (size_t g = 0; g < G; ++g)
+                    convert(t, b, g, unit, smaller(WIDTH, H - unit), D + (b * G + g) * H + unit);
+        });
         if (!r.d_h0) return;
-        each_block(team, [&](size_t panel, size_t row, size_t rows) {
+        each_block(team, [&](size_t panel, size_t row) {
+            const size_t rows = smaller(block, B - row);
             alignas(64) T products[BLOCK_ROWS * WIDTH];
             from_step_after(0, true, panel, row, rows, products);
             places(0, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {

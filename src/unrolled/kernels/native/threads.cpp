@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <exception>
 #include <thread>
@@ -127,6 +128,17 @@ void run(int threads, bool openmp, Work work, const void *job) {
         run_borrowed(call);
     else
         run_started(call);
+}
+
+size_t second_cache_bytes() {
+    static const size_t bytes = [] {  // asked once: in a virtual machine it takes microseconds
+        long found = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        return found > 0 ? size_t(found) : size_t(1) << 20;
+    }();
+    return bytes;
 }
 
 }  // namespace unrolled

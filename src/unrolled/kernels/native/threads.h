@@ -60,4 +60,7 @@ private:
 // fight them for the cores (measured: ten times slower).
 void run(int threads, bool openmp, void (*work)(const void *job, Team &team), const void *job);
 
+// The size of a core's own second cache; 1 MB where the system does not tell.
+size_t second_cache_bytes();
+
 }  // namespace unrolled
