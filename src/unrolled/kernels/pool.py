@@ -9,6 +9,7 @@ the next array of its size.
 import math
 import weakref
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ LARGEST_POOL_BYTES = 2**30
 """What may wait at most; a block that comes back to a full pool goes to the system."""
 
 _waiting: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
+
+_lent: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.uint8]]] = {}
+"""The blocks in use, and by the ids of these what tells when one is no longer."""
 
 
 class _Lease(np.ndarray):
@@ -43,16 +47,23 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     if size < SMALLEST_BYTES:
         return np.empty(shape, dtype)
     waiting = _waiting[size]
-    try:
-        block = waiting.pop()
-    except IndexError:
-        block = np.empty(size + 64, np.uint8)
-    start = -block.ctypes.data % 64
-    lease = block[start : start + size].view(_Lease)
-    weakref.finalize(lease, _take_back, size, block).atexit = False
+    block = waiting.pop() if waiting else _aligned(size)
+    lease = block.view(_Lease)
+    ref = weakref.ref(lease, _take_back)
+    _lent[id(ref)] = ref, block
     return lease.view(dtype).reshape(shape)
 
 
-def _take_back(size: int, block: npt.NDArray[np.uint8]) -> None:
-    if sum(key * len(blocks) for key, blocks in _waiting.items()) + size <= LARGEST_POOL_BYTES:
-        _waiting[size].append(block)
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    block = np.empty(size + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    return block[start : start + size]
+
+
+def _take_back(lease: weakref.ref[Any]) -> None:
+    _, block = _lent.pop(id(lease))
+    if (
+        sum(key * len(blocks) for key, blocks in _waiting.items()) + block.size
+        <= LARGEST_POOL_BYTES
+    ):
+        _waiting[block.size].append(block)

@@ -17,6 +17,7 @@ from unrolled.backends.torch import xp as framework_xp
 from unrolled.functional import bptt
 from unrolled.kernels import explicit, native, pool
 from unrolled.kernels.compiled import Compiled
+from unrolled.kernels.native.arrays import name_of
 from unrolled.kernels.vendor import torch as vendor
 
 Tensors = tuple[torch.Tensor, ...]
@@ -29,7 +30,7 @@ def empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     """A tensor with undefined values; on the CPU from the pool."""
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return like.new_empty(tuple(shape))
-    return torch.from_numpy(pool.empty(tuple(shape), str(like.dtype).removeprefix("torch.")))
+    return torch.from_numpy(pool.empty(tuple(shape), name_of(like.dtype)))
 
 
 def _stack(arrays: list[torch.Tensor]) -> torch.Tensor:

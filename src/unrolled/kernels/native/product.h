@@ -31,7 +31,7 @@ struct Multiply {
         : p(call), M(call.M), N(call.N), K(call.K),
           stretch(ceil_div(ceil_div(K, ceil_div(K, STRETCH)), 2) * 2),  // even, and even parts
           height(smaller(ceil_div(M, ROWS) * ROWS, HEIGHT)), panels(ceil_div(N, WIDTH)),
-          few_columns(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.transpose_a && !p.split &&
+          few_columns(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split &&
                       size_t(p.groups) * panels <= 2) {
         char *memory = aligned(call.workspace);
         slices = take<E>(memory, height * depth<E>(stretch));
@@ -66,13 +66,19 @@ struct Multiply {
     // terms from k0 on.
     void times(const E *packed, size_t rows, size_t m, size_t i, size_t k0, size_t terms, T *C,
                size_t stride, bool add) const {
-        if (few_columns) {
-            const size_t row = size_t(p.A_stride);
-            const E *A = static_cast<const E *>(p.A) + m * row + k0;
-            return tile_of<IN_ROWS>(rows, terms, A, row, packed, C, stride, add, A + ROWS * row);
+        if (!few_columns) {
+            const E *A = slices + i * ROWS * terms;  // (terms, ROWS)
+            return tile_of<BY_COLUMNS>(rows, terms, A, ROWS, packed, C, stride, add,
+                                       A + ROWS * terms);
         }
-        const E *A = slices + i * ROWS * terms;
-        tile_of<IN_SLICES>(rows, terms, A, 1, packed, C, stride, add, A + ROWS * terms);
+        const size_t from = size_t(p.A_stride);
+        const E *A = static_cast<const E *>(p.A);
+        if (p.transpose_a) {
+            A += k0 * from + m;
+            return tile_of<BY_COLUMNS>(rows, terms, A, from, packed, C, stride, add, A);
+        }
+        A += m * from + k0;
+        tile_of<BY_ROWS>(rows, terms, A, from, packed, C, stride, add, A + ROWS * from);
     }
 
     // C[m0 : m0 + m, one panel] += A B over the terms k0 to k0 + k, for some of the slices

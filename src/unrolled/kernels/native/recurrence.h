@@ -37,7 +37,7 @@ inline void multiply(size_t rows, size_t K, const E *A, size_t row, const E *pan
         const size_t tiles = ceil_div(rows, ROWS);  // even ones: a small last one would wait
         for (size_t j = 0; j < tiles; ++j) {
             const size_t i = rows * j / tiles, end = rows * (j + 1) / tiles;
-            tile_of<IN_ROWS>(end - i, steps, A + i * row + k, row, stretch, out + i * COLUMNS<E>,
+            tile_of<BY_ROWS>(end - i, steps, A + i * row + k, row, stretch, out + i * COLUMNS<E>,
                              COLUMNS<E>, add || k > 0, ahead);
             ahead += steps * LINE / sizeof(E);  // a tile asks for a line at each step
         }

@@ -63,18 +63,18 @@ INLINE Vector<float> load_elements(const float *from) { return load(from); }
 INLINE Vector<double> load_elements(const double *from) { return load(from); }
 INLINE Vector<uint32_t> load_elements(const Pair *from) { return load(&from->bits); }
 
-// How the rows of A lie: one after the other, or packed into slices of ROWS, row beside row.
-enum Lie { IN_ROWS, IN_SLICES };
+// How A lies: its rows one after the other, or its columns, as in a transposed matrix.
+enum Lie { BY_ROWS, BY_COLUMNS };
 
 // out (R, COLUMNS) = or += A (R, K) panel (K, COLUMNS).
-// The panel is packed: its rows follow each other. From a row of A to the next it is `row`
-// elements; in slices it is one.
+// The panel is packed: its rows follow each other. From a row of A to the next, or from a column
+// to the next, it is `stride` elements.
 // `ahead` is what will be needed next: a line of it is asked for at each step, so that it has
 // come from the slow memory into the second cache by then.
 //
 // A function of its own: inlined into others, its addresses no longer fit the registers.
 template <size_t R, Lie LIE, class E>
-__attribute__((noinline)) void tile(size_t K, const E *A, size_t row, const E *panel,
+__attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E *panel,
                                     SumOf<E> *out, size_t out_row, bool add, const E *ahead) {
     using T = SumOf<E>;
     Vector<T> sum[R][2];
@@ -89,7 +89,7 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t row, const E *p
         const auto b0 = load_elements(panel), b1 = load_elements(panel + LANES<T>);
 #pragma GCC unroll 8
         for (size_t i = 0; i < R; ++i) {
-            const E a = LIE == IN_SLICES ? A[k * ROWS + i] : A[i * row + k];
+            const E a = LIE == BY_ROWS ? A[i * stride + k] : A[k * stride + i];
             multiply_add(sum[i][0], a, b0);
             multiply_add(sum[i][1], a, b1);
         }
@@ -103,11 +103,11 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t row, const E *p
 
 // The same for 1 to ROWS rows: what is left of a batch that is no multiple of ROWS.
 template <Lie LIE, class E, size_t R = ROWS>
-inline void tile_of(size_t rows, size_t K, const E *A, size_t row, const E *panel, SumOf<E> *out,
+inline void tile_of(size_t rows, size_t K, const E *A, size_t stride, const E *panel, SumOf<E> *out,
                     size_t out_row, bool add, const E *ahead) {
-    if (rows == R) return tile<R, LIE>(K, A, row, panel, out, out_row, add, ahead);
+    if (rows == R) return tile<R, LIE>(K, A, stride, panel, out, out_row, add, ahead);
     if constexpr (R > 1)
-        tile_of<LIE, E, R - 1>(rows, K, A, row, panel, out, out_row, add, ahead);
+        tile_of<LIE, E, R - 1>(rows, K, A, stride, panel, out, out_row, add, ahead);
 }
 
 }  // namespace INSTRUCTIONS
