@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
+from unrolled.data.cleaning import clean_pieces
 from unrolled.data.vocabulary import PIECE, Ids, Vocab, count_characters, pieces_of
 from unrolled.errors import TextError
 
@@ -150,36 +149,6 @@ def check_cleanable(counts: Mapping[str, int]) -> None:
             f"{letters + others:,} non-blank characters are others: little but blanks would be "
             "left. Train on the characters as they are: --set clean=false"
         )
-
-
-LETTERS = string.ascii_letters.encode()
-BLANK, LINE_END = b" ", b"\n"
-KINDS = bytes(
-    byte if byte in LETTERS else LINE_END[0] if byte in b"\r\n" else BLANK[0] for byte in range(256)
-).lower()
-"""For every byte the small letter, the end of a line, or a blank for all that is neither."""
-
-
-def clean_pieces(pieces: Iterable[str]) -> Iterator[str]:
-    """The rule of `clean_lines`, lines joined, on whole pieces at a time.
-
-    A run of characters other than letters leaves a blank, or nothing if a line ends in it.
-
-    Args:
-        pieces: the text, however it is cut.
-    """
-    run = LINE_END  # what the text so far ends with: the beginning of a line, or no letter
-    for piece in pieces:
-        kinds = run + piece.encode("utf-8", "replace").translate(KINDS)
-        letters = kinds.rstrip(BLANK + LINE_END)
-        end = kinds[len(letters) :]
-        run = LINE_END if LINE_END in end else BLANK if end else b""
-        kind = np.frombuffer(letters, dtype=np.uint8)
-        keep = np.ones(len(kind), dtype=bool)  # all but blanks after a blank or a line's end
-        np.logical_or(kind[1:] != BLANK[0], kind[:-1] > BLANK[0], out=keep[1:])
-        kind = kind[keep]
-        np.putmask(kind[:-1], (kind[:-1] == BLANK[0]) & (kind[1:] == LINE_END[0]), LINE_END[0])
-        yield kind.tobytes().replace(LINE_END, b"").decode("ascii")
 
 
 def read_time_machine() -> list[str]:

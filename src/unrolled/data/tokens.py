@@ -19,7 +19,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.text import check_cleanable, check_not_empty, clean_pieces, read_pieces
+from unrolled.data.cleaning import DROPPED, KINDS, clean_pieces, count_marked, marked_pieces
+from unrolled.data.text import (
+    CLEANING_KEEPS_AT_LEAST,
+    check_cleanable,
+    check_not_empty,
+    read_pieces,
+)
 from unrolled.data.vocabulary import Ids, Vocab, count_characters
 from unrolled.errors import TextError
 
@@ -41,17 +47,35 @@ class TextFile:
 
     def __init__(self, path: str | Path, clean: bool = False) -> None:
         self.path = Path(path)
-        self.clean = False
-        self.counts = count_characters(self)
-        check_not_empty(path, self.counts)
-        if clean:
-            check_cleanable(self.counts)
-            self.clean = True
-            self.counts = count_characters(self)
+        self.clean = clean
+        self.counts = self._count_cleaned() if clean else self._count()
+
+    def _count(self) -> dict[str, int]:
+        counts = count_characters(read_pieces(self.path))
+        check_not_empty(self.path, counts)
+        return counts
+
+    def _count_cleaned(self) -> dict[str, int]:
+        counts = count_marked(read_pieces(self.path))
+        dropped = counts.pop(DROPPED.decode(), 0)
+        kept = sum(counts.values())
+        letters = kept - counts.get(" ", 0)
+        if letters <= CLEANING_KEEPS_AT_LEAST * (kept + dropped):
+            check_cleanable(self._count())  # there may be enough of those that are not blank
+        return counts
 
     def __iter__(self) -> Iterator[str]:
         pieces = read_pieces(self.path)
         return clean_pieces(pieces) if self.clean else pieces
+
+    def ids(self, vocab: Vocab, dtype: npt.DTypeLike) -> Iterator[Ids]:
+        """Ids of the characters, a piece at a time."""
+        if self.clean and np.dtype(dtype).itemsize == 1:  # cleaned and looked up in one go
+            table = vocab.encode(KINDS.decode(), dtype).tobytes()
+            for marked in marked_pieces(read_pieces(self.path)):
+                yield np.frombuffer(marked.translate(table, DROPPED), dtype)
+        else:
+            yield from map(vocab.encoder(dtype), self)
 
 
 def encode(text: str | TextFile, vocab: Vocab) -> Ids:
@@ -67,7 +91,7 @@ def encode(text: str | TextFile, vocab: Vocab) -> Ids:
     dtype = smallest_type(len(vocab))
     if isinstance(text, str):
         return vocab.encode(text, dtype)
-    return mapped(map(vocab.encoder(dtype), text), dtype)
+    return mapped(text.ids(vocab, dtype), dtype)
 
 
 def smallest_type(count: int) -> npt.DTypeLike:

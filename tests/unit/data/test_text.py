@@ -2,7 +2,6 @@ import hashlib
 import re
 from collections import Counter
 from importlib.resources import files
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from unrolled.data import text as text_module
 from unrolled.data.text import (
     clean,
     clean_lines,
-    clean_pieces,
     load_corpus_time_machine,
     read_pieces,
     read_text,
@@ -256,17 +254,6 @@ def test_the_wrong_byte_is_counted_from_the_start_of_the_file(tmp_path):
 def test_a_path_that_no_system_takes_is_refused():
     with pytest.raises(TextError, match="cannot be read"):
         read_text("a\0b")
-
-
-def cut(whole, places):
-    """The parts of a text between some places."""
-    borders = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
-    return [whole[start:end] for start, end in pairwise(borders)]
-
-
-@given(st.text("aB -\n\r\té中", max_size=60), st.lists(st.integers(0, 60)))
-def test_cleaning_in_pieces_is_cleaning_line_by_line(text, places):
-    assert "".join(clean_pieces(cut(text, places))) == "".join(clean_lines(text))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 9))

@@ -2,19 +2,21 @@ import errno
 import mmap
 import os
 import re
+import string
 import sys
 import tempfile
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from installed import INSTALLED
 from unrolled.data import tokens
-from unrolled.data.text import clean, time_machine
+from unrolled.data.text import clean, clean_lines, read_pieces, time_machine
 from unrolled.data.tokens import TextFile, encode, indices, mapped, release, smallest_type
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
@@ -46,6 +48,46 @@ def test_a_file_gives_the_ids_of_its_text(tmp_path_factory, text):
     vocab = Vocab(source.counts)
     assert vocab.idx_to_token == Vocab(text).idx_to_token
     assert encode(source, vocab).tolist() == vocab[list(text)]
+
+
+@given(texts, st.booleans(), st.integers(1, 9))
+def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cleaning, size):
+    """Against the plain definition: a dictionary, and one character after the other."""
+    path = file_of(tmp_path_factory.getbasetemp(), text)
+    text = text.removeprefix("\ufeff")
+    if cleaning:
+        letters = sum(c in string.ascii_letters for c in text)
+        assume(letters >= 0.2 * sum(not c.isspace() for c in text) and text.strip())
+        text = "".join(clean_lines(text))
+    counts: dict[str, int] = {}
+    for character in text:
+        counts[character] = counts.get(character, 0) + 1
+    kinds = sorted(counts, key=lambda c: -counts[c])  # of equal counts the first stays first
+    numbers = {c: i for i, c in enumerate(["<unk>", *kinds])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "read_pieces", partial(read_pieces, size=size))
+        source = TextFile(path, clean=cleaning)
+        vocab = Vocab(source.counts)
+        assert list(source.counts.items()) == list(counts.items())
+        assert vocab.token_to_idx == numbers
+        assert encode(source, vocab).tolist() == [numbers[c] for c in text]
+
+
+def test_a_cleaned_file_may_have_a_vocabulary_of_any_size(tmp_path):
+    source = TextFile(file_of(tmp_path, "Hello, World\n" * 3), clean=True)
+    for kinds in (5, 300):
+        vocab = Vocab.from_list(["<unk>", *map(chr, range(ord("z"), ord("z") - 5, -1))])
+        vocab = Vocab.from_list([*vocab.idx_to_token, *(chr(0x4E00 + i) for i in range(kinds))])
+        vocab = Vocab.from_list([*vocab.idx_to_token, *"lo "])
+        ids = encode(source, vocab)
+        assert ids.dtype == (np.uint8 if kinds == 5 else np.uint16)
+        assert ids.tolist() == vocab[list("hello world" * 3)]
+
+
+@pytest.mark.parametrize("blanks", [" ", "\u3000", "\n"])
+def test_blanks_do_not_count_against_cleaning(tmp_path, blanks):
+    source = TextFile(file_of(tmp_path, "ab" + blanks * 100 + "c1"), clean=True)
+    assert "".join(source).replace(" ", "") == "abc"
 
 
 def test_the_book_from_a_file_is_the_book(tmp_path):
