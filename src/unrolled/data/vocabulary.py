@@ -54,7 +54,7 @@ def occurrences(codes: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.i
         return np.bincount(codes)
     even, rows = len(codes) // 2 * 2, int(codes.max(initial=0)) + 1
     pairs = np.bincount(codes[:even].view(np.uint16), minlength=256 * rows).reshape(rows, 256)
-    counts = pairs.sum(0) + np.bincount(codes[even:], minlength=256)
+    counts: npt.NDArray[np.int64] = pairs.sum(0) + np.bincount(codes[even:], minlength=256)
     counts[:rows] += pairs.sum(1)
     return counts
 
@@ -72,16 +72,23 @@ def count_characters(pieces: Iterable[str]) -> dict[str, int]:
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     order: list[int] = []
     for piece in pieces:
-        codes = code_points(piece)
-        found = occurrences(codes)
-        present = np.flatnonzero(found > 0)
-        new = present[counts[present] == 0]
-        if len(new):
-            first = np.zeros(len(found), dtype=np.int64)
-            first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
-            order += new[np.argsort(first[new])].tolist()
-        counts[present] += found[present]
+        order += _add_counts(piece, counts)
     return {chr(code): int(counts[code]) for code in order}
+
+
+def _add_counts(piece: str, counts: npt.NDArray[np.int64]) -> list[int]:
+    """Count the characters of a piece too; gives those that are new, as they appear."""
+    codes = code_points(piece)
+    found = occurrences(codes)
+    present = np.flatnonzero(found > 0)
+    new = present[counts[present] == 0]
+    counts[present] += found[present]
+    if not len(new):
+        return []
+    first = np.zeros(len(found), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
+    order: list[int] = new[np.argsort(first[new])].tolist()
+    return order
 
 
 class Vocab:

@@ -34,7 +34,7 @@ def test_counts_are_those_of_the_cleaned_text(text, places):
     assert size <= expected.total() + dropped <= size + len(places) + 1
 
 
-@pytest.mark.parametrize("gap", [" ", "\n", ", ", " \n", "\n ", " \n ", "\r", "é", "7 "])
+@pytest.mark.parametrize("gap", [" ", "\n", ", ", " \n", "\n ", " \n ", "\r", " \r", "é", "7 "])
 @pytest.mark.parametrize("length", [1, 29, 30, 31, 64, 100_000])
 def test_gaps_of_any_length_are_one_blank_or_nothing(gap, length):
     pieces = ["ab", *[gap] * 3, gap * length, "cd"]
