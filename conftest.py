@@ -6,7 +6,7 @@ from unrolled.frameworks import FRAMEWORKS, is_installed
 
 MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 
-ROOMS = ("backends", "kernels", "kernels/loss", "kernels/vendor", "bench")
+ROOMS = ("backends", "kernels", "kernels/loss", "kernels/measures", "kernels/vendor", "bench")
 
 collect_ignore = [
     f"src/unrolled/{place}"

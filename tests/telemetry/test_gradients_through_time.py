@@ -7,7 +7,7 @@ import pytest
 
 from installed import INSTALLED
 from unrolled.frameworks import face
-from unrolled.functional.bptt import GATES
+from unrolled.functional.bptt import GATES, shifted
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import recur
 from unrolled.telemetry.through_time import weight_gradient_parts, weight_gradient_split
@@ -53,8 +53,11 @@ def traced(framework, cell, num_layers=1):
         np.testing.assert_allclose(gradients[name], g, rtol=1e-5, atol=1e-7, err_msg=name)
     layers = {}
     for name, layer in found.layers.items():
-        arrays = (layer.hidden, layer.recurrent, layer.before, layer.after)
-        layers[name] = [backend.to_numpy(array) for array in arrays]
+        hidden, recurrent, first, after = (
+            backend.to_numpy(array)
+            for array in (layer.hidden, layer.recurrent, layer.first, layer.after)
+        )
+        layers[name] = hidden, recurrent, np.concatenate([first[None], after[:-1]]), after
     return values, gradients, layers, trainer, found
 
 
@@ -109,8 +112,9 @@ def test_the_parts_of_all_steps_add_up_to_the_gradient_of_the_weights(framework,
     for name, layer in found.layers.items():
         expected = np.concatenate([gradients[f"{name}.W_h{g}"] for g in GATES[cell]], axis=1)
         with backend.without_gradients():
-            parts = weight_gradient_parts(backend.xp, layer.before, layer.recurrent)
-            split = weight_gradient_split(backend.xp, layer.before, layer.recurrent)
+            before = shifted(backend.xp, layer.first, layer.after)
+            parts = weight_gradient_parts(backend.xp, before, layer.recurrent)
+            split = weight_gradient_split(backend.xp, before, layer.recurrent)
         parts = backend.to_numpy(parts)
         scale = np.abs(expected).max()
         np.testing.assert_allclose(parts.sum(0), expected, rtol=0, atol=1e-5 * scale)

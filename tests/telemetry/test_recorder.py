@@ -281,7 +281,7 @@ def layer(**bad):
     arrays = {
         "hidden": (4, 2, 3),
         "recurrent": (4, 2, 3),
-        "before": (4, 2, 3),
+        "first": (2, 3),
         "after": (4, 2, 3),
     }
     values = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}

@@ -47,6 +47,9 @@ class Namespace:
             logits; None where the formula is all there is.
         row_norms: ``f(x)``, L2 norms along the last axis in one pass, squares in float64;
             None where there is no such operation.
+        norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in
+            one pass; None, or gives None, where the formula is all there is.
+        layer_numbers: likewise, see `unrolled.telemetry.through_time.layer_numbers`.
     """
 
     exp: Callable[[Array], Array]
@@ -77,6 +80,8 @@ class Namespace:
     scan: Callable[..., tuple[Any, Any]]
     cross_entropy: Callable[[Array, Array], Array] | None = None
     row_norms: Callable[[Array], Array] | None = None
+    norms: Callable[..., Array | None] | None = None
+    layer_numbers: Callable[..., Array | None] | None = None
 
 
 def python_scan(

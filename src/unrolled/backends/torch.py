@@ -12,6 +12,7 @@ from torch import nn
 from unrolled.backends.namespace import Array, Namespace, python_scan
 from unrolled.backends.rows import Rows, few_rows
 from unrolled.kernels.loss.torch import cross_entropy
+from unrolled.kernels.measures import torch as measures
 
 name = "torch"
 
@@ -73,6 +74,8 @@ xp = Namespace(
     scan=python_scan(torch.stack, torch.unbind),
     cross_entropy=cross_entropy,
     row_norms=lambda x: torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).to(x.dtype),
+    norms=measures.norms,
+    layer_numbers=measures.layer_numbers,
 )
 
 

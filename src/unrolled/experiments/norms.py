@@ -88,7 +88,7 @@ class Norms(Listener):
         self.write(record.as_dict())
 
     def _layer(self, traced: TracedLayer) -> LayerRecord:
-        arrays = traced.hidden, traced.recurrent, traced.before, traced.after
+        arrays = traced.hidden, traced.recurrent, traced.first, traced.after
         numbers = through_time.layer_numbers(self.backend.xp, traced.cell, *arrays)
         values = self.backend.to_numpy(numbers).tolist()  # (3 L + 1,)
         L = len(values) // 3

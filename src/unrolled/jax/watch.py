@@ -147,9 +147,9 @@ class Watch(Keeper):
         (value, (aux, layers, states)), (grads, of_own, of_taps) = found
         numbers, shapes = {}, []
         for name, layer in first.layers.items():
-            before, after = layers[name]
+            first, after = layers[name]
             inner = of_own[f"{name}.hidden"], of_own[f"{name}.recurrent"]
-            numbers[name] = through_time.layer_numbers(xp, layer.cell, *inner, before, after)
+            numbers[name] = through_time.layer_numbers(xp, layer.cell, *inner, first, after)
             shapes.append((name, after.shape[0], layer.reverse))
         for loop, hidden, after in zip(loops, of_taps, states, strict=True):
             for name, dH, H in zip(loop.names, hidden, after, strict=True):
@@ -164,7 +164,7 @@ class Watch(Keeper):
         with tracing(own) as trace:
             result = self.loss(params, *arguments)
         value, aux = result if self.has_aux else (result, None)
-        return value, aux, {n: (o.before, o.after) for n, o in trace.layers.items()}
+        return value, aux, {n: (o.first, o.after) for n, o in trace.layers.items()}
 
     def keep(
         self, seen: Seen, step: int | None = None, epoch: int | None = None

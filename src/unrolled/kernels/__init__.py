@@ -112,9 +112,7 @@ def recur(
     if trace is not None and known:
         name, taps = trace.next_taps(reverse)
         outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, taps, **options)
-        first = xp.reshape(state[0], (1, *state[0].shape))
-        before = xp.concat([first, outputs[:-1]], 0)  # (T, B, H)
-        layer = traces.Layer(cell.engine, before, outputs, reverse)
+        layer = traces.Layer(cell.engine, state[0], outputs, reverse)
         trace.note(name, layer, len(GATES[cell.engine]))
     elif known and _takes_fast(backend.name, engine):
         outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, **options)

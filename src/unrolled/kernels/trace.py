@@ -29,13 +29,13 @@ class Layer:
 
     Attributes:
         cell: its name in `unrolled.functional.bptt.GATES`.
-        before: hidden states before every step, ``(T, B, H)``.
+        first: the hidden state before the first step, ``(B, H)``.
         after: hidden states after every step, ``(T, B, H)``.
         reverse: whether it reads the sequence from its end.
     """
 
     cell: str
-    before: Array
+    first: Array
     after: Array
     reverse: bool = False
 

@@ -29,7 +29,7 @@ class LayerNumbers:
             if layer.cell not in self._compiled:
                 compute = partial(layer_numbers, self.backend.xp, layer.cell)
                 self._compiled[layer.cell] = self.backend.compile(compute)
-            arrays = layer.hidden, layer.recurrent, layer.before, layer.after
+            arrays = layer.hidden, layer.recurrent, layer.first, layer.after
             vectors[name] = self._compiled[layer.cell](*arrays)
         return vectors
 

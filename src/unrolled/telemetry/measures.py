@@ -23,6 +23,9 @@ def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
         >>> norms(xp, [np.array([3.0, 4.0]), np.array([[2.0]])])
         array([5., 2.])
     """
+    measured = xp.norms(arrays) if xp.norms is not None else None
+    if measured is not None:
+        return measured
     return xp.concat([xp.reshape(xp.sqrt(xp.sum_squares(x)), (1,)) for x in arrays], 0)
 
 
@@ -40,6 +43,10 @@ def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | Rows]) ->
         >>> changes(xp, [np.array([3.0, 4.0])], [np.array([3.0, 2.0])])
         array([2.])
     """
+    whole = not any(isinstance(before, Rows) for before in old)
+    measured = xp.norms(new, old) if xp.norms is not None and whole else None
+    if measured is not None:
+        return measured
     return norms(xp, [_moved(xp, after, before) for after, before in zip(new, old, strict=True)])
 
 

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 
 from unrolled.backends.namespace import Array, Namespace
+from unrolled.functional.bptt import shifted
 
 SATURATED = 0.99
 """A tanh unit whose output is larger passes back less than 2% of the gradient."""
@@ -128,12 +129,21 @@ def layer_numbers(
         cell: name in `unrolled.functional.bptt.STEPS`.
         dH: ``(T, B, H)``.
         D: ``(T, B, G * H)``.
-        H_before, H: hidden states before and after every step, ``(T, B, H)``.
+        H_before: hidden states before every step, ``(T, B, H)``; or before the first, ``(B, H)``.
+        H: hidden states after every step, ``(T, B, H)``.
 
     Returns:
         ``(3 * T + 1,)``: of every step the mean of ``||dL/dH_t||`` over the batch; the
         largest; the norm of its part of ``dL/dW_h``; then the share of saturated units.
     """
+    measured = None
+    if xp.layer_numbers is not None:
+        relu = cell == "rnn_relu"
+        measured = xp.layer_numbers(dH, D, H_before, H, 0.0 if relu else SATURATED, relu)
+    if measured is not None:
+        return measured
+    if len(H_before.shape) == 2:
+        H_before = shifted(xp, H_before, H)
     norms = hidden_gradient_norms(xp, dH)  # (T, B)
     per_step = [xp.mean(norms, axis=1), xp.amax(norms, axis=1)]
     per_step.append(weight_gradient_split(xp, H_before, D))

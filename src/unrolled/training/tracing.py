@@ -25,14 +25,15 @@ class TracedLayer:
         reverse: whether it reads from the end.
         hidden: dL/dH_t, ``(T, B, H)``.
         recurrent: D_t, the gradient at ``H_{t-1} W_h``, ``(T, B, G * H)``.
-        before, after: hidden states before and after every step, ``(T, B, H)``.
+        first: the hidden state before the first step, ``(B, H)``.
+        after: hidden states after every step, ``(T, B, H)``.
     """
 
     cell: str
     reverse: bool
     hidden: Array
     recurrent: Array
-    before: Array
+    first: Array
     after: Array
 
 
@@ -66,7 +67,7 @@ class Tracer:
         parameters, taps = _split(leaves)
         with tracing(taps) as trace:
             loss, state = self.trainer.objective(parameters, batch, state, *context)
-        seen = {name: (layer.before, layer.after) for name, layer in trace.layers.items()}
+        seen = {name: (layer.first, layer.after) for name, layer in trace.layers.items()}
         return loss, (state, {n: self.trainer.backend.stop_gradient(a) for n, a in seen.items()})
 
     def __call__(

@@ -17,6 +17,7 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 
 from unrolled.kernels.native.interface import CELLS
 from unrolled.kernels.native.loading import available, describe
+from unrolled.kernels.native.measures import layer_numbers, norms
 from unrolled.kernels.native.products import product, row_sums, weight_gradient
 from unrolled.kernels.native.recurrence import backward, forward
 
@@ -26,6 +27,8 @@ __all__ = [
     "backward",
     "describe",
     "forward",
+    "layer_numbers",
+    "norms",
     "product",
     "row_sums",
     "weight_gradient",

@@ -117,8 +117,40 @@ int32_t unrolled_row_sums(const RowSums *s) {
     return OK;
 }
 
+int32_t unrolled_norms(const Norms *n) {
+    if (!in_range(n->precision, FLOAT32, FLOAT64) || n->threads < 1 || n->count < 1 || !n->a ||
+        !n->sizes || !n->norms || !n->workspace)
+        return BAD_ARGUMENT;
+    for (int64_t i = 0; i < n->count; ++i)
+        if (n->sizes[i] < 0 || (n->sizes[i] && (!n->a[i] || (n->b && !n->b[i])))) return BAD_ARGUMENT;
+    const Kernels *k = kernels(n->instructions);
+    if (!k) return NO_SUCH_INSTRUCTIONS;
+    run(n->threads, n->openmp, k->norms, n);
+    return OK;
+}
+
+int64_t unrolled_norms_workspace(const Norms *n) {
+    const Kernels *k = kernels(n->instructions);
+    return k ? int64_t(k->norms_bytes(*n)) + 1 : -1;  // of empty arrays, too, it is no NULL
+}
+
+int32_t unrolled_layer_numbers(const LayerNumbers *l) {
+    if (!in_range(l->precision, FLOAT32, FLOAT64) || l->threads < 1 || l->T < 1 || l->B < 1 ||
+        l->H < 1 || l->G < 1 || !l->dH || !l->D || !l->after || !l->numbers || !l->workspace)
+        return BAD_ARGUMENT;
+    const Kernels *k = kernels(l->instructions);
+    if (!k) return NO_SUCH_INSTRUCTIONS;
+    run(l->threads, l->openmp, k->layer_numbers, l);
+    return OK;
+}
+
+int64_t unrolled_layer_numbers_workspace(const LayerNumbers *l) {
+    return l->T * int64_t(sizeof(int64_t));
+}
+
 int64_t unrolled_interface_bytes(void) {
-    return sizeof(Recurrence) + sizeof(Product) + sizeof(RowSums);
+    return sizeof(Recurrence) + sizeof(Product) + sizeof(RowSums) + sizeof(Norms) +
+           sizeof(LayerNumbers);
 }
 
 int32_t unrolled_has_instructions(int32_t instructions) { return kernels(instructions) != nullptr; }

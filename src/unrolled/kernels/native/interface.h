@@ -105,7 +105,40 @@ typedef struct {
 
 int32_t unrolled_row_sums(const RowSums *s);
 
-// Bytes of the three structures, so that a caller can tell whether it means the same ones.
+// L2 norms of arrays, or of differences of arrays.
+typedef struct {
+    int32_t precision, instructions, threads, openmp;
+    int64_t count;
+    const void *const *a;
+    const void *const *b;  // norms of a - b; NULL for norms of a
+    const int64_t *sizes;
+    void *norms;  // (count)
+    void *workspace;
+} Norms;
+
+int32_t unrolled_norms(const Norms *n);
+int64_t unrolled_norms_workspace(const Norms *n);
+
+// What telemetry records of a recurrent layer; formulas in telemetry/through_time.py.
+typedef struct {
+    int32_t precision, instructions, threads, openmp;
+    int32_t relu, reserved;
+    int64_t T, B, H, G;
+    double limit;        // a unit is saturated above it, |h| > limit; a ReLU's is unless h > limit
+    const void *dH;      // (T, B, H), total gradient of every hidden state
+    const void *D;       // (T, B, G H), gradient at the recurrent products
+    const void *after;   // (T, B, H), hidden states
+    const void *before;  // (T, B, H), those before every step; or NULL: `first`, then `after`
+    const void *first;   // (B, H), or NULL for zeros
+    void *numbers;  // (3 T + 1): for every step the mean of ||dL/dH_t|| over the batch; the largest;
+                    // the norm of the step's part of dL/dW_h; then the share of saturated units
+    void *workspace;
+} LayerNumbers;
+
+int32_t unrolled_layer_numbers(const LayerNumbers *l);
+int64_t unrolled_layer_numbers_workspace(const LayerNumbers *l);
+
+// Bytes of all structures, so that a caller can tell whether it means the same ones.
 int64_t unrolled_interface_bytes(void);
 
 // Whether both this library and this CPU have them.

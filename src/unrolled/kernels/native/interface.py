@@ -66,13 +66,40 @@ class RowSums(ctypes.Structure):
     ]
 
 
+class Norms(ctypes.Structure):
+    """L2 norms of arrays, or of differences of arrays."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "precision instructions threads openmp"),
+        ("count", ctypes.c_int64),
+        *_fields(ctypes.c_void_p, "a b sizes norms workspace"),
+    ]
+
+
+class LayerNumbers(ctypes.Structure):
+    """What telemetry records of a recurrent layer."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "precision instructions threads openmp relu reserved"),
+        *_fields(ctypes.c_int64, "T B H G"),
+        ("limit", ctypes.c_double),
+        *_fields(ctypes.c_void_p, "dH D after before first numbers workspace"),
+    ]
+
+
+FUNCTIONS = {
+    Recurrence: ("forward", "backward", "recurrence_workspace"),
+    Product: ("product", "product_workspace"),
+    RowSums: ("row_sums",),
+    Norms: ("norms", "norms_workspace"),
+    LayerNumbers: ("layer_numbers", "layer_numbers_workspace"),
+}
+"""Of every structure the functions that take it."""
+
+
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Tell a loaded library's functions what they take and give."""
-    for kind, names in {
-        Recurrence: ("forward", "backward", "recurrence_workspace"),
-        Product: ("product", "product_workspace"),
-        RowSums: ("row_sums",),
-    }.items():
+    for kind, names in FUNCTIONS.items():
         for name in names:
             function = getattr(library, f"unrolled_{name}")
             function.argtypes = [ctypes.POINTER(kind)]
@@ -85,5 +112,5 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
 
 def fits(library: ctypes.CDLL) -> bool:
     """Whether a library was built from the ``interface.h`` that this file describes."""
-    own = sum(ctypes.sizeof(kind) for kind in (Recurrence, Product, RowSums))
+    own = sum(map(ctypes.sizeof, FUNCTIONS))
     return bool(library.unrolled_interface_bytes() == own)

@@ -4,6 +4,7 @@
 
 #include "gru.h"
 #include "lstm.h"
+#include "measures.h"
 #include "product.h"
 #include "recurrence.h"
 #include "rnn.h"
@@ -71,12 +72,27 @@ void row_sums(const void *call, Team &team) {
     else
         SumRows<float>{s}.work(team);
 }
+void norms(const void *call, Team &team) {
+    const Norms &n = *static_cast<const Norms *>(call);
+    if (n.precision == FLOAT64)
+        NormsOf<double>{n}.work(team);
+    else
+        NormsOf<float>{n}.work(team);
+}
+void layer_numbers(const void *call, Team &team) {
+    const LayerNumbers &l = *static_cast<const LayerNumbers *>(call);
+    if (l.precision == FLOAT64)
+        MeasureLayer<double>{l}.work(team);
+    else
+        MeasureLayer<float>{l}.work(team);
+}
 
 }  // namespace
 
 extern const Kernels KERNELS;
 const Kernels KERNELS = {LANES<float>, forward,       backward, recurrence_bytes,
-                         product,      product_bytes, row_sums};
+                         product,      product_bytes, row_sums, norms,
+                         NormsOf<float>::bytes, layer_numbers};
 
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled

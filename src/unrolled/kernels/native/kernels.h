@@ -13,6 +13,9 @@ struct Kernels {
     void (*product)(const void *product, Team &team);
     size_t (*product_bytes)(const Product &p);
     void (*row_sums)(const void *row_sums, Team &team);
+    void (*norms)(const void *norms, Team &team);
+    size_t (*norms_bytes)(const Norms &n);
+    void (*layer_numbers)(const void *layer_numbers, Team &team);
 };
 
 namespace portable { extern const Kernels KERNELS; }

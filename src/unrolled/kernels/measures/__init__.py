@@ -1,0 +1,1 @@
+"""What telemetry measures, in the native kernels, as ``measures/<framework>.py``."""
