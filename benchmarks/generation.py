@@ -2,7 +2,8 @@
 
 ``python benchmarks/generation.py``. All write in one process, in turn (A B C A B C ...);
 the first round warms up. The ratios are taken round by round, so that what else happens
-on the machine meets all alike.
+on the machine meets all alike. A text of ours includes what comes before its first character:
+asking the model itself, and packing its weights.
 """
 
 import argparse
@@ -21,6 +22,14 @@ from unrolled.training.generation import choosers, generate_batch
 
 PREFIX = "time traveller"
 TEMPERATURE = 0.8
+
+SETTLE_S = 0.2
+"""Pause before each: after NumPy's products of many texts its threads spin for a tenth of a second,
+and would keep a core from whoever comes next.
+"""
+
+WARM_UP = 20
+"""Characters that each writes before the clock starts: a pause empties the caches."""
 
 
 def textbook(params: list[torch.Tensor], vocab: unrolled.Vocab, length: int, draw: bool) -> str:
@@ -79,8 +88,8 @@ def main() -> None:
     }
     params = [*models["rnn"].parameters()]
 
-    def ours(cell: str = "rnn", count: int = 1, draw: bool = False) -> Callable[[], list[str]]:
-        def write() -> list[str]:
+    def ours(cell: str = "rnn", count: int = 1, draw: bool = False) -> Callable[[int], list[str]]:
+        def write(length: int) -> list[str]:
             choose = choosers(count, 0, temperature=TEMPERATURE) if draw else None
             return generate_batch(
                 unrolled.backend, models[cell], vocab, [PREFIX] * count, length, choose
@@ -88,10 +97,10 @@ def main() -> None:
 
         return write
 
-    writers: dict[str, tuple[int, Callable[[], Any]]] = {
-        "textbook loop, greedy": (1, lambda: [textbook(params, vocab, length, False)]),
+    writers: dict[str, tuple[int, Callable[[int], Any]]] = {
+        "textbook loop, greedy": (1, lambda length: [textbook(params, vocab, length, False)]),
         "unrolled, greedy": (1, ours()),
-        "textbook loop, drawn": (1, lambda: [textbook(params, vocab, length, True)]),
+        "textbook loop, drawn": (1, lambda length: [textbook(params, vocab, length, True)]),
         "unrolled, drawn": (1, ours(draw=True)),
         "unrolled, GRU, greedy": (1, ours("gru")),
         "unrolled, LSTM, greedy": (1, ours("lstm")),
@@ -102,8 +111,10 @@ def main() -> None:
     texts = {}
     for round_ in range(arguments.rounds + 1):
         for name, (count, write) in writers.items():
+            time.sleep(SETTLE_S)
+            write(WARM_UP)
             started = time.perf_counter()
-            texts[name] = write()
+            texts[name] = write(length)
             if round_:
                 seconds[name].append((time.perf_counter() - started) / count)
     same = texts["textbook loop, greedy"] == texts["unrolled, greedy"]

@@ -1,4 +1,4 @@
-"""Text from a model of every framework: in NumPy and by the model itself, the same."""
+"""Text from a model of every framework: by a stepper and by the model itself, the same."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ from unrolled.errors import SettingError, TextError
 from unrolled.experiments.language_model import Settings, build, complete
 from unrolled.frameworks import face
 from unrolled.functional.sampling import greedy
+from unrolled.kernels import native as kernels
 from unrolled.training import generation
 from unrolled.training.generation import chooser, choosers, generate, generate_batch
+from unrolled.training.stepping import NativeStepper, Stepper
 
 VOCAB = Vocab("the time traveller smiled")
 PREFIXES = ["time", "t", "the traveller"]
@@ -52,14 +54,15 @@ def by_the_model(monkeypatch):
     return switch
 
 
-def in_numpy(monkeypatch):
-    """Which of the models that write from now on do so in NumPy."""
+def steppers(monkeypatch):
+    """By what the models that write from now on do so; by themselves if it is no stepper."""
     found = []
     stepper_of = generation.stepper_of
 
     def watched(*arguments):
-        found.append(stepper_of(*arguments) is not None)
-        return stepper_of(*arguments)
+        stepper = stepper_of(*arguments)
+        found.append(type(stepper))
+        return stepper
 
     monkeypatch.setattr(generation, "stepper_of", watched)
     return found
@@ -69,16 +72,36 @@ def in_numpy(monkeypatch):
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_numpy_writes_what_the_model_writes(framework, model, by_the_model, monkeypatch):
     backend, net = model_of(framework, **model)
-    found = in_numpy(monkeypatch)
+    found = steppers(monkeypatch)
     ours = generate_batch(backend, net, VOCAB, PREFIXES, 30)
     drawn = generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choosers(2, 3, temperature=1.0))
-    assert found == [True, True]
+    assert found == [Stepper, Stepper]
     by_the_model()
     assert generate_batch(backend, net, VOCAB, PREFIXES, 30) == ours
     if not framework.startswith("tensor"):  # which compiles for every number of texts
         choose = choosers(2, 3, temperature=1.0)
         assert generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choose) == drawn
     assert len({text[-5:] for text in ours + drawn}) > 1
+
+
+@pytest.mark.skipif(not kernels.available()[0], reason=kernels.available()[1])
+@frameworks
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_the_native_kernels_write_what_numpy_writes(framework, model, monkeypatch):
+    backend, net = model_of(framework, **model)
+
+    def texts():
+        ways = [{}, {"temperature": 0}, {"temperature": 0.7}, {"temperature": 2, "top_k": 3}]
+        choices = [*(chooser(**way, seed=5) for way in ways), lambda logits: int(logits.argmin())]
+        return [generate(backend, net, VOCAB, "time", 30, choose) for choose in choices]
+
+    found = steppers(monkeypatch)
+    ours = texts()
+    assert set(found) == {NativeStepper}
+    monkeypatch.setattr(kernels, "available", lambda: (False, "switched off"))
+    assert texts() == ours
+    assert found[-1] is Stepper
+    assert len({*ours}) == 4  # a temperature of 0 is greedy
 
 
 @frameworks
@@ -147,11 +170,11 @@ class TestModelsThatComputeSomethingElse:
 
     def write(self, net, monkeypatch):
         backend = face("torch").backend
-        found = in_numpy(monkeypatch)
+        found = steppers(monkeypatch)
         text = generate(backend, net, VOCAB, "time", 20)
         monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
         assert generate(backend, net, VOCAB, "time", 20) == text
-        return found[0]
+        return issubclass(found[0], (Stepper, NativeStepper))
 
     def test_a_forward_of_its_own(self, monkeypatch):
         _, net = model_of("torch")

@@ -1,5 +1,7 @@
 """Choosing the next token from logits: greedy, temperature, top-k, top-p."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +18,7 @@ def greedy(logits: Logits) -> int:
         >>> greedy(np.array([0.1, 2.0, 1.0]))
         1
     """
-    return int(np.argmax(logits))
+    return int(logits.argmax())
 
 
 def probabilities(
@@ -86,5 +88,23 @@ def draw(
     if temperature == 0:
         return greedy(logits)
     # what rng.choice does, without its checks: where the running total passes a number below 1
-    total = np.cumsum(probabilities(logits, temperature, top_k, top_p))
-    return int(np.searchsorted(total / total[-1], rng.random(), side="right"))
+    total = probabilities(logits, temperature, top_k, top_p).cumsum()
+    return int((total / total[-1]).searchsorted(rng.random(), side="right"))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """`draw` as a function of the logits alone.
+
+    Example:
+        >>> Draw(np.random.default_rng(0), top_k=1)(np.log([0.9, 0.1]))
+        0
+    """
+
+    rng: np.random.Generator
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __call__(self, logits: Logits) -> int:
+        return draw(logits, self.rng, self.temperature, self.top_k, self.top_p)

@@ -1,7 +1,6 @@
 """Text from a language model."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from unrolled.backends import Backend
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError
 from unrolled.functional import sampling
-from unrolled.training.stepping import stepper_of
+from unrolled.training.stepping import NativeStepper, stepper_of
 
 Choose = Callable[[Any], int]
 
@@ -72,7 +71,7 @@ def chooser(
     if problems:
         raise SettingError("; ".join(problems))
     rng = np.random.default_rng(seed)
-    return partial(sampling.draw, rng=rng, temperature=temperature, top_k=top_k, top_p=top_p)
+    return sampling.Draw(rng, temperature, top_k, top_p)
 
 
 def choosers(count: int, seed: int = 0, **options: Any) -> list[Choose]:
@@ -164,6 +163,8 @@ def generate_batch(
     with backend.without_gradients():
         step, state = _stepping(backend, net, device, texts)
         ends = [len(text) + length for text in texts]
+        if isinstance(step, NativeStepper) and length > 0:
+            texts[0] += step.write(texts[0], length, choose[0], state)
         start = min(map(len, texts), default=0)  # all are fed so far at once, then one by one
         X = np.array([text[:start] for text in texts])  # (B, T)
         for fed in range(start, max(ends) if length > 0 and texts else start):
@@ -180,7 +181,7 @@ def _stepping(
     backend: Backend, net: Any, device: Any, texts: list[list[int]]
 ) -> tuple[Callable[..., tuple[Any, Any]], Any]:
     """What makes a step, ``(X (B, T), state) -> (logits (B, V) of the last, state)``, and the
-    state before the first: in NumPy for models of ours, by the model itself for all others.
+    state before the first: by a stepper for models of ours, by the model itself for all others.
     """
     call, B = backend.compile(net), len(texts)
 
@@ -191,9 +192,8 @@ def _stepping(
     def own_logits(X: Any) -> Any:
         return of_the_model(X, net.begin_state(batch_size=1, device=device))[0]
 
-    stepper = (
-        stepper_of(net, own_logits, np.array([[texts[0][0], texts[0][-1]]])) if texts else None
-    )
-    if stepper is not None:
-        return stepper, stepper.begin_state(B)
+    if texts:
+        stepper = stepper_of(net, own_logits, np.array([[texts[0][0], texts[0][-1]]]), B)
+        if stepper is not None:
+            return stepper, stepper.begin_state(B)
     return of_the_model, net.begin_state(batch_size=B, device=device)

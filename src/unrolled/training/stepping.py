@@ -1,13 +1,16 @@
-"""A trained recurrent model one character at a time, in NumPy.
+"""A trained recurrent model one character at a time, without its framework.
 
 For one character of one text there is little to compute: half a million multiplications for
 512 hidden units. A framework spends more time on being called than on computing. So text is
-written with the same formulas on NumPy's arrays, with the model's exported weights.
+written with the model's exported weights by the native kernels, or, where these were not built
+and for several texts at once, with the same formulas on NumPy's arrays.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,9 @@ import numpy.typing as npt
 from unrolled.backends.numpy import xp
 from unrolled.errors import ParameterError
 from unrolled.functional.bptt import GATES, STEPS, Arrays, stack_gates
-from unrolled.functional.recurrent import CELLS, RELU_RNN
+from unrolled.functional.recurrent import CELLS, RELU_RNN, Cell
+from unrolled.functional.sampling import Draw, greedy
+from unrolled.kernels import native
 from unrolled.models.layers import layer_prefix, without_prefix
 
 Values = Mapping[str, npt.NDArray[Any]]
@@ -39,6 +44,45 @@ def times(W: npt.NDArray[Any]) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
     if not hasattr(np, "vecdot"):  # before NumPy 2
         return lambda x: x @ W_T.T
     return lambda x: np.vecdot(W_T, x) if x.ndim == 1 else x @ W_T.T
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recurrent language model's cell, and its weights layer by layer, from the ids up."""
+
+    cell: Cell
+    layers: Sequence[Values]
+    W_hq: npt.NDArray[Any]
+    b_q: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, values: Values) -> Self:
+        """Tell the parts apart by their names.
+
+        Args:
+            values: parameters by name, as a model's ``export_parameters`` gives them.
+
+        Raises:
+            ParameterError: these are not the parameters of such a model.
+        """
+        count = max(
+            (int(n) + 1 for n in re.findall(r"layers\.(\d+)\.", " ".join(values))), default=1
+        )
+        parts = [without_prefix(layer_prefix(i, count), values) for i in range(count)]
+        layers = [{n: v for n, v in part.items() if n not in ("W_hq", "b_q")} for part in parts]
+        cell = next((cell for cell in CELLS.values() if {*layers[0]} == {*cell.weights}), None)
+        if cell is None or not {"W_hq", "b_q"} <= {*values}:
+            raise ParameterError(f"no recurrent language model of ours: {', '.join(values)}")
+        D, H = layers[0][cell.weights[0]].shape
+        shapes = [cell.shapes(H if i else D, H) for i in range(count)]
+        found = [{n: v.shape for n, v in layer.items()} for layer in layers]
+        if found != shapes or values["W_hq"].shape[0] != H:
+            raise ParameterError(f"no recurrent language model of ours: {found}")
+        return cls(cell, layers, values["W_hq"], values["b_q"])
+
+    def variants(self) -> list[Self]:
+        """What a model with these weights may compute: the names do not tell tanh from ReLU."""
+        return [self, replace(self, cell=RELU_RNN)] if self.cell.name == "rnn" else [self]
 
 
 class Layer:
@@ -85,41 +129,23 @@ class Stepper:
     """A recurrent language model of the project's own, in NumPy.
 
     Args:
-        values: parameters by name, as a model's ``export_parameters`` gives them.
-        relu: units ``max(., 0)`` where an RNN has tanh, which the names do not tell.
-
-    Raises:
-        ParameterError: these are not the parameters of such a model.
+        parts: of the model.
 
     Example:
         >>> values = {"W_xh": np.eye(3), "W_hh": np.zeros((3, 3)), "b_h": np.zeros(3)}
-        >>> stepper = Stepper(values | {"W_hq": np.eye(3), "b_q": np.zeros(3)})
+        >>> stepper = Stepper(Parts.of(values | {"W_hq": np.eye(3), "b_q": np.zeros(3)}))
         >>> logits, state = stepper(np.array([[0, 2]]), stepper.begin_state(1))
         >>> logits.round(2)
         array([[0.  , 0.  , 0.76]])
     """
 
-    def __init__(self, values: Values, relu: bool = False) -> None:
-        count = max(
-            (int(n) + 1 for n in re.findall(r"layers\.(\d+)\.", " ".join(values))), default=1
-        )
-        parts = [without_prefix(layer_prefix(i, count), values) for i in range(count)]
-        weights = [{n: v for n, v in part.items() if n not in ("W_hq", "b_q")} for part in parts]
-        cell = next((cell for cell in CELLS.values() if {*weights[0]} == {*cell.weights}), None)
-        if cell is None or not {"W_hq", "b_q"} <= {*values}:
-            raise ParameterError(f"no recurrent language model of ours: {', '.join(values)}")
-        D, H = weights[0][cell.weights[0]].shape
-        shapes = [cell.shapes(H if i else D, H) for i in range(count)]
-        found = [{n: v.shape for n, v in layer.items()} for layer in weights]
-        if found != shapes or values["W_hq"].shape[0] != H:
-            raise ParameterError(f"no recurrent language model of ours: {found}")
-        self.cell = RELU_RNN if relu and cell.name == "rnn" else cell
-        self.layers = [Layer(self.cell.engine, layer) for layer in weights]
+    def __init__(self, parts: Parts) -> None:
+        self.layers = [Layer(parts.cell.engine, layer) for layer in parts.layers]
         self.inputs = [
             layer.inputs_of_rows() if i else layer.inputs_of_ids()
             for i, layer in enumerate(self.layers)
         ]
-        self.times_W_hq, self.b_q = times(values["W_hq"]), values["b_q"]
+        self.times_W_hq, self.b_q = times(parts.W_hq), parts.b_q
 
     def begin_state(self, batch_size: int) -> list[Arrays]:
         """The state before the first step."""
@@ -138,8 +164,73 @@ class Stepper:
         return (self.times_W_hq(H) + self.b_q).reshape(B, -1), state
 
 
-def stepper_of(net: Any, own_logits: Any, X: npt.NDArray[Any]) -> Stepper | None:
-    """The model as a `Stepper`, if it is one of the project's own and computes the same.
+class NativeStepper:
+    """The same for one text, by the native kernels.
+
+    Args:
+        parts: of the model.
+
+    Raises:
+        ValueError: a type of numbers that the kernels lack.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        def of_gates(kind: str) -> list[list[npt.NDArray[Any]]]:
+            return [
+                [np.ascontiguousarray(layer[f"{kind}{gate}"]) for gate in GATES[engine]]
+                for layer in parts.layers
+            ]
+
+        engine, arrays = parts.cell.engine, np.ascontiguousarray
+        self.reader = native.Reader(
+            engine,
+            of_gates("W_x"),
+            of_gates("W_h"),
+            of_gates("b_"),
+            [arrays(layer["b_hh"]) for layer in parts.layers if "b_hh" in layer],
+            arrays(parts.W_hq),
+            arrays(parts.b_q),
+        )
+
+    def begin_state(self, batch_size: int) -> native.Reading:
+        """The state before the first step, of one text."""
+        return native.Reading(self.reader)
+
+    def __call__(
+        self, X: npt.NDArray[Any], state: native.Reading
+    ) -> tuple[npt.NDArray[Any], native.Reading]:
+        """Logits ``(1, V)`` after the last of the ids ``(1, T)``; the state is changed in place."""
+        return state.read(X[0])[np.newaxis], state
+
+    def write(
+        self,
+        ids: Sequence[int],
+        count: int,
+        choose: Callable[[npt.NDArray[Any]], int],
+        state: native.Reading,
+    ) -> list[int]:
+        """Continue a text at once: no return to Python for every character.
+
+        Returns:
+            The ids that ``choose`` adds, ``count`` of them; none, if it is neither `greedy` nor
+            a `Draw` from all tokens, and so must be asked itself.
+        """
+        how: dict[str, Any] = {}
+        if isinstance(choose, Draw) and choose.temperature > 0:
+            if choose.top_k is not None or choose.top_p is not None:
+                return []
+            how["uniform"] = choose.rng.random(count)  # what so many calls would draw
+            how["temperature"] = choose.temperature
+        elif not (choose is greedy or isinstance(choose, Draw)):
+            return []
+        chosen: list[int] = state.write(np.array(ids), count, **how).tolist()
+        return chosen
+
+
+def stepper_of(
+    net: Any, own_logits: Any, X: npt.NDArray[Any], batch_size: int
+) -> Stepper | NativeStepper | None:
+    """The model as a stepper, if it is one of the project's own and computes the same.
 
     A subclass, a hook or another activation may have changed what a model computes, so it
     is asked once, and the answers are compared.
@@ -148,20 +239,24 @@ def stepper_of(net: Any, own_logits: Any, X: npt.NDArray[Any]) -> Stepper | None
         net: the model.
         own_logits: ``ids (1, T) -> (T, V)``, what the model itself says.
         X: ids ``(1, T)`` to ask it for, two at least: the first meets an empty state.
+        batch_size: texts to be written side by side.
     """
     net = getattr(net, "net", net)
     try:
-        values = net.export_parameters()
-        steppers = [Stepper(values)]
-        if steppers[0].cell.name == "rnn":
-            steppers.append(Stepper(values, relu=True))
+        variants = Parts.of(net.export_parameters()).variants()
     except (AttributeError, TypeError, ParameterError):  # not ours, or not NumPy's types
         return None
+    usable = batch_size == 1 and native.available()[0]
+    kinds: tuple[Any, ...] = (NativeStepper, Stepper) if usable else (Stepper,)
     expected = own_logits(X)[-1]
-    for stepper in steppers:
+    for kind, parts in product(kinds, variants):
+        try:
+            stepper = kind(parts)
+        except ValueError:  # a type that the kernels lack
+            continue
         (logits,), _ = stepper(X, stepper.begin_state(1))
         if (logits.dtype, logits.shape) != (expected.dtype, expected.shape):
             continue
         if np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max():
-            return stepper
+            return cast(Stepper | NativeStepper, stepper)
     return None

@@ -20,9 +20,12 @@ from unrolled.kernels.native.loading import available, describe
 from unrolled.kernels.native.measures import layer_numbers, norms
 from unrolled.kernels.native.products import product, row_sums, weight_gradient
 from unrolled.kernels.native.recurrence import backward, forward
+from unrolled.kernels.native.text import Reader, Reading
 
 __all__ = [
     "CELLS",
+    "Reader",
+    "Reading",
     "available",
     "backward",
     "describe",

@@ -73,6 +73,17 @@ int32_t recur(const Recurrence *r, bool backward) {
     return OK;
 }
 
+int32_t check(const LanguageModel &m) {
+    const int gates = m.cell == LSTM ? 4 : m.cell == GRU ? 3 : 1;
+    if (!in_range(m.cell, RNN, LSTM) || !in_range(m.precision, FLOAT32, FLOAT64) ||
+        m.layers < 1 || m.H < 1 || m.V < 1 || !m.layer || !m.W_hq || !m.b_q || !m.packed)
+        return BAD_ARGUMENT;
+    for (int32_t l = 0; l < m.layers; ++l)
+        for (int g = 0; g < gates; ++g)
+            if (!m.layer[l].W_x[g] || !m.layer[l].W_h[g]) return BAD_ARGUMENT;
+    return kernels(m.instructions) ? OK : NO_SUCH_INSTRUCTIONS;
+}
+
 }  // namespace
 }  // namespace unrolled
 
@@ -148,9 +159,42 @@ int64_t unrolled_layer_numbers_workspace(const LayerNumbers *l) {
     return l->T * int64_t(sizeof(int64_t));
 }
 
+int32_t unrolled_pack(const LanguageModel *m) {
+    const int32_t error = check(*m);
+    if (!error) kernels(m->instructions)->pack_model(*m);
+    return error;
+}
+
+int64_t unrolled_packed_bytes(const LanguageModel *m) {
+    const Kernels *k = kernels(m->instructions);
+    return k ? int64_t(k->packed_bytes(*m)) : -1;
+}
+
+int32_t unrolled_read_threads(const LanguageModel *m) {
+    const int64_t filled = unrolled_packed_bytes(m) / int64_t(second_cache_bytes()) + 1;
+    return int32_t(filled < openmp_threads() ? filled : openmp_threads());
+}
+
+int32_t unrolled_read(const Text *t) {
+    if (!t->model || t->threads < 1 || t->T < 1 || !in_range(t->given, 1, t->T) || !t->ids ||
+        (t->uniform && !(t->temperature > 0)) || !t->state || !t->logits || !t->workspace)
+        return BAD_ARGUMENT;
+    const int32_t error = check(*t->model);
+    if (error) return error;
+    for (int64_t i = 0; i < t->given; ++i)
+        if (!in_range(t->ids[i], 0, t->model->V - 1)) return BAD_ID;
+    run(t->threads, t->openmp, kernels(t->model->instructions)->read_text, t);
+    return OK;
+}
+
+int64_t unrolled_read_workspace(const LanguageModel *m) {
+    const Kernels *k = kernels(m->instructions);
+    return k ? int64_t(k->read_bytes(*m)) : -1;
+}
+
 int64_t unrolled_interface_bytes(void) {
     return sizeof(Recurrence) + sizeof(Product) + sizeof(RowSums) + sizeof(Norms) +
-           sizeof(LayerNumbers);
+           sizeof(LayerNumbers) + sizeof(LayerWeights) + sizeof(LanguageModel) + sizeof(Text);
 }
 
 int32_t unrolled_has_instructions(int32_t instructions) { return kernels(instructions) != nullptr; }

@@ -138,6 +138,50 @@ typedef struct {
 int32_t unrolled_layer_numbers(const LayerNumbers *l);
 int64_t unrolled_layer_numbers_workspace(const LayerNumbers *l);
 
+// One layer of a language model.
+typedef struct {
+    const void *W_x[4];     // (V, H) each in the first layer, whose rows are looked up; then (H, H)
+    const void *W_h[4];     // (H, H) each
+    const void *biases[4];  // (H) each, or NULL
+    const void *b_hh;       // (H), GRU only, or NULL for zeros
+} LayerWeights;
+
+// A model that reads texts, id by id. It is packed once; then many texts may be read, and the
+// matrices, but for the first W_x, are not looked at again.
+typedef struct {
+    int32_t cell, precision, instructions, layers;  // precision FLOAT32 or FLOAT64
+    int64_t H, V;
+    const LayerWeights *layer;  // `layers` of them, from the ids up
+    const void *W_hq;           // (H, V)
+    const void *b_q;            // (V)
+    void *packed;               // packed_bytes of the call below, any alignment
+} LanguageModel;
+
+int32_t unrolled_pack(const LanguageModel *m);
+int64_t unrolled_packed_bytes(const LanguageModel *m);
+
+// How many threads a step is worth: one for every second cache that the weights fill, but not more
+// than the OpenMP in the process has; 1 where there is none.
+int32_t unrolled_read_threads(const LanguageModel *m);
+
+// The next T ids of one text: some that are given, then some that are chosen, each by the logits
+// after the one before. The likeliest is chosen, of equals the first; or, with `uniform`, one is
+// drawn by a number in [0, 1) as functional/sampling.py draws.
+typedef struct {
+    const LanguageModel *model;
+    int32_t threads, openmp;
+    int64_t T, given;       // 1 to T are given
+    int64_t *ids;           // (T), the chosen ones are written
+    const double *uniform;  // (T - given), or NULL
+    double temperature;     // above 0, with `uniform`
+    void *state;      // (layers, H) of every h; LSTM (layers, 2, H), h and c. Read, then written
+    void *logits;     // (V), written: after the last of the ids
+    void *workspace;  // read_workspace of the call below, any alignment
+} Text;
+
+int32_t unrolled_read(const Text *t);
+int64_t unrolled_read_workspace(const LanguageModel *m);
+
 // Bytes of all structures, so that a caller can tell whether it means the same ones.
 int64_t unrolled_interface_bytes(void);
 

@@ -87,14 +87,50 @@ class LayerNumbers(ctypes.Structure):
     ]
 
 
-FUNCTIONS = {
+class LayerWeights(ctypes.Structure):
+    """One layer of a language model."""
+
+    _fields_ = [
+        *_fields(_four, "W_x W_h biases"),
+        ("b_hh", ctypes.c_void_p),
+    ]
+
+
+class LanguageModel(ctypes.Structure):
+    """A model that reads texts, id by id."""
+
+    _fields_ = [
+        *_fields(ctypes.c_int32, "cell precision instructions layers"),
+        *_fields(ctypes.c_int64, "H V"),
+        ("layer", ctypes.POINTER(LayerWeights)),
+        *_fields(ctypes.c_void_p, "W_hq b_q packed"),
+    ]
+
+
+class Text(ctypes.Structure):
+    """The next T ids of one text."""
+
+    _fields_ = [
+        ("model", ctypes.POINTER(LanguageModel)),
+        *_fields(ctypes.c_int32, "threads openmp"),
+        *_fields(ctypes.c_int64, "T given"),
+        *_fields(ctypes.c_void_p, "ids uniform"),
+        ("temperature", ctypes.c_double),
+        *_fields(ctypes.c_void_p, "state logits workspace"),
+    ]
+
+
+FUNCTIONS: dict[type[ctypes.Structure], tuple[str, ...]] = {
     Recurrence: ("forward", "backward", "recurrence_workspace"),
     Product: ("product", "product_workspace"),
     RowSums: ("row_sums",),
     Norms: ("norms", "norms_workspace"),
     LayerNumbers: ("layer_numbers", "layer_numbers_workspace"),
+    LayerWeights: (),
+    LanguageModel: ("pack", "packed_bytes", "read_workspace", "read_threads"),
+    Text: ("read",),
 }
-"""Of every structure the functions that take it."""
+"""The structures, and the functions that take them."""
 
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -103,8 +139,8 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
         for name in names:
             function = getattr(library, f"unrolled_{name}")
             function.argtypes = [ctypes.POINTER(kind)]
-            workspace = name.endswith("workspace")
-            function.restype = ctypes.c_int64 if workspace else ctypes.c_int32
+            size = name.endswith(("workspace", "bytes"))
+            function.restype = ctypes.c_int64 if size else ctypes.c_int32
     library.unrolled_has_instructions.argtypes = [ctypes.c_int32]
     library.unrolled_interface_bytes.restype = ctypes.c_int64
     return library
@@ -112,5 +148,4 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
 
 def fits(library: ctypes.CDLL) -> bool:
     """Whether a library was built from the ``interface.h`` that this file describes."""
-    own = sum(map(ctypes.sizeof, FUNCTIONS))
-    return bool(library.unrolled_interface_bytes() == own)
+    return bool(library.unrolled_interface_bytes() == sum(map(ctypes.sizeof, FUNCTIONS)))

@@ -9,29 +9,37 @@
 #include "recurrence.h"
 #include "rnn.h"
 #include "row_sums.h"
+#include "text.h"
 
 namespace unrolled {
 namespace INSTRUCTIONS {
 namespace {
 
-// use(Recur<Cell, E>(r)) for the cell and the precision that r names
-template <class E, class Use>
-void with_cell(const Recurrence &r, Use use) {
-    if (r.cell == LSTM)
-        use(Recur<Lstm, E>(r));
-    else if (r.cell == GRU)
-        use(Recur<Gru, E>(r));
+// use(Job<Cell, E>(call)) for the cell and the precision that the call names
+template <template <template <class> class, class> class Job, class E, class Call, class Use>
+void with_cell(const Call &call, Use use) {
+    if (call.cell == LSTM)
+        use(Job<Lstm, E>(call));
+    else if (call.cell == GRU)
+        use(Job<Gru, E>(call));
     else
-        use(Recur<Rnn, E>(r));
+        use(Job<Rnn, E>(call));
 }
 template <class Use>
 void with_recurrence(const Recurrence &r, Use use) {
     if (r.precision == FLOAT64)
-        with_cell<double>(r, use);
+        with_cell<Recur, double>(r, use);
     else if (r.precision == BFLOAT16)
-        with_cell<Pair>(r, use);
+        with_cell<Recur, Pair>(r, use);
     else
-        with_cell<float>(r, use);
+        with_cell<Recur, float>(r, use);
+}
+template <class Use>
+void with_model(const LanguageModel &m, Use use) {
+    if (m.precision == FLOAT64)
+        with_cell<Read, double>(m, use);
+    else
+        with_cell<Read, float>(m, use);
 }
 template <class Use>
 void with_product(const Product &p, Use use) {
@@ -86,13 +94,31 @@ void layer_numbers(const void *call, Team &team) {
     else
         MeasureLayer<float>{l}.work(team);
 }
+void pack_model(const LanguageModel &m) {
+    with_model(m, [](const auto &read) { read.pack_weights(); });
+}
+size_t packed_bytes(const LanguageModel &m) {
+    size_t bytes = 0;
+    with_model(m, [&](const auto &read) { bytes = read.packed_bytes(); });
+    return bytes;
+}
+void read_text(const void *call, Team &team) {
+    const Text &text = *static_cast<const Text *>(call);
+    with_model(*text.model, [&](const auto &read) { read.read(text, team); });
+}
+size_t read_bytes(const LanguageModel &m) {
+    size_t bytes = 0;
+    with_model(m, [&](const auto &read) { bytes = read.workspace_bytes(); });
+    return bytes;
+}
 
 }  // namespace
 
 extern const Kernels KERNELS;
-const Kernels KERNELS = {LANES<float>, forward,       backward, recurrence_bytes,
-                         product,      product_bytes, row_sums, norms,
-                         NormsOf<float>::bytes, layer_numbers};
+const Kernels KERNELS = {LANES<float>,  forward,       backward,      recurrence_bytes,
+                         product,       product_bytes, row_sums,      norms,
+                         NormsOf<float>::bytes,        layer_numbers, pack_model,
+                         packed_bytes,  read_text,     read_bytes};
 
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled

@@ -16,6 +16,10 @@ struct Kernels {
     void (*norms)(const void *norms, Team &team);
     size_t (*norms_bytes)(const Norms &n);
     void (*layer_numbers)(const void *layer_numbers, Team &team);
+    void (*pack_model)(const LanguageModel &m);
+    size_t (*packed_bytes)(const LanguageModel &m);
+    void (*read_text)(const void *text, Team &team);
+    size_t (*read_bytes)(const LanguageModel &m);
 };
 
 namespace portable { extern const Kernels KERNELS; }

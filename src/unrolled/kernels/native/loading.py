@@ -112,6 +112,12 @@ def _workspace(bytes: int) -> int:
     return ctypes.addressof(_scratch.memory)
 
 
+def check(error: int) -> None:
+    """What a function of the library returned, as an exception if it is an error."""
+    if error:
+        raise ValueError(f"native kernel: {ERRORS[error]}")
+
+
 def run(name: str, call: Any, workspace: str = "") -> None:
     """Call a function of the library, with the scratch memory that another one says it needs."""
     if call.threads < 1:
@@ -119,6 +125,4 @@ def run(name: str, call: Any, workspace: str = "") -> None:
     functions, argument = loaded(), ctypes.byref(call)
     if workspace:
         call.workspace = _workspace(getattr(functions, workspace)(argument))
-    error = getattr(functions, name)(argument)
-    if error:
-        raise ValueError(f"native kernel: {ERRORS[error]}")
+    check(getattr(functions, name)(argument))

@@ -22,10 +22,11 @@ void relax() {
 #endif
 }
 
-// The two functions of libgomp, gcc's OpenMP, that a compiled `#pragma omp parallel` needs.
+// The functions of libgomp, gcc's OpenMP, that a compiled `#pragma omp parallel` needs.
 struct OpenMP {
     void (*parallel)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
     int (*rank)();
+    int (*most)();
 
     template <class Function>
     static void find(Function &function, const char *name) {
@@ -34,7 +35,8 @@ struct OpenMP {
     bool is_loaded() {
         find(parallel, "GOMP_parallel");
         find(rank, "omp_get_thread_num");
-        return parallel && rank;
+        find(most, "omp_get_max_threads");
+        return parallel && rank && most;
     }
 };
 
@@ -139,6 +141,11 @@ size_t second_cache_bytes() {
         return found > 0 ? size_t(found) : size_t(1) << 20;
     }();
     return bytes;
+}
+
+int openmp_threads() {
+    OpenMP openmp;
+    return openmp.is_loaded() ? openmp.most() : 1;
 }
 
 }  // namespace unrolled

@@ -63,4 +63,7 @@ void run(int threads, bool openmp, void (*work)(const void *job, Team &team), co
 // The size of a core's own second cache; 1 MB where the system does not tell.
 size_t second_cache_bytes();
 
+// How many the OpenMP in the process would give; 1 where there is none.
+int openmp_threads();
+
 }  // namespace unrolled
