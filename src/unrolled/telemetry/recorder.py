@@ -115,9 +115,11 @@ class Telemetry(Listener):
         """Compute the numbers of a step; they stay where the arrays are."""
         names = tuple(backward.gradients)
         with trainer.backend.without_gradients():
-            self._arrays["weights"] = self._norms(tuple(trainer.parameters.values()))
+            weights, gradients = trainer.parameters.values(), backward.gradients.values()
+            both = self._norms((*weights, *gradients))
+            self._arrays["weights"] = both[: len(weights)]
             if names:
-                self._arrays["gradients"] = self._norms(tuple(backward.gradients.values()))
+                self._arrays["gradients"] = both[len(weights) :]
             if names and trainer.gradient_clip_method != "global_norm":
                 # there one factor for all says the same; compiled code may have sorted these
                 clipped = tuple(backward.clipped[name] for name in names)

@@ -48,31 +48,34 @@ double sum_squares(const T *a, const T *b, size_t n) {
 
 template <class T>
 struct NormsOf {
-    static constexpr size_t CHUNK = 1 << 15;  // numbers of an array that a thread sums at a time
+    static constexpr size_t CHUNK = 1 << 14;  // numbers that a thread sums at a time
     const Norms &n;
 
     void work(Team &team) const {
-        auto *sums = static_cast<double *>(n.workspace);
-        for (size_t i = 0; i < size_t(n.count); ++i) {
-            const size_t size = size_t(n.sizes[i]), chunks = ceil_div(size, CHUNK);
-            const T *a = static_cast<const T *>(n.a[i]);
-            const T *b = n.b ? static_cast<const T *>(n.b[i]) : nullptr;
-            team.each(chunks, [&](size_t c) {
-                const size_t from = c * CHUNK;
-                sums[c] = sum_squares(a + from, b ? b + from : b, smaller(CHUNK, size - from));
-            });
-            team.each(1, [&](size_t) {  // in this order, whoever has summed what
+        auto *sums = static_cast<double *>(n.workspace);  // of the chunks of all arrays
+        size_t all = 0;
+        for (size_t i = 0; i < size_t(n.count); ++i) all += chunks(n, i);
+        team.each(all, [&](size_t item) {
+            size_t i = 0, c = item;
+            for (; c >= chunks(n, i); ++i) c -= chunks(n, i);
+            const size_t from = c * CHUNK, size = smaller(CHUNK, size_t(n.sizes[i]) - from);
+            const T *a = static_cast<const T *>(n.a[i]) + from;
+            sums[item] = sum_squares(a, n.b ? static_cast<const T *>(n.b[i]) + from : nullptr, size);
+        });
+        team.each(1, [&](size_t) {  // in this order, whoever has summed what
+            const double *next = sums;
+            for (size_t i = 0; i < size_t(n.count); ++i) {
                 double sum = 0;
-                for (size_t c = 0; c < chunks; ++c) sum += sums[c];
+                for (size_t c = 0; c < chunks(n, i); ++c) sum += *next++;
                 static_cast<T *>(n.norms)[i] = T(std::sqrt(sum));
-            });
-        }
+            }
+        });
     }
+    static size_t chunks(const Norms &n, size_t i) { return ceil_div(size_t(n.sizes[i]), CHUNK); }
     static size_t bytes(const Norms &n) {
-        size_t most = 0;
-        for (size_t i = 0; i < size_t(n.count); ++i)
-            most = size_t(n.sizes[i]) > most ? size_t(n.sizes[i]) : most;
-        return ceil_div(most, CHUNK) * sizeof(double);
+        size_t all = 0;
+        for (size_t i = 0; i < size_t(n.count); ++i) all += chunks(n, i);
+        return all * sizeof(double);
     }
 };
 
@@ -111,16 +114,16 @@ struct MeasureLayer {
         numbers()[2 * steps + t] = T(squares < 0 ? 0 : std::sqrt(squares));
 
         const T *after = static_cast<const T *>(l.after) + t * B * H;
-        const T limit = T(l.limit);
         int64_t count = 0;
-        for (size_t b = 0; b < B; ++b) {
-            int32_t above = 0;  // as wide as a float32, so that the loop runs in vectors
-            for (size_t j = 0; j < H; ++j) {
-                const T h = after[b * H + j];
-                above += (l.relu || h > 0 ? h : -h) > limit;
-            }
-            count += above;
-        }
+        for (size_t b = 0; b < B; ++b) count += above(after + b * H, H, T(l.limit), l.relu);
+        return count;
+    }
+    static int32_t above(const T *h, size_t n, T limit, bool relu) {
+        int32_t count = 0;  // as wide as a float32, so that the loops run in vectors
+        if (relu)
+            for (size_t j = 0; j < n; ++j) count += h[j] > limit;
+        else
+            for (size_t j = 0; j < n; ++j) count += std::abs(h[j]) > limit;
         return count;
     }
 
