@@ -3,6 +3,10 @@ PYTHON ?= python3
 RUN_ENV := .venv
 TEST_ENV := .venv-test
 MXNET_ENV := .venv-test-mxnet# MXNet's last release needs an older NumPy than the others
+# Triton for the tests of the GPU kernels, and only for these: PyTorch imports it where it is
+# installed, and in a process with TensorFlow it crashes
+TRITON := .venv-test-triton
+GPU_TESTS := $(wildcard tests/kernels/test_gpu_*.py tests/kernels/test_graphs_*.py tests/kernels/test_triton_*.py)
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
@@ -19,7 +23,7 @@ help:
 	@echo "make format     format the code"
 	@echo "make reproduce  the published runs over three seeds (some minutes)"
 	@echo "make bench      training speed beside everything else (three minutes)"
-	@echo "make clean      remove both environments"
+	@echo "make clean      remove all environments"
 
 # an environment is made once, and again when what it needs changes
 $(RUN_ENV)/installed: WANTED := -c constraints.txt -e '.[torch]'
@@ -33,12 +37,19 @@ NATIVE := setup.py $(wildcard src/unrolled/kernels/native/*.h src/unrolled/kerne
 	@$*/bin/python $(PIP) $(WANTED)
 	@touch $@
 
+TRITON_WANTED := triton; sys_platform == 'linux' and platform_machine == 'x86_64'
+$(TRITON)/installed: constraints.txt $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python $(PIP) -c constraints.txt --no-deps --target $(TRITON) "$(TRITON_WANTED)"
+	@mkdir -p $(TRITON) && touch $@
+
 run: $(RUN_ENV)/installed
 	@$(RUN_ENV)/bin/unrolled run language-model
 
-test: $(TEST_ENV)/installed $(MXNET_ENV)/installed
+test: $(TEST_ENV)/installed $(MXNET_ENV)/installed $(TRITON)/installed
 	@echo "PyTorch, JAX, TensorFlow:"
 	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES)
+	@echo "GPU kernels, interpreted:"
+	@PYTHONPATH=$(TRITON) $(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(GPU_TESTS)
 	@echo "MXNet:"
 	@$(MXNET_ENV)/bin/python -m pytest $(BOTH_CORES)
 
@@ -60,4 +71,4 @@ bench: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/unrolled bench
 
 clean:
-	rm -rf $(RUN_ENV) $(TEST_ENV) $(MXNET_ENV)
+	rm -rf $(RUN_ENV) $(TEST_ENV) $(MXNET_ENV) $(TRITON)

@@ -1,18 +1,33 @@
 """Examples that need a framework are tested where it is installed."""
 
+import os
+from importlib.util import find_spec
+
 import pytest
 
 from unrolled.frameworks import FRAMEWORKS, is_installed
 
+if is_installed("torch") and find_spec("triton"):
+    # now, as it crashes once TensorFlow is loaded; and only before can it be told to interpret
+    # its kernels, which it does where there is no GPU
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+    import triton  # noqa: F401
+
 MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 
-ROOMS = ("backends", "kernels", "kernels/loss", "kernels/measures", "kernels/vendor", "bench")
+KERNELS = ("gpu", "graphs", "loss", "measures", "vendor", "written")
+ROOMS = ("backends", "bench", "kernels", *(f"kernels/{part}" for part in KERNELS))
 
 collect_ignore = [
     f"src/unrolled/{place}"
     for name in MISSING
     for place in (name, *(f"{room}/{name}.py" for room in ROOMS))
 ]
+# no examples there; and Triton's kernels are bound to a GPU or to the interpreter when imported
+collect_ignore.append("src/unrolled/kernels/triton")
 if "tensorflow" in MISSING:
     collect_ignore.append("src/unrolled/bench/keras.py")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from unrolled import __version__, frameworks, selfcheck
-from unrolled.kernels import explain
+from unrolled.kernels import explain, on_gpu
 
 
 def examine() -> Iterator[str]:
@@ -35,6 +35,15 @@ def examine() -> Iterator[str]:
             f"threads: {facts['threads']}, NumPy {facts['numpy']}"
         )
         yield f"{'':<11} {_checked(name)}"
+        yield from (f"{'':<11} {line}" for line in _compared(name))
+
+
+def _compared(name: str) -> list[str]:
+    """What carries recurrences on the GPU, if there is one."""
+    try:
+        return [f"GPU: {line}" for line in on_gpu(name)]
+    except Exception as error:  # as above
+        return [f"cannot compare engines on the GPU: {type(error).__name__}: {error}"]
 
 
 def _checked(name: str) -> str:

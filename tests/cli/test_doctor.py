@@ -38,3 +38,18 @@ def test_the_doctor_goes_on_where_a_framework_cannot_train(unrolled, monkeypatch
     assert report.out.count("cannot train: RuntimeError: no kernel image is available") == len(
         INSTALLED
     )
+
+
+def test_the_doctor_says_which_engine_is_the_fastest_on_the_gpu(unrolled, monkeypatch):
+    def fail(framework):
+        raise RuntimeError("the GPU is lost")
+
+    monkeypatch.setattr("unrolled.selfcheck.compare", lambda framework: 0.0)
+    for on_gpu, told in (
+        (lambda framework: ["lstm: a 1 ms, b 2 ms"], " GPU: lstm: a 1 ms, b 2 ms\n"),
+        (fail, "cannot compare engines on the GPU: RuntimeError: the GPU is lost"),
+    ):
+        monkeypatch.setattr("unrolled.doctor.on_gpu", on_gpu)
+        report = unrolled("doctor")
+        assert report.code == 0
+        assert report.out.count(told) == len(INSTALLED)

@@ -7,7 +7,7 @@ import pytest
 
 from installed import FRAMEWORK
 
-FRAMEWORK_PACKAGES = ("torch", "jax", "flax", "optax", "tensorflow", "keras", "mxnet")
+FRAMEWORK_PACKAGES = ("torch", "jax", "flax", "optax", "tensorflow", "keras", "mxnet", "triton")
 
 
 def loaded_by(code):

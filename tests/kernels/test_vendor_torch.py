@@ -41,3 +41,13 @@ def test_values_and_gradients_are_those_of_the_formula(cell, ids):
         results.append([outputs, *last, *torch.autograd.grad(loss, leaves)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9)
+
+
+def test_weights_lie_in_one_piece():
+    # so does cuDNN want them, or it would copy them once more
+    arrays = [torch.arange(6.0).reshape(2, 3).T, torch.arange(4.0), torch.ones(2, 2)]
+    pieces = vendor._in_one_piece(*arrays)
+    torch.testing.assert_close(pieces, tuple(arrays))
+    places = [piece.data_ptr() - pieces[0].data_ptr() for piece in pieces]
+    assert places == [0, 6 * 4, 10 * 4]
+    assert all(piece.is_contiguous() for piece in pieces)

@@ -29,6 +29,9 @@ WRITTEN_OUT = ("torch", "jax", "tensorflow", "mxnet")
 
 PRECISIONS = ("float32", "bfloat16")
 
+CHOOSES = ("torch",)
+"""Frameworks whose fast engine on a GPU is the fastest of several, measured."""
+
 PROJECTS = ("torch",)
 """Frameworks whose fast engine has an output layer of its own."""
 
@@ -68,6 +71,18 @@ def explain() -> str:
     if usable:
         return f"native kernels on CPUs for PyTorch and MXNet ({reason})"
     return f"written-out gradients in the frameworks' own operations (native kernels {reason})"
+
+
+def on_gpu(framework: str) -> list[str]:
+    """What carries recurrences on the GPU, by cell, and how fast the others are; it is measured.
+
+    Empty where there is no GPU, and for frameworks that do not choose.
+
+    Example:
+        >>> on_gpu("jax")
+        []
+    """
+    return list(_fast(framework).on_gpu()) if framework in CHOOSES else []
 
 
 def recur(

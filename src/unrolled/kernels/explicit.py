@@ -6,11 +6,41 @@ the framework with a derivative of its own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
 from unrolled.functional.linear import affine
+
+
+class Passes(Protocol):
+    """What carries a cell over all steps, and the gradient back.
+
+    `unrolled.functional.bptt` is the one in the framework's own operations; others compute the
+    same in other ways, with the same arguments.
+    """
+
+    def forward(
+        self,
+        xp: Namespace,
+        cell: str,
+        A: Array,
+        state: bptt.Arrays,
+        W_h: Array,
+        b_hh: Array = 0.0,
+    ) -> tuple[bptt.Arrays, bptt.Tape]:
+        """See `unrolled.functional.bptt.forward`."""
+
+    def backward(
+        self,
+        xp: Namespace,
+        cell: str,
+        tape: bptt.Tape,
+        W_h: Array,
+        dY: Array,
+        d_last: bptt.Arrays,
+    ) -> bptt.Gradients:
+        """See `unrolled.functional.bptt.backward`; the tape is from this `forward`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +95,12 @@ class Result:
 
 
 def forward(
-    xp: Namespace, cell: str, X: Array, state: bptt.Arrays, weights: Sequence[Array]
+    xp: Namespace,
+    cell: str,
+    X: Array,
+    state: bptt.Arrays,
+    weights: Sequence[Array],
+    passes: Passes = bptt,
 ) -> tuple[bptt.Arrays, bptt.Tape]:
     """The last state, and the tape; its ``new[0]`` are the outputs ``(T, B, H)``.
 
@@ -75,10 +110,11 @@ def forward(
         X: ``(T, B, D)``, or ids ``(T, B)``.
         state: arrays ``(B, H)``.
         weights: in the order of ``CELLS[cell].weights``.
+        passes: what carries the cell over time.
     """
     w = Weights.of(cell, weights)
     A = input_side(xp, X, w)
-    return bptt.forward(xp, cell, A, state, bptt.stack_gates(xp, w.h), *w.rest)
+    return passes.forward(xp, cell, A, state, bptt.stack_gates(xp, w.h), *w.rest)
 
 
 def input_side(xp: Namespace, X: Array, w: Weights) -> Array:
@@ -101,6 +137,7 @@ def backward(
     dY: Array,
     d_last: bptt.Arrays,
     by_rows: bool = False,
+    passes: Passes = bptt,
 ) -> Result:
     """All gradients of a recurrence.
 
@@ -112,9 +149,10 @@ def backward(
         d_last: gradient with respect to the last state, ``(B, H)`` each.
         by_rows: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
             ``(T * B, H)``, one for each id, the same ids not added up.
+        passes: those of `forward`.
     """
     w = Weights.of(cell, weights)
-    g = bptt.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
+    g = passes.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
     return assemble(xp, cell, X, w, tape.old[0], g, by_rows)
 
 

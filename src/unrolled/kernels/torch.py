@@ -1,56 +1,22 @@
 """The fast recurrence for PyTorch: an operation of autograd with its derivative written out.
 
-On CPUs the native kernels compute it, where they are built; on NVIDIA's GPUs cuDNN's fused
-layers; else, and for gradients through time there, the same passes in PyTorch's operations.
+On CPUs the native kernels compute it, where they are built; on NVIDIA's GPUs the fastest of
+several engines (`unrolled.kernels.gpu`); else the same passes in PyTorch's operations.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from unrolled.backends.namespace import python_scan
-from unrolled.backends.torch import by_rows
-from unrolled.backends.torch import xp as framework_xp
+from unrolled.backends.torch import devices
 from unrolled.functional import bptt
-from unrolled.kernels import explicit, native, pool
+from unrolled.kernels import native
 from unrolled.kernels.compiled import Compiled
-from unrolled.kernels.native.arrays import name_of
-from unrolled.kernels.vendor import torch as vendor
-
-Tensors = tuple[torch.Tensor, ...]
-
-LARGEST_ONE_HOT = 4096
-"""Inputs up to which ids may become one-hot rows for a fused layer."""
-
-
-def empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    """A tensor with undefined values; on the CPU from the pool."""
-    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-        return like.new_empty(tuple(shape))
-    return torch.from_numpy(pool.empty(tuple(shape), name_of(like.dtype)))
-
-
-def _stack(arrays: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(arrays, out=empty((len(arrays), *arrays[0].shape), arrays[0]))
-
-
-def _concat(arrays: list[torch.Tensor], axis: int) -> torch.Tensor:
-    shape = list(arrays[0].shape)
-    shape[axis] = sum(array.shape[axis] for array in arrays)
-    return torch.cat(arrays, axis, out=empty(shape, arrays[0]))
-
-
-def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    rows = empty((ids.numel(), W.shape[1]), W)
-    return torch.index_select(W, 0, ids.reshape(-1), out=rows).reshape(*ids.shape, -1)
-
-
-xp = dataclasses.replace(
-    framework_xp, scan=python_scan(_stack, torch.unbind), concat=_concat, take=_take
-)
+from unrolled.kernels.gpu import torch as gpu
+from unrolled.kernels.written import torch as written
+from unrolled.kernels.written.torch import Tensors, as_tables, empty, in_order, looks_up_few, xp
 
 
 def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Compiled | None:
@@ -104,8 +70,8 @@ class _Native(torch.autograd.Function):
             by_rows=ctx.by_rows,
         )
         if ctx.by_rows:
-            result = _as_tables(result, ctx.cell, X, arrays[num_states:first])
-        return (None,) * 5 + _in_order(result, num_taps)
+            result = as_tables(result, ctx.cell, X, arrays[num_states:first])
+        return (None,) * 5 + in_order(result, num_taps)
 
 
 class _Affine(torch.autograd.Function):
@@ -132,31 +98,6 @@ def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return Y
 
 
-class _Written(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, cell: str, counts: tuple[int, int], by_rows: bool, *arrays: Any) -> Any:
-        num_states, num_taps = counts
-        X, arrays = arrays[0], arrays[1 + num_taps :]
-        state, weights = arrays[:num_states], arrays[num_states:]
-        last, tape = explicit.forward(xp, cell, X, state, weights)
-        ctx.cell, ctx.counts, ctx.num_weights = cell, counts, len(weights)
-        ctx.by_rows = by_rows
-        ctx.save_for_backward(X, *weights, *tape.old, *tape.new, *tape.kept)
-        return (tape.new[0], *last)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
-        X, *arrays = ctx.saved_tensors
-        weights, kept = arrays[: ctx.num_weights], arrays[ctx.num_weights :]
-        n, num_taps = ctx.counts
-        tape = bptt.Tape(tuple(kept[:n]), tuple(kept[n : 2 * n]), tuple(kept[2 * n :]))
-        result = explicit.backward(xp, ctx.cell, X, weights, tape, dY, d_last, ctx.by_rows)
-        if ctx.by_rows:
-            result = _as_tables(result, ctx.cell, X, weights)
-        return (None,) * 3 + _in_order(result, num_taps)
-
-
 def through_time(
     cell: str, tape: bptt.Tape, W_h: Sequence[torch.Tensor], dY: torch.Tensor, d_last: Tensors
 ) -> bptt.Gradients:
@@ -177,23 +118,6 @@ def through_time(
     return compiled.along(cell, W_h, tape, dY.contiguous(), d_last)
 
 
-def _as_tables(
-    result: explicit.Result, cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]
-) -> explicit.Result:
-    """The gradients of the rows that ids looked up, as sparse ones of the tables ``W_x``."""
-    gradients, ids = list(result.weights), X.reshape(1, -1).long()
-    for g, W in enumerate(explicit.Weights.of(cell, weights).x):
-        rows = gradients[3 * g]  # W_x comes first among the three of a gate
-        gradients[3 * g] = torch.sparse_coo_tensor(ids, rows, W.shape, check_invariants=False)
-    return dataclasses.replace(result, weights=tuple(gradients))
-
-
-def _in_order(result: explicit.Result, num_taps: int) -> tuple[Any, ...]:
-    """The gradients in the order of what went in."""
-    taps = (result.hidden, result.recurrent)[:num_taps]
-    return result.X, *taps, *result.state, *result.weights
-
-
 def recur(
     cell: str,
     X: torch.Tensor,
@@ -203,19 +127,18 @@ def recur(
     precision: str = "float32",
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
-    counts, arrays = (len(state), len(taps)), (X, *taps, *state, *weights)
-    if weights[0].device.type == "cuda" and not taps and weights[0].shape[0] <= LARGEST_ONE_HOT:
-        return vendor.recur(cell, X, state, weights, bptt.GATES[cell])
-    compiled = _compiled(arrays, precision)
-    tables = explicit.Weights.of(cell, weights).x
-    few = xp.is_integer(X) and all(by_rows(W, X) for W in tables)
+    if weights[0].is_cuda:
+        return gpu.recur(cell, X, state, weights, taps, precision)
+    compiled = _compiled((X, *taps, *state, *weights), precision)
     if compiled is None:
-        outputs, *last = _Written.apply(  # type: ignore[no-untyped-call]
-            cell, counts, few, *arrays
-        )
-    else:
-        keep = torch.is_grad_enabled()
-        outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]
-            compiled, cell, counts, keep, few, *arrays
-        )
+        return written.recur(bptt, cell, X, state, weights, taps)
+    few, counts = looks_up_few(cell, X, weights), (len(state), len(taps))
+    outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]
+        compiled, cell, counts, torch.is_grad_enabled(), few, X, *taps, *state, *weights
+    )
     return outputs, tuple(last)
+
+
+def on_gpu() -> list[str]:
+    """See `unrolled.kernels.on_gpu`."""
+    return [line for device in devices(1) for line in gpu.report(device)]

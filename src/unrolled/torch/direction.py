@@ -12,7 +12,8 @@ from torch import nn
 
 from unrolled.functional import bptt
 from unrolled.kernels.explicit import Weights, input_side
-from unrolled.kernels.torch import through_time, xp
+from unrolled.kernels.torch import through_time
+from unrolled.kernels.written.torch import xp
 from unrolled.torch.fused import Call, Tensors
 
 ORDER = {"rnn": (0,), "rnn_relu": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 3, 2)}

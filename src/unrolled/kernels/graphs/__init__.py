@@ -1,0 +1,1 @@
+"""Passes through time as graphs: operations recorded once and started again as a whole."""

@@ -1,0 +1,101 @@
+"""The loops over time, forward and back, for every cell and both ways to divide the work.
+
+A program owns ``ROWS`` sequences. It computes their units in blocks of ``UNITS``, and where
+there are several programs for the same sequences each takes every so many blocks. They could
+not wait for each other, so then a start does one step; one that has all units does all steps.
+
+Arrays over time are those of `unrolled.functional.bptt`, with N hidden units. Of states they
+have ``T + 1`` steps, as the state before the first step stands at their beginning:
+``H (T + 1, B, N)``, ``C`` likewise, ``A (T, B, GATES * N)``, ``kept (T, B, KEPT * N)``.
+"""
+
+import triton
+import triton.language as tl
+
+from unrolled.kernels.triton.product import read, times, write
+
+
+@triton.jit(do_not_specialize=["first"])
+def forward(
+    A, W, b, H, C, kept, first, count, B, N,
+    STEP: tl.constexpr, GATES: tl.constexpr, KEPT: tl.constexpr, HAS_CELLS: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, SHARE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """``count`` steps from ``first`` on: fills ``H``, ``C`` and ``kept``."""
+    sequences = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    in_batch = sequences < B
+    for t in range(first, first + count):
+        old, new = t * B + sequences, (t + 1) * B + sequences
+        for start in range(tl.program_id(1) * UNITS, N, tl.num_programs(1) * UNITS):
+            units = start + tl.arange(0, UNITS)
+            in_layer = units < N
+            inside = in_batch[:, None] & in_layer[None, :]
+            inputs, products = (), ()
+            for g in tl.static_range(GATES):
+                gate = g * N + units
+                product = times(
+                    H, old, in_batch, N, W, GATES * N, gate, 1, in_layer, SHARE, PRECISION
+                )
+                products += (product,)
+                inputs += (read(A, old, gate, inside, GATES * N),)
+            H_old, C_old = read(H, old, units, inside, N), read(C, old, units, inside, N)
+            bias = tl.load(b + units, mask=in_layer, other=0.0)[None, :]
+            H_new, C_new, keep = STEP(inputs, products, H_old, C_old, bias)
+            write(H, new, units, inside, N, H_new)
+            if HAS_CELLS:
+                write(C, new, units, inside, N, C_new)
+            for k in tl.static_range(KEPT):
+                write(kept, old, k * N + units, inside, KEPT * N, keep[k])
+        tl.debug_barrier()  # the next step reads what other threads of this program wrote
+
+
+@triton.jit(do_not_specialize=["first"])
+def backward(
+    dY, W, H_old, H, C_old, C, kept, dA, D, hidden, direct, first, count, T, B, N,
+    STEP_BACK: tl.constexpr, GATES: tl.constexpr, KEPT: tl.constexpr, DIRECT: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, SHARE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """``count`` steps back from ``first``: fills ``dA``, ``D``, ``hidden`` and ``direct``.
+
+    ``direct (T + 1, B, N)`` ends with what flows into the last state from outside. ``DIRECT``
+    says which state it is about: ``"H"``, ``"C"``, or ``""`` for a cell without.
+    """
+    sequences = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    in_batch = sequences < B
+    for steps_back in range(count):
+        t = first - steps_back
+        now, next = t * B + sequences, (t + 1) * B + sequences
+        for start in range(tl.program_id(1) * UNITS, N, tl.num_programs(1) * UNITS):
+            units = start + tl.arange(0, UNITS)
+            in_layer = units < N
+            inside = in_batch[:, None] & in_layer[None, :]
+            dH = read(dY, now, units, inside, N)
+            if t + 1 < T:  # D_{t+1} W^T: the strides of W exchanged
+                dH += times(
+                    D, next, in_batch, GATES * N, W, 1, units, GATES * N, in_layer, SHARE, PRECISION
+                )
+            dC = dH
+            if DIRECT == "H":
+                dH += read(direct, next, units, inside, N)
+            elif DIRECT == "C":
+                dC = read(direct, next, units, inside, N)
+            keep = ()
+            for k in tl.static_range(KEPT):
+                keep += (read(kept, now, k * N + units, inside, KEPT * N),)
+            d_input, d_product, past = STEP_BACK(
+                dH,
+                dC,
+                read(H_old, now, units, inside, N),
+                read(H, now, units, inside, N),
+                read(C_old, now, units, inside, N),
+                read(C, now, units, inside, N),
+                keep,
+            )
+            for g in tl.static_range(GATES):
+                write(D, now, g * N + units, inside, GATES * N, d_product[g])
+                if DIRECT == "H":  # of other cells the two are the same
+                    write(dA, now, g * N + units, inside, GATES * N, d_input[g])
+            write(hidden, now, units, inside, N, dH)
+            if DIRECT != "":
+                write(direct, now, units, inside, N, past)
+        tl.debug_barrier()  # as above

@@ -1,0 +1,143 @@
+"""The passes of `unrolled.functional.bptt` by the Triton kernels, on PyTorch's tensors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from triton import cdiv
+
+from unrolled.backends.namespace import Namespace
+from unrolled.functional import bptt
+from unrolled.kernels.triton import cells, loops
+
+ROWS = 16
+"""Sequences of a program: the fewest that a matrix unit of a GPU multiplies at once."""
+
+UNITS = 32
+"""Hidden units that a program computes at once."""
+
+SHARE = 32
+"""Terms of a product that are read at once."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What the loops need to know of a cell.
+
+    Attributes:
+        step, step_back: see `unrolled.kernels.triton.cells`.
+        kept: values that a step keeps for each unit.
+        direct: the state that a gradient reaches past the product, ``"H"``, ``"C"`` or ``""``.
+    """
+
+    step: Any
+    step_back: Any
+    kept: int = 0
+    direct: str = ""
+
+
+KERNELS = {
+    "rnn": Kernels(cells.rnn_step, cells.rnn_step_back),
+    "rnn_relu": Kernels(cells.relu_step, cells.relu_step_back),
+    "gru": Kernels(cells.gru_step, cells.gru_step_back, kept=4, direct="H"),
+    "lstm": Kernels(cells.lstm_step, cells.lstm_step_back, kept=4, direct="C"),
+}
+"""By the names in `unrolled.functional.bptt.GATES`."""
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A cell's passes through time, one start for all steps or one for each.
+
+    Args:
+        by_steps: divide the work by units too, with a start for every step.
+        keep: whether there will be a way back; without, `forward` keeps the states only.
+        tf32: multiply float32 with 11 bits, on the matrix units of a GPU.
+    """
+
+    by_steps: bool = False
+    keep: bool = True
+    tf32: bool = False
+
+    def forward(
+        self,
+        xp: Namespace,
+        cell: str,
+        A: torch.Tensor,
+        state: bptt.Arrays,
+        W_h: torch.Tensor,
+        b_hh: torch.Tensor | float = 0.0,
+    ) -> tuple[bptt.Arrays, bptt.Tape]:
+        """See `unrolled.functional.bptt.forward`.
+
+        Raises:
+            TypeError: not all of the tensors are float32.
+        """
+        b = b_hh if isinstance(b_hh, torch.Tensor) else A.new_full(W_h.shape[:1], b_hh)
+        _check_types(A, *state, W_h, b)
+        kernels, (T, B, _), N = KERNELS[cell], A.shape, W_h.shape[0]
+        states = [A.new_empty(T + 1, B, N) for _ in state]
+        for whole, first in zip(states, state, strict=True):
+            whole[0].copy_(first)
+        num_kept = kernels.kept if self.keep else 0
+        kept = A.new_empty(T, B, num_kept * N)
+        A, W, b = A.contiguous(), W_h.contiguous(), b.contiguous()
+        constants = (kernels.step, len(bptt.GATES[cell]), num_kept, len(state) == 2)
+        for t, count in self._starts(range(T)):
+            loops.forward[self._grid(B, N)](
+                A, W, b, states[0], states[-1], kept, t, count, B, N, *constants, *self._blocks()
+            )
+        new = tuple(whole[1:] for whole in states)
+        old = tuple(whole[:-1] for whole in states)
+        return tuple(part[-1] for part in new), bptt.Tape(old, new, (kept,))
+
+    def backward(
+        self,
+        xp: Namespace,
+        cell: str,
+        tape: bptt.Tape,
+        W_h: torch.Tensor,
+        dY: torch.Tensor,
+        d_last: bptt.Arrays,
+    ) -> bptt.Gradients:
+        """See `unrolled.functional.bptt.backward`; the tape is from `forward`."""
+        kernels, (T, B, N), G = KERNELS[cell], dY.shape, len(bptt.GATES[cell])
+        old, new = ([part.contiguous() for part in parts] for parts in (tape.old, tape.new))
+        D, hidden = dY.new_empty(T, B, G * N), dY.new_empty(T, B, N)
+        dA = torch.empty_like(D) if kernels.direct == "H" else D
+        direct = dY.new_zeros(T + 1 if kernels.direct else 0, B, N)
+        if kernels.direct == "C":
+            direct[T].copy_(d_last[1])
+        dY = dY.clone(memory_format=torch.contiguous_format)
+        dY[-1].add_(d_last[0])
+        W, (kept,) = W_h.contiguous(), tape.kept
+        arrays = (dY, W, old[0], new[0], old[-1], new[-1], kept, dA, D, hidden, direct)
+        constants = (kernels.step_back, G, kernels.kept, kernels.direct)
+        for t, count in self._starts(range(T)[::-1]):
+            loops.backward[self._grid(B, N)](
+                *arrays, t, count, T, B, N, *constants, *self._blocks()
+            )
+        flows = D[0] @ W.T  # (B, N)
+        d_first = (flows + direct[0] if kernels.direct == "H" else flows,)
+        return bptt.Gradients(
+            dA, D, hidden, (*d_first, direct[0]) if kernels.direct == "C" else d_first
+        )
+
+    def _starts(self, steps: range) -> list[tuple[int, int]]:
+        """Of every start its first step, and how many it does."""
+        return [(t, 1) for t in steps] if self.by_steps else [(steps[0], len(steps))]
+
+    def _grid(self, B: int, N: int) -> tuple[int, int]:
+        """How many programs divide the sequences, and how many the units of each."""
+        return cdiv(B, ROWS), cdiv(N, UNITS) if self.by_steps else 1
+
+    def _blocks(self) -> tuple[int, int, int, str]:
+        """Sizes of blocks, and how to multiply float32."""
+        return ROWS, UNITS, SHARE, "tf32" if self.tf32 else "ieee"
+
+
+def _check_types(*arrays: torch.Tensor) -> None:
+    others = {array.dtype for array in arrays} - {torch.float32}
+    if others:
+        given = ", ".join(sorted(map(str, others)))
+        raise TypeError(f"the kernels take torch.float32, these tensors are {given}")

@@ -1,0 +1,1 @@
+"""The passes written out, `unrolled.kernels.explicit`, as operations of a framework."""

@@ -1,0 +1,126 @@
+"""The passes written out as an operation of autograd on PyTorch, whatever carries them."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from unrolled.backends.namespace import python_scan
+from unrolled.backends.torch import by_rows
+from unrolled.backends.torch import xp as framework_xp
+from unrolled.functional import bptt
+from unrolled.kernels import explicit, pool
+from unrolled.kernels.native.arrays import name_of
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """A tensor with undefined values; on the CPU from the pool."""
+    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        return like.new_empty(tuple(shape))
+    return torch.from_numpy(pool.empty(tuple(shape), name_of(like.dtype)))
+
+
+def _stack(arrays: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(arrays, out=empty((len(arrays), *arrays[0].shape), arrays[0]))
+
+
+def _concat(arrays: list[torch.Tensor], axis: int) -> torch.Tensor:
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+    return torch.cat(arrays, axis, out=empty(shape, arrays[0]))
+
+
+def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    rows = empty((ids.numel(), W.shape[1]), W)
+    return torch.index_select(W, 0, ids.reshape(-1), out=rows).reshape(*ids.shape, -1)
+
+
+xp = dataclasses.replace(
+    framework_xp, scan=python_scan(_stack, torch.unbind), concat=_concat, take=_take
+)
+
+
+class _Written(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        passes: explicit.Passes,
+        cell: str,
+        counts: tuple[int, int],
+        by_rows: bool,
+        *arrays: Any,
+    ) -> Any:
+        num_states, num_taps = counts
+        X, arrays = arrays[0], arrays[1 + num_taps :]
+        state, weights = arrays[:num_states], arrays[num_states:]
+        last, tape = explicit.forward(xp, cell, X, state, weights, passes)
+        ctx.cell, ctx.counts, ctx.num_weights = cell, counts, len(weights)
+        ctx.passes, ctx.by_rows = passes, by_rows
+        ctx.save_for_backward(X, *weights, *tape.old, *tape.new, *tape.kept)
+        return (tape.new[0], *last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
+        X, *arrays = ctx.saved_tensors
+        weights, kept = arrays[: ctx.num_weights], arrays[ctx.num_weights :]
+        n, num_taps = ctx.counts
+        tape = bptt.Tape(tuple(kept[:n]), tuple(kept[n : 2 * n]), tuple(kept[2 * n :]))
+        result = explicit.backward(
+            xp, ctx.cell, X, weights, tape, dY, d_last, ctx.by_rows, ctx.passes
+        )
+        if ctx.by_rows:
+            result = as_tables(result, ctx.cell, X, weights)
+        return (None,) * 4 + in_order(result, num_taps)
+
+
+def as_tables(
+    result: explicit.Result, cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> explicit.Result:
+    """The gradients of the rows that ids looked up, as sparse ones of the tables ``W_x``."""
+    gradients, ids = list(result.weights), X.reshape(1, -1).long()
+    for g, W in enumerate(explicit.Weights.of(cell, weights).x):
+        rows = gradients[3 * g]  # W_x comes first among the three of a gate
+        gradients[3 * g] = torch.sparse_coo_tensor(ids, rows, W.shape, check_invariants=False)
+    return dataclasses.replace(result, weights=tuple(gradients))
+
+
+def in_order(result: explicit.Result, num_taps: int) -> tuple[Any, ...]:
+    """The gradients in the order of what went in."""
+    taps = (result.hidden, result.recurrent)[:num_taps]
+    return result.X, *taps, *result.state, *result.weights
+
+
+def looks_up_few(cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]) -> bool:
+    """Whether ``X`` are ids of so few rows that the gradients of ``W_x`` are sparse ones."""
+    tables = explicit.Weights.of(cell, weights).x
+    return bool(xp.is_integer(X)) and all(by_rows(W, X) for W in tables)
+
+
+def recur(
+    passes: explicit.Passes,
+    cell: str,
+    X: torch.Tensor,
+    state: Tensors,
+    weights: Sequence[torch.Tensor],
+    taps: Tensors = (),
+) -> tuple[torch.Tensor, Tensors]:
+    """See `unrolled.kernels.recur`.
+
+    Args:
+        passes: what carries the cell over time.
+        cell: name in `unrolled.functional.bptt.GATES`.
+        X: ``(T, B, D)``, or ids ``(T, B)``.
+        state: arrays ``(B, H)``.
+        weights: in the order of ``CELLS[cell].weights``.
+        taps: arrays of zeros for dL/dH_t and D, ``(T, B, H)`` and ``(T, B, G * H)``.
+    """
+    few, counts = looks_up_few(cell, X, weights), (len(state), len(taps))
+    outputs, *last = _Written.apply(  # type: ignore[no-untyped-call]
+        passes, cell, counts, few, X, *taps, *state, *weights
+    )
+    return outputs, tuple(last)
