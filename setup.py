@@ -48,6 +48,7 @@ class BuildNative(build_ext):
                     raise
                 self.warn(f"this compiler knows no {name}: left out")
         objects += compile("interface.cpp", "common", present)
+        objects += compile("xla.cpp", "common", [])
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(

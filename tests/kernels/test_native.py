@@ -15,7 +15,7 @@ from unrolled.backends.numpy import xp
 from unrolled.errors import SettingError
 from unrolled.functional import bptt, recurrent
 from unrolled.kernels import native
-from unrolled.kernels.native import interface, loading
+from unrolled.kernels.native import interface, loading, recording
 
 usable, reason = native.available()
 pytestmark = pytest.mark.skipif(not usable, reason=reason)
@@ -462,3 +462,27 @@ def test_without_the_library_the_reason_is_told(monkeypatch, tmp_path):
     finally:
         for cached in kept:
             cached.cache_clear()
+
+
+def test_a_call_that_is_written_down_is_the_call_that_would_be_made():
+    layer = Layer("gru", 4, 2, 5)
+    expected = layer.forward().copy()
+    A = layer.input_side()  # (T, B, 3 H): one array, three pointers
+    outputs, gates = layer.empty(4, 2, 5), layer.empty(4, 2, 20)
+    arrays = [A, *layer.W_h, layer.b_hh, layer.state[0], outputs, gates]
+
+    def call(A, W_z, W_r, W_c, b_hh, h0, outputs, gates):
+        native.forward("gru", A, [W_z, W_r, W_c], outputs, b_hh=b_hh, h0=h0, gates=gates)
+
+    recorded = recording.record(lambda: call(*arrays), arrays)
+    assert np.isnan(outputs).all()  # not made
+    again = recording.record(lambda: call(*map(np.empty_like, arrays)), arrays)
+    np.testing.assert_array_equal(recorded.call, again.call)  # wherever the arrays are
+
+    arrays.append(np.empty(recorded.workspace, np.uint8))
+    structure = recorded.call.copy()
+    for field, number, offset in recorded.places.reshape(-1, 3):
+        structure[field // 8] = arrays[number].ctypes.data + offset
+    filled = interface.Recurrence.from_buffer(structure)
+    assert getattr(loading.loaded(), recorded.function)(ctypes.byref(filled)) == 0
+    np.testing.assert_allclose(outputs, expected, rtol=1e-12)

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,14 @@ def snapshot(
     return {name: tf.convert_to_tensor(parameter) for name, parameter in parameters.items()}
 
 
+_differentiating: ContextVar[bool] = ContextVar("differentiating", default=False)
+
+
+def in_value_and_grad() -> bool:
+    """Whether the function at work is one given to `value_and_grad`."""
+    return _differentiating.get()
+
+
 def value_and_grad(
     function: Callable[..., tuple[Array, Any]],
 ) -> Callable[..., tuple[tuple[Array, Any], dict[str, Array]]]:
@@ -216,7 +225,11 @@ def value_and_grad(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for parameter in parameters.values():
                 tape.watch(parameter)
-            value, auxiliary = function(parameters, *arguments)
+            token = _differentiating.set(True)
+            try:
+                value, auxiliary = function(parameters, *arguments)
+            finally:
+                _differentiating.reset(token)
         found = tape.gradient(value, dict(parameters))
         # rows that were looked up come as IndexedSlices
         gradients = {n: tf.convert_to_tensor(g) for n, g in found.items() if g is not None}

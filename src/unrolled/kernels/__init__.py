@@ -38,6 +38,9 @@ PROJECTS = ("torch",)
 FASTER = ("torch", "mxnet")
 """Frameworks for which ``"auto"`` takes the fast engine."""
 
+FASTER_IF_COMPILED = ("jax", "tensorflow")
+"""Others for which it does where the native kernels compute it and gain something."""
+
 
 def check_engine(engine: str) -> str:
     """The name itself if it is that of an engine.
@@ -69,7 +72,7 @@ def explain() -> str:
     """
     usable, reason = native.available()
     if usable:
-        return f"native kernels on CPUs for PyTorch and MXNet ({reason})"
+        return f"native kernels on CPUs for PyTorch, JAX, TensorFlow and MXNet ({reason})"
     return f"written-out gradients in the frameworks' own operations (native kernels {reason})"
 
 
@@ -129,7 +132,7 @@ def recur(
         outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, taps, **options)
         layer = traces.Layer(cell.engine, state[0], outputs, reverse)
         trace.note(name, layer, len(GATES[cell.engine]))
-    elif known and _takes_fast(backend.name, engine):
+    elif known and _takes_fast(backend.name, engine, X, state, weights):
         outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, **options)
     else:
         outputs, last = cell.forward(xp, X, state, *weights)
@@ -172,5 +175,8 @@ def _check_precision(precision: str, framework: str, engine: str) -> None:
         )
 
 
-def _takes_fast(framework: str, engine: str) -> bool:
+def _takes_fast(framework: str, engine: str, *recurrence: Any) -> bool:
+    if engine == "auto" and framework in FASTER_IF_COMPILED:
+        gains: bool = _fast(framework).gains(*recurrence)
+        return gains
     return engine == "fast" or (engine == "auto" and framework in FASTER)

@@ -1,12 +1,11 @@
 """A recurrence on CPUs by the native kernels: the two passes of `unrolled.kernels.explicit`.
 
-Free of any framework: arrays are NumPy's or CPU tensors, and the caller says how to make
-new ones.
+Free of any framework: the caller says how a native kernel is called, see `Call`.
 """
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +20,65 @@ from unrolled.kernels.explicit import Result, Weights
 SMALLEST_SHARE = 2**21
 """Multiplications under which a thread is not worth starting."""
 
+KEPT = {"rnn": (), "rnn_relu": (), "gru": ("gates",), "lstm": ("cells", "gates")}
+"""What the way back needs beside the outputs, by the kernels' names."""
+
+Shape = tuple[int, ...]
+
+Call = Callable[..., dict[str, Any]]
+"""``(function, like, reads, writes, **options) -> arrays``: has a function of
+`unrolled.kernels.native` read arrays, given by the names of its arguments, and write new
+ones, of the type of ``like``; returns these. ``writes`` has their shapes by name, a list of
+shapes where the function takes several arrays."""
+
+
+def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
+    """Calls at once, where memory is there to be written to.
+
+    Args:
+        empty: ``(shape, like) -> array`` with undefined values.
+    """
+
+    def call(
+        function: Callable[..., None],
+        like: Array,
+        reads: Mapping[str, Any],
+        writes: Mapping[str, Shape | list[Shape]],
+        **options: Any,
+    ) -> dict[str, Any]:
+        written = made(writes, lambda shape: empty(shape, like))
+        function(**reads, **written, **options)
+        return written
+
+    return call
+
+
+def made(writes: Mapping[str, Shape | list[Shape]], make: Callable[[Shape], Any]) -> dict[str, Any]:
+    """What to write, by name: for every shape what the function makes of it.
+
+    Example:
+        >>> made({"D": (2, 3), "dW_h": [(3, 3), (3, 3)]}, lambda shape: sum(shape))
+        {'D': 5, 'dW_h': [6, 6]}
+    """
+    return {
+        name: list(map(make, shape)) if isinstance(shape, list) else make(shape)
+        for name, shape in writes.items()
+    }
+
 
 @dataclass(frozen=True)
 class Compiled:
-    """A cell at work: how to compute, and where arrays come from.
+    """A cell at work.
 
     Args:
         xp: the namespace of the arrays, for what is no loop over time.
-        empty: ``(shape, like) -> array`` with undefined values.
+        call: how a native kernel is called.
         threads: how many to use at most.
         precision: ``"float32"``, or ``"bfloat16"`` for the products of float32 arrays.
     """
 
     xp: Namespace
-    empty: Callable[[tuple[int, ...], Array], Array]
+    call: Call
     threads: int
     precision: str = "float32"
 
@@ -48,28 +92,25 @@ class Compiled:
     ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
         """Hidden states ``(T, B, H)``, last state, and what `backward` needs (if asked for)."""
         w = Weights.of(cell, weights)
-        options = self._options(X.shape[0] * X.shape[1], w.h)
         (T, B), H = X.shape[:2], weights[1].shape[0]
-        outputs = self.empty((T, B, H), weights[1])
-        cells = self.empty((T, B, H), outputs) if cell == "lstm" else None
-        gates = self.empty((T, B, 4 * H), outputs) if keep and cell in ("gru", "lstm") else None
-        ids = X if self.xp.is_integer(X) else None
-        native.forward(
-            cell,
-            w.x if ids is not None else self._times(X, w.x),
-            w.h,
-            outputs,
-            ids=ids,
-            biases=w.b,
-            b_hh=w.rest[0] if w.rest else None,
-            h0=state[0],
-            c0=state[1] if cells is not None else None,
-            cells=cells,
-            gates=gates,
-            **options,
-        )
-        new = (outputs,) if cells is None else (outputs, cells)
-        kept = tuple(array for array in (cells, gates) if array is not None)
+        writes: dict[str, Shape | list[Shape]] = {"outputs": (T, B, H)}
+        reads: dict[str, Any] = {"W_h": w.h, "biases": w.b, "h0": state[0]}
+        if self.xp.is_integer(X):
+            reads |= {"ids": X, "inputs": w.x}
+        else:
+            reads |= {"inputs": self._times(X, w.x)}
+        if w.rest:
+            reads |= {"b_hh": w.rest[0]}
+        if cell == "lstm":
+            reads |= {"c0": state[1]}
+            writes |= {"cells": (T, B, H)}
+        if keep and cell in ("gru", "lstm"):
+            writes |= {"gates": (T, B, 4 * H)}
+        options = self._options(T * B, w.h)
+        found = self.call(native.forward, weights[1], reads, writes, cell=cell, **options)
+        outputs = found["outputs"]
+        new = (outputs, found["cells"]) if cell == "lstm" else (outputs,)
+        kept = tuple(found[name] for name in KEPT[cell] if name in found)
         return outputs, tuple(array[-1] for array in new), kept
 
     def backward(
@@ -91,25 +132,26 @@ class Compiled:
         For ``by_rows`` see `unrolled.kernels.explicit.backward`.
         """
         w = Weights.of(cell, weights)
-        options = self._options(X.shape[0] * X.shape[1], w.h)
-        H, G = outputs.shape[2], len(w.h)
+        T, B, H = outputs.shape
+        G, options = len(w.h), self._options(T * B, w.h)
         g = self.through_time(cell, w.h, state, outputs, kept, dY, d_last, with_hidden)
         dA, D = g.inputs, g.recurrent
-        dW_h = [self.empty((H, H), outputs) for _ in w.h]
-        native.weight_gradient(outputs, D, dW_h, h0=state[0], **options)
-        db = [self.empty((H,), outputs) for _ in w.b]
+        reads = {"outputs": outputs, "D": D, "h0": state[0]}
+        writes: dict[str, Any] = {"dW_h": [(H, H)] * G}
+        dW_h = self.call(native.weight_gradient, outputs, reads, writes, **options)["dW_h"]
+        reads, writes = {"dA": dA}, {"db": [(H,)] * G}
+        if self.xp.is_integer(X) and not by_rows:
+            reads |= {"ids": X}
+            writes |= {"dW_x": [tuple(W.shape) for W in w.x]}
+        sums = self.call(native.row_sums, outputs, reads, writes, threads=options["threads"])
+        dX, dW_x = None, sums.get("dW_x")
         if by_rows:
-            native.row_sums(dA, db, threads=options["threads"])
-            dX, dW_x = None, bptt.gates(dA.reshape(-1, G * H), G)
-        elif self.xp.is_integer(X):
-            dX, dW_x = None, [self.empty(tuple(W.shape), outputs) for W in w.x]
-            native.row_sums(dA, db, ids=X, dW_x=dW_x, threads=options["threads"])
-        else:
-            native.row_sums(dA, db, threads=options["threads"])
+            dW_x = bptt.gates(self._rows(dA), G)
+        elif dW_x is None:
             dX = self._times_transposed(dA, w.x) if with_inputs else None
             dW_x = bptt.gates(self._over_time(X, dA), G)
         rest = [self.xp.sum(bptt.gates(D, G)[-1], axis=(0, 1)) for _ in w.rest]
-        by_gate = [d for gate in zip(dW_x, dW_h, db, strict=True) for d in gate]
+        by_gate = [d for gate in zip(dW_x, dW_h, sums["db"], strict=True) for d in gate]
         return Result(dX, g.state, (*by_gate, *rest), g.hidden, D)
 
     def through_time(
@@ -126,30 +168,20 @@ class Compiled:
         """What only the steps in turn can give, without weights and inputs; see `backward`."""
         T, B, H = outputs.shape
         G = len(W_h)
-        cells, gates = (kept if cell == "lstm" else (None, *kept, None))[:2]
-        D = self.empty((T, B, G * H), outputs)
-        dA = self.empty((T, B, G * H), outputs) if cell == "gru" else D
-        hidden = self.empty((T, B, H), outputs) if with_hidden else None
-        d_state = [self.empty((B, H), outputs) for _ in state]
-        native.backward(
-            cell,
-            W_h,
-            outputs,
-            D,
-            h0=state[0],
-            c0=state[1] if cells is not None else None,
-            cells=cells,
-            gates=gates,
-            d_outputs=dY,
-            d_h=d_last[0],
-            d_c=d_last[1] if cells is not None else None,
-            dA=dA if cell == "gru" else None,
-            dH=hidden,
-            d_h0=d_state[0],
-            d_c0=d_state[1] if cells is not None else None,
-            **self._options(T * B, W_h),
-        )
-        return bptt.Gradients(dA, D, hidden, tuple(d_state))
+        reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
+        reads |= dict(zip(KEPT[cell], kept, strict=True))
+        writes: dict[str, Any] = {"D": (T, B, G * H), "d_h0": (B, H)}
+        if cell == "gru":
+            writes |= {"dA": (T, B, G * H)}
+        if cell == "lstm":
+            reads |= {"c0": state[1], "d_c": d_last[1]}
+            writes |= {"d_c0": (B, H)}
+        if with_hidden:
+            writes |= {"dH": (T, B, H)}
+        options = self._options(T * B, W_h)
+        found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
+        d_state = (found["d_h0"], found["d_c0"]) if cell == "lstm" else (found["d_h0"],)
+        return bptt.Gradients(found.get("dA", found["D"]), found["D"], found.get("dH"), d_state)
 
     def along(
         self,
@@ -168,74 +200,75 @@ class Compiled:
 
     def affine(self, X: Array, W: Array, b: Array) -> Array:
         """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
-        Y = self.empty((X.shape[0], W.shape[1]), W)
-        native.product(X, W, Y, bias=b, **self._options(X.shape[0], [W]))
-        return Y
+        return self._product({"A": X, "B": W, "bias": b}, (X.shape[0], W.shape[1]))
 
     def affine_back(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
         """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
-        options = self._options(X.shape[0], [W])
-        dX, dW = self.empty(tuple(X.shape), X), self.empty(tuple(W.shape), W)
-        native.product(dY, W, dX, transpose_b=True, **options)
-        native.product(X, dY, dW, transpose_a=True, **options)
+        dX = self._product({"A": dY, "B": W}, tuple(X.shape), transpose_b=True)
+        dW = self._product({"A": X, "B": dY}, tuple(W.shape), transpose_a=True)
         return dX, dW, self.xp.sum(dY, axis=0)
 
     def _options(self, rows: int, W: Sequence[Array]) -> dict[str, Any]:
-        """Threads by the work of multiplying so many rows; in bfloat16 if so chosen."""
-        useful = rows * sum(math.prod(part.shape) for part in W) // SMALLEST_SHARE
+        """For products of so many rows with all of these, see `_shared_out`."""
+        return self._shared_out(rows * sum(math.prod(part.shape) for part in W))
+
+    def _shared_out(self, multiplications: int) -> dict[str, Any]:
+        """Threads by the amount of work; in bfloat16 if so chosen."""
+        useful = multiplications // SMALLEST_SHARE
         precision = self.precision if self.precision == "bfloat16" else ""
         return {"threads": max(1, min(self.threads, useful)), "precision": precision}
 
     def _times(self, X: Array, W_x: Sequence[Array]) -> Array:
         """``X W_x`` for all gates and steps, ``(T, B, G * H)``."""
-        T, B, D = X.shape
+        T, B, _ = X.shape
         W = bptt.stack_gates(self.xp, W_x)
-        A = self.empty((T, B, W.shape[1]), W)
-        native.product(
-            self.xp.reshape(X, (-1, D)), W, A.reshape(T * B, -1), **self._options(T * B, [W])
-        )
-        return A
+        A = self._product({"A": self._rows(X), "B": W}, (T * B, W.shape[1]))
+        return self.xp.reshape(A, (T, B, -1))
 
     def _times_transposed(self, dA: Array, W_x: Sequence[Array]) -> Array:
         """``dA W_x^T``, ``(T, B, D)``."""
         T, B, _ = dA.shape
         W = bptt.stack_gates(self.xp, W_x)
-        dX = self.empty((T, B, W.shape[0]), W)
-        native.product(
-            dA.reshape(T * B, -1),
-            W,
-            dX.reshape(T * B, -1),
-            transpose_b=True,
-            **self._options(T * B, [W]),
-        )
-        return dX
+        dX = self._product({"A": self._rows(dA), "B": W}, (T * B, W.shape[0]), transpose_b=True)
+        return self.xp.reshape(dX, (T, B, -1))
 
     def _over_time(self, X: Array, dA: Array) -> Array:
         """``sum_t X_t^T dA_t``, ``(D, G * H)``."""
-        dW = self.empty((X.shape[-1], dA.shape[-1]), dA)
-        native.product(
-            self.xp.reshape(X, (-1, X.shape[-1])),
-            dA.reshape(-1, dA.shape[-1]),
-            dW,
-            transpose_a=True,
-            **self._options(X.shape[0] * X.shape[1], [dW]),
-        )
-        return dW
+        reads = {"A": self._rows(X), "B": self._rows(dA)}
+        return self._product(reads, (X.shape[-1], dA.shape[-1]), transpose_a=True)
+
+    def _product(self, reads: Mapping[str, Array], shape: Shape, **transposed: bool) -> Array:
+        """A matrix product of this shape, see `unrolled.kernels.native.product`."""
+        # A has M K elements, and C is (M, N)
+        options = self._shared_out(math.prod(reads["A"].shape) * shape[1])
+        how = {**transposed, **options}
+        return self.call(native.product, reads["B"], reads, {"C": shape}, **how)["C"]
+
+    def _rows(self, x: Array) -> Array:
+        return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)
 
 
-def on_host(dtype: Any, precision: str = "float32") -> Compiled | None:
-    """The native kernels on NumPy arrays, if they can work on this type here."""
+def on_host(dtype: Any, threads: int = 0) -> Compiled | None:
+    """The native kernels on NumPy arrays, if they can work on this type here.
+
+    Args:
+        dtype: of the arrays.
+        threads: how many to use at most; 0 for `num_threads`.
+    """
     if np.dtype(dtype).name not in ("float32", "float64"):
         return None
     if not native.available()[0]:
         return None
-    return Compiled(
-        host.xp, lambda shape, like: pool.empty(shape, like.dtype), num_threads(), precision
-    )
+    call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype))
+    return Compiled(host.xp, call, threads or num_threads())
 
 
-def num_threads() -> int:
-    """The cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
+def num_threads(*variables: str) -> int:
+    """The cores that this process may use, or fewer if the environment says so.
+
+    Args:
+        variables: that may say so, beside ``OMP_NUM_THREADS``.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(wanted), cores or 1) if wanted.isdecimal() and int(wanted) else cores or 1
+    wanted = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", *variables))
+    return min([cores or 1, *(int(n) for n in wanted if n.isdecimal() and int(n))])

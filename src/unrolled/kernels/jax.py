@@ -1,34 +1,59 @@
-"""The fast recurrence for JAX: a function with a derivative of its own."""
+"""The fast recurrence for JAX: a function with a derivative of its own.
 
-from collections.abc import Sequence
-from functools import partial
+On CPUs the native kernels compute it, as operations of XLA, where they are built; else the
+same passes in JAX's own operations.
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.backends.jax import xp
+from unrolled.errors import SettingError
 from unrolled.functional import bptt
-from unrolled.kernels import explicit
+from unrolled.kernels import explicit, native
+from unrolled.kernels.compiled import Compiled, Shape, made, num_threads
+from unrolled.kernels.native.loading import loaded
+from unrolled.kernels.native.recording import RECORDABLE, record
 
 Arrays = tuple[jax.Array, ...]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(cell: str, X: jax.Array, state: Arrays, weights: Arrays, taps: Arrays) -> Any:
-    return _forward(cell, X, state, weights, taps)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _recurrence(
+    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+) -> Any:
+    if kernels:
+        return kernels.forward(cell, _as_int64(X), state, weights, keep=False)[:2]
+    return _forward(None, cell, X, state, weights, taps)[0]
 
 
-def _forward(cell: str, X: jax.Array, state: Arrays, weights: Arrays, taps: Arrays) -> Any:
+def _forward(
+    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+) -> Any:
+    if kernels:
+        outputs, last, kept = kernels.forward(cell, _as_int64(X), state, weights)
+        return (outputs, last), (X, state, weights, (outputs, kept), len(taps))
     last, tape = explicit.forward(xp, cell, X, state, weights)
     parts = tape.old, tape.new, tape.kept
-    return (tape.new[0], last), (X, weights, parts, len(taps))
+    return (tape.new[0], last), (X, state, weights, parts, len(taps))
 
 
-def _backward(cell: str, saved: Any, d_results: Any) -> Any:
-    X, weights, parts, num_taps = saved
+def _backward(kernels: Compiled | None, cell: str, saved: Any, d_results: Any) -> Any:
+    X, state, weights, parts, num_taps = saved
     dY, d_last = d_results
-    result = explicit.backward(xp, cell, X, weights, bptt.Tape(*parts), dY, d_last)
+    if kernels:
+        outputs, kept = parts
+        inputs = _as_int64(X), state, weights
+        result = kernels.backward(cell, *inputs, outputs, kept, dY, d_last, num_taps > 0)
+    else:
+        result = explicit.backward(xp, cell, X, weights, bptt.Tape(*parts), dY, d_last)
     # what JAX takes for the gradient of integers
     dX = np.zeros(X.shape, jax.dtypes.float0) if result.X is None else result.X
     taps = (result.hidden, result.recurrent)[:num_taps]
@@ -43,5 +68,80 @@ def recur(
 ) -> tuple[jax.Array, Arrays]:
     """See `unrolled.kernels.recur`."""
     results: tuple[jax.Array, Arrays]
-    results = _recurrence(cell, X, tuple(state), tuple(weights), tuple(taps))
+    kernels = compiled((X, *state, *weights))
+    results = _recurrence(kernels, cell, X, tuple(state), tuple(weights), tuple(taps))
     return results
+
+
+def compiled(arrays: Sequence[jax.Array]) -> Compiled | None:
+    """The native kernels as operations of XLA, if they can work on such arrays here.
+
+    That they are on the CPU cannot be seen where a program is compiled: it is the CPU
+    where JAX knows of nothing better.
+    """
+    kinds = {str(array.dtype) for array in arrays if not xp.is_integer(array)}
+    if kinds not in ({"float32"}, {"float64"}) or jax.default_backend() != "cpu":
+        return None
+    if not (native.available()[0] and _are_operations()):
+        return None
+    return Compiled(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
+
+
+def gains(X: jax.Array, state: Arrays, weights: Sequence[jax.Array]) -> bool:
+    """Whether the native kernels compute it here, which takes less time than JAX itself."""
+    return compiled((X, *state, *weights)) is not None
+
+
+@cache
+def _are_operations() -> bool:
+    """Make the library's functions known to XLA, once; whether it takes them."""
+    try:
+        for name in RECORDABLE:
+            function = ctypes.cast(getattr(loaded(), f"{name}_in_xla"), ctypes.c_void_p)
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function.value), "cpu")
+    except (AttributeError, RuntimeError):  # an older JAX, or another version of XLA's interface
+        return False
+    return True
+
+
+def _operation(
+    function: Callable[..., None],
+    like: jax.Array,
+    reads: Mapping[str, Any],
+    writes: Mapping[str, Shape | list[Shape]],
+    **options: Any,
+) -> dict[str, Any]:
+    """See `unrolled.kernels.compiled.Call`: the call is made when the program runs."""
+    results = made(writes, lambda shape: jax.ShapeDtypeStruct(shape, like.dtype))
+    memory = jax.tree.map(_stand_in, (reads, results))
+    recorded = record(
+        lambda: function(**memory[0], **memory[1], **options), jax.tree.leaves(memory)
+    )
+    leaves, structure = jax.tree.flatten(results)
+    scratch = jax.ShapeDtypeStruct((recorded.workspace,), np.uint8)
+    call = jax.ffi.ffi_call(recorded.function, [*leaves, scratch], vmap_method="sequential")
+    operation = jax.custom_jvp(partial(call, call=recorded.call, places=recorded.places))
+    operation.defjvp(_refuse)
+    *written, _ = operation(*jax.tree.leaves(reads))
+    arrays: dict[str, Any] = jax.tree.unflatten(structure, written)
+    return arrays
+
+
+def _refuse(*_: Any) -> Any:
+    raise SettingError(
+        "the native kernels have first derivatives only, and here a derivative is "
+        "differentiated: take engine='reference'"
+    )
+
+
+def _as_int64(X: jax.Array) -> jax.Array:
+    """Ids as the kernels read them: JAX has no int64 by default, so in halves, low and high."""
+    if not xp.is_integer(X) or X.dtype == np.int64:
+        return X
+    low = X.astype(np.int32)
+    return jnp.stack([low, low >> 31], -1)  # (T, B, 2)
+
+
+def _stand_in(array: Any) -> npt.NDArray[Any]:
+    memory = np.empty(array.shape, array.dtype)
+    return memory.view(np.int64)[..., 0] if memory.dtype == np.int32 else memory

@@ -62,8 +62,6 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 
 def _take_back(lease: weakref.ref[Any]) -> None:
     _, block = _lent.pop(id(lease))
-    if (
-        sum(key * len(blocks) for key, blocks in _waiting.items()) + block.size
-        <= LARGEST_POOL_BYTES
-    ):
+    held = list(_waiting.items())  # at once: other threads may add sizes
+    if sum(key * len(blocks) for key, blocks in held) + block.size <= LARGEST_POOL_BYTES:
         _waiting[block.size].append(block)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from unrolled.backends.torch import devices
 from unrolled.functional import bptt
 from unrolled.kernels import native
-from unrolled.kernels.compiled import Compiled
+from unrolled.kernels.compiled import Compiled, in_new_arrays
 from unrolled.kernels.gpu import torch as gpu
 from unrolled.kernels.written import torch as written
 from unrolled.kernels.written.torch import Tensors, as_tables, empty, in_order, looks_up_few, xp
@@ -26,7 +26,7 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
         return None
     if not native.available()[0]:
         return None
-    return Compiled(xp, empty, torch.get_num_threads(), precision)
+    return Compiled(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
 
 
 class _Native(torch.autograd.Function):

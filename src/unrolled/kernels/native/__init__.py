@@ -4,6 +4,8 @@ The library knows no framework and no Python: it gets addresses. So the argument
 NumPy arrays or CPU tensors of PyTorch, contiguous, all of one type; the caller makes those
 that are written. While a call runs, the interpreter is free for other threads; the call
 has as many threads as it is told to: PyTorch's for tensors, else it starts and ends its own.
+A compiler that makes calls itself, as JAX's does, gets them written down (``recording.py``) and
+makes them through ``xla.cpp``.
 
 Whoever wants to read the kernels may start with ``recurrence.h`` (a layer over time), then
 ``tile.h`` (why a product runs near the machine's limit) and ``rnn.h`` (a cell's formula).

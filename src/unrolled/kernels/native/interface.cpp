@@ -197,4 +197,17 @@ int64_t unrolled_interface_bytes(void) {
            sizeof(LayerNumbers) + sizeof(LayerWeights) + sizeof(LanguageModel) + sizeof(Text);
 }
 
+const char *unrolled_message(int32_t error) {
+    switch (error) {
+        case OK:
+            return "native kernel: done";
+        case BAD_ID:
+            return "native kernel: an id is negative or not below the size of the vocabulary";
+        case NO_SUCH_INSTRUCTIONS:
+            return "native kernel: this CPU has no such instructions";
+        default:
+            return "native kernel: an array that is needed was not given, or a size is zero";
+    }
+}
+
 int32_t unrolled_has_instructions(int32_t instructions) { return kernels(instructions) != nullptr; }

@@ -185,6 +185,9 @@ int64_t unrolled_read_workspace(const LanguageModel *m);
 // Bytes of all structures, so that a caller can tell whether it means the same ones.
 int64_t unrolled_interface_bytes(void);
 
+// What an error code means, in a sentence.
+const char *unrolled_message(int32_t error);
+
 // Whether both this library and this CPU have them.
 int32_t unrolled_has_instructions(int32_t instructions);
 }

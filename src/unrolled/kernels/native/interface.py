@@ -141,6 +141,8 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
             function.argtypes = [ctypes.POINTER(kind)]
             size = name.endswith(("workspace", "bytes"))
             function.restype = ctypes.c_int64 if size else ctypes.c_int32
+    library.unrolled_message.argtypes = [ctypes.c_int32]
+    library.unrolled_message.restype = ctypes.c_char_p
     library.unrolled_has_instructions.argtypes = [ctypes.c_int32]
     library.unrolled_interface_bytes.restype = ctypes.c_int64
     return library

@@ -3,6 +3,9 @@
 import ctypes
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,6 @@ from unrolled.errors import SettingError, did_you_mean
 from unrolled.kernels.native.interface import INSTRUCTIONS, declare, fits
 
 LIBRARY = Path(__file__).with_name("libunrolled.so")
-
-ERRORS = {
-    1: "an array that is needed was not given, or a size is zero",
-    2: "an id is negative or not below the size of the vocabulary",
-    3: "this CPU has no such instructions",
-}
 
 
 @cache
@@ -115,7 +112,21 @@ def _workspace(bytes: int) -> int:
 def check(error: int) -> None:
     """What a function of the library returned, as an exception if it is an error."""
     if error:
-        raise ValueError(f"native kernel: {ERRORS[error]}")
+        raise ValueError(loaded().unrolled_message(error).decode())
+
+
+_written_down: ContextVar[list[tuple[str, Any, int]] | None] = ContextVar("calls", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[tuple[str, Any, int]]]:
+    """Inside it calls are not made but listed: name, structure, and bytes of scratch memory."""
+    calls: list[tuple[str, Any, int]] = []
+    token = _written_down.set(calls)
+    try:
+        yield calls
+    finally:
+        _written_down.reset(token)
 
 
 def run(name: str, call: Any, workspace: str = "") -> None:
@@ -123,6 +134,11 @@ def run(name: str, call: Any, workspace: str = "") -> None:
     if call.threads < 1:
         raise ValueError(f"threads={call.threads}: at least 1 is needed")
     functions, argument = loaded(), ctypes.byref(call)
+    bytes = getattr(functions, workspace)(argument) if workspace else 0
+    calls = _written_down.get()
+    if calls is not None:
+        calls.append((name, call, bytes))
+        return
     if workspace:
-        call.workspace = _workspace(getattr(functions, workspace)(argument))
+        call.workspace = _workspace(bytes)
     check(getattr(functions, name)(argument))
