@@ -73,26 +73,14 @@ size_t product_bytes(const Product &p) {
     with_product(p, [&](const auto &multiply) { bytes = multiply.bytes; });
     return bytes;
 }
-void row_sums(const void *call, Team &team) {
-    const RowSums &s = *static_cast<const RowSums *>(call);
-    if (s.precision == FLOAT64)
-        SumRows<double>{s}.work(team);
+// for calls whose precision is FLOAT32 or FLOAT64: Of<T>{call}.work(team)
+template <template <class> class Of, class Call>
+void work(const void *call, Team &team) {
+    const Call &c = *static_cast<const Call *>(call);
+    if (c.precision == FLOAT64)
+        Of<double>{c}.work(team);
     else
-        SumRows<float>{s}.work(team);
-}
-void norms(const void *call, Team &team) {
-    const Norms &n = *static_cast<const Norms *>(call);
-    if (n.precision == FLOAT64)
-        NormsOf<double>{n}.work(team);
-    else
-        NormsOf<float>{n}.work(team);
-}
-void layer_numbers(const void *call, Team &team) {
-    const LayerNumbers &l = *static_cast<const LayerNumbers *>(call);
-    if (l.precision == FLOAT64)
-        MeasureLayer<double>{l}.work(team);
-    else
-        MeasureLayer<float>{l}.work(team);
+        Of<float>{c}.work(team);
 }
 void pack_model(const LanguageModel &m) {
     with_model(m, [](const auto &read) { read.pack_weights(); });
@@ -115,10 +103,20 @@ size_t read_bytes(const LanguageModel &m) {
 }  // namespace
 
 extern const Kernels KERNELS;
-const Kernels KERNELS = {LANES<float>,  forward,       backward,      recurrence_bytes,
-                         product,       product_bytes, row_sums,      norms,
-                         NormsOf<float>::bytes,        layer_numbers, pack_model,
-                         packed_bytes,  read_text,     read_bytes};
+const Kernels KERNELS = {LANES<float>,
+                         forward,
+                         backward,
+                         recurrence_bytes,
+                         product,
+                         product_bytes,
+                         work<SumRows, RowSums>,
+                         work<NormsOf, Norms>,
+                         NormsOf<float>::bytes,
+                         work<MeasureLayer, LayerNumbers>,
+                         pack_model,
+                         packed_bytes,
+                         read_text,
+                         read_bytes};
 
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled
