@@ -81,34 +81,42 @@ def test_norms_of_arrays_and_of_differences(instructions, dtype, threads):
     a, b = ([np.asarray(rng.normal(size=s), dtype) for s in shapes] for _ in range(2))
     how = {"threads": threads, "instructions": instructions}
     for minus in ((), b):
-        out = np.full(len(a), np.nan, dtype)
+        out = np.full(len(a), np.nan)
         native.norms(a, out, minus, **how)
         found = [x - y for x, y in zip(a, minus, strict=True)] if minus else a
         expected = [np.sqrt((x.astype(np.float64) ** 2).sum()) for x in found]
-        np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
+        np.testing.assert_allclose(out, expected, rtol=1e-13)
+
+
+def test_norms_that_float32_cannot_hold():
+    out = np.empty(2)
+    native.norms([np.full(100, 3e38, "float32"), np.full(4, 1e-40, "float32")], out)
+    np.testing.assert_allclose(out, [3e39, 2e-40], rtol=1e-5)
 
 
 def test_threads_do_not_change_the_numbers():
     x = np.random.default_rng(1).normal(size=(100, 1000)).astype("float32")
-    found = [np.empty(1, "float32") for _ in range(3)]
+    found = [np.empty(1) for _ in range(3)]
     for threads, out in enumerate(found, 1):
         native.norms([x], out, threads=threads)
     assert found[0] == found[1] == found[2]
 
 
 def test_arrays_that_do_not_fit_are_named():
-    x, out = np.ones((2, 3), "float32"), np.empty(1, "float32")
+    x, out = np.ones((2, 3), "float32"), np.empty(1)
     with pytest.raises(ValueError, match="float64"):
-        native.norms([x.astype("float64")], out)
+        native.norms([x, x.astype("float64")], np.empty(2))
+    with pytest.raises(ValueError, match="of float64"):
+        native.norms([x], out.astype("float32"))
     with pytest.raises(ValueError, match=r"\(2, 3\)"):
         native.norms([x], out, [x.T.copy()])
     with pytest.raises(ValueError, match="not contiguous"):
         native.norms([x.T], out)
     with pytest.raises(ValueError, match="needed was not given"):
-        native.norms([], np.empty(0, "float32"))
+        native.norms([], np.empty(0))
     h = np.ones((2, 1, 3), "float32")
     with pytest.raises(ValueError, match=r"\(7,\)"):
-        native.layer_numbers(h, h, h, out, limit=SATURATED)
+        native.layer_numbers(h, h, h, x[0, :1], limit=SATURATED)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "rnn_relu", "gru", "lstm"])

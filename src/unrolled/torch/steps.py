@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from unrolled.kernels.measures import torch as measures
+
 Named = dict[str, nn.Parameter]
 
 
@@ -28,6 +30,9 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
     dense = [t.coalesce().values() if t.is_sparse else t for t in map(torch.Tensor.detach, tensors)]
     if not dense:
         return []
+    measured = measures.norms(dense) if order == 2.0 else None  # in float64
+    if measured is not None:
+        return list(measured.unbind())
     wide = all(t.device.type == "cpu" for t in dense)
     half = any(t.dtype.itemsize < 4 for t in dense)
     kind = torch.float64 if wide else torch.float32 if half else None

@@ -17,7 +17,7 @@ Numbers = torch.Tensor | None
 
 
 def norms(arrays: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()) -> Numbers:
-    """``||a||`` of each array, or ``||a - b||``, as one vector.
+    """``||a||`` of each array, or ``||a - b||``, as one vector of float64.
 
     Args:
         arrays: of any shapes, at least one.
@@ -25,7 +25,7 @@ def norms(arrays: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()) ->
     """
     if not _suit([*arrays, *minus]):
         return None
-    out = arrays[0].new_empty(len(arrays), requires_grad=False)
+    out = torch.empty(len(arrays), dtype=torch.float64)
     native.norms(arrays, out, minus, threads=_threads(sum(map(torch.numel, arrays))))
     return out
 

@@ -112,7 +112,7 @@ typedef struct {
     const void *const *a;
     const void *const *b;  // norms of a - b; NULL for norms of a
     const int64_t *sizes;
-    void *norms;  // (count)
+    void *norms;  // (count), double
     void *workspace;
 } Norms;
 

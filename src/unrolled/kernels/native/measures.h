@@ -67,7 +67,7 @@ struct NormsOf {
             for (size_t i = 0; i < size_t(n.count); ++i) {
                 double sum = 0;
                 for (size_t c = 0; c < chunks(n, i); ++c) sum += *next++;
-                static_cast<T *>(n.norms)[i] = T(std::sqrt(sum));
+                static_cast<double *>(n.norms)[i] = std::sqrt(sum);
             }
         });
     }

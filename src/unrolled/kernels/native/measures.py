@@ -21,24 +21,24 @@ def norms(
     """L2 norms of arrays, or of differences ``||a - b||``; squares summed in float64.
 
     Args:
-        arrays: contiguous, of any shapes, of the type of ``out``; at least one.
-        out: written, ``(len(arrays),)``.
+        arrays: contiguous, of any shapes, all of one type; at least one.
+        out: written, ``(len(arrays),)``, float64.
         minus: none, or as many arrays of the same shapes.
         threads, instructions: as in `unrolled.kernels.native.forward`.
 
     Raises:
         ValueError: an array of another type or shape, or not contiguous.
     """
-    count, call = len(arrays), Norms()
-    _set(call, out, threads, instructions)
+    count, call, like = len(arrays), Norms(), arrays[0] if arrays else out
+    _set(call, like, threads, instructions)
     table = ctypes.c_void_p * count
-    a = table(*(address(x, tuple(x.shape), like=out) for x in arrays))
+    a = table(*(address(x, tuple(x.shape), like=like) for x in arrays))
     sizes = (ctypes.c_int64 * count)(*(math.prod(x.shape) for x in arrays))
     pairs = zip(arrays, minus, strict=True) if minus else ()
-    b = table(*(address(y, tuple(x.shape), like=out) for x, y in pairs))
+    b = table(*(address(y, tuple(x.shape), like=like) for x, y in pairs))
     call.count, call.a, call.sizes = count, ctypes.addressof(a), ctypes.addressof(sizes)
     call.b = ctypes.addressof(b) if minus else None
-    call.norms = address(out, (count,))
+    call.norms = address(out, (count,), type="float64")
     run("unrolled_norms", call, "unrolled_norms_workspace")
 
 
