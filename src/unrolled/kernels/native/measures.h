@@ -139,20 +139,28 @@ struct MeasureLayer {
         double sum = 0;
         for (size_t b = 0; b < B; b += SIDE)
             for (size_t c = b; c < B; c += SIDE) {
-                T of_H[SIDE][SIDE], of_D[SIDE][SIDE];
+                Vector<T> of_H[SIDE][SIDE], of_D[SIDE][SIDE];
                 inner_products(before, H, b, c, of_H);
                 inner_products(D, width, b, c, of_D);
-                double square = 0;
+                Vector<T> square{};  // to add up the lanes of either factor is enough
                 for (size_t i = 0; i < smaller(SIDE, B - b); ++i)
                     for (size_t j = 0; j < smaller(SIDE, B - c); ++j)
-                        square += double(of_H[i][j]) * double(of_D[i][j]);
-                sum += b == c ? square : 2 * square;
+                        square += of_D[i][j] * sum_lanes(of_H[i][j]);
+                sum += (b == c ? 1 : 2) * double(sum_lanes(square));
             }
         return sum;
     }
 
-    // of rows b + i with rows c + j; rows beyond the last are taken as the last
-    void inner_products(const T *X, size_t n, size_t b, size_t c, T (&out)[SIDE][SIDE]) const {
+    static INLINE T sum_lanes(Vector<T> x) {
+        T lanes[LANES<T>];
+        store(lanes, x);
+        return sum_of<LANES<T>>(lanes);
+    }
+
+    // of rows b + i with rows c + j, but for the last sum, over the lanes; rows beyond the last are
+    // taken as the last
+    void inner_products(const T *X, size_t n, size_t b, size_t c,
+                        Vector<T> (&out)[SIDE][SIDE]) const {
         const T *left[SIDE], *right[SIDE];
         for (size_t i = 0; i < SIDE; ++i) {
             left[i] = X + smaller(b + i, size_t(l.B) - 1) * n;
@@ -172,11 +180,7 @@ struct MeasureLayer {
             add(k, [](const T *from) ALWAYS_INLINE { return load(from); });
         if (k < n) add(k, [&](const T *from) ALWAYS_INLINE { return load(from, n - k); });
         for (size_t i = 0; i < SIDE; ++i)
-            for (size_t j = 0; j < SIDE; ++j) {
-                T lanes[LANES<T>];
-                store(lanes, sum[i][j]);
-                out[i][j] = sum_of<LANES<T>>(lanes);
-            }
+            for (size_t j = 0; j < SIDE; ++j) out[i][j] = sum[i][j];
     }
 };
 
