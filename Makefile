@@ -22,7 +22,7 @@ help:
 	@echo "make check      all of that: lint, then test"
 	@echo "make format     format the code"
 	@echo "make reproduce  the published runs over three seeds (some minutes)"
-	@echo "make bench      training speed beside everything else (three minutes)"
+	@echo "make bench      training speed beside everything else (five minutes)"
 	@echo "make clean      remove all environments"
 
 # an environment is made once, and again when what it needs changes

@@ -17,16 +17,12 @@ import torch
 from torch import nn
 
 from unrolled import torch as unrolled
+from unrolled.bench.race import SETTLE_S
 from unrolled.data.text import clean, time_machine
 from unrolled.training.generation import choosers, generate_batch
 
 PREFIX = "time traveller"
 TEMPERATURE = 0.8
-
-SETTLE_S = 0.2
-"""Pause before each: after NumPy's products of many texts its threads spin for a tenth of a second,
-and would keep a core from whoever comes next.
-"""
 
 WARM_UP = 20
 """Characters that each writes before the clock starts: a pause empties the caches."""

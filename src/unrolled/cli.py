@@ -300,7 +300,7 @@ def export(run: Path, file: Path) -> None:
 def bench(list_only: bool, **options: Any) -> None:
     """Measure training speed beside everything else that you could use.
 
-    Whole training steps on The Time Machine, all competitors in turn; takes two to three
+    Whole training steps on The Time Machine, all competitors in turn; takes four to five
     minutes. Ctrl-C shows what was measured so far.
 
     \b

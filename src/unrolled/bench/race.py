@@ -16,8 +16,12 @@ Turn = Callable[[], object]
 Ready = Callable[[int], Turn]
 """Makes so many pieces of work ready, outside the clock."""
 
-SETTLE_S = 0.02
-"""Pause before a turn: idle threads of the competitor before spin for a while, then sleep."""
+SETTLE_S = 0.2
+"""Pause before a turn: idle threads of the competitor before spin for a while, then sleep.
+
+Those of NumPy's OpenBLAS spin for a tenth of a second; with a shorter pause whoever comes next
+shares the cores with them.
+"""
 
 MOST_PIECES = 64
 """Pieces of a turn at most, however quick they are."""
