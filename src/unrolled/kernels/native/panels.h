@@ -57,27 +57,39 @@ INLINE void columns(const float *row, const float *next, size_t n, Pair *to) {
     for (size_t j = 0; j < n; ++j) to[j] = pair(row[j], next ? next[j] : 0);
 }
 
-// out (depth(K), WIDTH) = matrix[k0 : k0 + K, n0 : n0 + n], or of its transpose; columns
-// beyond n are zeros.
+// Panels of WIDTH columns, one (depth(K), WIDTH) after the other, of matrix[k0 : k0 + K, n0 : n0 + n]
+// or of its transpose; what the last lacks is zeros.
+//
+// A row is read from one end to the other, though it goes to several panels: the hardware
+// fetches ahead what follows, not what stands a whole row further.
 template <size_t WIDTH, class E, class T>
 void pack(const Rows<T> &matrix, bool transposed, size_t k0, size_t K, size_t n0, size_t n,
           E *out) {
     constexpr size_t DEPTH = Sum<E>::DEPTH;
-    if (n < WIDTH) std::memset(static_cast<void *>(out), 0, depth<E>(K) * WIDTH * sizeof(E));
+    const size_t whole = n / WIDTH, left = n % WIDTH, size = depth<E>(K) * WIDTH;
+    if (left) std::memset(static_cast<void *>(out + whole * size), 0, size * sizeof(E));
     if (!transposed) {
-        for (size_t k = 0; k < K; k += DEPTH, out += WIDTH)
-            columns(matrix[k0 + k] + n0, k + 1 < K ? matrix[k0 + k + 1] + n0 : nullptr, n, out);
+        for (size_t k = 0; k < K; k += DEPTH, out += WIDTH) {
+            const T *row = matrix[k0 + k] + n0;
+            const T *next = k + 1 < K ? matrix[k0 + k + 1] + n0 : row;
+            const bool pairs = k + 1 < K;
+            for (size_t i = 0; i < whole; ++i)
+                columns(row + i * WIDTH, pairs ? next + i * WIDTH : nullptr, WIDTH, out + i * size);
+            columns(row + whole * WIDTH, pairs ? next + whole * WIDTH : nullptr, left,
+                    out + whole * size);
+        }
         return;
     }
     constexpr size_t BLOCK = 16 * DEPTH;  // as many rows of `out` as stay in the cache
-    for (size_t k = 0; k < K; k += BLOCK)
-        for (size_t j = 0; j < n; ++j) {
-            E block[BLOCK / DEPTH];
-            const size_t count = smaller(BLOCK, K - k);
-            elements(matrix[n0 + j] + k0 + k, count, block);
-            for (size_t i = 0; i < depth<E>(count); ++i)
-                out[(k / DEPTH + i) * WIDTH + j] = block[i];
-        }
+    for (size_t first = 0; first < n; first += WIDTH, out += size)
+        for (size_t k = 0; k < K; k += BLOCK)
+            for (size_t j = 0; j < smaller(WIDTH, n - first); ++j) {
+                E block[BLOCK / DEPTH];
+                const size_t count = smaller(BLOCK, K - k);
+                elements(matrix[n0 + first + j] + k0 + k, count, block);
+                for (size_t i = 0; i < depth<E>(count); ++i)
+                    out[(k / DEPTH + i) * WIDTH + j] = block[i];
+            }
 }
 
 // Scratch memory is handed out in whole cache lines.

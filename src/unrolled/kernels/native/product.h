@@ -3,8 +3,12 @@
 //
 // Cut along K into stretches, so that what is being read stays in the caches (after K. Goto and
 // R. van de Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34, 2008):
-// of each stretch, all of A is packed once into slices of ROWS, for everybody (second cache);
-// a thread packs one panel of B after the other (first cache) and passes all slices by it.
+// a panel of B is packed (first cache), and the rows of A pass by it, packed into slices of ROWS
+// (second cache) where they do not lie as the tile wants them.
+//
+// Threads share out the rows. Each packs what it needs by itself, though then every thread packs
+// all of B: what another core has written comes out of that core's cache line by line, and with
+// a copy for everybody two threads were only 1.3 times as fast as one (AMD, M = N = 512).
 #pragma once
 #include "interface.h"
 #include "panels.h"
@@ -17,95 +21,110 @@ template <class E>
 struct Multiply {
     using T = SumOf<E>;
     static constexpr size_t WIDTH = COLUMNS<E>;
-    static constexpr size_t STRETCH = 256 * 4 / sizeof(T) * Sum<E>::DEPTH;  // of K
-    static constexpr size_t HEIGHT = 512 / ROWS * ROWS;                     // of M, whole slices
+    static constexpr size_t STRETCH = 128 * 4 / sizeof(T) * Sum<E>::DEPTH;  // of K
+    static constexpr size_t SLICES_BYTES = 128 * 1024;  // an eighth of a small second cache
+    static constexpr size_t TOGETHER = 8;               // panels that are packed at once
+    static constexpr size_t MOST_ROWS = 1024;           // of a part whose A needs no packing
 
     const Product &p;
-    const size_t M, N, K, stretch, height, panels;
-    const bool few_columns;  // A passes by only once or twice: to copy it would not pay
-    E *slices;  // (slices of the height, stretch, ROWS)
-    E *panel;   // (threads, stretch, WIDTH)
+    const size_t M, N, K, stretch;
+    const size_t panels, columns;  // of one B, and of all
+    const bool as_it_is;           // A needs no packing
+    size_t height, tall, wide;     // of a part; parts along M, and along N
+    E *slices;  // (threads, height, stretch)
+    E *panel;   // (threads, TOGETHER, stretch, WIDTH)
+    T *edges;   // (threads, groups, height, WIDTH)
     size_t bytes;
 
     Multiply(const Product &call)
         : p(call), M(call.M), N(call.N), K(call.K),
           stretch(ceil_div(ceil_div(K, ceil_div(K, STRETCH)), 2) * 2),  // even, and even parts
-          height(smaller(ceil_div(M, ROWS) * ROWS, HEIGHT)), panels(ceil_div(N, WIDTH)),
-          few_columns(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split &&
-                      size_t(p.groups) * panels <= 2) {
+          panels(ceil_div(N, WIDTH)), columns(size_t(call.groups) * panels),
+          as_it_is(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split && !p.transpose_a) {
+        const size_t threads = size_t(call.threads);
+        const size_t most =
+            as_it_is ? MOST_ROWS : ceil_div(SLICES_BYTES, depth<E>(stretch) * sizeof(E));
+        const size_t parts = ceil_div(ceil_div(M, most), threads) * threads;
+        height = ceil_div(ceil_div(M, parts), ROWS) * ROWS;
+        tall = ceil_div(M, height);
+        wide = tall >= threads ? 1 : smaller(columns, ceil_div(2 * threads, tall));
         char *memory = aligned(call.workspace);
-        slices = take<E>(memory, height * depth<E>(stretch));
-        panel = take<E>(memory, size_t(call.threads) * depth<E>(stretch) * WIDTH);
+        slices = take<E>(memory, as_it_is ? 0 : threads * height * depth<E>(stretch));
+        panel = take<E>(memory, threads * depth<E>(stretch) * WIDTH * TOGETHER);
+        edges = take<T>(memory, N % WIDTH ? threads * size_t(call.groups) * height * WIDTH : 0);
         bytes = size_t(memory - aligned(call.workspace)) + LINE;
     }
 
     void work(Team &team) const {
+        team.each(tall * wide, [&](size_t i) {
+            const size_t m0 = i / wide * height, column = i % wide;
+            part(size_t(team.rank), m0, smaller(height, M - m0), columns * column / wide,
+                 columns * (column + 1) / wide);
+        });
+    }
+
+    // The rows [m0, m0 + m) of C, and of its panels those from `begin` to `end`.
+    void part(size_t rank, size_t m0, size_t m, size_t begin, size_t end) const {
         const Rows<T> A{static_cast<const T *>(p.A_first), size_t(p.split),
                         static_cast<const T *>(p.A), size_t(p.A_stride)};
-        for (size_t m0 = 0; m0 < M; m0 += height)
-            for (size_t k0 = 0; k0 < K; k0 += stretch) {
-                const size_t m = smaller(height, M - m0), k = smaller(stretch, K - k0);
-                const size_t count = ceil_div(m, ROWS);  // of slices
-                if (!few_columns) team.each(count, [&](size_t i) {
-                    pack<ROWS>(A, !p.transpose_a, k0, k, m0 + i * ROWS,
-                               smaller(ROWS, m - i * ROWS), slices + i * ROWS * depth<E>(k));
-                });
-                // few panels are cut into runs of slices, so that all threads have work
-                const size_t all = size_t(p.groups) * panels, threads = size_t(team.count);
-                const bool few = all < 2 * threads;
-                const size_t runs = few ? smaller(count, ceil_div(4 * threads, all)) : 1;
-                team.each(all * runs, [&](size_t item) {
-                    const size_t run = item % runs;
-                    part(panel + team.rank * depth<E>(stretch) * WIDTH, item / runs,
-                         count * run / runs, count * (run + 1) / runs, m0, m, k0, k);
-                });
+        E *sliced = slices + rank * height * depth<E>(stretch);
+        T *edge = edges + rank * size_t(p.groups) * height * WIDTH;
+        E *packed = panel + rank * depth<E>(stretch) * WIDTH * TOGETHER;
+        for (size_t k0 = 0; k0 < K; k0 += stretch) {
+            const size_t k = smaller(stretch, K - k0);
+            if (!as_it_is) pack<ROWS>(A, !p.transpose_a, k0, k, m0, m, sliced);
+            for (size_t column = begin, count; column < end; column += count) {
+                const size_t g = column / panels, first = column % panels, n0 = first * WIDTH;
+                count = smaller(smaller(TOGETHER, panels - first), end - column);
+                const Rows<T> B{nullptr, 0, static_cast<const T *>(p.B[g]), size_t(p.B_stride)};
+                pack<WIDTH>(B, p.transpose_b, k0, k, n0, smaller(count * WIDTH, N - n0), packed);
+                for (size_t i = 0; i < count; ++i)
+                    pass(packed + i * depth<E>(k) * WIDTH, sliced, edge + g * height * WIDTH, g,
+                         n0 + i * WIDTH, m0, m, k0, k);
             }
+        }
     }
 
-    // C (rows, WIDTH) = or += A packed, for ROWS rows of A from row m on, the i-th slice, and the
-    // terms from k0 on.
-    void times(const E *packed, size_t rows, size_t m, size_t i, size_t k0, size_t terms, T *C,
-               size_t stride, bool add) const {
-        if (!few_columns) {
-            const E *A = slices + i * ROWS * terms;  // (terms, ROWS)
-            return tile_of<BY_COLUMNS>(rows, terms, A, ROWS, packed, C, stride, add,
-                                       A + ROWS * terms);
-        }
-        const size_t from = size_t(p.A_stride);
-        const E *A = static_cast<const E *>(p.A);
-        if (p.transpose_a) {
-            A += k0 * from + m;
-            return tile_of<BY_COLUMNS>(rows, terms, A, from, packed, C, stride, add, A);
-        }
-        A += m * from + k0;
-        tile_of<BY_ROWS>(rows, terms, A, from, packed, C, stride, add, A + ROWS * from);
-    }
-
-    // C[m0 : m0 + m, one panel] += A B over the terms k0 to k0 + k, for some of the slices
-    void part(E *packed, size_t which, size_t begin, size_t end, size_t m0, size_t m, size_t k0,
-              size_t k) const {
-        const bool fresh = k0 == 0 && !p.accumulate;
-        const size_t g = which / panels, n0 = which % panels * WIDTH, terms = depth<E>(k);
-        const size_t n = smaller(WIDTH, N - n0), stride = size_t(p.C_stride);
-        const T *bias = static_cast<const T *>(p.bias);
-        const Rows<T> B{nullptr, 0, static_cast<const T *>(p.B[g]), size_t(p.B_stride)};
-        pack<WIDTH>(B, p.transpose_b, k0, k, n0, n, packed);
-        for (size_t i = begin; i < end; ++i) {
-            const size_t rows = smaller(ROWS, m - i * ROWS);
-            const size_t m_i = m0 + i * ROWS;
-            T *C = static_cast<T *>(p.C[g]) + m_i * stride + n0;
-            if (n == WIDTH && !(fresh && bias)) {
-                times(packed, rows, m_i, i, k0, terms, C, stride, !fresh);
+    // C_g[m0 : m0 + m, n0 : n0 + WIDTH] = or += A packed, for the terms from k0 to k0 + k. Columns
+    // that fill no panel are summed up apart, in `edge` (m, WIDTH), until the last terms are there.
+    void pass(const E *packed, const E *sliced, T *edge, size_t g, size_t n0, size_t m0, size_t m,
+              size_t k0, size_t k) const {
+        const size_t n = smaller(WIDTH, N - n0), stride = size_t(p.C_stride), terms = depth<E>(k);
+        const bool first = k0 == 0, last = k0 + k == K, apart = n < WIDTH;
+        for (size_t i = 0; i < m; i += ROWS) {
+            const size_t rows = smaller(ROWS, m - i);
+            T *C = static_cast<T *>(p.C[g]) + (m0 + i) * stride + n0, *sums = edge + i * WIDTH;
+            const E *slice = sliced + i * terms;
+            if (!apart) {
+                if (first && p.bias) begin_with_bias(C, rows, n0);
+                const bool add = !first || p.accumulate || p.bias;
+                times(packed, slice, rows, m0 + i, k0, terms, C, stride, add);
                 continue;
             }
-            T sums[ROWS * WIDTH];  // the last columns, or a bias: not straight into C
-            times(packed, rows, m_i, i, k0, terms, sums, WIDTH, false);
-            for (size_t row = 0; row < rows; ++row)
+            times(packed, slice, rows, m0 + i, k0, terms, sums, WIDTH, !first);
+            const T *bias = static_cast<const T *>(p.bias);
+            for (size_t row = 0; last && row < rows; ++row)
                 for (size_t j = 0; j < n; ++j) {
                     T &c = C[row * stride + j];
-                    c = sums[row * WIDTH + j] + (!fresh ? c : bias ? bias[n0 + j] : T(0));
+                    c = sums[row * WIDTH + j] + (p.accumulate ? c : bias ? bias[n0 + j] : T(0));
                 }
         }
+    }
+    void begin_with_bias(T *C, size_t rows, size_t n0) const {
+        for (size_t row = 0; row < rows; ++row)
+            std::memcpy(C + row * size_t(p.C_stride), static_cast<const T *>(p.bias) + n0,
+                        WIDTH * sizeof(T));
+    }
+
+    // out (rows, WIDTH) = or += A packed, for up to ROWS rows of A from row m on.
+    void times(const E *packed, const E *slice, size_t rows, size_t m, size_t k0, size_t terms,
+               T *out, size_t out_row, bool add) const {
+        if (!as_it_is)  // (terms, ROWS)
+            return tile_of<BY_COLUMNS>(rows, terms, slice, ROWS, packed, out, out_row, add,
+                                       slice + ROWS * terms);
+        const size_t row = size_t(p.A_stride);
+        const E *A = static_cast<const E *>(p.A) + m * row + k0;
+        tile_of<BY_ROWS>(rows, terms, A, row, packed, out, out_row, add, A + ROWS * row);
     }
 };
 
