@@ -43,8 +43,8 @@ class Namespace:
             (state, output_t)`` for each ``t`` along the first axis of an array, or of every
             array of a tuple; returns the stacked outputs (of a tuple: each) and the last
             state. In reverse it begins with the last ``t``; the outputs keep the inputs' order.
-        cross_entropy: ``f(logits, targets)``, the loss of that name without copies of many
-            logits; None where the formula is all there is.
+        cross_entropy: ``f(logits, targets)``, the loss of that name in one operation, without
+            copies of many logits; None where the formula is all there is.
         row_norms: ``f(x)``, L2 norms along the last axis in one pass, squares in float64;
             None where there is no such operation.
         norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in

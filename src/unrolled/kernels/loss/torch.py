@@ -1,8 +1,8 @@
-"""Cross-entropy over a large vocabulary on PyTorch, without copies of the logits.
+"""Cross-entropy on PyTorch: its own operation, and over a large vocabulary one without copies.
 
 The formula in `unrolled.functional.losses` leaves several arrays of ``(N, V)`` behind for the
-backward pass, 224 MB each for 1,120 tokens of 50,000 kinds. Loss and gradient need none of
-them: the loss is the mean of ``-log softmax(x)_target``, its gradient
+backward pass, 224 MB each for 1,120 tokens of 50,000 kinds, and PyTorch's operation one. Loss
+and gradient need none of them: the loss is the mean of ``-log softmax(x)_target``, its gradient
 ``(softmax(x) - one_hot(target)) / N``. Both are taken from the logits a few rows at a time;
 the gradient is the only array made that is as large as the logits.
 """
@@ -10,9 +10,13 @@ the gradient is the only array made that is as large as the logits.
 from typing import Any
 
 import torch
+from torch import nn
 
 CHUNK = 2**22
 """Logits to work on at a time, 16 MB of float32; fewer would be many small operations."""
+
+NO_TARGET = -(2**63)
+"""PyTorch leaves out the targets of one value, -100 if not told; here every one must be an id."""
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -47,6 +51,8 @@ class CrossEntropy(torch.autograd.Function):
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """As `unrolled.functional.losses.cross_entropy`."""
+    if logits.numel() < CHUNK:
+        return nn.functional.cross_entropy(logits, targets.long(), ignore_index=NO_TARGET)
     loss: torch.Tensor = CrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
     return loss
 
