@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from unrolled.backends.torch import devices
 from unrolled.functional import bptt
@@ -16,7 +15,17 @@ from unrolled.kernels import native
 from unrolled.kernels.compiled import Compiled, in_new_arrays
 from unrolled.kernels.gpu import torch as gpu
 from unrolled.kernels.written import torch as written
-from unrolled.kernels.written.torch import Tensors, as_tables, empty, in_order, looks_up_few, xp
+from unrolled.kernels.written.torch import (
+    Tensors,
+    as_tables,
+    empty,
+    formula,
+    in_order,
+    kept_of,
+    looks_up_few,
+    twice_by_formula,
+    xp,
+)
 
 
 def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Compiled | None:
@@ -27,6 +36,16 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
     if not native.available()[0]:
         return None
     return Compiled(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
+
+
+def _readable(array: torch.Tensor) -> torch.Tensor:
+    """As the kernels take it: contiguous, ids as int64."""
+    return array.contiguous() if array.is_floating_point() else array.contiguous().long()
+
+
+def _transformed() -> bool:
+    """Whether `torch.func` looks into what runs; it cannot look into an operation of ours."""
+    return bool(torch._C._are_functorch_transforms_active())
 
 
 class _Native(torch.autograd.Function):
@@ -41,28 +60,28 @@ class _Native(torch.autograd.Function):
         *arrays: Any,
     ) -> Any:
         num_states, num_taps = counts
-        X, *rest = (array.contiguous() for array in (arrays[0], *arrays[1 + num_taps :]))
-        X = X.long() if xp.is_integer(X) else X
+        X, *rest = arrays[0], *arrays[1 + num_taps :]
         state, weights = rest[:num_states], rest[num_states:]
-        outputs, last, kept = compiled.forward(cell, X, state, weights, keep)
+        outputs, last, kept = compiled.forward(
+            cell, _readable(X), [*map(_readable, state)], [*map(_readable, weights)], keep
+        )
         ctx.compiled, ctx.cell, ctx.counts, ctx.num_weights = compiled, cell, counts, len(weights)
         ctx.by_rows = by_rows
-        ctx.save_for_backward(X, outputs, *state, *weights, *kept)
+        ctx.save_for_backward(X, *state, *weights, outputs, *kept)
         return (outputs, *last)
 
     @staticmethod
-    @once_differentiable
+    @twice_by_formula
     def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
-        X, outputs, *arrays = ctx.saved_tensors
-        num_states, num_taps = ctx.counts
-        first = num_states + ctx.num_weights
+        X, state, weights, (outputs, *kept) = kept_of(ctx)
+        num_taps = ctx.counts[1]
         result = ctx.compiled.backward(
             ctx.cell,
-            X,
-            arrays[:num_states],
-            arrays[num_states:first],
+            _readable(X),
+            [*map(_readable, state)],
+            [*map(_readable, weights)],
             outputs,
-            arrays[first:],
+            kept,
             dY.contiguous(),
             [d.contiguous() for d in d_last],
             with_hidden=num_taps > 0,
@@ -70,28 +89,29 @@ class _Native(torch.autograd.Function):
             by_rows=ctx.by_rows,
         )
         if ctx.by_rows:
-            result = as_tables(result, ctx.cell, X, arrays[num_states:first])
+            result = as_tables(result, ctx.cell, X, weights)
         return (None,) * 5 + in_order(result, num_taps)
 
 
 class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, compiled: Compiled, *arrays: torch.Tensor) -> torch.Tensor:
-        X, W, b = (array.contiguous() for array in arrays)
         ctx.compiled = compiled
-        ctx.save_for_backward(X, W)
-        Y: torch.Tensor = compiled.affine(X, W, b)
+        ctx.save_for_backward(*arrays[:2])
+        Y: torch.Tensor = compiled.affine(*map(_readable, arrays))
         return Y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dY: torch.Tensor) -> Any:
-        return (None, *ctx.compiled.affine_back(*ctx.saved_tensors, dY.contiguous()))
+        X, W = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives are asked for: let PyTorch record
+            return None, dY @ W.T, X.T @ dY, dY.sum(0)
+        return (None, *ctx.compiled.affine_back(*map(_readable, (X, W, dY))))
 
 
 def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """See `unrolled.kernels.project`."""
-    compiled = _compiled((X, W, b))
+    compiled = None if _transformed() else _compiled((X, W, b))
     if compiled is None:
         return X @ W + b
     Y: torch.Tensor = _Affine.apply(compiled, X, W, b)  # type: ignore[no-untyped-call]
@@ -127,6 +147,8 @@ def recur(
     precision: str = "float32",
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
+    if _transformed():
+        return formula(cell, X, state, weights)
     if weights[0].is_cuda:
         return gpu.recur(cell, X, state, weights, taps, precision)
     compiled = _compiled((X, *taps, *state, *weights), precision)

@@ -18,11 +18,11 @@ get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _ls
 
 class RNNModelScratch(language_model.RNNModelScratch, Module):
     def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
-        like = self.get_parameter(self._names[0])
+        like = self.weights()[0]
         return tuple(part.to(like) for part in super().begin_state(batch_size, device))
 
     def one_hot(self, ids: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor = super().one_hot(ids).to(self.get_parameter(self._names[0]))
+        rows: torch.Tensor = super().one_hot(ids).to(self.weights()[0])
         return rows
 
     def configure_optimizers(self) -> SGD:

@@ -1,20 +1,29 @@
-"""The passes written out as an operation of autograd on PyTorch, whatever carries them."""
+"""The passes written out as an operation of autograd on PyTorch, whatever carries them.
+
+Written out are first derivatives. Where PyTorch shall record the way back too
+(``create_graph=True``), for a Hessian or a penalty on gradients, the way back is that of the
+formula; and what `torch.func` transforms is the formula from the start.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from unrolled.backends.namespace import python_scan
 from unrolled.backends.torch import by_rows
 from unrolled.backends.torch import xp as framework_xp
 from unrolled.functional import bptt
+from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import explicit, pool
 from unrolled.kernels.native.arrays import name_of
 
 Tensors = tuple[torch.Tensor, ...]
+
+FORMULAS = {cell.engine: cell.forward for cell in (*CELLS.values(), RELU_RNN)}
+"""The recurrences for automatic differentiation, by name in `unrolled.functional.bptt.GATES`."""
 
 
 def empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
@@ -44,6 +53,59 @@ xp = dataclasses.replace(
 )
 
 
+def kept_of(ctx: Any) -> tuple[torch.Tensor, Tensors, Tensors, Tensors]:
+    """What an operation has saved: ``X``, the first state, the weights, and the rest."""
+    X, *arrays = ctx.saved_tensors
+    states, weights = ctx.counts[0], ctx.num_weights
+    return (
+        X,
+        tuple(arrays[:states]),
+        tuple(arrays[states : states + weights]),
+        tuple(arrays[states + weights :]),
+    )
+
+
+def twice_by_formula(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """A way back that gives numbers, as one that gives a graph where PyTorch asks for it.
+
+    Args:
+        backward: of an operation whose last arguments are ``X``, taps, state and weights, and
+            which saves them as `kept_of` takes them.
+    """
+
+    @wraps(backward)
+    def wrapped(ctx: Any, dY: torch.Tensor, *d_last: torch.Tensor) -> tuple[Any, ...]:
+        with torch.no_grad():
+            found = backward(ctx, dY, *d_last)
+        if not torch.is_grad_enabled():
+            return found
+        X, state, weights, _ = kept_of(ctx)
+        # aliases: the gradient of a weight that stands at two places is that of each place
+        inputs = [x.view_as(x) for x in (X, *state, *weights)]
+        n = len(state)
+        outputs, last = formula(ctx.cell, inputs[0], tuple(inputs[1 : 1 + n]), inputs[1 + n :])
+        wanted = [x for x in inputs if x.requires_grad]
+        gradients = iter(
+            torch.autograd.grad(
+                (outputs, *last), wanted, (dY, *d_last), create_graph=True, allow_unused=True
+            )
+        )
+        of_X, *of_others = [next(gradients) if x.requires_grad else None for x in inputs]
+        first = len(found) - len(inputs) - ctx.counts[1]  # those before X are no arrays
+        taps = found[first + 1 : first + 1 + ctx.counts[1]]
+        return (*found[:first], of_X, *taps, *of_others)
+
+    return wrapped
+
+
+def formula(
+    cell: str, X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, Tensors]:
+    """`recur` under PyTorch's automatic differentiation."""
+    outputs, last = FORMULAS[cell](framework_xp, X, state, *weights)
+    return outputs, tuple(last)
+
+
 class _Written(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -60,16 +122,15 @@ class _Written(torch.autograd.Function):
         last, tape = explicit.forward(xp, cell, X, state, weights, passes)
         ctx.cell, ctx.counts, ctx.num_weights = cell, counts, len(weights)
         ctx.passes, ctx.by_rows = passes, by_rows
-        ctx.save_for_backward(X, *weights, *tape.old, *tape.new, *tape.kept)
+        ctx.save_for_backward(X, *state, *weights, *tape.old, *tape.new, *tape.kept)
         return (tape.new[0], *last)
 
     @staticmethod
-    @once_differentiable
+    @twice_by_formula
     def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
-        X, *arrays = ctx.saved_tensors
-        weights, kept = arrays[: ctx.num_weights], arrays[ctx.num_weights :]
+        X, _, weights, kept = kept_of(ctx)
         n, num_taps = ctx.counts
-        tape = bptt.Tape(tuple(kept[:n]), tuple(kept[n : 2 * n]), tuple(kept[2 * n :]))
+        tape = bptt.Tape(kept[:n], kept[n : 2 * n], kept[2 * n :])
         result = explicit.backward(
             xp, ctx.cell, X, weights, tape, dY, d_last, ctx.by_rows, ctx.passes
         )
