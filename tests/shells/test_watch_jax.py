@@ -207,3 +207,128 @@ def test_records_go_to_a_run_directory(tmp_path):
 def test_what_is_no_loss_is_an_error():
     with pytest.raises(SettingError, match="given a int"):
         watch(3)
+
+
+def in_body(decorated):
+    """The loss with its cell under a transformation, inside the scan."""
+
+    def other(params, x):
+        @decorated
+        def step(h, x):
+            h = cell(params, h, x)
+            return h, h @ params["out"]
+
+        _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+        return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+    return other
+
+
+def tapped_in_body(params, x):
+    @jax.checkpoint
+    def step(h, x):
+        h = tap(cell(params, h, x), "mine")
+        return h, h @ params["out"]
+
+    _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+    return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+
+def saving(function):
+    policy = jax.checkpoint_policies.dots_saveable
+    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(in_body(jax.jit), in_body(jax.checkpoint), in_body(saving), jax.checkpoint(loss)),
+        *(jax.jit(jax.checkpoint(in_body(jax.checkpoint))), tapped_in_body),
+    ],
+)
+def test_all_that_depends_on_a_state_counts_inside_calls_and_checkpoints(other, compiled):
+    params, x = start()
+    watched = u.watch(other)
+    value, grads, seen = (jax.jit(watched) if compiled else watched)(params, x)
+    expected, gradients = jax.value_and_grad(loss)(params, x)
+    assert float(value) == near(float(expected))
+    for path in gradients:
+        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+    (layer,) = watched.keep(seen).layers.values()
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_a_compiled_cell_that_is_called_twice_has_two_states():
+    params, x = start()
+    square = params["h"]
+
+    def of(decorated):
+        layer = decorated(lambda h, x: (new := jnp.tanh(x + h @ square), new))
+
+        def other(start, x):
+            def step(states, x):
+                below, y = layer(states[0], x)
+                above, y = layer(states[1], y)
+                return (below, above), y
+
+            _, y = jax.lax.scan(step, (start, start), x)
+            return jnp.sum(y**2)
+
+        return other
+
+    h, inputs = jnp.zeros((B, H)), x @ params["x"]
+    one, two = (u.watch(of(how))(h, inputs)[2].layers for how in (jax.jit, lambda f: f))
+    assert set(one) == {"scan0.0", "scan0.1"}
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-6)
+    assert not np.allclose(one["scan0.0"], one["scan0.1"])
+
+
+def test_scans_that_are_left_as_they_are_have_a_note():
+    params, x = start()
+
+    def nested(params, x):
+        def outer(h, part):
+            return jax.lax.scan(lambda h, x: (cell(params, h, x), None), h, part)[0], None
+
+        return jnp.sum(jax.lax.scan(outer, jnp.zeros((B, H)), x.reshape(2, 3, B, D))[0] ** 2)
+
+    def chosen(params, x):
+        return jax.lax.cond(x.sum() > 0, loss, lambda params, x: jnp.zeros(()), params, x)
+
+    for other, name in ((nested, "scan0"), (chosen, "cond")):
+        watched = u.watch(other)
+        value, _, seen = watched(params, x)
+        assert float(value) == near(float(other(params, x)))
+        assert watched.notes == {name: "scans inside it are not looked into"}
+        for layer in watched.keep(seen).layers.values():
+            assert len(layer.hidden_gradient_mean) == 2
+    empty = u.watch(lambda params, x: loss(params, x[:1]) + jnp.sum(run_empty(params, x)))
+    assert set(empty(params, x)[2].layers) == {"scan0"}
+
+
+def run_empty(params, x):
+    return jax.lax.scan(lambda h, x: (cell(params, h, x), None), jnp.zeros((B, H)), x[:0])[0]
+
+
+def test_arguments_and_results_that_are_no_arrays():
+    params, x = start()
+
+    def other(params, x, kind, lengths, *, scale):
+        assert kind == "mean"
+        value = scale * loss(params, x[: int(lengths.max())])
+        return value, {"kind": kind, "count": 3, "x": x, "none": None}
+
+    watched = u.watch(other, has_aux=True)
+    lengths = np.array([2, T])
+    (value, aux), grads, _ = watched(params, x, "mean", lengths, scale=2.0)
+    (expected, given), gradients = jax.value_and_grad(other, has_aux=True)(
+        params, x, "mean", lengths, scale=2.0
+    )
+    assert float(value) == near(float(expected))
+    assert (aux["kind"], aux["count"], aux["none"]) == ("mean", 3, None)
+    assert jnp.array_equal(aux["x"], given["x"])
+    np.testing.assert_allclose(grads["h"], gradients["h"], rtol=1e-4, atol=1e-5)

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry import watch
 from unrolled.telemetry.reading import read_telemetry
+from unrolled.torch.hooks import all_steps
 
 T, B, D, H = 6, 4, 3, 5
 STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -569,7 +570,7 @@ def test_inference_is_ignored():
             optimizer.step()
         assert watched.steps == 2
         assert list(watched.last.layers) == ["rnn"]
-        assert not watched.recurrences.sequences
+        assert not watched.recurrences.by_name
 
 
 def test_every_so_many_steps():
@@ -631,10 +632,7 @@ def test_closing_leaves_the_model_as_it_was():
     model(data()).sum().backward()
     optimizer.step()
     assert (watched.steps, len(watched.records)) == (1, 1)
-    from torch.optim import optimizer as hooks
-
-    assert not hooks._global_optimizer_pre_hooks
-    assert not hooks._global_optimizer_post_hooks
+    assert all_steps().listeners == ()
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])

@@ -5,8 +5,9 @@ It is run again equation by equation, and where a scan carries a state, zeros ar
 the state of every step: arguments like any other, whose gradients are those at the states.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,8 +17,20 @@ from jax.extend.core import Literal
 
 TAP = "unrolled tap "
 
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+REMATS = ("remat2", "checkpoint")
+"""What `jax.checkpoint` is called."""
+
+INLINED = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    **dict.fromkeys(REMATS, "jaxpr"),
+}
 """Calls that are run as if their equations stood in their place; where those are."""
+
+Path = tuple[int, ...]
+"""Numbers of equations, each of a call inside the one before."""
 
 
 def tap(h: Any, name: str) -> Any:
@@ -54,6 +67,7 @@ class Loop:
         shapes: of them over all steps, ``(T, ...)``.
         kinds: their types.
         places: of each, the place among the carried ones; None for one with a tap.
+        sources: of each, where in the body, and in calls inside it, it is computed; likewise.
         reverse: whether it runs from the end.
     """
 
@@ -61,6 +75,7 @@ class Loop:
     shapes: tuple[tuple[int, ...], ...]
     kinds: tuple[Any, ...]
     places: tuple[int | None, ...]
+    sources: tuple[tuple[Path, Any] | None, ...]
     reverse: bool
 
 
@@ -76,26 +91,91 @@ def loops_of(jaxpr: Any) -> list[Loop]:
 def _loop(equation: Any, number: int) -> Loop:
     params = equation.params
     body, length = params["jaxpr"].jaxpr, params["length"]
-    found: list[tuple[str, Any, int | None]] = [
-        (inner.params["name"].removeprefix(TAP), inner.outvars[0].aval, None)
+    found: list[tuple[str, Any, int | None, tuple[Path, Any] | None]] = [
+        (inner.params["name"].removeprefix(TAP), inner.outvars[0].aval, None, None)
         for inner in _equations(body)
         if _is_tap(inner)
     ]
     if not found:
-        made = {id(var) for inner in body.eqns for var in inner.outvars}
         states = list(enumerate(body.outvars[: params["num_carry"]]))
         found = [
-            (f"scan{number}.{place}" if len(states) > 1 else f"scan{number}", var.aval, place)
+            (f"scan{number}.{place}" if len(states) > 1 else f"scan{number}", var.aval, place, at)
             for place, var in states
-            if id(var) in made and var.aval.ndim and jnp.issubdtype(var.aval.dtype, jnp.floating)
+            if (at := _source(body, var)) is not None
+            and var.aval.ndim
+            and jnp.issubdtype(var.aval.dtype, jnp.floating)
         ]
+    found = [each for each in found if length and each[1].size]
     return Loop(
-        tuple(name for name, _, _ in found),
-        tuple((length, *aval.shape) for _, aval, _ in found),
-        tuple(aval.dtype for _, aval, _ in found),
-        tuple(place for _, _, place in found),
+        tuple(name for name, _, _, _ in found),
+        tuple((length, *aval.shape) for _, aval, _, _ in found),
+        tuple(aval.dtype for _, aval, _, _ in found),
+        tuple(place for _, _, place, _ in found),
+        tuple(source for _, _, _, source in found),
         params["reverse"],
     )
+
+
+def _source(jaxpr: Any, var: Any) -> tuple[Path, Any] | None:
+    """Where a variable is computed; None if it is only handed through.
+
+    All that depends on a state has to see its tap: a call that returns the state twice, or
+    something made of it, must have the tap inside.
+    """
+    for number, equation in enumerate(jaxpr.eqns):
+        if not any(var is out for out in equation.outvars):
+            continue
+        inner = _inner(equation)
+        if inner is None:
+            return (), var
+        place = next(i for i, out in enumerate(equation.outvars) if out is var)
+        end = inner.outvars[place]
+        given = next((i for i, each in enumerate(inner.invars) if each is end), None)
+        if given is not None:
+            return _source(jaxpr, equation.invars[given])
+        found = _source(inner, end)
+        return None if found is None else ((number, *found[0]), found[1])
+    return None
+
+
+def _inner(equation: Any) -> Any:
+    """What a call that is run in its place consists of; None for other equations."""
+    name, params = equation.primitive.name, equation.params
+    # a checkpoint that was differentiated already is part of somebody's gradient
+    if name not in INLINED or params.get("differentiated"):
+        return None
+    inner = params[INLINED[name]]
+    return getattr(inner, "jaxpr", inner)
+
+
+def unseen(jaxpr: Any) -> dict[str, str]:
+    """The scans that are left as they are, as notes."""
+    notes: dict[str, str] = {}
+    number = 0
+    for equation in _equations(jaxpr):
+        name = equation.primitive.name
+        if name == "scan":
+            name, number = f"scan{number}", number + 1
+        if any(_has_states(part) for part in _parts(equation)):
+            notes[name] = "scans inside it are not looked into"
+    return notes
+
+
+def _has_states(jaxpr: Any) -> bool:
+    return any(
+        (equation.primitive.name == "scan" and _loop(equation, 0).names)
+        or any(_has_states(part) for part in _parts(equation))
+        for equation in jaxpr.eqns
+    )
+
+
+def _parts(equation: Any) -> Iterator[Any]:
+    """The computations inside of an equation, whatever it is."""
+    for value in equation.params.values():
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            inner = getattr(each, "jaxpr", each)
+            if hasattr(inner, "eqns"):
+                yield inner
 
 
 def _is_tap(equation: Any) -> bool:
@@ -105,11 +185,11 @@ def _is_tap(equation: Any) -> bool:
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for equation in jaxpr.eqns:
-        if equation.primitive.name in INLINED:
-            inner = equation.params[INLINED[equation.primitive.name]]
-            yield from _equations(getattr(inner, "jaxpr", inner))
-        else:
+        inner = _inner(equation)
+        if inner is None:
             yield equation
+        else:
+            yield from _equations(inner)
 
 
 def zeros(loops: Sequence[Loop]) -> list[list[Any]]:
@@ -141,27 +221,32 @@ class _Walk:
         self.loops = iter(loops)
         self.states: list[list[Any]] = []
 
-    def run(self, jaxpr: Any, consts: Any, arguments: Any, added: dict[Any, Any]) -> list[Any]:
+    def run(
+        self, jaxpr: Any, consts: Any, arguments: Any, added: dict[Any, Any], path: Path = ()
+    ) -> list[Any]:
         """Evaluate; ``added`` holds what to add to variables as they are computed."""
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
         def read(var: Any) -> Any:
             return var.val if isinstance(var, Literal) else values[var]
 
-        for equation in jaxpr.eqns:
-            results = self.apply(equation, [read(var) for var in equation.invars], added)
+        for number, equation in enumerate(jaxpr.eqns):
+            inputs = [read(var) for var in equation.invars]
+            results = self.apply(equation, inputs, added, (*path, number))
             for var, value in zip(equation.outvars, results, strict=True):
-                values[var] = value + added[var] if var in added else value
+                values[var] = value + added[path, var] if (path, var) in added else value
         return [read(var) for var in jaxpr.outvars]
 
-    def apply(self, equation: Any, inputs: list[Any], added: dict[Any, Any]) -> list[Any]:
+    def apply(
+        self, equation: Any, inputs: list[Any], added: dict[Any, Any], path: Path
+    ) -> list[Any]:
         """The results of one equation."""
         name, params = equation.primitive.name, equation.params
-        if name in INLINED:
-            inner = params[INLINED[name]]
-            return self.run(
-                getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, added
-            )
+        inner = _inner(equation)
+        if inner is not None:
+            consts = getattr(params[INLINED[name]], "consts", ())
+            call = partial(self.run, inner, consts, added=added, path=path)
+            return self.again(call, inputs, added, params) if name in REMATS else call(inputs)
         if name == "scan" and not isinstance(added, _InBody):
             return self.scan(equation, inputs)
         if _is_tap(equation) and isinstance(added, _InBody):
@@ -177,20 +262,39 @@ class _Walk:
         )
         return list(jax.core.eval_jaxpr(alone, (), *known.values()))
 
+    def again(
+        self, call: Callable[..., Any], inputs: list[Any], added: dict[Any, Any], params: Any
+    ) -> list[Any]:
+        """A call under `jax.checkpoint`; what was seen inside comes out as its results."""
+        seen = added.seen if isinstance(added, _InBody) else []
+
+        def inside(*inputs: Any) -> Any:
+            before = len(self.states), len(seen)
+            results = call(inputs)
+            found = self.states[before[0] :], seen[before[1] :]
+            del self.states[before[0] :], seen[before[1] :]
+            return results, found
+
+        how = {name: params[name] for name in ("prevent_cse", "policy")}
+        results, (states, taps) = jax.checkpoint(inside, **how)(*inputs)
+        self.states += states
+        seen += taps
+        return list(results)
+
     def scan(self, equation: Any, inputs: list[Any]) -> list[Any]:
         """A scan with taps, and its states besides its results."""
         loop, taps = next(self.loops)
         params, body = equation.params, equation.params["jaxpr"]
         num_consts, num_carry = params["num_consts"], params["num_carry"]
         consts, init = inputs[:num_consts], inputs[num_consts : num_consts + num_carry]
-        outvars = body.jaxpr.outvars
 
         def step(carry: Any, x: Any) -> Any:
             xs, tap_t = x
             added = _InBody(loop, tap_t)
-            for place, z in zip(loop.places, tap_t, strict=True):
-                if place is not None:
-                    added[outvars[place]] = z
+            for source, z in zip(loop.sources, tap_t, strict=True):
+                if source is not None:
+                    # one result may be carried twice: both taps are then that state's
+                    added[source] = added[source] + z if source in added else z
             results = self.run(body.jaxpr, body.consts, [*consts, *carry, *xs], added)
             carried = [results[place] for place in loop.places if place is not None]
             return results[:num_carry], (results[num_carry:], [*added.seen, *carried])

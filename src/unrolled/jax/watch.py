@@ -127,24 +127,39 @@ class Watch(Keeper):
         self.loss, self.has_aux, self.clips_at = loss, has_aux, clips_at
         self.steps = 0
 
-    def __call__(self, params: Any, *arguments: Any) -> tuple[Any, Any, Seen]:
+    def __call__(self, params: Any, *arguments: Any, **named: Any) -> tuple[Any, Any, Seen]:
         """``(loss, grads, seen)``, or ``((loss, aux), grads, seen)``."""
+        # as in jax.value_and_grad, only the parameters are traced: whatever else the loss is
+        # given stays what it is, and so do results beside it that are no arrays
+        loss = partial(self._parts, arguments, named)
         with tracing() as first:
-            jax.eval_shape(self.loss, params, *arguments)
+            jax.eval_shape(lambda params: loss(params)[0], params)
         own = {name: jnp.zeros(shape, _kind(params)) for name, shape in first.shapes.items()}
-        closed, shape = jax.make_jaxpr(self._traced, return_shape=True)(params, own, arguments)
+        other: list[Any] = []
+
+        def traced(params: Any, own: Any) -> Any:
+            with tracing(own) as trace:
+                value, aux = loss(params)
+            leaves, tree = jax.tree.flatten(aux)
+            other[:] = [tree, [None if _is_array(leaf) else leaf for leaf in leaves]]
+            arrays = [leaf if _is_array(leaf) else None for leaf in leaves]
+            return value, arrays, {n: (o.first, o.after) for n, o in trace.layers.items()}
+
+        closed, shape = jax.make_jaxpr(traced, return_shape=True)(params, own)
         loops = scans.loops_of(closed.jaxpr)
+        self.notes |= scans.unseen(closed.jaxpr)
         results = jax.tree.structure(shape)
 
         def tapped(params: Any, own: Any, taps: Any) -> Any:
-            flat = jax.tree.leaves((params, own, arguments))
-            values, states = scans.run(closed, flat, loops, taps)
-            value, aux, layers = jax.tree.unflatten(results, values)
-            return value, (aux, layers, states)
+            values, states = scans.run(closed, jax.tree.leaves((params, own)), loops, taps)
+            value, arrays, layers = jax.tree.unflatten(results, values)
+            return value, (arrays, layers, states)
 
         differentiate = jax.value_and_grad(tapped, argnums=(0, 1, 2), has_aux=True)
         found = differentiate(params, own, scans.zeros(loops))
-        (value, (aux, layers, states)), (grads, of_own, of_taps) = found
+        (value, (arrays, layers, states)), (grads, of_own, of_taps) = found
+        pairs = zip(arrays, other[1], strict=True)
+        aux = jax.tree.unflatten(other[0], [b if a is None else a for a, b in pairs])
         numbers, shapes = {}, []
         for name, layer in first.layers.items():
             first, after = layers[name]
@@ -159,12 +174,13 @@ class Watch(Keeper):
         seen = Seen(value, norms, numbers, tuple(shapes))
         return ((value, aux) if self.has_aux else value), grads, seen
 
-    def _traced(self, params: Any, own: Mapping[str, Any], arguments: Any) -> Any:
-        """The loss, what comes with it, and the states of the project's own layers."""
-        with tracing(own) as trace:
-            result = self.loss(params, *arguments)
+    def _parts(
+        self, arguments: tuple[Any, ...], named: Mapping[str, Any], params: Any
+    ) -> tuple[Any, Any]:
+        """The loss and what comes with it."""
+        result = self.loss(params, *arguments, **named)
         value, aux = result if self.has_aux else (result, None)
-        return value, aux, {n: (o.first, o.after) for n, o in trace.layers.items()}
+        return value, aux
 
     def keep(
         self, seen: Seen, step: int | None = None, epoch: int | None = None
@@ -234,6 +250,10 @@ def norms_by_name(tree: Any) -> dict[str, Any]:
 def _name(path: Any) -> str:
     parts = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
     return ".".join(map(str, parts)) or "params"
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic))
 
 
 def _kind(params: Any) -> Any:

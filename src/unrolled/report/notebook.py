@@ -1,7 +1,7 @@
 """Pictures in a notebook: HTML that holds all it needs, and points pushed to it afterwards."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -52,6 +52,17 @@ def shell() -> Any:
     return found if found is not None and hasattr(found, "kernel") else None
 
 
+def at_end_of_cell(finish: Callable[[], None]) -> None:
+    """Call ``finish`` once, when the running cell is over, by whatever end."""
+    events = shell().events
+
+    def end(*_: Any) -> None:
+        events.unregister("post_run_cell", end)
+        finish()
+
+    events.register("post_run_cell", end)
+
+
 class Output:
     """A chart in the output of a notebook's cell, and a hidden place for messages to it.
 
@@ -80,13 +91,16 @@ class Output:
         self._message("", update=True)
 
     def _display(self, picture: Picture, update: bool = False) -> None:
-        self._show("HTML", html(picture, self.id, self.width), self.id, update)
+        page = html(picture, self.id, self.width)
+        self._show({"text/html": page, "text/plain": alternative(picture)}, self.id, update)
 
     def _message(self, code: str, update: bool = False) -> None:
-        self._show("Javascript", code, f"{self.id}-push", update)
+        # no words: they would stand below the chart where scripts do not run
+        bundle = {"application/javascript": code, "text/plain": ""}
+        self._show(bundle, f"{self.id}-push", update)
 
-    def _show(self, kind: str, text: str, id: str, update: bool) -> None:
+    def _show(self, bundle: dict[str, str], id: str, update: bool) -> None:
         from IPython import display
 
         how: Any = display.update_display if update else display.display
-        how(getattr(display, kind)(text), display_id=id)
+        how(bundle, raw=True, display_id=id)

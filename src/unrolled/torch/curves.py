@@ -35,35 +35,67 @@ class Curves:
     borders: tuple[int, ...] = ()
 
 
+@dataclass(kw_only=True)
+class Arrivals:
+    """Gradients that arrive at what a call returned.
+
+    Attributes:
+        gradients: of all backward passes that count.
+        waiting: of the pass ``task``, as long as it is not known whether it counts.
+        second_order: whether a gradient can itself be differentiated; then the loss reaches
+            the weights another way, too.
+    """
+
+    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
+    waiting: dict[Any, torch.Tensor] = field(default_factory=dict)
+    task: int = -1
+    second_order: bool = False
+
+    def arrive(self, task: int, key: Any, gradient: torch.Tensor) -> None:
+        """A gradient has arrived in the backward pass ``task``."""
+        if task != self.task:
+            self.task, self.waiting = task, {}
+        self.second_order |= gradient.requires_grad
+        _add(self.waiting, key, gradient.detach())
+
+    def accept(self, task: int) -> None:
+        """The backward pass ``task`` counts."""
+        if task == self.task:
+            for key, gradient in self.waiting.items():
+                _add(self.gradients, key, gradient)
+            self.waiting = {}
+
+
+def _add(sums: dict[Any, torch.Tensor], key: Any, gradient: torch.Tensor) -> None:
+    before = sums.get(key)
+    sums[key] = gradient if before is None else before + gradient
+
+
 @dataclass
-class FusedCall:
-    """A call of a fused layer, and the gradients at what it returned."""
+class FusedCall(Arrivals):
+    """A call of a fused layer, and the gradients at what it returned: ``"Y"``, 0 and 1."""
 
     call: fused.Call
     end: torch.Tensor
     packed: bool
-    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
-    second_order: bool = False
 
 
 @dataclass
-class CellCall:
+class CellCall(Arrivals):
     """A call of a cell: its state before and after, ``(B, H)``.
 
     Attributes:
         before: hidden state before it; None for zeros.
         end: hidden state after it.
-        gradients: at ``"h"`` and at the LSTM's ``"c"``.
+        gradients: at ``"h"``, and at the LSTM's ``"c"``.
         inputs: for PyTorch's cells the module, ``x``, ``c`` before the call, the weights, and
             whether what arrives at ``c`` counts the way through ``h`` too.
     """
 
     before: torch.Tensor | None
     end: torch.Tensor
-    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
     inputs: tuple[Any, ...] = ()
     packed: bool = False
-    second_order: bool = False
 
 
 def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:

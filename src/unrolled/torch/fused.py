@@ -29,6 +29,7 @@ class Call:
         rng: state of the random generators before the call; None where nothing was drawn.
         packed: whether it read a `PackedSequence`.
         order: which sequence each place of a packed batch holds; None for their own order.
+        versions: how often each of its tensors had been written to by then.
         dY: gradient at ``Y``; None for 0, and before the way back.
         d_last: gradient at the last state's arrays, likewise.
     """
@@ -43,8 +44,21 @@ class Call:
     rng: Any = None
     packed: bool = False
     order: torch.Tensor | None = None
+    versions: dict[str, int] = field(default_factory=dict)
     dY: torch.Tensor | None = None
     d_last: list[torch.Tensor | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.versions = self._versions()
+
+    def overwritten(self) -> set[str]:
+        """Which of its tensors have been written to since the call."""
+        return {name for name, now in self._versions().items() if now != self.versions[name]}
+
+    def _versions(self) -> dict[str, int]:
+        weights = [weight for part in self.weights for weight in part]
+        parts = {"output": [self.Y], "input": [self.X], "state": self.first, "weights": weights}
+        return {name: sum(t._version for t in tensors) for name, tensors in parts.items()}
 
     @property
     def cell(self) -> str:
@@ -97,7 +111,8 @@ def begin(layer: Any, inputs: Any, state: Any, outputs: Any, rng: Any) -> Call:
     flat = dict(zip(layer._flat_weights_names, layer._flat_weights, strict=True))
     weights = [[flat[name].detach() for name in part] for part in names]
     device = rows.device.type
-    inner = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+    half = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    inner = torch.get_autocast_dtype(device) if half else rows.dtype
     X, rows = X.detach(), rows.detach()
     return Call(layer, X, batch_sizes, first, rows, weights, inner, rng, packed, order)
 

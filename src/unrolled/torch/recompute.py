@@ -31,21 +31,28 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
     """Every layer and direction of a call, and a note where something cannot be known.
 
     The outputs are computed again and compared: should they differ (a dropout mask that
-    cannot be drawn again, an input that was overwritten), only what the outputs
-    themselves determine is reported: the top layer of an `nn.RNN`. If that is its only
-    layer, there is nothing to compare.
+    cannot be drawn again), only what the outputs themselves determine is reported: the top
+    layer of an `nn.RNN`. If that is its only layer, there is nothing to compare. Outputs
+    that the person has written to since are computed again, and nothing else is known of them.
     """
+    written = call.overwritten()
+    if written - {"output", "input"} or ("input" in written and _needs_input(call, written)):
+        names = " and ".join(sorted(written - {"output"}))
+        return [], f"not traced: written to before the backward pass was over: {names}"
     with torch.autocast(call.Y.device.type, enabled=False):
         kind = torch.promote_types(call.Y.dtype, torch.float32)
         dirs = call.directions
         every = [Direction(call, i, kind) for i in range(call.layer.num_layers * dirs)]
         layers = [every[i : i + dirs] for i in range(0, len(every), dirs)]
         Y, dY = call.Y.to(kind), _or_zeros(call.dY, call.Y).to(kind)
+        known = None if written else Y
         masks, X = list(_masks(call, kind)), call.X.to(kind)
         for parts, mask in zip(layers[:-1], masks, strict=True):
             X = _times(_forward(parts, X), mask)
-        plain = call.cell in ("rnn", "rnn_relu")
-        agrees = (plain and len(layers) == 1) or _near(_forward(layers[-1], X, Y), Y, call.inner)
+        plain = call.cell in ("rnn", "rnn_relu") and known is not None
+        agrees = (plain and len(layers) == 1) or (
+            _agrees(call, _forward(layers[-1], X, known), known)
+        )
         if plain:
             for part, side in zip(layers[-1], Y.chunk(dirs, -1), strict=True):
                 part.take(side)
@@ -89,16 +96,26 @@ def recompute_cells(call: Call, through_h: bool) -> Layer:
         return Layer(0, False, tape.old[0], tape.new[0], g.hidden, g.recurrent)
 
 
-def _near(found: torch.Tensor, Y: torch.Tensor, kind: torch.dtype) -> bool:
-    """Whether outputs are what they were, by the rounding of the type."""
-    return bool((found - Y).abs().amax() <= AGREES[kind] * (1 + Y.abs().amax()))
+def _needs_input(call: Call, written: set[str]) -> bool:
+    """Whether a call cannot be traced without what it read."""
+    plain = call.cell in ("rnn", "rnn_relu") and call.layer.num_layers == 1
+    return not plain or "output" in written
+
+
+def _agrees(call: Call, found: torch.Tensor, Y: torch.Tensor | None) -> bool:
+    """Whether outputs are what they were, by the rounding of the type; None is not known."""
+    if Y is None:  # on CPUs dropout draws as PyTorch's layers do, elsewhere nobody can tell
+        return call.rng is None or call.Y.device.type == "cpu"
+    return bool((found - Y).abs().amax() <= AGREES[call.inner] * (1 + Y.abs().amax()))
 
 
 def _why(call: Call) -> str:
     """What may have kept the outputs from being computed again."""
+    if not bool(torch.isfinite(call.Y).all()):
+        return "its outputs were not finite in one step or more"
     if call.rng is not None:
         return "its dropout masks cannot be drawn again on this device"
-    return "its outputs could not be recomputed: was its input overwritten?"
+    return "its outputs are not those that its equations give"
 
 
 def _forward(
@@ -124,11 +141,18 @@ def _masks(call: Call, kind: torch.dtype) -> Iterator[torch.Tensor | None]:
     cpu, cuda = call.rng
     width = call.layer.hidden_size * call.directions
     ones = call.Y.new_ones((rows, width))
-    devices = [call.Y.device] if cuda is not None else []
-    with torch.random.fork_rng(devices):
+    if cuda is None:
+        # as dropout does it, but from a generator of our own: other threads may draw, too
+        generator = torch.Generator()
+        generator.set_state(cpu)
+        kept = 1 - call.layer.dropout
+        for _ in range(count):
+            drawn = torch.empty_like(ones).bernoulli_(kept, generator=generator)
+            yield (drawn.div_(kept) if kept else drawn).to(kind)
+        return
+    with torch.random.fork_rng([call.Y.device]):
         torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, call.Y.device)
+        torch.cuda.set_rng_state(cuda, call.Y.device)
         for _ in range(count):
             yield nn.functional.dropout(ones, call.layer.dropout).to(kind)
 

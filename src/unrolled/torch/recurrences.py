@@ -6,56 +6,28 @@ written by hand that take in what they gave out the call before. Calls that hand
 to the next make one sequence.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.torch import fused
-from unrolled.torch.curves import CellCall, Curves, FusedCall, of_cells, of_layer
+from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
 from unrolled.torch.direction import Layer
 from unrolled.torch.recompute import recompute
+from unrolled.torch.sequence import Sequence
 
 MOST_SEQUENCES = 4
 """Sequences of a module that are reported of one step: a model may read several."""
 
+SEQUENCES = "a call goes on with another if it begins with the very state that ended that one"
 
-@dataclass
-class Sequence:
-    """Calls of one module, each beginning with the state in which the last one ended."""
+REENTRANT = "with torch.utils.checkpoint(use_reentrant=False) all of it is seen"
 
-    name: str
-    calls: list[Any] = field(default_factory=list)
-    borders: list[int] = field(default_factory=list)
-    length: int = 0
-    changed: bool = False
-
-    def goes_on(self, state: torch.Tensor | None, mark: int | None) -> bool:
-        """Whether a call that begins with this state continues the sequence."""
-        end = self.calls[-1].end
-        return (
-            state is not None
-            and mark == end.data_ptr()
-            and state.shape == end.shape
-            and not self.calls[-1].packed
-        )
-
-
-def take_gradient(of: Any, key: Any, sequence: Sequence) -> Callable[[torch.Tensor], None]:
-    """A hook that adds what arrives at a tensor to ``of.gradients[key]``."""
-
-    def hook(gradient: torch.Tensor) -> None:
-        if gradient.requires_grad:  # create_graph: the loss reaches the weights another way too
-            of.second_order = True
-        before = of.gradients.get(key)
-        gradient = gradient.detach()
-        of.gradients[key] = gradient if before is None else before + gradient
-        sequence.changed = True
-
-    return hook
+MOST_WAITING = 8
+"""Backward passes whose gradients are kept until it is known whether they count."""
 
 
 class Recurrences:
@@ -68,15 +40,22 @@ class Recurrences:
     def __init__(self, notes: dict[str, str]) -> None:
         self.notes = notes
         self.found: dict[str, Curves] = {}
+        self.batch = self.begun = 0
         self.begin_batch()
 
     def begin_batch(self) -> None:
         """Forget the calls; what was found of them stays until other calls replace it."""
-        self.sequences: list[Sequence] = []
+        # a sequence lives as long as the graph that may bring gradients to it: forward passes
+        # that nothing comes of (a validation without no_grad) leave nothing here
+        self.by_end: WeakValueDictionary[tuple[str, int], Sequence] = WeakValueDictionary()
+        self.by_name: WeakValueDictionary[str, Sequence] = WeakValueDictionary()
+        self.waiting: dict[int, list[Sequence]] = {}
+        self.count: dict[str, int] = {}
         self.tracked: dict[int, tuple[Any, str]] = {}
         self.latest: dict[str, list[Any]] = {}
         self.rng: dict[str, Any] = {}
         self.went_back = False
+        self.batch += 1
 
     def clear(self) -> None:
         """Forget everything: the step is over."""
@@ -103,10 +82,9 @@ class Recurrences:
         call = fused.begin(layer, inputs, state, output, self.rng.pop(name, None))
         first = state[0] if isinstance(state, tuple) else state
         entry = FusedCall(call, ends[0].detach(), isinstance(Y, PackedSequence))
-        sequence = self._sequence(name, first, len(call.batch_sizes))
-        sequence.calls.append(entry)
+        sequence = self._sequence(name, first, len(call.batch_sizes), entry)
         for key, tensor in (("Y", rows), *enumerate(ends)):
-            tensor.register_hook(take_gradient(entry, key, sequence))
+            self._listen(tensor, key, entry, sequence)
 
     def after_cell(self, name: str, cell: Any, args: Any, kwargs: Any, output: Any) -> None:
         """One of PyTorch's cells has run."""
@@ -125,12 +103,11 @@ class Recurrences:
         # one operation with two results, or h computed from c, which then gets h's gradient
         apart = c is not None and c.grad_fn is not h.grad_fn
         entry = CellCall(old[0], h.detach(), inputs=(cell, x.detach(), old[1], weights, apart))
-        sequence = self._sequence(name, h_old, 1)
-        sequence.calls.append(entry)
+        sequence = self._sequence(name, h_old, 1, entry)
         self.tracked[id(h)] = (ref(h), name)
-        h.register_hook(take_gradient(entry, "h", sequence))
+        self._listen(h, "h", entry, sequence)
         if c is not None:
-            c.register_hook(take_gradient(entry, "c", sequence))
+            self._listen(c, "c", entry, sequence)
 
     def after_any(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """A module of unknown kind has run: is its state what it gave out the call before?"""
@@ -156,62 +133,128 @@ class Recurrences:
         if not h.requires_grad:
             return
         entry = CellCall(None if before is None else before.detach(), h.detach())
-        sequence = self._sequence(name, before, 1)
-        sequence.calls.append(entry)
+        sequence = self._sequence(name, before, 1, entry)
         self.tracked[id(h)] = (ref(h), name)
-        h.register_hook(take_gradient(entry, "h", sequence))  # type: ignore[no-untyped-call]
+        self._listen(h, "h", entry, sequence)
 
-    def _sequence(self, name: str, state: torch.Tensor | None, length: int) -> Sequence:
-        """The sequence that a call with this first state continues, or a new one."""
+    def last_state(self, name: str) -> torch.Tensor | None:
+        """Where the last sequence of this name stands, if no gradient has arrived since."""
+        last = None if self.went_back else self.by_name.get(name)
+        return None if last is None else last.calls[-1].end
+
+    def _sequence(self, name: str, state: torch.Tensor | None, length: int, entry: Any) -> Sequence:
+        """Add a call with this first state to the sequence that it continues, or to a new one."""
         if self.went_back:  # the next micro-batch has begun
+            if self.count.get(name) and torch._C._current_graph_task_id() != -1:
+                self.notes[name] = "only the piece that was recomputed last: " + REENTRANT
             self.begin_batch()
-        mark = None if state is None else state.data_ptr()
-        mine = [s for s in self.sequences if s.name.split("#")[0] == name]
-        found = next((s for s in reversed(mine) if s.goes_on(state, mark)), None)
+        found = None if state is None else self.by_end.get((name, state.data_ptr()))
         cut = state is not None and not state.requires_grad
-        if found is None:
-            found = Sequence(name if not mine else f"{name}#{len(mine) + 1}")
-            if len(mine) < MOST_SEQUENCES:
-                self.sequences.append(found)
-            cut = (
-                state is not None and cut and bool(state.any())
-            )  # a state of zeros is a start, not a border
+        if found is None or state is None or not found.goes_on(state, state.data_ptr()):
+            self.begun += 1
+            found = Sequence(name, self.batch, self.begun)
+            # a state of zeros is a start, not a border
+            cut = state is not None and cut and bool(state.any())
         if cut:
             found.borders.append(found.length)
         found.length += length
+        found.calls.append(entry)
+        self.by_end[name, entry.end.data_ptr()] = self.by_name[name] = found
         return found
 
-    def after_backward(self) -> None:
-        """Gradients have arrived: find those through time."""
-        self.went_back = True
-        for sequence in self.sequences:
-            if sequence.changed:
-                sequence.changed = False
-                self.found |= self._curves(sequence)
+    def _listen(self, tensor: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence) -> None:
+        """Collect what arrives at a tensor, as its operation takes it.
 
-    def _curves(self, sequence: Sequence) -> dict[str, Curves]:
+        A hook of the operation, not of the tensor: the person's own hooks on the tensor may
+        change the gradient, and come after ours.
+        """
+        if not tensor.requires_grad:
+            return
+        place, node = tensor.output_nr, tensor.grad_fn
+
+        def hook(gradients: tuple[torch.Tensor | None, ...]) -> None:
+            gradient = gradients[place]
+            if gradient is not None:  # nothing of the loss depends on it
+                self._arrive(gradient, key, entry, sequence)
+
+        if node is None:  # a parameter that is handed on as a state
+            tensor.register_hook(lambda gradient: hook((gradient,)))  # type: ignore[no-untyped-call]
+        else:
+            node.register_prehook(hook)
+
+    def _arrive(
+        self, gradient: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence
+    ) -> None:
+        running = torch._C._current_graph_task_id()
+        if sequence.batch != self.batch:
+            sequence.begin_anew(self.batch)
+        entry.arrive(running, key, gradient)
+        if entry.second_order:
+            self.notes[sequence.name] = "not traced: its gradient was differentiated again"
+        reached = self.waiting.setdefault(running, [])
+        if sequence not in reached[-1:]:
+            reached.append(sequence)
+        while len(self.waiting) > MOST_WAITING:
+            del self.waiting[next(iter(self.waiting))]
+
+    def after_backward(self, which: int | None = None) -> None:
+        """Gradients have arrived that count: find those through time.
+
+        Args:
+            which: the graph task whose gradients count; None for all that have arrived. Others
+                (gradients of inputs alone, a pass that raised an error) are never counted.
+        """
+        self.went_back = True
+        for each in list(self.waiting) if which is None else [which]:
+            reached = set(self.waiting.pop(each, ()))
+            for sequence in sorted(reached, key=lambda sequence: sequence.place):
+                for call in sequence.calls:
+                    call.accept(each)
+                if sequence.label is None:
+                    sequence.label = self._label(sequence.name)
+                if sequence.label:
+                    self._look(sequence, sequence.label)
+
+    def last_pass(self) -> int | None:
+        """The last backward pass that is not counted so far."""
+        return next(reversed(self.waiting), None)
+
+    def _label(self, name: str) -> str:
+        """The name of one more sequence of a module; empty if there are too many."""
+        number = self.count[name] = self.count.get(name, 0) + 1
+        if number > MOST_SEQUENCES:
+            self.notes[name] = f"the first {MOST_SEQUENCES} sequences of a step only: {SEQUENCES}"
+            return ""
+        return name if number == 1 else f"{name}#{number}"
+
+    def _look(self, sequence: Sequence, label: str) -> None:
+        try:
+            self.found |= self._curves(sequence, label)
+        except Exception as error:  # inside the person's backward pass, that must go on
+            self.notes[label] = f"not traced: {type(error).__name__}: {error}"
+
+    def _curves(self, sequence: Sequence, label: str) -> dict[str, Curves]:
         calls = sequence.calls
         if any(call.second_order for call in calls):
-            self.notes[sequence.name] = "not traced: its gradient was differentiated again"
             return {}
         if isinstance(calls[0], FusedCall):
-            return self._of_fused(sequence, calls)
-        return {sequence.name: of_cells(calls, tuple(sequence.borders))}
+            return self._of_fused(sequence, label)
+        return {label: of_cells(calls, tuple(sequence.borders))}
 
-    def _of_fused(self, sequence: Sequence, calls: list[FusedCall]) -> dict[str, Curves]:
-        layers: list[list[Layer]] = []
+    def _of_fused(self, sequence: Sequence, label: str) -> dict[str, Curves]:
+        calls, layers = sequence.calls, list[list[Layer]]()
         for each in calls:
             ends = [each.gradients.get(i) for i in range(len(each.call.first))]
             fused.arrived(each.call, each.gradients.get("Y"), ends)
             found, note = recompute(each.call)
             if note:
-                self.notes[sequence.name] = note
+                self.notes[label] = note
             layers.append(found)
         result = {}
         for parts in zip(*layers, strict=True):
             layer = calls[0].call.layer
             number = f".{parts[0].number}" if layer.num_layers > 1 else ""
-            name = f"{sequence.name}{number}{'.backward' if parts[0].reverse else ''}"
+            name = f"{label}{number}{'.backward' if parts[0].reverse else ''}"
             numbers, steps = of_layer(parts, calls[0].call.cell)
             borders = () if parts[0].reverse else tuple(sequence.borders)
             result[name] = Curves(numbers, steps, parts[0].reverse, borders)

@@ -28,6 +28,7 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
         [5.0, 1.0]
     """
     dense = [t.coalesce().values() if t.is_sparse else t for t in map(torch.Tensor.detach, tensors)]
+    dense = [torch.view_as_real(t) if t.is_complex() else t for t in dense]
     if not dense:
         return []
     measured = measures.norms(dense) if order == 2.0 else None  # in float64
@@ -92,7 +93,9 @@ class Step:
         """A backward pass is over: take the norms of the gradients as they stand."""
         have = {n: p.grad for n, p in parameters.items() if p.grad is not None}
         names, gradients = list(have), list(have.values())
-        self.gradient = dict(zip(names, norms_of(gradients), strict=True))
+        # an optimizer may have stepped, and cleared, while the gradients came
+        before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
+        self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
         self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
         if not names:
             return

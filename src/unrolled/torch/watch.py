@@ -14,10 +14,13 @@ from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.torch.assembly import assemble
 from unrolled.torch.curves import CELL_MODES
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, clean, forget_compiled
+from unrolled.torch.hooks import Hooks, clean, forget_compiled, in_transform, is_recording
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
 from unrolled.torch.steps import Named, Step, has_closure, loss_scale
+
+PATIENCE = 100
+"""Passes without a step before a note says what a step is."""
 
 
 def watch(
@@ -97,7 +100,7 @@ class Watch(Keeper):
         settings = {"model": type(model).__name__, "every": every, "clips_at": clips_at}
         super().__init__(sink, out, keep, "torch", backend, settings)
         self.model, self.every, self.clips_at = model, every, clips_at
-        self.steps = self.skipped = 0
+        self.steps = self.skipped = self.calls = 0
         self.step = Step()
         self.passing = Passing()
         self.recurrences = Recurrences(self.notes)
@@ -105,8 +108,8 @@ class Watch(Keeper):
         self.backward_pass = -1
         self.optimizer: Any = None
         self.before: dict[str, torch.Tensor] = {}
-        self._hook_modules(through_time)
-        self._hook_parameters()
+        self.through_time = through_time
+        self._hook_model()
         self.hooks.on_step(self._before_step, self._after_step)
         forget_compiled(model)
 
@@ -131,9 +134,7 @@ class Watch(Keeper):
             ``h`` itself.
         """
         if self._sees():
-            mine = [s for s in self.recurrences.sequences if s.name == name]
-            before = mine[-1].calls[-1].end if mine and not self.recurrences.went_back else None
-            self.recurrences.add_state(name, h, before)
+            self.recurrences.add_state(name, h, self.recurrences.last_state(name))
         return h
 
     def settle(self) -> None:
@@ -158,9 +159,16 @@ class Watch(Keeper):
             self.step = Step()
             forget_compiled(self.model)
 
+    def _hook_model(self) -> None:
+        """Hook what has no hooks yet: a model may get new layers and weights at any time."""
+        self._hook_modules(self.through_time)
+        self._hook_parameters()
+
     def _hook_modules(self, through_time: bool) -> None:
         seen = self.recurrences
         for name, module in self.model.named_modules():
+            if not self.hooks.is_new(module):
+                continue
             name = clean(name) or type(module).__name__.lower()
             known = type(module).__module__.startswith("torch.")
             opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
@@ -178,6 +186,13 @@ class Watch(Keeper):
                 self.hooks.after(module, self._when_seen(self._after_leaf, name), eager=opaque)
 
     def _after_root(self, *given: Any) -> None:
+        self.calls += 1
+        if self.calls == PATIENCE and not (self.steps or self.step.passes):
+            self.notes["steps"] = (
+                f"{PATIENCE} forward passes, and no backward pass that left gradients in the "
+                "model's parameters: gradients from torch.func are not seen, those from "
+                "torch.autograd.grad if an optimizer steps with them"
+            )
         self.passing.after_root(*given)
 
     def _after_leaf(self, *given: Any) -> None:
@@ -187,8 +202,16 @@ class Watch(Keeper):
         """A hook that works on recorded steps, and not in the middle of compiled code."""
 
         def hook(*given: Any) -> None:
-            if not torch.compiler.is_compiling() and self._sees():
+            if is_recording() or not self._sees():
+                return
+            if in_transform():
+                self.notes["torch.func"] = "what runs inside its transforms is not looked at"
+                return
+            try:
                 function(name, *given)
+            except Exception as error:
+                # kinds of tensors that we know nothing of: the training must go on
+                self.notes[name] = f"not traced: {type(error).__name__}: {error}"
 
         return hook
 
@@ -225,22 +248,30 @@ class Watch(Keeper):
 
     @torch.no_grad()
     def _after_backward(self) -> None:
-        self.backward_pass = -1
+        finished, self.backward_pass = self.backward_pass, -1
         if self.closed:
             return
         self.step.passes += 1
         self.step.versions = [p._version for p in self.parameters.values()]
+        if self.step.passes == PATIENCE and not self.steps:
+            self.notes["steps"] = (
+                f"{PATIENCE} backward passes, and no step of an optimizer that holds the model's "
+                "parameters: records are made at steps"
+            )
         if self._logs():
             self.step.went_back(self.parameters)
-            self.recurrences.after_backward()
+            self.recurrences.after_backward(finished)
+        if self.optimizer is None and self.step.stepped >= self.step.fresh:
+            self._complete()  # every parameter has its optimizer, that stepped by itself
 
     @torch.no_grad()
     def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.closed or self.optimizer is not None:  # an optimizer that calls another
             return
-        if self.has_lazy:
-            self._hook_parameters()
         mine = self._held_by(optimizer)
+        if self.has_lazy or not mine:  # they may have come, or been unfrozen, since
+            self._hook_model()
+            mine = self._held_by(optimizer)
         if not mine:
             return
         self.optimizer = optimizer
@@ -251,6 +282,10 @@ class Watch(Keeper):
             self.step.skipped = getattr(optimizer, "found_inf", None)
             if not has_closure(args, kwargs):
                 self.step.take_clipped(mine)
+            if (
+                not self.step.passes and self.backward_pass == -1
+            ):  # the gradients came from torch.autograd.grad
+                self.recurrences.after_backward(self.recurrences.last_pass())
 
     @torch.no_grad()
     def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -265,7 +300,7 @@ class Watch(Keeper):
         if not any(p.grad is not None for p in mine.values()) and not self.step.fresh:
             return  # there was nothing to step with
         self.step.stepped |= mine.keys()
-        if self.step.fresh <= self.step.stepped:
+        if self.backward_pass == -1 and self.step.fresh <= self.step.stepped:
             self._complete()
 
     def _held_by(self, optimizer: Any) -> Named:
@@ -277,6 +312,7 @@ class Watch(Keeper):
         """A step is over: make its record, if it is to have one, and begin the next."""
         step, passing, logs = self.step, self.passing, self._logs()
         self.step, self.passing = Step(), Passing()
+        self.notes.pop("steps", None)
         if not logs:
             self.steps += 1
             return
@@ -288,4 +324,4 @@ class Watch(Keeper):
         if record is not None:
             self.steps += 1
             self.add(record)
-            self._hook_parameters()  # a model may have got new ones
+            self._hook_model()

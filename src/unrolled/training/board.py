@@ -23,8 +23,9 @@ class ProgressBoard(HyperParameters):
     """Collects points and draws them as lines, live where it runs in a notebook.
 
     The notebook shows one chart. New points are pushed to it, so drawing takes the same time
-    however many there are, and nothing flickers; at the end the chart is stored with all its
-    points, to be there when the notebook is opened again. Outside a notebook the points are
+    however many there are, and nothing flickers; at the end of the cell, also after an error or
+    an interrupt, the chart is stored with all its points, to be there when the notebook is opened
+    again. Outside a notebook the points are
     kept (``points``) and nothing is drawn until `figure` is asked for, which alone needs
     matplotlib: ``pip install matplotlib``.
 
@@ -76,6 +77,7 @@ class ProgressBoard(HyperParameters):
         self._merged: dict[str, int] = {}  # means that make one point
         self._sent: dict[str, int] = defaultdict(int)  # points that the notebook has
         self._output: Any = None  # where a notebook shows it
+        self._stored = False  # whether it shows it with all points, to stay
         self._pushed_at = 0.0
         self._artists: list[Any] = []
 
@@ -88,6 +90,7 @@ class ProgressBoard(HyperParameters):
             return
         self._waiting.pop(label, None)
         self.points[label].append((sum_x / count, sum_y / count))
+        self._stored = False
         if len(self.points[label]) >= MOST_POINTS:
             self._thin(label)
         if self.display and time.monotonic() - self._pushed_at >= PUSH_EVERY_S:
@@ -96,6 +99,13 @@ class ProgressBoard(HyperParameters):
     def show(self) -> None:
         """Store the chart with all its points in the notebook; elsewhere do nothing."""
         self._update(lambda output: output.store(self.chart()))
+        self._stored = True
+
+    def _finish(self, output: Any) -> None:
+        """The cell of an output is over."""
+        if output is self._output and not self._stored:
+            output.store(self.chart())
+            self._stored = True
 
     def chart(self) -> Chart:
         """What there is to draw, whoever draws it."""
@@ -152,14 +162,16 @@ class ProgressBoard(HyperParameters):
 
     def _update(self, send: Callable[[Any], None]) -> None:
         """Show the chart if this cell of the notebook does not yet, else send it something."""
-        from unrolled.report.notebook import Output, shell
+        from unrolled.report.notebook import Output, at_end_of_cell, shell
 
         here = shell() if self.display and self.points else None
         if here is not None:
             if self._output is not None and self._output.cell == here.execution_count:
                 send(self._output)
             else:
-                self._output = Output(self.chart(), f"{self.figsize[0] * PIXELS_PER_INCH:.0f}px")
+                width = f"{self.figsize[0] * PIXELS_PER_INCH:.0f}px"
+                output = self._output = Output(self.chart(), width)
+                at_end_of_cell(lambda: self._finish(output))
         self._sent = defaultdict(int, {label: len(p) for label, p in self.points.items()})
         self._pushed_at = time.monotonic()
 

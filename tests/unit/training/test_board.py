@@ -174,13 +174,24 @@ class Notebook:
     def __init__(self):
         self.shown = []
         self.execution_count = 1
+        self.events = pytest.importorskip("IPython.core.events").EventManager(
+            self, {"post_run_cell": lambda result: None}
+        )
 
-    def display(self, what, display_id):
-        self.shown.append(("new", type(what).__name__, what.data, display_id))
+    def display(self, bundle, raw, display_id, how="new"):
+        assert raw
+        (mime, text), (plain, words) = bundle.items()
+        assert plain == "text/plain"
+        assert "object" not in words  # where scripts do not run this is what is read
+        self.shown.append((how, {"text/html": "HTML"}.get(mime, JS), text, display_id))
 
-    def update_display(self, what, display_id):
+    def update_display(self, bundle, raw, display_id):
         assert display_id in {id for how, _, _, id in self.shown if how == "new"}
-        self.shown.append(("update", type(what).__name__, what.data, display_id))
+        self.display(bundle, raw, display_id, "update")
+
+    def end_cell(self):
+        self.execution_count += 1  # as IPython does: before it tells of the end
+        self.events.trigger("post_run_cell", None)
 
     def kinds(self):
         return [(how, kind) for how, kind, _, _ in self.shown]
@@ -242,6 +253,23 @@ def test_a_quick_training_does_not_send_a_message_for_every_point(notebook, monk
     assert notebook.kinds() == BEGUN
     board.show()
     assert notebook.kinds() == [*BEGUN, ("update", "HTML"), ("update", JS)]
+
+
+def test_a_cell_that_ends_without_show_has_its_chart_stored_all_the_same(notebook, monkeypatch):
+    monkeypatch.setattr(board_module, "PUSH_EVERY_S", 1e9)
+    board = ProgressBoard()
+    board._pushed_at = -1e10
+    for x in range(3):
+        board.draw(x, 2 * x, "loss")
+    notebook.end_cell()
+    assert notebook.kinds() == [*BEGUN, ("update", "HTML"), ("update", JS)]
+    assert '"x":[0,1,2],"y":[0,2,4]' in notebook.shown[2][2]
+    board.draw(3, 6, "loss")
+    board.show()
+    shown = len(notebook.shown)
+    notebook.end_cell()  # the other cell's chart is stored already
+    notebook.end_cell()
+    assert len(notebook.shown) == shown
 
 
 def test_points_that_were_thinned_are_not_sent_again(notebook, monkeypatch):
