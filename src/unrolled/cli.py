@@ -1,5 +1,6 @@
 """The command line: parsing only. Every command hands over to the library."""
 
+import io
 import signal
 import sys
 from pathlib import Path
@@ -56,12 +57,13 @@ def list_() -> None:
     from unrolled.experiments.settings import describe
 
     for experiment in EXPERIMENTS.values():
-        click.echo(f"{experiment.name}: {experiment.summary}")
-        formatter = click.HelpFormatter(width=min(100, _width()))
+        width = min(100, _width())
+        click.echo(click.wrap_text(f"{experiment.name}: {experiment.summary}", width))
+        formatter = click.HelpFormatter(width=width)
         with formatter.indentation():
             formatter.write_dl(
                 [(f"{n}={d}", help) for n, d, help in describe(experiment.load().Settings)],
-                col_max=40,
+                col_max=min(40, width // 2),  # what is longer has a line of its own
             )
         click.echo(formatter.getvalue())
     click.echo("Set them with: unrolled run EXPERIMENT --set name=value")
@@ -342,6 +344,10 @@ def _width() -> int:
 
 def main() -> None:
     """Run the command line; errors go to standard error, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that cannot show a character of the text must not end a training
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)

@@ -7,6 +7,9 @@ prints it without a traceback and exits with ``UnrolledError.exit_code``.
 import difflib
 from collections.abc import Iterable, Mapping
 
+MOST_NAMES = 40
+"""Names that a message lists: more than there are settings, fewer than a screen full."""
+
 
 class UnrolledError(Exception):
     """Base of all errors below."""
@@ -56,7 +59,7 @@ class NotFiniteError(UnrolledError, ArithmeticError):
         self.step = step
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
+def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> str:
     """``" Did you mean 'x'?"`` if a known name is near, then what there is.
 
     Example:
@@ -64,10 +67,13 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
         "did you mean 'num_hiddens'? There are: num_hiddens, lr"
         >>> did_you_mean("zzz", ["lr"])
         'there are: lr'
+        >>> did_you_mean("zzz", map(str, range(100)), most=3)
+        'there are: 0, 1, 2 and 97 more'
     """
     known = list(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    every = f"here are: {', '.join(known)}"
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    every = f"here are: {', '.join(known[:most])}{more}"
     return f"did you mean '{near[0]}'? T{every}" if near else f"t{every}"
 
 

@@ -12,6 +12,7 @@ from installed import FRAMEWORK, with_framework
 from unrolled.experiments import EXPERIMENTS
 from unrolled.frameworks import FRAMEWORKS
 
+SMALL = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5")
 TINY_TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 
 
@@ -103,7 +104,8 @@ def test_all_mistakes_are_told_at_once(unrolled):
         (None, ["does not exist"]),
         (b"", ["is empty"]),
         (b"  \n ", ["is empty"]),
-        (b"caf\xe9 au lait", ["not UTF-8", "byte 3"]),
+        (b"caf\xe9 au lait", ["not UTF-8", "byte 3", "LATIN1"]),
+        ("two bytes each".encode("utf-16"), ["not UTF-8", "iconv -f UTF-16"]),
         (b"too short", ["9 tokens", "batch_size"]),
     ],
 )
@@ -332,3 +334,53 @@ def test_no_half_written_file_when_the_disk_refuses(monkeypatch, tmp_path):
 
 def _refuse(self, target):
     raise OSError(28, "No space left on device")
+
+
+def test_a_terminal_that_cannot_show_the_text_does_not_end_the_run(tmp_path):
+    text = "größe ist schön, " * 30
+    (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "unrolled", "run", "language-model", "--out", "run"]
+    command += ["--framework", FRAMEWORK, *sets("text=mine.txt", *SMALL)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"gr\\xf6\\xdfe" in done.stdout + done.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
+def test_seeds_that_generators_do_not_take(unrolled, tmp_path, seed):
+    assert_refused(unrolled("run", "linear-regression", "--seed", seed), str(seed), "below")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_larger_than_the_machine_is_refused_before_it_is_made(unrolled):
+    outcome = unrolled("run", "language-model", *sets("num_hiddens=100000000"))
+    assert_refused(outcome, "num_hiddens=100,000,000", "GiB", "fewer num_hiddens")
+
+
+def test_no_text_is_named(unrolled):
+    assert_refused(unrolled("run", "language-model", *sets("text=")), "no text is named")
+
+
+def test_folders_of_files_to_write_are_made(unrolled, tiny_run, tmp_path):
+    report = tmp_path / "a" / "b" / "page.html"
+    assert unrolled("report", tiny_run, "--out", report).code == 0
+    assert report.is_file()
+
+
+def test_a_file_is_no_run_and_few_of_many_runs_are_named(unrolled, tmp_path):
+    (tmp_path / "file").touch()
+    assert_refused(unrolled("params", "file"), "it is a file")
+    for i in range(30):
+        (tmp_path / f"run-{i}").mkdir()
+        (tmp_path / f"run-{i}" / "config.json").touch()
+    outcome = unrolled("params", "none")
+    assert_refused(outcome, "there is no such directory", "and 20 more")
+
+
+def test_settings_are_listed_on_a_narrow_terminal(unrolled, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = unrolled("list").out.splitlines()
+    # names and defaults are not broken up, prose is
+    assert all(len(line) <= 40 for line in lines if "=" not in line)

@@ -249,7 +249,7 @@ def test_only_a_report_is_replaced(tmp_path, run):
     with pytest.raises(RunError, match="is a directory"):
         report.write([run], out=tmp_path)
     with pytest.raises(RunError, match="cannot be written"):
-        report.write([run], out=tmp_path / "no/where.html")
+        report.write([run], out=mine / "where.html")  # in a file
     assert not list(tmp_path.glob("**/*.unfinished"))
 
 

@@ -183,7 +183,8 @@ class Optimizer:
 
     def __init__(self, transformation: Any, parameters: Mapping[str, Array]) -> None:
         self.transformation = transformation
-        self.state = transformation.init(nested(parameters))
+        state = transformation.init(nested(parameters))
+        self.state = state() if isinstance(state, type) else state  # a class: one that is empty
         self.update = jax.jit(self._update)
 
     def _update(self, parameters: Any, gradients: Any, state: Any) -> tuple[dict[str, Array], Any]:

@@ -16,6 +16,7 @@ from mxnet import autograd, gluon
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
 from unrolled.backends.tied import once
+from unrolled.errors import ParameterError
 
 mx.npx.set_np()
 
@@ -94,7 +95,20 @@ def parameters(model: gluon.Block) -> dict[str, Array]:
 
 
 def places(model: gluon.Block) -> dict[str, Array]:
-    return {name: block._reg_params[leaf].data() for name, block, leaf in _slots(model)}
+    named = {name: block._reg_params[leaf].data() for name, block, leaf in _slots(model)}
+    return named | {name: vars(block)[leaf] for name, block, leaf in _arrays(model)}
+
+
+def _arrays(block: gluon.Block, prefix: str = "") -> Iterator[tuple[str, gluon.Block, str]]:
+    """Arrays that a block keeps as attributes and that have a gradient attached.
+
+    Gluon does not know of them; but a model written out has its parameters so.
+    """
+    for leaf, value in vars(block).items():
+        if isinstance(value, mx.np.ndarray) and value.grad is not None:
+            yield prefix + leaf, block, leaf
+    for child_name, child in block._children.items():
+        yield from _arrays(child, f"{prefix}{child_name}.")
 
 
 def is_deferred(model: gluon.Block) -> bool:
@@ -115,7 +129,17 @@ def gradient(array: Array) -> Array | None:
 
 
 def tie(model: gluon.Block, place: str, to: str) -> None:
+    arrays = {name: (block, leaf) for name, block, leaf in _arrays(model)}
+    if {place, to} <= arrays.keys():
+        (block, leaf), (source, source_leaf) = arrays[place], arrays[to]
+        vars(block)[leaf] = vars(source)[source_leaf]
+        return
     slots = {name: (block, leaf) for name, block, leaf in _slots(model)}
+    if not {place, to} <= slots.keys():
+        raise ParameterError(
+            f"{place} and {to} cannot be tied: one is a parameter of Gluon's, the other a plain "
+            "array; make both the same"
+        )
     (block, leaf), (source, source_leaf) = slots[place], slots[to]
     replaced, shared = block._reg_params[leaf], source._reg_params[source_leaf]
     own = block.params._params
@@ -233,6 +257,9 @@ def to_device(target: Any, device: Any) -> Any:
     if isinstance(target, gluon.Block):
         for _, block, leaf in _slots(target):
             block._reg_params[leaf].reset_ctx(device)
+        for _, block, leaf in _arrays(target):
+            vars(block)[leaf] = vars(block)[leaf].as_in_ctx(device)
+            vars(block)[leaf].attach_grad()
         return target
     return target.as_in_ctx(device) if isinstance(target, mx.np.ndarray) else target
 

@@ -266,6 +266,8 @@ def set_training(model: Any, training: bool) -> None:
 
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(getattr(function, "__self__", function), "runs_eagerly", False):
+        return function
     compiled: Callable[..., Any] = tf.function(function)
     return compiled
 

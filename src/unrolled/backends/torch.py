@@ -171,7 +171,8 @@ def apply_gradients(
 ) -> dict[str, Array]:
     for name, parameter in parameters.items():
         parameter.grad = gradients.get(name)
-    optimizer.step()
+    with torch.no_grad():  # an optimizer of one's own may leave that to the loop
+        optimizer.step()
     return dict(parameters)
 
 

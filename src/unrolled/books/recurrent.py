@@ -4,29 +4,59 @@ Faces over the project's loader, trainer and generation, under the names of the 
 and first English editions (``train_ch8``, ``predict_ch8``, ...).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
+
+import numpy as np
 
 from unrolled.backends import Backend
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.text import load_corpus_time_machine
 from unrolled.data.vocabulary import Vocab
+from unrolled.errors import SettingError
 from unrolled.functional.losses import perplexity
 from unrolled.functional.updates import clip_by_global_norm
-from unrolled.models.language_model import RecurrentLanguageModel
+from unrolled.models.language_model import RecurrentLanguageModel, by_name
 from unrolled.training.generation import generate
 from unrolled.training.records import EpochRecord, Listener
 
+MANY = 64
+"""More GPUs than a machine has."""
+
 THETA = 1.0
 """Where the books' training loops clip the global gradient norm."""
+
+
+def own_parameters(net: Any) -> dict[str, Any]:
+    """The parameters of a net that is no module of a framework, as the books write one.
+
+    It keeps them in a list, ``params`` or ``trainable_variables``; of a module: none.
+    """
+    if hasattr(net, "parameters") or hasattr(net, "collect_params") or hasattr(net, "submodules"):
+        return {}
+    params: Any = getattr(net, "params" if hasattr(net, "params") else "trainable_variables", ())
+    return by_name(params)
+
+
+def parameters_of(backend: Backend, net: Any) -> dict[str, Any]:
+    """The live parameters of a net by name, be it a module of the framework or not."""
+    return own_parameters(net) or backend.parameters(net)
+
+
+def place_of(device: Any) -> Any:
+    """The device, but None for a strategy of TensorFlow, which has placed all variables."""
+    return None if hasattr(device, "scope") else device
 
 
 class BookModel(RecurrentLanguageModel):
     """A network under the trainer with the loss and the optimizer that a book's loop names.
 
     Args:
-        net: a recurrent language model.
+        net: a recurrent language model: one of this library, any module of the framework,
+            or a plain class with ``params``, called with ``(X, state)`` and with a
+            ``begin_state``.
         optimizer: what `configure_optimizers` shall return.
         loss: ``(logits (T * B, V), targets (T * B,)) -> losses``, averaged here; None
             takes the net's own.
@@ -37,16 +67,30 @@ class BookModel(RecurrentLanguageModel):
         self.net = net
         self.optimizer = optimizer
         self.loss_fn = loss
+        for name, parameter in own_parameters(net).items():
+            setattr(self, name, parameter)  # now they are this model's
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the net is of this library: it has a loss, and begins by itself."""
+        return isinstance(self.net, RecurrentLanguageModel)
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
-        return self.net.begin_state(batch_size=batch_size, device=device)
+        begin = self.net.begin_state
+        asks = {"batch_size": batch_size, "device": device, "ctx": device}  # MXNet's word
+        takes = signature(begin).parameters.values()
+        # one that hands anything on to a framework's layer is told what all layers take
+        named = {p.name for p in takes} | {"batch_size" for p in takes if p.kind is p.VAR_KEYWORD}
+        return begin(**{name: value for name, value in asks.items() if name in named})
 
     def forward(self, X: Any, state: Any = None) -> Any:
+        if state is None and not self.is_ours:
+            state = self.begin_state(X.shape[0], getattr(X, "device", getattr(X, "ctx", None)))
         return self.net(X, state)
 
     def loss(self, y_hat: Any, y: Any) -> Any:
         if self.loss_fn is None:
-            return self.net.loss(y_hat, y)
+            return self.net.loss(y_hat, y) if self.is_ours else super().loss(y_hat, y)
         xp = self.backend.xp
         return xp.mean(self.loss_fn(y_hat, xp.reshape(xp.transpose(y), (-1,))))
 
@@ -70,11 +114,12 @@ class _Updater:
 
 
 class _Data:
-    """A book's ``train_iter`` as a data module."""
+    """A book's ``train_iter`` as a data module, with every minibatch where the model is."""
 
-    def __init__(self, train_iter: Any, use_random_iter: bool) -> None:
+    def __init__(self, train_iter: Any, use_random_iter: bool, place: Callable[..., Any]) -> None:
         self.train_iter = train_iter
         self.continues = not use_random_iter
+        self.place = place
 
     def train_dataloader(self) -> "_Data":
         return self
@@ -83,7 +128,7 @@ class _Data:
         return None
 
     def __iter__(self) -> Any:
-        return iter(self.train_iter)
+        return map(self.place, self.train_iter)
 
     def __len__(self) -> int:
         return len(self.train_iter)
@@ -124,6 +169,54 @@ class RecurrentChapter:
         gpus = self.backend.devices(i + 1)
         return gpus[i] if len(gpus) > i else self.backend.cpu()
 
+    def try_all_gpus(self) -> list[Any]:
+        """All GPUs, or the CPU alone."""
+        return self.backend.devices(MANY) or [self.backend.cpu()]
+
+    def num_gpus(self) -> int:
+        """How many GPUs there are."""
+        return len(self.backend.devices(MANY))
+
+    def cpu(self) -> Any:
+        """The CPU."""
+        return self.backend.cpu()
+
+    def gpu(self, i: int = 0) -> Any:
+        """The i-th GPU.
+
+        Raises:
+            SettingError: there is none.
+        """
+        gpus = self.backend.devices(i + 1)
+        if len(gpus) <= i:
+            raise SettingError(f"there is no GPU {i} here; try_gpu({i}) takes the CPU then")
+        return gpus[i]
+
+    def seq_data_iter_random(
+        self, corpus: Sequence[int], batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Minibatches ``(X, Y)`` of ``(B, T)`` ids, subsequences in random order."""
+        return iter(self._sequences(corpus, batch_size, num_steps, True))
+
+    def seq_data_iter_sequential(
+        self, corpus: Sequence[int], batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Minibatches ``(X, Y)`` of ``(B, T)`` ids that continue each other."""
+        return iter(self._sequences(corpus, batch_size, num_steps, False))
+
+    def _sequences(
+        self,
+        corpus: Any,
+        batch_size: int,
+        num_steps: int,
+        use_random_iter: bool,
+        seed: int | None = None,
+    ) -> SequenceLoader:
+        seed = self.backend.fresh_seed() if seed is None else seed
+        asarray = self.backend.asarray
+        ids = np.asarray(corpus)
+        return SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed)
+
     def load_data_time_machine(
         self,
         batch_size: int,
@@ -145,21 +238,21 @@ class RecurrentChapter:
             An iterable of ``(X, Y)``, ids ``(B, T)`` each, and the vocabulary.
         """
         corpus, vocab = load_corpus_time_machine(max_tokens)
-        seed = self.backend.fresh_seed() if seed is None else seed
-        loader = SequenceLoader(
-            corpus, batch_size, num_steps, use_random_iter, self.backend.asarray, seed
-        )
-        return loader, vocab
+        return self._sequences(corpus, batch_size, num_steps, use_random_iter, seed), vocab
 
     def predict_ch8(
         self, prefix: str, num_preds: int, net: Any, vocab: Vocab, device: Any = None
     ) -> str:
         """The prefix and ``num_preds`` characters after it, each the most likely."""
-        return generate(self.backend, net, vocab, prefix, num_preds, device=device)
+        ours = isinstance(net, RecurrentLanguageModel)
+        model = net if ours else self.model(net, None)
+        return generate(self.backend, model, vocab, prefix, num_preds, device=place_of(device))
 
     def grad_clipping(self, net: Any, theta: float) -> None:
         """Scale a network's gradients in place so that their global norm is at most theta."""
-        held = {name: self.backend.gradient(p) for name, p in self.backend.parameters(net).items()}
+        held = {
+            name: self.backend.gradient(p) for name, p in parameters_of(self.backend, net).items()
+        }
         gradients = {name: g for name, g in held.items() if g is not None}
         clipped, _ = clip_by_global_norm(self.backend.xp, gradients, theta)
         self.backend.assign(gradients, clipped)
@@ -188,7 +281,11 @@ class RecurrentChapter:
         """
         if not (hasattr(updater, "step") or hasattr(updater, "apply_gradients")):
             updater = _Updater(updater)
-        last, _ = self._fit(self.model(net, updater, loss), train_iter, 1, use_random_iter)
+        model, data = (
+            self.model(net, updater, loss),
+            self._data(train_iter, use_random_iter, place_of(device)),
+        )
+        last, _ = self._fit(model, data, 1)
         return perplexity(last.loss), last.num_targets / last.train_s
 
     def train_ch8(
@@ -220,25 +317,27 @@ class RecurrentChapter:
             return self.predict_ch8(prefix, 50, net, vocab, device)
 
         model = self.model(net, self.sgd(net, lr))
-        report = _Report(predict, 10)
-        last, trained = self._fit(model, train_iter, num_epochs, use_random_iter, report)
+        data = self._data(train_iter, use_random_iter, place_of(device))
+        last, trained = self._fit(model, data, num_epochs, _Report(predict, 10))
         speed = last.num_targets / last.train_s
-        print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {device}")
+        where = place_of(device) or self.backend.cpu()
+        print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {where}")
         print(predict(trained.net, "time traveller"))
         print(predict(trained.net, "traveller"))
         return trained.net
 
+    def _data(self, train_iter: Any, use_random_iter: bool, device: Any) -> _Data:
+        def place(batch: Any) -> Any:
+            return batch if device is None else self.backend.to_device(tuple(batch), device)
+
+        return _Data(train_iter, use_random_iter, place)
+
     def _fit(
-        self,
-        model: Any,
-        train_iter: Any,
-        num_epochs: int,
-        use_random_iter: bool,
-        report: _Report | None = None,
+        self, model: Any, data: _Data, num_epochs: int, report: _Report | None = None
     ) -> tuple[EpochRecord, Any]:
         report = report or _Report(lambda net, prefix: "", 0)
         trainer = self.trainer(num_epochs, gradient_clip_val=THETA, listeners=[report])
-        trainer.fit(model, _Data(train_iter, use_random_iter))
+        trainer.fit(model, data)
         if report.last is None:
             raise ValueError(f"num_epochs is {num_epochs}; it must be at least 1")
         return report.last, trainer.trained_model

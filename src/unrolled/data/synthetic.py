@@ -46,7 +46,9 @@ class SyntheticRegressionData(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.w = self.backend.asarray(np.asarray(w, dtype=np.float32))
+        # numbers, or an array of the framework, which NumPy need not be able to read
+        w = np.asarray(self.backend.to_numpy(w) if hasattr(w, "device") or hasattr(w, "ctx") else w)
+        self.w = self.backend.asarray(w.astype(np.float32))
         self.seed = self.backend.fresh_seed() if seed is None else seed
         n = num_train + num_val
         rng = np.random.default_rng([self.seed, 2])  # apart from weights drawn from the seed

@@ -46,6 +46,8 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
     Raises:
         TextError: missing, a directory, not readable, or not UTF-8.
     """
+    if not str(path):
+        raise TextError("no text is named; name a UTF-8 text file")
     path = Path(path)
     if path.is_dir():
         raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
@@ -64,10 +66,13 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
     except FileNotFoundError:
         raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
     except UnicodeDecodeError as error:
+        known = "LATIN1"
+        if start == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            known = "UTF-16"
         raise TextError(
             f"text '{path}' is not UTF-8: byte {start + error.start} is "
             f"0x{error.object[error.start]:02x}; convert it first, "
-            "for example: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+            f"for example: iconv -f {known} -t UTF-8 FILE > NEW"
         ) from None
     except OSError as error:
         raise TextError(f"text '{path}' cannot be read: {error.strerror}") from None

@@ -10,6 +10,9 @@ from typing import Any
 
 from unrolled.errors import SettingError, did_you_mean
 
+SEEDS = 2**32
+"""Seeds that the generators of all frameworks tell apart."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -103,8 +106,8 @@ def run(
     module = get(name).load()
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
-    if seed < 0:
-        raise SettingError(f"seed is {seed}; it must be 0 or more")
+    if not 0 <= seed < SEEDS:
+        raise SettingError(f"seed is {seed}; it must be 0 or more, and below {SEEDS:,}")
     context = Context(name, framework, seed, Path(out) if out is not None else None, log)
     module.run(context, settings)
     return context.directory.path

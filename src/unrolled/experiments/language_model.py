@@ -1,5 +1,7 @@
 """A recurrent character language model on *The Time Machine*, or on a text of one's own."""
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +12,7 @@ from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import ParameterError, RunError
+from unrolled.errors import ParameterError, RunError, SettingError
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
@@ -139,6 +141,29 @@ def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]
     return (start.splitlines()[0][:PREFIX_LENGTH],)
 
 
+def check_memory(settings: Settings, vocab_size: int) -> None:
+    """Make sure that the machine has room for a model.
+
+    Raises:
+        SettingError: its weights, their gradients and the copy for a divergence, float32
+            each, need more than there is: the system would end the program without a word.
+    """
+    H = settings.num_hiddens or 0
+    inputs = [vocab_size, *[H] * (settings.num_layers - 1)]
+    shapes = [shape for D in inputs for shape in CELLS[settings.model].shapes(D, H).values()]
+    needed = 3 * 4 * sum(map(math.prod, [*shapes, (H, vocab_size)]))
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if needed > there:
+        raise SettingError(
+            f"num_hiddens={H:,} with {vocab_size:,} kinds of characters needs "
+            f"{needed / 2**30:,.0f} GiB to train, and this machine has {there / 2**30:,.0f}; "
+            "take fewer num_hiddens or num_layers"
+        )
+
+
 def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
     """The untrained model.
 
@@ -148,6 +173,7 @@ def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
         vocab_size: ``V``.
         seed: of the initial values.
     """
+    check_memory(settings, vocab_size)
     device = face.try_gpu() if settings.num_gpus else None
     if not settings.scratch:
         layer = face.recurrent_layer(

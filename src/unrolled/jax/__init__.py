@@ -23,13 +23,20 @@ Example:
 from functools import partial
 
 from unrolled.backends import jax as backend
+from unrolled.books.tools import Accumulator, Animator, Timer, plot, set_figsize, use_svg_display
 from unrolled.data.digit_sum import generate_data, load_data
 from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
 from unrolled.jax.chapter import (
+    cpu,
+    gpu,
     load_data_time_machine,
+    num_gpus,
     predict_ch8,
+    seq_data_iter_random,
+    seq_data_iter_sequential,
     train_ch8,
+    try_all_gpus,
     try_gpu,
 )
 from unrolled.jax.lab import (
@@ -84,7 +91,9 @@ __all__ = [
     "LSTM",
     "SGD",
     "SRN",
+    "Accumulator",
     "Accuracy",
+    "Animator",
     "BiGRU",
     "BiLSTM",
     "BiSRN",
@@ -107,14 +116,17 @@ __all__ = [
     "Scratch",
     "SyntheticRegressionData",
     "TextData",
+    "Timer",
     "Trainer",
     "Vocab",
     "add_to_class",
     "backend",
+    "cpu",
     "generate_data",
     "get_gru_params",
     "get_lstm_params",
     "get_params",
+    "gpu",
     "gru",
     "init_gru_state",
     "init_lstm_state",
@@ -123,12 +135,19 @@ __all__ = [
     "load_data",
     "load_data_time_machine",
     "lstm",
+    "num_gpus",
     "parameters",
+    "plot",
     "predict_ch8",
     "read_time_machine",
     "recurrent_layer",
     "rnn",
+    "seq_data_iter_random",
+    "seq_data_iter_sequential",
+    "set_figsize",
     "tokenize",
     "train_ch8",
+    "try_all_gpus",
     "try_gpu",
+    "use_svg_display",
 ]

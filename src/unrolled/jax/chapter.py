@@ -25,6 +25,12 @@ def _book_model(net: Any, optimizer: Any, loss: Any = None) -> Any:
 
 _chapter = books.RecurrentChapter(backend, Trainer, lambda net, lr: SGD(lr), _book_model)
 try_gpu = _chapter.try_gpu
+try_all_gpus = _chapter.try_all_gpus
+num_gpus = _chapter.num_gpus
+cpu = _chapter.cpu
+gpu = _chapter.gpu
+seq_data_iter_random = _chapter.seq_data_iter_random
+seq_data_iter_sequential = _chapter.seq_data_iter_sequential
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 train_ch8 = _chapter.train_ch8

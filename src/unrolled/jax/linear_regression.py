@@ -43,6 +43,10 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         y_hat = state.apply_fn({"params": params}, *X)
         return optax.squared_error(y_hat, y.reshape(y_hat.shape)).mean()
 
+    def get_w_b(self, state: Any) -> tuple[Any, Any]:
+        net = state.params["net"]
+        return net["kernel"], net["bias"]
+
     @property
     def w(self) -> Any:
         return self.net.variables["params"]["kernel"]

@@ -35,6 +35,8 @@ class Module(module.Module, nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainer":  # all else of a Linen module is frozen
             object.__setattr__(self, name, value)
+        elif name == "training":
+            pass  # as loops switch it; here it follows from the random numbers that are given
         else:
             super().__setattr__(name, value)
 
@@ -62,6 +64,28 @@ class Module(module.Module, nn.Module):
     def training(self) -> bool:
         """Whether it is being trained: ``nn.Dropout(0.5, deterministic=not self.training)``."""
         return bool(self.has_rng("dropout"))
+
+    def training_step(self, *arguments: Any) -> Any:
+        """The loss of ``(batch)``; of ``(params, batch, state)`` the loss and its gradients.
+
+        The second form is for a training loop of one's own, with ``trainer.state``.
+        """
+        if len(arguments) == 1:
+            return super().training_step(*arguments)
+        params, batch, state = arguments
+        differentiate = jax.value_and_grad(self.loss)
+        loss, gradients = differentiate(params, tuple(batch[:-1]), batch[-1], state)
+        self.plot("loss", loss, train=True)
+        return loss, gradients
+
+    def validation_step(self, *arguments: Any) -> Any:
+        """The loss of ``(batch)``, or of ``(params, batch, state)``; it is plotted."""
+        if len(arguments) == 1:
+            return super().validation_step(*arguments)
+        params, batch, state = arguments
+        loss = self.loss(params, tuple(batch[:-1]), batch[-1], state)
+        self.plot("loss", loss, train=False)
+        return loss
 
     def batch_loss(self, batch: Any) -> Any:
         params = self.variables["params"]

@@ -1,5 +1,6 @@
 """The training design on JAX: data, trainer and optimizer."""
 
+from collections import OrderedDict
 from typing import Any, ClassVar
 
 import jax
@@ -25,21 +26,43 @@ class TextData(text_data.TextData, DataModule):
     pass
 
 
+class State(TrainState):
+    """A `TrainState` with what the books' loops keep beside it."""
+
+    dropout_rng: Any
+    batch_stats: Any = None
+    """Always None: the trainer changes parameters only."""
+
+
 class Trainer(trainer.Trainer):
     """Adds ``state``, a Flax `TrainState` of what has been learned so far."""
 
     backend: ClassVar[Backend] = backend
 
     @property
-    def state(self) -> TrainState:
-        """Parameters (``state.params``, nested), optimizer and its state, step."""
-        return TrainState(
+    def state(self) -> "State":
+        """Parameters (``state.params``, nested), optimizer and its state, step.
+
+        It can be set, to what ``state.apply_gradients(grads=grads)`` gives, for one.
+        """
+        return State(
             step=self.train_batch_idx,
             apply_fn=self.model.unbind()[0].apply,
             params=backend.nested(backend.places(self.trained_model)),
             tx=self.optim.transformation,
             opt_state=self.optim.state,
+            dropout_rng=self._key,
         )
+
+    @state.setter
+    def state(self, state: "State") -> None:
+        params = backend.places(state.params)
+        self.parameters = OrderedDict((name, params[name]) for name in self.parameters)
+        self.optim.state, self._key = state.opt_state, state.dropout_rng
+
+    def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
+        """Gradients, nested as ``state.params``, clipped: for a `fit_epoch` of one's own."""
+        return backend.nested(self.clipped(backend.places(grads), grad_clip_val)[0])
 
     def build(self, model: Any, data: Any) -> Any:
         if backend.is_deferred(model):
@@ -58,6 +81,7 @@ class Trainer(trainer.Trainer):
     def objective(
         self, parameters: Any, batch: Any, state: Any, key: Any = None, step: int = 0
     ) -> tuple[Any, Any]:
+        self.draws_losses = True
         rngs = {"dropout": jax.random.fold_in(key, step)}
         model = self.model.with_parameters(parameters, rngs=rngs)
         return self.truncation.loss_and_state(self.backend, model, batch, state)

@@ -147,6 +147,19 @@ def recur(
     precision: str = "float32",
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
+    outputs, last = _recur(cell, X, state, weights, taps, precision)
+    # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
+    return outputs, tuple(part.clone() if part._is_view() else part for part in last)
+
+
+def _recur(
+    cell: str,
+    X: torch.Tensor,
+    state: Tensors,
+    weights: Sequence[torch.Tensor],
+    taps: Tensors,
+    precision: str,
+) -> tuple[torch.Tensor, Tensors]:
     if _transformed():
         return formula(cell, X, state, weights)
     if weights[0].is_cuda:

@@ -54,7 +54,8 @@ class LinearRegression(Module):
     ``w`` of shape ``(num_inputs, 1)`` and ``b`` of shape ``(1,)``, started like those of
     `LinearRegressionScratch`; the loss is the framework's mean squared error, without
     the half, so that the gradient at the same ``lr`` is twice as long. Saved and carried to
-    other frameworks it has the names of `LinearRegressionScratch`.
+    other frameworks it has the names of `LinearRegressionScratch`. ``get_w_b()`` gives the
+    layer's own weight and bias (in JAX ``get_w_b(trainer.state)``).
 
     Args:
         lr: learning rate.

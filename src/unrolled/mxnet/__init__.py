@@ -19,16 +19,24 @@ Example:
 from functools import partial
 
 from unrolled.backends import mxnet as backend
+from unrolled.books.tools import Accumulator, Animator, Timer, plot, set_figsize, use_svg_display
 from unrolled.data.digit_sum import generate_data, load_data
 from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
 from unrolled.models.language_model import Scratch
 from unrolled.mxnet.chapter import (
+    cpu,
+    gpu,
     grad_clipping,
     load_data_time_machine,
+    num_gpus,
     predict_ch8,
+    seq_data_iter_random,
+    seq_data_iter_sequential,
+    sgd,
     train_ch8,
     train_epoch_ch8,
+    try_all_gpus,
     try_gpu,
 )
 from unrolled.mxnet.lab import (
@@ -80,7 +88,9 @@ __all__ = [
     "LSTM",
     "SGD",
     "SRN",
+    "Accumulator",
     "Accuracy",
+    "Animator",
     "BiGRU",
     "BiLSTM",
     "BiSRN",
@@ -103,14 +113,17 @@ __all__ = [
     "Scratch",
     "SyntheticRegressionData",
     "TextData",
+    "Timer",
     "Trainer",
     "Vocab",
     "add_to_class",
     "backend",
+    "cpu",
     "generate_data",
     "get_gru_params",
     "get_lstm_params",
     "get_params",
+    "gpu",
     "grad_clipping",
     "gru",
     "init_gru_state",
@@ -120,13 +133,21 @@ __all__ = [
     "load_data",
     "load_data_time_machine",
     "lstm",
+    "num_gpus",
     "parameters",
+    "plot",
     "predict_ch8",
     "read_time_machine",
     "recurrent_layer",
     "rnn",
+    "seq_data_iter_random",
+    "seq_data_iter_sequential",
+    "set_figsize",
+    "sgd",
     "tokenize",
     "train_ch8",
     "train_epoch_ch8",
+    "try_all_gpus",
     "try_gpu",
+    "use_svg_display",
 ]

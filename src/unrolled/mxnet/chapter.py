@@ -1,5 +1,8 @@
 """The books' names for the recurrent chapter, on MXNet."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from unrolled.backends import mxnet as backend
 from unrolled.books import recurrent as books
 from unrolled.mxnet.module import Module
@@ -11,11 +14,28 @@ class BookModel(books.BookModel, Module):
 
 
 _chapter = books.RecurrentChapter(
-    backend, Trainer, lambda net, lr: SGD(backend.parameters(net).values(), lr), BookModel
+    backend, Trainer, lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr), BookModel
 )
 try_gpu = _chapter.try_gpu
+try_all_gpus = _chapter.try_all_gpus
+num_gpus = _chapter.num_gpus
+cpu = _chapter.cpu
+gpu = _chapter.gpu
+seq_data_iter_random = _chapter.seq_data_iter_random
+seq_data_iter_sequential = _chapter.seq_data_iter_sequential
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
+
+
+def sgd(params: Iterable[Any], lr: float, batch_size: int) -> None:
+    """Minibatch stochastic gradient descent, in place.
+
+    Args:
+        params: arrays with a gradient attached.
+        lr: learning rate.
+        batch_size: what gradients are divided by: of a summed loss the examples, of a mean 1.
+    """
+    SGD(params, lr / batch_size).step()

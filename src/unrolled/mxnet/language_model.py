@@ -19,9 +19,14 @@ get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _ls
 class RNNModelScratch(language_model.RNNModelScratch, Module):
     params = gluon.Block.params  # what Gluon lists; their arrays: weights()
 
-    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
-        state = super().begin_state(batch_size, device)
+    def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
+        state = super().begin_state(batch_size, device or ctx)
         return backend.to_device(state, self.weights()[0].ctx)
+
+    def forward(self, X: Any, state: Any = None) -> Any:
+        if len(X.shape) == 2:  # ids, which MXNet makes floats of where nobody says better
+            X = X.astype("int64")
+        return super().forward(X, state)
 
     def configure_optimizers(self) -> SGD:
         return SGD(backend.parameters(self).values(), self.lr)

@@ -50,7 +50,7 @@ class RNNModel(StackedRNNModel, Module):
         state = tuple(parts) if self.cell == "lstm" else parts[0]
         return self.linear(Y.reshape(-1, Y.shape[-1])), state  # (T * B, V)
 
-    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+    def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
         parts = self.rnn.begin_state(batch_size, ctx=self.linear.weight.list_ctx()[0])
         return tuple(parts) if self.cell == "lstm" else parts[0]
 

@@ -33,6 +33,9 @@ class LinearRegression(linear_regression.LinearRegression, Module):
     def loss(self, y_hat: Any, y: Any) -> Any:
         return gluon.loss.L2Loss(weight=2)(y_hat, y).mean()  # Gluon's own weight has a half
 
+    def get_w_b(self) -> tuple[Any, Any]:
+        return self.net.weight.data(), self.net.bias.data()
+
     @property
     def w(self) -> Any:
         return self.net.weight.data().T

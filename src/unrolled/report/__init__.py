@@ -1,6 +1,7 @@
 """Reports: a run, or several side by side, as one HTML page; the same pictures as files."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unrolled.errors import RunError
@@ -65,8 +66,10 @@ def _check_free(file: Path) -> None:
 def _replace(file: Path, text: str) -> None:
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(file)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written there is nothing to remove
+            unfinished.unlink(missing_ok=True)
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None

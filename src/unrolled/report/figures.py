@@ -33,7 +33,8 @@ def check(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"'{directory}' cannot be made: {error.strerror}") from None
+        what = "it is a file; name a folder" if directory.is_file() else error.strerror
+        raise RunError(f"'{directory}' cannot be made: {what}") from None
 
 
 def new_figure(size: tuple[float, float]) -> Any:

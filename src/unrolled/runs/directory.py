@@ -109,17 +109,15 @@ class RunDirectory:
             RunError: there is none, or files are missing; the message names them.
         """
         if not path.is_dir():
-            near = did_you_mean(path.name, _runs_beside(path)) if _runs_beside(path) else ""
+            near = did_you_mean(path.name, _runs_beside(path), 10) if _runs_beside(path) else ""
+            what = "it is a file" if path.exists() else "there is no such directory"
             raise RunError(
-                f"'{path}' is not a run directory: there is no such directory"
+                f"'{path}' is not a run directory: {what}"
                 + (f"; {near}" if near else "; make one with: unrolled run language-model")
             )
         missing = [name for name in COMPLETE if not (path / name).is_file()]
         if missing:
-            raise RunError(
-                f"'{path}' is no complete run: {', '.join(missing)} missing. Name a directory "
-                "that `unrolled run` has made and finished"
-            )
+            raise _incomplete(path, missing)
         return cls(path)
 
     def __enter__(self) -> "RunDirectory":
@@ -143,7 +141,7 @@ class RunDirectory:
         try:
             return json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
-            raise RunError(f"'{self.path}' is no complete run: {name} missing") from None
+            raise _incomplete(self.path, [name]) from None
         except (ValueError, OSError) as error:
             raise RunError(f"'{self.path / name}' is damaged: {error}") from None
 
@@ -245,6 +243,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _incomplete(path: Path, missing: list[str]) -> RunError:
+    return RunError(
+        f"'{path}' is no complete run: {', '.join(missing)} missing. Name a directory "
+        "that `unrolled run` has made and finished"
+    )
 
 
 def _runs_beside(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ each layer, then the linear layer. Batch and sequence length stay open.
 Reference: https://onnx.ai/onnx/operators, operator set 14 and later.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ def export(run: Path, file: Path) -> None:
     model = build(directory.load_model(), cell, num_layers)
     onnx.checker.check_model(model, full_check=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(model.SerializeToString())
     except OSError as error:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.backends import tensorflow as backend
+from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
+
+# isort: split
+import tensorflow as tf
+
 from unrolled.books import recurrent as books
 from unrolled.functional import updates
 from unrolled.tensorflow.module import VariablesModule
@@ -11,11 +15,41 @@ from unrolled.tensorflow.training import SGD, Trainer
 
 
 class BookModel(books.BookModel, VariablesModule):
-    pass
+    @property
+    def runs_eagerly(self) -> bool:
+        """What a reader wrote need not be something that TensorFlow can compile."""
+        return not self.is_ours or getattr(self.net, "runs_eagerly", False)
+
+
+class Device(str):
+    """The name of a device that is also the context of what is placed there.
+
+    So that both ``tf.device(try_gpu())`` and ``with try_gpu():`` work, and
+    ``try_gpu()._device_name``, as programs of the books have it.
+    """
+
+    __slots__ = ("_context",)
+
+    @property
+    def _device_name(self) -> str:
+        return str(self)
+
+    def __enter__(self) -> "Device":
+        self._context = tf.device(str(self))
+        self._context.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._context.__exit__(*error)
 
 
 _chapter = books.RecurrentChapter(backend, Trainer, lambda net, lr: SGD(lr), BookModel)
-try_gpu = _chapter.try_gpu
+try_all_gpus = _chapter.try_all_gpus
+num_gpus = _chapter.num_gpus
+cpu = _chapter.cpu
+gpu = _chapter.gpu
+seq_data_iter_random = _chapter.seq_data_iter_random
+seq_data_iter_sequential = _chapter.seq_data_iter_sequential
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 train_epoch_ch8 = _chapter.train_epoch_ch8
@@ -28,3 +62,20 @@ def grad_clipping(gradients: Sequence[Any], theta: float) -> list[Any]:
         backend.xp, {str(i): g for i, g in enumerate(gradients)}, theta
     )
     return list(clipped.values())
+
+
+def sgd(params: Sequence[Any], grads: Sequence[Any], lr: float, batch_size: int) -> None:
+    """Minibatch stochastic gradient descent, in place.
+
+    Args:
+        params: variables to update.
+        grads: their gradients.
+        lr: learning rate.
+        batch_size: what gradients are divided by: of a summed loss the examples, of a mean 1.
+    """
+    SGD(lr / batch_size).apply_gradients(zip(grads, params, strict=True))
+
+
+def try_gpu(i: int = 0) -> Device:
+    """The i-th GPU if there is one, else the CPU."""
+    return Device(_chapter.try_gpu(i))

@@ -26,6 +26,9 @@ class LinearRegression(linear_regression.LinearRegression, Module):
     def loss(self, y_hat: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return keras.losses.MeanSquaredError()(tf.reshape(y, y_hat.shape), y_hat)
 
+    def get_w_b(self) -> tuple[Any, Any]:
+        return self.get_weights()[0], self.get_weights()[1]
+
     @property
     def w(self) -> Any:
         return self.net.kernel

@@ -23,6 +23,13 @@ class _Shell(module.Module):
         """`keras.optimizers.SGD` at ``self.lr``."""
         return keras.optimizers.SGD(self.lr)
 
+    def plot(self, key: str, value: Any, train: bool) -> None:
+        if tf.is_symbolic_tensor(value):  # inside a graph: drawn when that runs
+            plot = super().plot
+            tf.py_function(lambda number: plot(key, number, train), [value], [])
+        else:
+            super().plot(key, value, train)
+
 
 class Module(_Shell, keras.Model):  # type: ignore[misc]  # Keras is untyped
     """A `keras.Model`: write ``call`` as Keras has it, or ``forward``, or set ``net``.

@@ -1,10 +1,14 @@
 """The training design on TensorFlow: data, trainer and optimizer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
-from unrolled.backends import tensorflow as backend
+from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
+
+# isort: split
+import tensorflow as tf
+
 from unrolled.data import synthetic, text_data
 from unrolled.functional import updates
 from unrolled.training import data, trainer
@@ -25,6 +29,16 @@ class TextData(text_data.TextData, DataModule):
 
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
+
+    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+        if getattr(self.model, "runs_eagerly", False):
+            return backend.value_and_grad(objective)
+        return super().differentiable(objective)
+
+    def clip_gradients(self, grad_clip_val: float, grads: Iterable[Any]) -> list[Any]:
+        """The gradients, as a tape gives them, clipped: for a `fit_epoch` of one's own."""
+        named = {str(i): tf.convert_to_tensor(g) for i, g in enumerate(grads)}
+        return list(self.clipped(named, grad_clip_val)[0].values())
 
 
 class SGD(HyperParameters):

@@ -1,5 +1,9 @@
 """The books' names for the recurrent chapter, on PyTorch."""
 
+from collections.abc import Iterable
+
+import torch
+
 from unrolled.backends import torch as backend
 from unrolled.books import recurrent as books
 from unrolled.torch.module import Module
@@ -11,11 +15,31 @@ class BookModel(books.BookModel, Module):
 
 
 _chapter = books.RecurrentChapter(
-    backend, Trainer, lambda net, lr: SGD(net.parameters(), lr), BookModel
+    backend, Trainer, lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr), BookModel
 )
 try_gpu = _chapter.try_gpu
+try_all_gpus = _chapter.try_all_gpus
+num_gpus = _chapter.num_gpus
+cpu = _chapter.cpu
+gpu = _chapter.gpu
+seq_data_iter_random = _chapter.seq_data_iter_random
+seq_data_iter_sequential = _chapter.seq_data_iter_sequential
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
+
+
+@torch.no_grad()
+def sgd(params: Iterable[torch.Tensor], lr: float, batch_size: int) -> None:
+    """Minibatch stochastic gradient descent, in place; the gradients are zero afterwards.
+
+    Args:
+        params: tensors to update.
+        lr: learning rate.
+        batch_size: what gradients are divided by: of a summed loss the examples, of a mean 1.
+    """
+    optimizer = SGD(params, lr / batch_size)
+    optimizer.step()
+    optimizer.zero_grad()

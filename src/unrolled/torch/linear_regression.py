@@ -36,6 +36,9 @@ class LinearRegression(linear_regression.LinearRegression, Module):
     def loss(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return nn.functional.mse_loss(y_hat, y.reshape(y_hat.shape))
 
+    def get_w_b(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.net.weight.data, self.net.bias.data
+
     @property
     def w(self) -> Any:
         return self.net.weight.T

@@ -15,6 +15,15 @@ class Module(module.Module, nn.Module):
     backend: ClassVar[Backend] = backend
     lr: float
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A tensor that requires a gradient is a parameter, also where it is not called one.
+
+        So that ``self.w = torch.zeros(2, 1, requires_grad=True)`` is trained, moved and saved.
+        """
+        if isinstance(value, torch.Tensor) and value.requires_grad and value.is_leaf:
+            value._is_param = True  # PyTorch's mark: it stays itself
+        super().__setattr__(name, value)
+
     def declare(self, name: str, values: torch.Tensor) -> None:
         """Make a parameter; PyTorch lists it under its dotted name."""
         *path, leaf = name.split(".")

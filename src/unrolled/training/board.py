@@ -112,8 +112,8 @@ class ProgressBoard(HyperParameters):
         return Chart(
             id="progress",
             title="Progress",
-            x=Axis(self.xlabel or "x", self.xscale, _limits(self.xlim)),
-            y=Axis(self.ylabel or "value", self.yscale, _limits(self.ylim)),
+            x=Axis(self.xlabel or "x", self.xscale, limits(self.xlim)),
+            y=Axis(self.ylabel or "value", self.yscale, limits(self.ylim)),
             series=[self._series(label) for label in self.points],
         )
 
@@ -176,5 +176,6 @@ class ProgressBoard(HyperParameters):
         self._pushed_at = time.monotonic()
 
 
-def _limits(limits: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if limits is None else (limits[0], limits[1])
+def limits(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    """Both ends of an axis as a pair; None adapts to what is drawn."""
+    return None if ends is None else (ends[0], ends[1])

@@ -68,7 +68,9 @@ class Module(HyperParameters):
 
     def training_step(self, batch: Any) -> Any:
         """The loss of a training minibatch, which the trainer differentiates."""
-        return self.batch_loss(batch)
+        loss = self.batch_loss(batch)
+        self.plot("loss", loss, train=True)
+        return loss
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a validation minibatch."""
@@ -85,7 +87,7 @@ class Module(HyperParameters):
 
     def step_end(self, record: StepRecord) -> None:
         """Called by the trainer after every minibatch: adds the loss to the board."""
-        self.plot("loss", record.loss, train=True)
+        self._draw("loss", record.loss, train=True)
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Called by the trainer after every epoch; by default nothing happens."""
@@ -94,11 +96,15 @@ class Module(HyperParameters):
         """Add a point to the curve ``train_<key>`` or ``val_<key>``, against the epoch.
 
         Without a trainer (a training loop of one's own) there is no epoch: nothing
-        happens.
+        happens; nor for a training loss that the trainer draws itself.
         """
         trainer = self.trainer
-        if trainer is None:
-            return
+        drawn = train and key == "loss" and getattr(trainer, "draws_losses", False)
+        if trainer is not None and not drawn:
+            self._draw(key, value, train)
+
+    def _draw(self, key: str, value: Any, train: bool) -> None:
+        trainer = self.trainer
         self.board.xlabel = "epoch"
         if train:
             x = trainer.train_batch_idx / trainer.num_train_batches

@@ -63,6 +63,8 @@ class Trainer(Divergence, HyperParameters):
     gradient_clip_val: float
     gradient_clip_method: str
     truncation: Truncation
+    draws_losses: bool = False
+    """Whether the loop draws training losses, so that `Module.training_step` need not."""
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class Trainer(Divergence, HyperParameters):
         self._clip = self.backend.compile(partial(clip, xp, method))
         self._join = self.backend.compile(partial(_join, xp))
         self.last_good = None
-        self.stopping = False
+        self.stopping = self.draws_losses = False
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def stop(self) -> None:
@@ -174,6 +176,7 @@ class Trainer(Divergence, HyperParameters):
 
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""
+        self.draws_losses = True
         model = self.model.with_parameters(parameters)
         with row_gradients(rows_suffice(self)):
             return self.truncation.loss_and_state(self.backend, model, batch, state)
@@ -187,7 +190,12 @@ class Trainer(Divergence, HyperParameters):
         return ()
 
     def fit_epoch(self) -> None:
-        """One pass over the training data, then one over the validation data."""
+        """One pass over the training data, then one over the validation data.
+
+        A subclass, or a notebook, may put a loop of its own here, of ``model.training_step``,
+        ``optim``, `clip_gradients` and ``model.validation_step``. It moves the weights itself,
+        and listeners hear nothing of it.
+        """
         self.backend.set_training(self.model, True)
         totals = EpochTotals()
         continues = getattr(self.train_dataloader, "continues", False)
@@ -217,7 +225,7 @@ class Trainer(Divergence, HyperParameters):
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         for listener in self.listeners:
             listener.on_gradients(self, gradients)
-        clipped, *norms = self.clip_gradients(self.gradient_clip_val, gradients)
+        clipped, *norms = self.clipped(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         for listener in self.listeners:
             listener.on_backward(self, backward)
@@ -256,12 +264,24 @@ class Trainer(Divergence, HyperParameters):
         """
         return None
 
-    def clip_gradients(self, grad_clip_val: float, gradients: Any) -> tuple[Any, Any, Any]:
-        """The gradients, clipped if ``grad_clip_val > 0``; their norm before and after it."""
-        theta = grad_clip_val if grad_clip_val > 0 else math.inf
+    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
+        """The gradients, clipped if the limit is above 0; their norm before and after it.
+
+        Args:
+            gradients: by the parameters' names.
+            limit: None takes ``gradient_clip_val``.
+        """
+        limit = self.gradient_clip_val if limit is None else limit
         needs_values = self.gradient_clip_method == "adaptive"
         parameters = self.parameters if needs_values else {}
-        return self._clip(gradients, parameters, theta)  # type: ignore[no-any-return]
+        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
+        """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own."""
+        parameters = self.backend.parameters(model)
+        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
+        gradients = {name: g for name, g in held.items() if g is not None}
+        self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
 
     def _step_record(self, batch: Any, *scalars: Any) -> StepRecord:
         """Loss and norms leave the device together."""
