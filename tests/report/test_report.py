@@ -290,3 +290,13 @@ def test_a_run_ends_with_its_report(unrolled, tmp_path, monkeypatch):
     assert outcome.code == 0
     assert "its report could not be written (no ink)" in outcome.out
     assert (tmp_path / "other/summary.json").exists()
+
+
+def test_names_of_runs_keep_their_letters_in_titles(tmp_path, run):
+    other = made_runs.language_model(tmp_path / "other", epochs=3)
+    page = report.write([run, other], out=tmp_path / "both.html").read_text()
+    titles = [spec["title"] for spec in specs(page).values()]
+    assert "rnn: gradient norm of each parameter" in titles
+    assert "Gradient norm of each parameter" in [
+        spec["title"] for spec in specs(report.write([run]).read_text()).values()
+    ]

@@ -248,7 +248,7 @@ def _check_writable(path: Path) -> None:
         raise RunError(f"'{path}' cannot be written: it is a directory; name a file in it")
     if not os.access(path.parent, os.W_OK):
         raise RunError(
-            f"'{path}' cannot be written: there is no directory '{path.parent}' to write to"
+            f"'{path}' cannot be written: '{path.parent}' is no directory to write to; name another"
         )
 
 

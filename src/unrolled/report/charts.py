@@ -290,8 +290,8 @@ def parameter_charts(source: Source) -> list[Chart]:
 
 
 def _titled(source: Source, words: str) -> str:
-    title = source.name(words)
-    return title[0].upper() + title[1:]
+    alone = source.name(words) == words  # else a run's name comes first: it stays as it is
+    return words[0].upper() + words[1:] if alone else source.name(words)
 
 
 def slug(text: str) -> str:

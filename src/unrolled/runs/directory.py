@@ -52,7 +52,10 @@ def check_free(path: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"'{path}' cannot be made: '{parent}' is not a directory to write to")
+        raise RunError(
+            f"'{path}' cannot be made: '{parent}' is not a directory to write to; "
+            "choose another --out"
+        )
 
 
 class RunDirectory:
@@ -77,7 +80,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"'{path}' cannot be made: {error.strerror}") from None
+            raise _not_made(path, error) from None
         return cls(path)
 
     @classmethod
@@ -97,7 +100,7 @@ class RunDirectory:
             except FileExistsError:
                 number += 1
             except OSError as error:
-                raise RunError(f"'{path}' cannot be made: {error.strerror}") from None
+                raise _not_made(path, error) from None
             else:
                 return cls(path)
 
@@ -243,6 +246,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _not_made(path: Path, error: OSError) -> RunError:
+    where = "give a directory that can be written to: --out DIRECTORY"
+    return RunError(f"'{path}' cannot be made: {error.strerror}; {where}")
 
 
 def _incomplete(path: Path, missing: list[str]) -> RunError:
