@@ -198,6 +198,26 @@ def test_outputs_that_were_overwritten(kind):
     assert found.hidden_gradient_mean == near(truth.curve())
 
 
+@pytest.mark.parametrize("kind", ["tanh", "relu"])
+def test_a_plain_layer_is_traced_though_its_input_was_overwritten(kind):
+    model = make(nn.RNN, nonlinearity=kind)
+    model.weight_ih_l0.requires_grad_(False)  # else PyTorch needs the input itself
+    truth = Unrolled(model)
+    truth(data())[0].pow(2).sum().backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        x = data()
+        loss = model(x)[0].pow(2).sum()
+        x.add_(3.0)
+        try:
+            step(model, loss)
+        except RuntimeError:
+            pytest.skip("PyTorch keeps the input")
+        (found,) = watched.last.layers.values()
+        assert watched.notes == {}
+    assert found.hidden_gradient_mean == near(truth.curve())
+
+
 def test_an_input_that_was_overwritten_and_outputs_that_are_not_finite_say_so():
     model = make(nn.GRU)
     model.weight_ih_l0.requires_grad_(False)

@@ -30,6 +30,13 @@ def _sum_squares(x: torch.Tensor) -> torch.Tensor:
     return torch.dot(flat, flat)
 
 
+def in_transform() -> bool:
+    """Whether one of `torch.func`'s transforms runs: its tensors hold no numbers to look at, and
+    it cannot look into operations of ours.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def by_rows(W: torch.Tensor, ids: torch.Tensor) -> bool:
     """Whether the gradient of a table shall hold only the rows that ids look up.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from unrolled.backends.torch import devices
+from unrolled.backends.torch import devices, in_transform
 from unrolled.functional import bptt
 from unrolled.kernels import native
 from unrolled.kernels.compiled import Compiled, in_new_arrays
@@ -41,11 +41,6 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
 def _readable(array: torch.Tensor) -> torch.Tensor:
     """As the kernels take it: contiguous, ids as int64."""
     return array.contiguous() if array.is_floating_point() else array.contiguous().long()
-
-
-def _transformed() -> bool:
-    """Whether `torch.func` looks into what runs; it cannot look into an operation of ours."""
-    return bool(torch._C._are_functorch_transforms_active())
 
 
 class _Native(torch.autograd.Function):
@@ -111,7 +106,7 @@ class _Affine(torch.autograd.Function):
 
 def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """See `unrolled.kernels.project`."""
-    compiled = None if _transformed() else _compiled((X, W, b))
+    compiled = None if in_transform() else _compiled((X, W, b))
     if compiled is None:
         return X @ W + b
     Y: torch.Tensor = _Affine.apply(compiled, X, W, b)  # type: ignore[no-untyped-call]
@@ -160,7 +155,7 @@ def _recur(
     taps: Tensors,
     precision: str,
 ) -> tuple[torch.Tensor, Tensors]:
-    if _transformed():
+    if in_transform():
         return formula(cell, X, state, weights)
     if weights[0].is_cuda:
         return gpu.recur(cell, X, state, weights, taps, precision)

@@ -148,11 +148,6 @@ def is_recording() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
-def in_transform() -> bool:
-    """Whether one of `torch.func`'s transforms runs: its tensors hold no numbers to look at."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
 def clean(name: str) -> str:
     """A module's or parameter's name without what wrappers have put in.
 

@@ -45,7 +45,7 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
         every = [Direction(call, i, kind) for i in range(call.layer.num_layers * dirs)]
         layers = [every[i : i + dirs] for i in range(0, len(every), dirs)]
         Y, dY = call.Y.to(kind), _or_zeros(call.dY, call.Y).to(kind)
-        known = None if written else Y
+        known = None if "output" in written else Y
         masks, X = list(_masks(call, kind)), call.X.to(kind)
         for parts, mask in zip(layers[:-1], masks, strict=True):
             X = _times(_forward(parts, X), mask)

@@ -14,7 +14,7 @@ from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.torch.assembly import assemble
 from unrolled.torch.curves import CELL_MODES
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, clean, forget_compiled, in_transform, is_recording
+from unrolled.torch.hooks import Hooks, clean, forget_compiled, is_recording
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
 from unrolled.torch.steps import Named, Step, has_closure, loss_scale
@@ -204,7 +204,7 @@ class Watch(Keeper):
         def hook(*given: Any) -> None:
             if is_recording() or not self._sees():
                 return
-            if in_transform():
+            if backend.in_transform():
                 self.notes["torch.func"] = "what runs inside its transforms is not looked at"
                 return
             try:
@@ -282,9 +282,8 @@ class Watch(Keeper):
             self.step.skipped = getattr(optimizer, "found_inf", None)
             if not has_closure(args, kwargs):
                 self.step.take_clipped(mine)
-            if (
-                not self.step.passes and self.backward_pass == -1
-            ):  # the gradients came from torch.autograd.grad
+            if not self.step.passes and self.backward_pass == -1:
+                # the gradients came from torch.autograd.grad
                 self.recurrences.after_backward(self.recurrences.last_pass())
 
     @torch.no_grad()
