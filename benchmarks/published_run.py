@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--textbook", action="store_true", help="run the textbook program only")
     args = parser.parse_args()
     if args.textbook:
-        return textbook(args.epochs)
+        textbook(args.epochs)
+        return
 
     epochs = str(args.epochs)
     program = [sys.executable, str(Path(__file__).resolve()), "--textbook", "--epochs", epochs]
@@ -68,7 +69,6 @@ def main() -> None:
             f"textbook program {books:.1f} s, unrolled {ours:.1f} s: {ratios[-1]:.2f}", flush=True
         )
     print(f"median {statistics.median(ratios):.2f} of the textbook program's time")
-    return None
 
 
 if __name__ == "__main__":
