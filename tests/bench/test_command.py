@@ -6,7 +6,7 @@ import os
 import pytest
 
 from installed import FRAMEWORK
-from unrolled.bench import command, competitors, elsewhere, limit, threads, training
+from unrolled.bench import command, competitors, elsewhere, limit, race, threads, training
 from unrolled.bench.competitors import COMPETITORS, Competitor, register
 from unrolled.bench.results import Result
 from unrolled.bench.task import Task, grouped
@@ -28,6 +28,8 @@ def field(monkeypatch):
     monkeypatch.setattr(competitors, "COMPETITORS", {})
     monkeypatch.setattr(command, "COMPETITORS", competitors.COMPETITORS)
     monkeypatch.setattr(limit, "is_installed", lambda name: False)
+    monkeypatch.setattr(race, "SETTLE_S", 0.0)
+    monkeypatch.setattr(race, "WARM_S", 0.0)
     register(
         Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
         Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),

@@ -61,12 +61,14 @@ def test_speeds_ratios_and_shares(clock):
 
 
 def test_turns_alternate_and_everybody_does_the_same(clock):
-    table = clock.run(two(clock), rounds=3, seconds=8.0)
-    # building, then one piece each for its time: 20 times 0.042 s; four rounds in 8 s
-    assert table.pieces == round(8 / 4 / (20 * 0.042)) == 2
-    turns = [(name, 1) for name in ("a", "b", "mm")] * 2
-    for _ in range(4):  # one of them warms up; before each turn an untimed piece
-        turns += [(name, count) for name in ("a", "b", "mm") for count in (1, table.pieces)]
+    seconds = {"a": 0.2, "b": 0.5, "mm": 0.07}
+    table = clock.run([clock.entrant(*of) for of in seconds.items()], rounds=3, seconds=123.2)
+    # building, then one piece each for its time: 20 times 0.77 s; four rounds in 123.2 s
+    assert table.pieces == 2
+    turns = [(name, 1) for name in seconds] * 2
+    for _ in range(4):  # one of them warms up; before each turn untimed pieces for 0.15 s
+        for name in seconds:
+            turns += [(name, 1)] * (3 if name == "mm" else 1) + [(name, table.pieces)]
     assert clock.log == turns
     assert all(len(row.seconds) == table.rounds == 3 for row in table.rows)
 
@@ -99,7 +101,7 @@ def test_a_stopped_race_keeps_its_finished_rounds(clock):
             turns += 1
             if turns == 9:  # two to get ready, then two in every round: the third that counts
                 raise KeyboardInterrupt
-            clock.now += 0.01
+            clock.now += 0.2  # long enough to be warm after one
 
         return turn
 

@@ -386,6 +386,51 @@ def test_two_calls_at_once():
         assert distance(layer.outputs, layer.truth()[0]) < 1e-10
 
 
+def test_many_calls_at_once_and_one_after_the_other():
+    """Threads wait for work between the calls, and calls take each other's."""
+    layers = [Layer("rnn", 4, 6, 33, seed=seed) for seed in range(4)]
+    first = [layer.forward(threads=1).copy() for layer in layers]
+
+    def again(layer):
+        for threads in (2, 5, 3) * 20:
+            layer.forward(threads=threads)
+
+    callers = [threading.Thread(target=again, args=(layer,)) for layer in layers]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for layer, outputs in zip(layers, first, strict=True):
+        assert np.array_equal(layer.outputs, outputs)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no list of threads")
+def test_a_forked_process_starts_threads_of_its_own():
+    """Threads do not survive a fork; a lock that one of them held would stay locked for ever."""
+    code = """
+import os, signal
+import numpy as np
+from unrolled.kernels import native
+
+A, B = np.random.default_rng(0).standard_normal((2, 64, 64))
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+truth, again = np.empty((2, 64, 64))
+native.product(A, B, truth, threads=3)
+assert threads() == before + 2, "the parent started no threads"
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # kills it if it hangs
+    assert threads() == 1
+    native.product(A, B, again, threads=3)
+    assert np.array_equal(again, truth)
+    os._exit(threads())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3, "the child started no threads"
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=100)
+
+
 BAD = {
     "shape": lambda layer: setattr(layer, "W_h", [np.zeros((5, 6))]),
     "number of weights": lambda layer: setattr(layer, "W_h", layer.W_h * 2),

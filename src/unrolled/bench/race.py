@@ -23,6 +23,13 @@ Those of NumPy's OpenBLAS spin for a tenth of a second; with a shorter pause who
 shares the cores with them.
 """
 
+WARM_S = 0.15
+"""Untimed work before a turn, at least: caches are cold, and cores asleep.
+
+A system may run the threads of a process that slept on one core for a twentieth of a second
+before it gives them all cores again.
+"""
+
 MOST_PIECES = 64
 """Pieces of a turn at most, however quick they are."""
 
@@ -120,7 +127,7 @@ def run(
         say(f"{race.title}: {what}, {timings.pieces} at a time")
         for name, turn in turns.items():
             sleep(SETTLE_S)
-            one[name]()  # the first after another competitor finds cold caches
+            _warm_up(one[name], clock)
             taken = _timed(turn, clock) / timings.pieces
             if number:
                 timings.seconds.setdefault(name, []).append(taken)
@@ -146,6 +153,13 @@ def _timed(turn: Turn, clock: Callable[[], float]) -> float:
     started = clock()
     turn()
     return clock() - started
+
+
+def _warm_up(turn: Turn, clock: Callable[[], float]) -> None:
+    started = clock()
+    turn()
+    while clock() - started < WARM_S:
+        turn()
 
 
 def repeated(work: Callable[[], Any]) -> Ready:

@@ -3,9 +3,10 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <exception>
 #include <thread>
 #include <vector>
+
+#include "thread_pool.h"
 
 namespace unrolled {
 namespace {
@@ -60,17 +61,6 @@ void run_borrowed(const Call &call) {
         call.member(call.openmp.rank());
     };
     call.openmp.parallel(member, const_cast<Call *>(&call), unsigned(call.threads), 0);
-}
-
-void run_started(const Call &call) {
-    std::vector<std::thread> others;
-    try {
-        for (int rank = 1; rank < call.threads; ++rank)
-            others.emplace_back([&call, rank] { call.member(rank); });
-    } catch (const std::exception &) {  // no more threads, or no memory for them
-    }
-    call.member(0);
-    for (auto &thread : others) thread.join();
 }
 
 }  // namespace
@@ -129,7 +119,7 @@ void run(int threads, bool openmp, Work work, const void *job) {
     else if (openmp && call.openmp.is_loaded())
         run_borrowed(call);
     else
-        run_started(call);
+        ThreadPool::here().run(threads, [&call](int rank) { call.member(rank); });
 }
 
 size_t second_cache_bytes() {

@@ -55,9 +55,9 @@ private:
 
 // Runs work(job, team) on up to `threads` threads, the caller's among them, and waits for all.
 //
-// They are started here and end here, or are those of the OpenMP in the process: PyTorch's wait
-// for its next operation by spinning, some milliseconds, and threads of our own would have to
-// fight them for the cores (measured: ten times slower).
+// They are those of the OpenMP in the process, if the caller says so: PyTorch's wait for its next
+// operation by spinning, some milliseconds, and others would have to fight them for the cores
+// (measured: ten times slower). Else they are the library's own, see thread_pool.h.
 void run(int threads, bool openmp, void (*work)(const void *job, Team &team), const void *job);
 
 // The size of a core's own second cache; 1 MB where the system does not tell.
