@@ -15,12 +15,7 @@ from unrolled.jax import scans
 from unrolled.jax.scans import tap
 from unrolled.kernels.trace import tracing
 from unrolled.telemetry import through_time
-from unrolled.telemetry.assembling import (
-    clip_coefficient,
-    clip_method,
-    curves_record,
-    global_norm,
-)
+from unrolled.telemetry.assembling import curves_record, watched_record
 from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
 
@@ -217,21 +212,16 @@ def record_of(
             update_ratio=update / weight if update is not None and weight else None,
             finite=finite,
         )
-    clip = clip_coefficient(parameters)
-    return TelemetryRecord(
+    return watched_record(
         step=step,
         epoch=epoch,
         loss=float(seen.loss),
-        gradient_norm=global_norm(p.gradient_norm for p in parameters.values()),
-        clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
-        clip_coefficient=clip,
-        clip_method=clip_method(parameters, clip, clips_at),
-        clip_threshold=clips_at,
         parameters=parameters,
         layers={
             name: curves_record(np.asarray(seen.layers[name]).tolist(), steps, reverse)
             for name, steps, reverse in seen.shapes
         },
+        clips_at=clips_at,
         first_not_finite=_first(norms, float(seen.loss)),
     )
 

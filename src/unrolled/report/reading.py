@@ -16,15 +16,13 @@ from unrolled.errors import ParameterError, RunError
 from unrolled.report.telemetry import Telemetry
 from unrolled.report.thin import Line, finite
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts
+from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """What reading a file that holds something else can raise."""
 
 HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
-
-LINE_NUMBERS_NAMED = 8
 
 
 class Metrics:
@@ -192,29 +190,9 @@ def _lines(run: Run, name: str, read: Any) -> Iterator[Any]:
         count += 1
         yield each
     if bad:
-        run.notes.append(f"{name}: {_numbered(bad)} damaged and left out")
+        run.notes.append(f"{name}: {which_lines(bad)} damaged and left out")
     if not count:
         run.notes.append(f"{name} {'holds no whole line' if bad else 'is empty'}: nothing to draw")
-
-
-def _numbered(lines: Sequence[int]) -> str:
-    """``"line 3 is"``, ``"lines 3, 5 to 9 are"``, ...
-
-    Example:
-        >>> _numbered([3]), _numbered([3, 5, 6, 7])
-        ('line 3 is', 'lines 3, 5 to 7 are')
-    """
-    spans: list[list[int]] = []
-    for line in lines:
-        if spans and spans[-1][-1] == line - 1:
-            spans[-1][1:] = [line]
-        else:
-            spans.append([line])
-    texts = [" to ".join(map(str, span)) for span in spans[:LINE_NUMBERS_NAMED]]
-    more = len(spans) - len(texts)
-    if more:
-        texts.append(f"and {more} more places ({len(lines)} lines in all)")
-    return f"line {texts[0]} is" if len(lines) == 1 else f"lines {', '.join(texts)} are"
 
 
 def _read_json(run: Run, name: str) -> Any:

@@ -233,7 +233,11 @@ class _Log(Listener):
 
 
 def _append(file: TextIO, record: Mapping[str, Any]) -> None:
-    file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    try:
+        text = json.dumps(record, allow_nan=False)
+    except ValueError:  # seldom, so not looked for in every number of every line
+        text = json.dumps(_finite(record), allow_nan=False)
+    file.write(text + "\n")
     file.flush()
 
 

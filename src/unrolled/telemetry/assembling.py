@@ -7,10 +7,47 @@ from itertools import pairwise
 
 from unrolled.telemetry.layers import layer_record
 from unrolled.telemetry.measures import coefficient
-from unrolled.telemetry.records import LayerRecord, ParameterRecord
+from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
 CLIPPED_BELOW = 1 - 1e-6
 """Quotient of the norms below which a gradient was clipped, and not just rounded."""
+
+
+def watched_record(
+    step: int,
+    epoch: int | None,
+    loss: float | None,
+    parameters: dict[str, ParameterRecord],
+    layers: dict[str, LayerRecord],
+    clips_at: float | None = None,
+    first_not_finite: str | None = None,
+) -> TelemetryRecord:
+    """The record of a step whose global norms, and what clipping did, its parameters tell.
+
+    Args:
+        step, epoch, loss, parameters, layers, first_not_finite: as in `TelemetryRecord`.
+        clips_at: the threshold that the training clips at, if it was told.
+
+    Example:
+        >>> parameters = {"W": ParameterRecord(3.0, 1.5), "b": ParameterRecord(4.0, 2.0)}
+        >>> record = watched_record(1, None, 0.7, parameters, {})
+        >>> record.gradient_norm, record.clip_coefficient, record.clip_method
+        (5.0, 0.5, 'global_norm')
+    """
+    clip = clip_coefficient(parameters)
+    return TelemetryRecord(
+        step=step,
+        epoch=epoch,
+        loss=loss,
+        gradient_norm=global_norm(p.gradient_norm for p in parameters.values()),
+        clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
+        clip_coefficient=clip,
+        clip_method=clip_method(parameters, clip, clips_at),
+        clip_threshold=clips_at,
+        parameters=parameters,
+        layers=layers,
+        first_not_finite=first_not_finite,
+    )
 
 
 def curves_record(

@@ -1,7 +1,7 @@
 """The diagnosis of a training: findings in plain words, from its records or its run directory."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from unrolled.errors import RunError
 from unrolled.telemetry.findings import FINDINGS, Finding
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts
+from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 from unrolled.telemetry.records import TelemetryRecord
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "diagnose_run"]
@@ -147,7 +147,7 @@ def _lines(path: Path, name: str, read: Any, skipped: list[str]) -> Iterator[Any
         count += 1
         yield each
     if bad:
-        skipped.append(f"{name}: {_numbered(bad)} damaged and left out")
+        skipped.append(f"{name}: {which_lines(bad)} damaged and left out")
     if not count:
         skipped.append(f"{name} has no whole line")
 
@@ -197,15 +197,3 @@ def _summary(path: Path, skipped: list[str]) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _numbered(lines: Sequence[int], most: int = 8) -> str:
-    """Which lines, in words.
-
-    Example:
-        >>> _numbered([3]), _numbered([3, 4]), _numbered(range(1, 100), most=2)
-        ('line 3 is', 'lines 3, 4 are', 'lines 1, 2 and 97 more are')
-    """
-    names = ", ".join(map(str, lines[:most]))
-    more = f" and {len(lines) - most} more" if len(lines) > most else ""
-    return f"line {names} is" if len(lines) == 1 else f"lines {names}{more} are"

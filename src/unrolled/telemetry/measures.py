@@ -1,13 +1,16 @@
 """Norms of parameters and of their changes, and how numbers are kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.rows import Rows
 
 DIGITS = 7
 """Significant digits of a recorded number: those that float32 has."""
+
+DECIMAL = f"%.{DIGITS}g"
+"""How such a number is written."""
 
 
 def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
@@ -64,7 +67,17 @@ def rounded(x: float) -> float:
         >>> rounded(0.30000001192092896)
         0.3
     """
-    return float(f"{x:.{DIGITS}g}")
+    return float(DECIMAL % x)
+
+
+def all_rounded(numbers: Iterable[float]) -> list[float]:
+    """`rounded` of each number; many are done sooner without a call for each.
+
+    Example:
+        >>> all_rounded([0.30000001192092896, float("nan")])
+        [0.3, nan]
+    """
+    return list(map(float, map(DECIMAL.__mod__, numbers)))
 
 
 def coefficient(before: float, after: float) -> float:

@@ -6,7 +6,7 @@ have been edited by hand. What is whole is used; what is not is skipped, and cou
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,9 @@ TELEMETRY, METRICS = "telemetry.jsonl", "metrics.jsonl"
 
 LONGEST_LINE = 64 * 2**20
 """Bytes. A longer line is no record: a damaged file must not fill the memory."""
+
+LINES_NAMED = 8
+"""Places in a file, lines or spans of lines, that a message names at most."""
 
 T = TypeVar("T")
 
@@ -113,6 +116,26 @@ def to_record(data: dict[str, Any]) -> TelemetryRecord:
         for name, part in _object(data, "layers").items()
     }
     return TelemetryRecord.from_dict(data)
+
+
+def which_lines(lines: Sequence[int]) -> str:
+    """Which lines, in words that a verb follows; of very many places only the first.
+
+    Example:
+        >>> which_lines([3]), which_lines([3, 5, 6, 7])
+        ('line 3 is', 'lines 3, 5 to 7 are')
+    """
+    spans: list[list[int]] = []
+    for line in lines:
+        if spans and spans[-1][-1] == line - 1:
+            spans[-1][1:] = [line]
+        else:
+            spans.append([line])
+    texts = [" to ".join(map(str, span)) for span in spans[:LINES_NAMED]]
+    more = len(spans) - len(texts)
+    if more:
+        texts.append(f"and {more} more places ({len(lines)} lines in all)")
+    return f"line {texts[0]} is" if len(lines) == 1 else f"lines {', '.join(texts)} are"
 
 
 def _read(

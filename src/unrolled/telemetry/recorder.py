@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from unrolled.backends import Array, Backend, Namespace
 from unrolled.errors import SettingError
 from unrolled.telemetry.layers import LayerNumbers, layer_records
-from unrolled.telemetry.measures import changes, coefficient, norms, rounded
+from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.training.records import Backward, Listener, StepRecord
@@ -104,7 +104,7 @@ class Telemetry(Listener):
             return
         found = ThroughTime()
         if backward is None:
-            self._arrays["weights"] = self._norms(tuple(trainer.parameters.values()))
+            self._arrays["norms"] = self._norms(tuple(trainer.parameters.values()))
         else:
             found = backward.through_time or trainer.trace(backward.batch, backward.state)
             self._measure(trainer, backward, found)
@@ -116,10 +116,7 @@ class Telemetry(Listener):
         names = tuple(backward.gradients)
         with trainer.backend.without_gradients():
             weights, gradients = trainer.parameters.values(), backward.gradients.values()
-            both = self._norms((*weights, *gradients))
-            self._arrays["weights"] = both[: len(weights)]
-            if names:
-                self._arrays["gradients"] = both[len(weights) :]
+            self._arrays["norms"] = self._norms((*weights, *gradients))
             if names and trainer.gradient_clip_method != "global_norm":
                 # there one factor for all says the same; compiled code may have sorted these
                 clipped = tuple(backward.clipped[name] for name in names)
@@ -154,7 +151,7 @@ class Telemetry(Listener):
     def _transfer(self, backend: Backend) -> dict[str, list[float]]:
         """All vectors, as one, on the CPU."""
         arrays = self._arrays
-        flat = map(rounded, backend.to_numpy(self._join(tuple(arrays.values()))).tolist())
+        flat = iter(all_rounded(backend.to_numpy(self._join(tuple(arrays.values()))).tolist()))
         return {name: list(islice(flat, array.shape[0])) for name, array in arrays.items()}
 
     def _forget(self) -> None:
@@ -185,12 +182,13 @@ def _parameter_records(
     numbers: dict[str, list[float]],
 ) -> dict[str, ParameterRecord]:
     """The records of all parameters from the vectors of their norms."""
-    before = dict(zip(with_gradient, numbers.get("gradients", ()), strict=False))
+    weights, gradients = numbers["norms"][: len(names)], numbers["norms"][len(names) :]
+    before = dict(zip(with_gradient, gradients, strict=True))
     clipped = dict(zip(with_gradient, numbers.get("clipped", ()), strict=False))
     moved = dict(zip(names, numbers.get("updates", ()), strict=False))
     scale = coefficient(step.gradient_norm, step.clipped_norm)
     records = {}
-    for name, weight in zip(names, numbers["weights"], strict=True):
+    for name, weight in zip(names, weights, strict=True):
         gradient = before.get(name)
         after = clipped.get(name, None if gradient is None else rounded(gradient * scale))
         ratio = rounded(moved[name] / weight) if name in moved and weight > 0 else None

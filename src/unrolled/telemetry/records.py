@@ -96,8 +96,11 @@ class TelemetryRecord:
     first_not_finite: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data, for JSON; lists are the record's own."""
+        data = _fields(self)
+        for name in ("parameters", "layers"):
+            data[name] = {key: _fields(part) for key, part in data[name].items()}
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TelemetryRecord":
@@ -116,6 +119,10 @@ class TelemetryRecord:
             parts = values.get(name) or {}
             values[name] = {key: kind(**_known(kind, part)) for key, part in parts.items()}
         return cls(**values)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:

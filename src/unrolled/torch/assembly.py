@@ -6,12 +6,7 @@ from typing import Any
 
 import torch
 
-from unrolled.telemetry.assembling import (
-    clip_coefficient,
-    clip_method,
-    curves_record,
-    global_norm,
-)
+from unrolled.telemetry.assembling import curves_record, watched_record
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.torch.passing import Passing
@@ -72,21 +67,16 @@ def assemble(
             update_ratio=moved / weight if moved is not None and weight else None,
             finite=all(value is None or math.isfinite(value) for value in numbers),
         )
-    clip = clip_coefficient(parameters)
     loss = [found["loss", place][0] for place in range(len(told))]
-    record = TelemetryRecord(
+    record = watched_record(
         step=number,
         epoch=None,
         loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
-        gradient_norm=global_norm(p.gradient_norm for p in parameters.values()),
-        clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
-        clip_coefficient=clip,
-        clip_method=clip_method(parameters, clip, clips_at),
-        clip_threshold=clips_at,
         parameters=parameters,
         layers={
             name: layer_record(each, found["curves", name], scale) for name, each in curves.items()
         },
+        clips_at=clips_at,
         first_not_finite=_first(found, step, loss),
     )
     return record, thrown

@@ -377,10 +377,10 @@ def test_damaged_lines_are_left_out_and_named(tmp_path, exploded, unrolled):
     found = diagnose_run(run)
     assert found.findings[""] == diagnose(exploded)
     assert found.skipped == [
-        "telemetry.jsonl: lines 2, 3, 4, 5 are damaged and left out",
+        "telemetry.jsonl: lines 2 to 5 are damaged and left out",
         "metrics.jsonl: line 2 is damaged and left out",
     ]
-    assert "skipped: telemetry.jsonl: lines 2, 3, 4, 5" in unrolled("diagnose", run).out
+    assert "skipped: telemetry.jsonl: lines 2 to 5 are" in unrolled("diagnose", run).out
 
 
 @pytest.mark.parametrize("telemetry", [None, [], ["{"]])

@@ -5,7 +5,7 @@ import pytest
 
 from unrolled.backends.numpy import xp
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.measures import changes, coefficient, norms, rounded
+from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.through_time import (
     fall_per_step,
     hidden_gradient_norms,
@@ -150,6 +150,7 @@ def test_numbers_keep_seven_digits():
     assert rounded(float(np.float32(0.1))) == 0.1
     assert rounded(1234567.89) == 1234568
     assert math.isnan(rounded(math.nan))
+    assert all_rounded([-1234567.89, 0.0, 1e-300, math.inf]) == [-1234568, 0, 1e-300, math.inf]
 
 
 def test_the_coefficient_is_the_quotient_of_the_norms():

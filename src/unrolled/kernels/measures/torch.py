@@ -64,12 +64,12 @@ def layer_numbers(
 
 def _suit(arrays: Sequence[torch.Tensor]) -> bool:
     """Whether the kernels can read them: contiguous, on the CPU, all of one of their types."""
+    dtype, strided = arrays[0].dtype, torch.strided
     return (
         native.available()[0]
-        and len({x.dtype for x in arrays}) == 1
-        and arrays[0].dtype in (torch.float32, torch.float64)
+        and dtype in (torch.float32, torch.float64)
         and all(
-            x.layout == torch.strided and x.device.type == "cpu" and x.is_contiguous()
+            x.is_cpu and x.layout == strided and x.dtype == dtype and x.is_contiguous()
             for x in arrays
         )
     )

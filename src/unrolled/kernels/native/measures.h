@@ -81,7 +81,8 @@ struct NormsOf {
 
 template <class T>
 struct MeasureLayer {
-    static constexpr size_t SIDE = 4;  // of a square of inner products
+    // of a square of inner products: as many sums, and a register for each row, must fit
+    static constexpr size_t SIDE = REGISTERS >= 32 ? 4 : 3;
     const LayerNumbers &l;
 
     void work(Team &team) const {
@@ -136,12 +137,16 @@ struct MeasureLayer {
                                    : static_cast<const T *>(l.first);
         if (!before) return 0;
         const T *D = static_cast<const T *>(l.D) + t * B * width;
+        const T *after = static_cast<const T *>(l.after) + t * B * H;
         double sum = 0;
+        // the row to fetch: B to 2 B - 1 are those of the next step, and 0 is there already
+        size_t ahead = t + 1 < size_t(l.T) ? B : 0;
         for (size_t b = 0; b < B; b += SIDE)
             for (size_t c = b; c < B; c += SIDE) {
                 Vector<T> of_H[SIDE][SIDE], of_D[SIDE][SIDE];
-                inner_products(before, H, b, c, of_H);
-                inner_products(D, width, b, c, of_D);
+                inner_products(before, H, b, c, of_H, after + ahead * H);
+                inner_products(D, width, b, c, of_D, D + ahead * width);
+                ahead = ahead && ahead + 1 < 2 * B ? ahead + 1 : 0;
                 Vector<T> square{};  // to add up the lanes of either factor is enough
                 for (size_t i = 0; i < smaller(SIDE, B - b); ++i)
                     for (size_t j = 0; j < smaller(SIDE, B - c); ++j)
@@ -158,9 +163,10 @@ struct MeasureLayer {
     }
 
     // of rows b + i with rows c + j, but for the last sum, over the lanes; rows beyond the last are
-    // taken as the last
-    void inner_products(const T *X, size_t n, size_t b, size_t c,
-                        Vector<T> (&out)[SIDE][SIDE]) const {
+    // taken as the last. Meanwhile the row `ahead` comes into the cache: these products are busy
+    // enough to hide it, and the processor does not see by itself where so many rows will go on.
+    void inner_products(const T *X, size_t n, size_t b, size_t c, Vector<T> (&out)[SIDE][SIDE],
+                        const T *ahead) const {
         const T *left[SIDE], *right[SIDE];
         for (size_t i = 0; i < SIDE; ++i) {
             left[i] = X + smaller(b + i, size_t(l.B) - 1) * n;
@@ -176,8 +182,10 @@ struct MeasureLayer {
             }
         };
         size_t k = 0;
-        for (; k + LANES<T> <= n; k += LANES<T>)
+        for (; k + LANES<T> <= n; k += LANES<T>) {
+            __builtin_prefetch(ahead + k, 0, 1);  // to read; into the second cache
             add(k, [](const T *from) ALWAYS_INLINE { return load(from); });
+        }
         if (k < n) add(k, [&](const T *from) ALWAYS_INLINE { return load(from, n - k); });
         for (size_t i = 0; i < SIDE; ++i)
             for (size_t j = 0; j < SIDE; ++j) out[i][j] = sum[i][j];

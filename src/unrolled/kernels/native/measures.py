@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.kernels.native.arrays import address, is_tensor, precision_of
+from unrolled.kernels.native.arrays import address, is_tensor, precision_of, type_of
 from unrolled.kernels.native.interface import LayerNumbers, Norms
 from unrolled.kernels.native.loading import instructions_of, run
 
@@ -31,11 +31,11 @@ def norms(
     """
     count, call, like = len(arrays), Norms(), arrays[0] if arrays else out
     _set(call, like, threads, instructions)
-    table = ctypes.c_void_p * count
-    a = table(*(address(x, tuple(x.shape), like=like) for x in arrays))
-    sizes = (ctypes.c_int64 * count)(*(math.prod(x.shape) for x in arrays))
-    pairs = zip(arrays, minus, strict=True) if minus else ()
-    b = table(*(address(y, tuple(x.shape), like=like) for x, y in pairs))
+    table, type, shapes = ctypes.c_void_p * count, type_of(like), [x.shape for x in arrays]
+    a = table(*(address(x, s, type=type) for x, s in zip(arrays, shapes, strict=True)))
+    sizes = (ctypes.c_int64 * count)(*map(math.prod, shapes))
+    pairs = zip(minus, shapes, strict=True) if minus else ()
+    b = table(*(address(y, s, type=type) for y, s in pairs))
     call.count, call.a, call.sizes = count, ctypes.addressof(a), ctypes.addressof(sizes)
     call.b = ctypes.addressof(b) if minus else None
     call.norms = address(out, (count,), type="float64")
