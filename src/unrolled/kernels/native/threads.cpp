@@ -29,15 +29,22 @@ struct OpenMP {
     int (*rank)();
     int (*most)();
 
+    // Null where there is none. It may be loaded at any time, so it is looked for until it is found.
+    static const OpenMP *loaded() {
+        static std::atomic<bool> is_loaded{false};
+        static OpenMP found;
+        static std::mutex looking;
+        if (is_loaded.load(std::memory_order_acquire)) return &found;
+        std::lock_guard<std::mutex> lock(looking);
+        find(found.parallel, "GOMP_parallel");
+        find(found.rank, "omp_get_thread_num");
+        find(found.most, "omp_get_max_threads");
+        is_loaded.store(found.parallel && found.rank && found.most, std::memory_order_release);
+        return is_loaded ? &found : nullptr;
+    }
     template <class Function>
     static void find(Function &function, const char *name) {
         function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
-    }
-    bool is_loaded() {
-        find(parallel, "GOMP_parallel");
-        find(rank, "omp_get_thread_num");
-        find(most, "omp_get_max_threads");
-        return parallel && rank && most;
     }
 };
 
@@ -47,7 +54,7 @@ struct Call {
     int threads;
     Begun *begun;
     Done *done;
-    OpenMP openmp;
+    const OpenMP *openmp;
     void member(int rank) const {
         Team team(rank, threads, begun, done);
         work(job, team);
@@ -58,9 +65,9 @@ struct Call {
 void run_borrowed(const Call &call) {
     const auto member = [](void *data) {
         const Call &call = *static_cast<const Call *>(data);
-        call.member(call.openmp.rank());
+        call.member(call.openmp->rank());
     };
-    call.openmp.parallel(member, const_cast<Call *>(&call), unsigned(call.threads), 0);
+    call.openmp->parallel(member, const_cast<Call *>(&call), unsigned(call.threads), 0);
 }
 
 }  // namespace
@@ -113,10 +120,11 @@ void Team::finish() const {
 void run(int threads, bool openmp, Work work, const void *job) {
     std::vector<Begun> begun(threads);
     Done done;
-    Call call{work, job, threads, begun.data(), &done, {}};
+    Call call{work, job, threads, begun.data(), &done, nullptr};
+    if (threads > 1 && openmp) call.openmp = OpenMP::loaded();
     if (threads == 1)
         call.member(0);
-    else if (openmp && call.openmp.is_loaded())
+    else if (call.openmp)
         run_borrowed(call);
     else
         ThreadPool::here().run(threads, [&call](int rank) { call.member(rank); });
@@ -134,8 +142,8 @@ size_t second_cache_bytes() {
 }
 
 int openmp_threads() {
-    OpenMP openmp;
-    return openmp.is_loaded() ? openmp.most() : 1;
+    const OpenMP *openmp = OpenMP::loaded();
+    return openmp ? openmp->most() : 1;
 }
 
 }  // namespace unrolled
