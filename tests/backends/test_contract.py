@@ -690,6 +690,20 @@ def test_concat_joins_along_an_axis(backend: Any, xp: Namespace, axis: int) -> N
     check(backend, joined, np.concatenate([X, y, X], axis))
 
 
+def test_stack_joins_along_a_new_first_axis(backend: Any, xp: Namespace) -> None:
+    check(backend, xp.stack([backend.asarray(X), backend.asarray(2 * X)]), np.stack([X, 2 * X]))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_unstack_gives_the_parts_along_the_first_axis(
+    backend: Any, xp: Namespace, rows: int
+) -> None:
+    parts = list(xp.unstack(backend.asarray(X[:rows])))
+    assert len(parts) == rows
+    for part, row in zip(parts, X, strict=False):
+        check(backend, part, row)
+
+
 def test_flip_reverses_the_first_axis(backend: Any, xp: Namespace) -> None:
     check(backend, xp.flip(backend.asarray(X)), X[::-1])
 
@@ -719,6 +733,15 @@ def test_add_rows_adds_up_the_rows_of_each_id(backend: Any, xp: Namespace) -> No
 def test_pick_takes_one_entry_of_each_row(backend: Any, xp: Namespace) -> None:
     expected = np.array([X[0, 3], X[1, 0], X[2, 2]])
     check(backend, xp.pick(backend.asarray(X), backend.asarray(IDS)), expected)
+
+
+def test_argmax_is_the_first_place_of_the_largest_along_the_last_axis(
+    backend: Any, xp: Namespace
+) -> None:
+    x = np.array([[1.0, 3.0, 3.0], [2.0, 1.0, 0.0]], np.float32)
+    found = xp.argmax(backend.asarray(x))
+    assert xp.is_integer(found)
+    assert backend.to_numpy(found).tolist() == [1, 0]
 
 
 def test_count_above_tells_how_many_are_larger(backend: Any, xp: Namespace) -> None:
@@ -846,13 +869,17 @@ DIFFERENTIABLE = {
     "transpose": lambda xp, ids, x: xp.transpose(x) @ x,
     "gram": lambda xp, ids, x: xp.gram(xp.reshape(x, (2, 3, 2))),
     "concat": lambda xp, ids, x: xp.concat([x * x, x], -1),
+    "stack": lambda xp, ids, x: xp.stack([x * x, x]),
+    "unstack": lambda xp, ids, x: xp.concat(
+        [part * (i + 1) for i, part in enumerate(xp.unstack(x))], 0
+    ),
     "flip": lambda xp, ids, x: xp.flip(x) * x,
     "take": lambda xp, ids, x: xp.take(x * x, ids % 3),
     "add_rows": lambda xp, ids, x: xp.add_rows(x * x, ids, 4),
     "pick": lambda xp, ids, x: xp.pick(x * x, ids),
     "scan": running_product,
 }
-CONSTANT = {"sign", "zeros_like", "count_above", "one_hot", "is_integer", "stop_gradient"}
+CONSTANT = {"sign", "zeros_like", "argmax", "count_above", "one_hot", "is_integer", "stop_gradient"}
 
 
 def test_every_entry_of_the_namespace_is_differentiated_or_constant() -> None:

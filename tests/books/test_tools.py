@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from installed import INSTALLED
 from unrolled.books import tools
+from unrolled.errors import DataError
+from unrolled.frameworks import face as load
 from unrolled.report import notebook
 
 
@@ -19,6 +22,17 @@ def test_a_timer_keeps_every_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
     timer.start()
     assert timer.stop() == 0.5
     assert (timer.sum(), timer.avg(), timer.cumsum()) == (2.0, 1.0, [1.5, 2.0])
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_shapes_and_lengths_are_checked(name: str) -> None:
+    a = load(name).ones((2, 3))
+    tools.check_shape(a, (2, 3))
+    tools.check_len([a, a], 2)
+    with pytest.raises(DataError, match=r"the shape is \(2, 3\); expected \(3, 2\)"):
+        tools.check_shape(a, (3, 2))
+    with pytest.raises(DataError, match="the length is 1; expected 2"):
+        tools.check_len([a], 2)
 
 
 def test_an_accumulator_adds_up_and_begins_anew() -> None:
@@ -71,6 +85,15 @@ def test_plot_takes_one_line_or_several(given: Any, lines: Any) -> None:
     assert [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines] == lines
     assert axes.lines[0].get_label() == "first"
     assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "x (log scale)")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_line_may_be_a_column(name: str) -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    column = load(name).tensor([[1.0], [2.0]])
+    axes = figure.Figure().add_subplot()
+    tools.plot([0, 1], [column, np.array([[3.0], [4.0]])], axes=axes)
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 2], [3, 4]]
 
 
 def test_plot_shows_in_a_notebook_and_is_silent_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,15 @@ class Namespace:
         gram: ``f(x)``, inner products of the rows of every matrix: ``(T, B, B)`` from
             ``x`` of ``(T, B, H)``.
         concat: ``f(arrays, axis)``, joined along an axis that is there.
+        stack: ``f(arrays)``, joined along a new first axis.
+        unstack: ``f(x)``, its parts along the first axis, to iterate over.
         flip: ``f(x)``, in reverse order along the first axis.
         zeros_like: ``f(x)``, same shape, type and device.
         take: ``f(W, ids)``, rows ``W[ids]`` of shape ``(*ids.shape, W.shape[1])``.
         add_rows: ``f(rows, ids, V)``, for each id the sum of its rows: ``(V, D)`` from rows
             ``(N, D)`` and ids ``(N,)``; what the gradient of ``take`` does.
         pick: ``f(x, ids)``, ``x[n, ids[n]]`` for ``x`` of ``(N, V)`` and ids ``(N,)``.
+        argmax: ``f(x)``, integers: where along the last axis the first of the largest is.
         count_above: ``f(x, least)``, how many entries are above a number, float32.
         one_hot: ``f(ids, depth)``, float32 ``(*ids.shape, depth)``.
         is_integer: ``f(x)``, whether the array holds integers.
@@ -68,11 +71,14 @@ class Namespace:
     transpose: Callable[[Array], Array]
     gram: Callable[[Array], Array]
     concat: Callable[[list[Array], int], Array]
+    stack: Callable[[list[Array]], Array]
+    unstack: Callable[[Array], Iterable[Array]]
     flip: Callable[[Array], Array]
     zeros_like: Callable[[Array], Array]
     take: Callable[[Array, Array], Array]
     add_rows: Callable[[Array, Array, int], Array]
     pick: Callable[[Array, Array], Array]
+    argmax: Callable[[Array], Array]
     count_above: Callable[[Array, float], Array]
     one_hot: Callable[[Array, int], Array]
     is_integer: Callable[[Array], bool]

@@ -1,4 +1,4 @@
-"""Small tools that the books' own training loops use: clock, sums, plots.
+"""Small tools that the books' own training loops use: clock, sums, plots, checks.
 
 Framework-free; every face has them under the published names.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from unrolled.errors import DataError
 from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
 from unrolled.training.board import PIXELS_PER_INCH, ProgressBoard, limits
@@ -202,6 +203,32 @@ def plot(
         Output(chart, f"{figsize[0] * PIXELS_PER_INCH:.0f}px")
 
 
+def check_len(a: Any, n: int) -> None:
+    """Make sure that something has a length.
+
+    Raises:
+        DataError: it has another one.
+
+    Example:
+        >>> check_len([1, 2], 3)
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.DataError: the length is 2; expected 3
+    """
+    if len(a) != n:
+        raise DataError(f"the length is {len(a)}; expected {n}")
+
+
+def check_shape(a: Any, shape: Sequence[int]) -> None:
+    """Make sure that an array has a shape.
+
+    Raises:
+        DataError: it has another one.
+    """
+    if tuple(a.shape) != tuple(shape):
+        raise DataError(f"the shape is {tuple(a.shape)}; expected {tuple(shape)}")
+
+
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
     """Set matplotlib's default size of figures in inches, where it is installed."""
     try:
@@ -235,4 +262,11 @@ def _lines(values: Any) -> list[list[float]]:
     values = list(values.detach() if hasattr(values, "detach") else values)
     # an array of no dimension has a length by name only
     several = bool(values) and hasattr(values[0], "__len__") and bool(getattr(values[0], "ndim", 1))
-    return [[float(v) for v in line] for line in (values if several else [values])]
+    return [[_number(v) for v in line] for line in (values if several else [values])]
+
+
+def _number(value: Any) -> float:
+    """A number, or that of an array of one: a line may be a column ``(N, 1)``."""
+    if getattr(value, "shape", ()):
+        (value,) = value
+    return float(value)

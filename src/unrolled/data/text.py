@@ -100,7 +100,7 @@ def time_machine() -> str:
         >>> time_machine().splitlines()[0]
         'The Time Machine, by H. G. Wells [1898]'
     """
-    data = files("unrolled.data.corpora").joinpath("timemachine.txt").read_bytes()
+    data = Path(time_machine_path()).read_bytes()
     found = hashlib.sha1(data, usedforsecurity=False).hexdigest()
     if found != TIME_MACHINE_SHA1:
         raise TextError(
@@ -110,6 +110,11 @@ def time_machine() -> str:
     return data.decode("ascii")
 
 
+def time_machine_path() -> str:
+    """Where the package keeps *The Time Machine*."""
+    return str(files("unrolled.data.corpora").joinpath("timemachine.txt"))
+
+
 def clean_lines(text: str) -> list[str]:
     r"""The lines of a text, cleaned as the published programs do.
 
@@ -117,9 +122,17 @@ def clean_lines(text: str) -> list[str]:
         >>> clean_lines("The Time-Machine, 1898.\n\n  by H. G. Wells")
         ['the time machine', '', 'by h g wells']
     """
-    return [
-        re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in io.StringIO(text, newline=None)
-    ]
+    return [small_letters(line).strip() for line in io.StringIO(text, newline=None)]
+
+
+def small_letters(text: str) -> str:
+    """A text with one blank for every run of characters other than A-Z and a-z, in small letters.
+
+    Example:
+        >>> small_letters("The Time-Machine, 1898.")
+        'the time machine '
+    """
+    return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
 def clean(text: str) -> str:

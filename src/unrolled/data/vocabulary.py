@@ -101,6 +101,8 @@ class Vocab:
             often each token occurs, by token.
         min_freq: rarer tokens are left out and count as unknown.
         reserved_tokens: tokens to place after ``<unk>``, whether they occur or not.
+        alphabetical: order all of them by their characters instead, ``<unk>`` too, as the
+            English edition does; the id of an unknown token is ``unk`` either way.
 
     Example:
         >>> vocab = Vocab("hello world")
@@ -112,24 +114,19 @@ class Vocab:
         [('l', 3), ('o', 2)]
     """
 
-    unk = 0
-
     def __init__(
         self,
         tokens: Iterable[Any] = (),
         min_freq: int = 0,
         reserved_tokens: Sequence[str] = (),
+        alphabetical: bool = False,
     ) -> None:
         self.token_freqs: list[tuple[str, int]] = sorted(
             _count(tokens).items(), key=lambda item: item[1], reverse=True
         )
-        self._index(
-            [
-                UNKNOWN,
-                *reserved_tokens,
-                *(token for token, count in self.token_freqs if count >= min_freq),
-            ]
-        )
+        frequent = (token for token, count in self.token_freqs if count >= min_freq)
+        tokens = [UNKNOWN, *reserved_tokens, *frequent]
+        self._index(sorted(tokens) if alphabetical else tokens)
 
     @classmethod
     def from_list(cls, idx_to_token: Sequence[str]) -> "Vocab":
@@ -146,6 +143,7 @@ class Vocab:
     def _index(self, tokens: Iterable[str]) -> None:
         self.idx_to_token: list[str] = list(dict.fromkeys(tokens))
         self.token_to_idx: dict[str, int] = {t: i for i, t in enumerate(self.idx_to_token)}
+        self.unk = self.token_to_idx.get(UNKNOWN, 0)
 
     def __len__(self) -> int:
         return len(self.idx_to_token)
@@ -165,7 +163,7 @@ class Vocab:
         return self.idx_to_token[int(indices)]
 
     def encode(self, text: str, dtype: npt.DTypeLike = np.int64) -> Ids:
-        """Ids of the characters of a text, ``(len(text),)``; unknown ones are 0.
+        """Ids of the characters of a text, ``(len(text),)``; unknown ones are ``unk``.
 
         The same as ``vocab[list(text)]``, by looking up whole pieces of the text.
 
@@ -187,7 +185,7 @@ class Vocab:
         """
         codes = {ord(token): i for token, i in self.token_to_idx.items() if len(token) == 1}
         # one entry more than needed: where it is clipped to, a character beyond is unknown
-        table = np.zeros(max(max(codes, default=0) + 2, 256), dtype)
+        table = np.full(max(max(codes, default=0) + 2, 256), self.unk, dtype)
         table[list(codes)] = list(codes.values())
         of_bytes = table[:256].tobytes()
 

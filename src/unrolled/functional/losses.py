@@ -1,4 +1,4 @@
-"""Losses, each the mean over its rows."""
+"""Losses, each the mean over its rows, and the accuracy."""
 
 import math
 
@@ -81,7 +81,7 @@ def huber_loss(xp: Namespace, y_hat: Array, y: Array, sigma: float = 1.0) -> Arr
     return xp.mean(within**2 / (2 * sigma) + beyond)
 
 
-def cross_entropy(xp: Namespace, logits: Array, targets: Array) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, targets: Array, averaged: bool = True) -> Array:
     """Mean cross-entropy of a softmax, in nats: ``mean(log sum_v exp(x_v) - x_target)``.
 
     The largest logit of a row is taken out before the exponential, so that no row
@@ -93,9 +93,10 @@ def cross_entropy(xp: Namespace, logits: Array, targets: Array) -> Array:
         xp: array namespace.
         logits: unnormalised log-probabilities ``(N, V)``.
         targets: integer ids ``(N,)`` in ``[0, V)``.
+        averaged: False leaves out the mean.
 
     Returns:
-        A scalar; ``log V`` for uniform predictions.
+        A scalar, or ``(N,)`` without the mean; ``log V`` for uniform predictions.
 
     Example:
         >>> import numpy as np
@@ -103,11 +104,35 @@ def cross_entropy(xp: Namespace, logits: Array, targets: Array) -> Array:
         >>> round(float(cross_entropy(xp, np.zeros((2, 28)), np.array([3, 9]))), 4)  # log 28
         3.3322
     """
-    if xp.cross_entropy is not None:
+    if averaged and xp.cross_entropy is not None:
         return xp.cross_entropy(logits, targets)
     largest = xp.stop_gradient(xp.amax(logits, axis=-1, keepdims=True))  # (N, 1)
     shifted = logits - largest  # (N, V)
-    return xp.mean(xp.log(xp.sum(xp.exp(shifted), axis=-1)) - xp.pick(shifted, targets))
+    losses = xp.log(xp.sum(xp.exp(shifted), axis=-1)) - xp.pick(shifted, targets)  # (N,)
+    return xp.mean(losses) if averaged else losses
+
+
+def accuracy(xp: Namespace, logits: Array, targets: Array, averaged: bool = True) -> Array:
+    """The share of rows whose largest logit is the target's.
+
+    Args:
+        xp: array namespace.
+        logits: ``(N, V)``.
+        targets: integer ids ``(N,)`` in ``[0, V)``.
+        averaged: False leaves out the mean.
+
+    Returns:
+        A scalar, or zeros and ones ``(N,)`` without the mean; float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> float(accuracy(xp, np.array([[1.0, 2.0], [4.0, 3.0]]), np.array([1, 1])))
+        0.5
+    """
+    predicted = xp.one_hot(xp.argmax(logits), logits.shape[-1])  # (N, V)
+    correct = xp.pick(predicted, targets)
+    return xp.mean(correct) if averaged else correct
 
 
 def perplexity(cross_entropy_nats: float) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
+from inspect import signature
 from typing import Any, ClassVar
 
 import jax
@@ -20,6 +21,24 @@ from unrolled.training import module
 from unrolled.training.board import ProgressBoard
 
 
+class State(TrainState):
+    """A `TrainState` with what the books' loops keep beside it."""
+
+    dropout_rng: Any = None
+    batch_stats: Any = None
+    """Always None: the trainer changes parameters only."""
+
+
+def without_aux(value: Any) -> Any:
+    """The loss itself, of what a `Module.loss` gives."""
+    return value[0] if isinstance(value, tuple) else value
+
+
+def is_published(step: Callable[..., Any]) -> bool:
+    """Whether a training or validation step takes ``(params, batch, state)``, as in the books."""
+    return len(signature(step).parameters) == 3
+
+
 class Module(module.Module, nn.Module):
     """The base class of models, a Linen module.
 
@@ -28,6 +47,8 @@ class Module(module.Module, nn.Module):
     """
 
     backend: ClassVar[Backend] = backend
+    has_aux: ClassVar[bool] = False
+    """Whether `loss` gives a pair: the loss, and a dict of what else there is to tell."""
     plot_train_per_epoch: int = field(default=2, kw_only=True, repr=False)
     plot_valid_per_epoch: int = field(default=1, kw_only=True, repr=False)
     board: Any = field(default_factory=ProgressBoard, kw_only=True, repr=False, compare=False)
@@ -73,9 +94,9 @@ class Module(module.Module, nn.Module):
         if len(arguments) == 1:
             return super().training_step(*arguments)
         params, batch, state = arguments
-        differentiate = jax.value_and_grad(self.loss)
+        differentiate = jax.value_and_grad(self.loss, has_aux=self.has_aux)
         loss, gradients = differentiate(params, tuple(batch[:-1]), batch[-1], state)
-        self.plot("loss", loss, train=True)
+        self.plot_loss(without_aux(loss), train=True)
         return loss, gradients
 
     def validation_step(self, *arguments: Any) -> Any:
@@ -83,16 +104,25 @@ class Module(module.Module, nn.Module):
         if len(arguments) == 1:
             return super().validation_step(*arguments)
         params, batch, state = arguments
-        loss = self.loss(params, tuple(batch[:-1]), batch[-1], state)
-        self.plot("loss", loss, train=False)
+        loss = without_aux(self.loss(params, tuple(batch[:-1]), batch[-1], state))
+        self.plot_loss(loss, train=False)
         return loss
 
+    def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        if is_published(self.training_step):  # it differentiates by itself
+            return self.batch_loss(batch), None
+        return super().loss_and_state(batch, state)
+
     def batch_loss(self, batch: Any) -> Any:
+        params, _, state = self.published(batch)
+        return without_aux(self.loss(params, batch[:-1], batch[-1], state))
+
+    def published(self, batch: Any) -> tuple[Any, Any, State]:
+        """What the books' steps take, ``(params, batch, state)``, of a module that is bound."""
         params = self.variables["params"]
-        rngs = {"dropout": self.make_rng("dropout")} if self.training else {}
+        rngs = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
         apply = partial(self.unbind()[0].apply, rngs=rngs)
-        state = TrainState(step=0, apply_fn=apply, params=params, tx=None, opt_state=None)
-        return self.loss(params, batch[:-1], batch[-1], state)
+        return params, batch, State(0, apply_fn=apply, params=params, tx=None, opt_state=None)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
         if self.trainer is None and self.scope is not None:

@@ -5,13 +5,15 @@ from typing import Any, ClassVar
 
 import jax
 import optax
-from flax.training.train_state import TrainState
 
 from unrolled.backends import Backend
 from unrolled.backends import jax as backend
+from unrolled.backends.tied import first_places
 from unrolled.data import synthetic, text_data
 from unrolled.functional import updates
+from unrolled.jax.module import State, is_published, without_aux
 from unrolled.training import data, trainer
+from unrolled.training.tracing import ThroughTime
 
 
 class DataModule(data.DataModule):
@@ -26,21 +28,13 @@ class TextData(text_data.TextData, DataModule):
     pass
 
 
-class State(TrainState):
-    """A `TrainState` with what the books' loops keep beside it."""
-
-    dropout_rng: Any
-    batch_stats: Any = None
-    """Always None: the trainer changes parameters only."""
-
-
 class Trainer(trainer.Trainer):
     """Adds ``state``, a Flax `TrainState` of what has been learned so far."""
 
     backend: ClassVar[Backend] = backend
 
     @property
-    def state(self) -> "State":
+    def state(self) -> State:
         """Parameters (``state.params``, nested), optimizer and its state, step.
 
         It can be set, to what ``state.apply_gradients(grads=grads)`` gives, for one.
@@ -55,7 +49,7 @@ class Trainer(trainer.Trainer):
         )
 
     @state.setter
-    def state(self, state: "State") -> None:
+    def state(self, state: State) -> None:
         params = backend.places(state.params)
         self.parameters = OrderedDict((name, params[name]) for name in self.parameters)
         self.optim.state, self._key = state.opt_state, state.dropout_rng
@@ -72,6 +66,8 @@ class Trainer(trainer.Trainer):
     def prepare(self, model: Any, data: Any) -> None:
         super().prepare(model, data)
         self.optim = backend.Optimizer(self.optim, self.parameters)
+        if is_published(self.model.training_step):
+            self.differentiate = backend.compile(self._published_step)
         self._validate = backend.compile(self._validation_step)
         self._key = jax.random.key(backend.fresh_seed())
 
@@ -81,22 +77,54 @@ class Trainer(trainer.Trainer):
     def objective(
         self, parameters: Any, batch: Any, state: Any, key: Any = None, step: int = 0
     ) -> tuple[Any, Any]:
+        model = self._model_in_training(parameters, key, step)
+        loss, state = self.truncation.loss_and_state(self.backend, model, batch, state)
+        return loss, (state, _plots(model))
+
+    def _published_step(
+        self, parameters: Any, batch: Any, state: Any, key: Any, step: int
+    ) -> tuple[tuple[Any, Any], dict[str, Any]]:
+        """As `differentiate`, of a model whose ``training_step`` gives the gradients too."""
+        model = self._model_in_training(parameters, key, step)
+        loss, found = model.training_step(*model.published(batch))
+        gradients: dict[str, Any] = OrderedDict((name, 0) for name in parameters)
+        first = first_places(backend.places(model))
+        for place, gradient in backend.places(found).items():
+            gradients[first[place]] += gradient
+        return (without_aux(loss), (None, _plots(model))), gradients
+
+    def _model_in_training(self, parameters: Any, key: Any, step: int) -> Any:
         self.draws_losses = True
         rngs = {"dropout": jax.random.fold_in(key, step)}
-        model = self.model.with_parameters(parameters, rngs=rngs)
-        return self.truncation.loss_and_state(self.backend, model, batch, state)
+        return self.model.with_parameters(parameters, rngs=rngs, mutable=["plots"])
+
+    def backward(
+        self, batch: Any, state: Any, traced: bool = False
+    ) -> tuple[Any, Any, ThroughTime | None]:
+        (loss, (state, plots)), *rest = super().backward(batch, state, traced)
+        self._draw(plots, train=True)
+        return (loss, state), *rest
 
     def validation_step(self, batch: Any) -> Any:
         loss, plots = self._validate(self.parameters, batch)
+        self._draw(plots, train=False)
+        return loss
+
+    def _draw(self, plots: Any, train: bool) -> None:
         for key, values in plots.items():
             for value in values:
-                self.model.plot(key, value, train=False)
-        return loss
+                self.model.plot(key, value, train)
 
     def _validation_step(self, parameters: Any, batch: Any) -> tuple[Any, Any]:
         model = self.model.with_parameters(parameters, mutable=["plots"])
-        loss = model.validation_step(batch)
-        return loss, model.variables.get("plots", {})
+        step = model.validation_step
+        loss = step(*model.published(batch)) if is_published(step) else step(batch)
+        return loss, _plots(model)
+
+
+def _plots(model: Any) -> Any:
+    """What a bound model has plotted in compiled code, to be drawn when that has run."""
+    return model.variables.get("plots", {})
 
 
 def SGD(lr: float) -> Any:  # noqa: N802 (the published name)

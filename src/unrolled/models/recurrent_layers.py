@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unrolled.backends import Array
+from unrolled.backends import Array, Namespace
 from unrolled.errors import ParameterError
 from unrolled.functional import bptt
 from unrolled.functional.initial import Seed, xavier_uniform
@@ -50,6 +50,17 @@ def apart(seed: Seed, number: int) -> Seed:
     if seed is None:
         return None
     return [*([seed] if isinstance(seed, int) else seed), number]
+
+
+def zero_state(xp: Namespace, X: Array, U: Array) -> Array:
+    """Zeros ``(B, H)`` beside inputs ``(L, B, D)`` and a layer's ``U (H, H)``, where these are.
+
+    Example:
+        >>> from unrolled.backends.numpy import xp
+        >>> zero_state(xp, np.ones((5, 2, 3)), np.ones((4, 4))).shape
+        (2, 4)
+    """
+    return xp.zeros_like(X[0][:, :1]) * xp.zeros_like(U[:1])
 
 
 class Layer(Module):
@@ -148,9 +159,7 @@ class RecurrentLayer(Layer):
         """The state before the first step of ``X (L, B, D)``: that given, else zeros."""
         if states is not None:
             return states if isinstance(states, tuple) else (states,)
-        zeros_like = self.backend.xp.zeros_like
-        U = self.array(self.names()[1])
-        zeros = zeros_like(X[0][:, :1]) * zeros_like(U[:1])  # (B, H), where X is
+        zeros = zero_state(self.backend.xp, X, self.array(self.names()[1]))
         return (zeros,) * CELLS[self.cell].num_states
 
     def unroll(self, inputs: Array, states: Any = None, reverse: bool = False) -> Any:

@@ -9,30 +9,20 @@ from unrolled.backends import mxnet as backend
 from unrolled.books import runner
 from unrolled.data import digit_sum
 from unrolled.models import bidirectional, recurrent_layers, sequence_classifier
-from unrolled.mxnet.module import Module, NativeModel
+from unrolled.mxnet.module import ArraysModule, Module, NativeModel
 from unrolled.mxnet.training import DataModule, Trainer
 from unrolled.training import metrics
 
 
-class _Arrays(Module):
-    """A block whose parameters are reached as arrays: ``layer.W``."""
-
-    def __getattr__(self, name: str) -> Any:
-        parameters = self.__dict__.get("_reg_params", {})
-        if name not in parameters:
-            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        return parameters[name].data()
-
-
-class SRN(recurrent_layers.SRN, _Arrays):
+class SRN(recurrent_layers.SRN, ArraysModule):
     pass
 
 
-class GRU(recurrent_layers.GRU, _Arrays):
+class GRU(recurrent_layers.GRU, ArraysModule):
     pass
 
 
-class LSTM(recurrent_layers.LSTM, _Arrays):
+class LSTM(recurrent_layers.LSTM, ArraysModule):
     pass
 
 
@@ -48,11 +38,11 @@ class BiLSTM(bidirectional.Bidirectional, Module):
     layer = LSTM
 
 
-class Embedding(sequence_classifier.Embedding, _Arrays):
+class Embedding(sequence_classifier.Embedding, ArraysModule):
     pass
 
 
-class Linear(sequence_classifier.Linear, _Arrays):
+class Linear(sequence_classifier.Linear, ArraysModule):
     pass
 
 

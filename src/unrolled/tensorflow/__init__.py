@@ -18,7 +18,17 @@ Example:
 from functools import partial
 
 from unrolled.backends import tensorflow as backend
-from unrolled.books.tools import Accumulator, Animator, Timer, plot, set_figsize, use_svg_display
+from unrolled.books.downloads import DATA_HUB, DATA_URL, download
+from unrolled.books.tools import (
+    Accumulator,
+    Animator,
+    Timer,
+    check_len,
+    check_shape,
+    plot,
+    set_figsize,
+    use_svg_display,
+)
 from unrolled.data.digit_sum import generate_data, load_data
 from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
@@ -38,6 +48,14 @@ from unrolled.tensorflow.chapter import (
     train_epoch_ch8,
     try_all_gpus,
     try_gpu,
+)
+from unrolled.tensorflow.english import (
+    RNN,
+    RNNLM,
+    Classifier,
+    RNNLMScratch,
+    RNNScratch,
+    TimeMachine,
 )
 from unrolled.tensorflow.lab import (
     GRU,
@@ -69,6 +87,30 @@ from unrolled.tensorflow.language_model import (
 from unrolled.tensorflow.layers import RNNModel, recurrent_layer
 from unrolled.tensorflow.linear_regression import LinearRegression, LinearRegressionScratch
 from unrolled.tensorflow.module import Module, NativeModel
+from unrolled.tensorflow.shorthand import (
+    arange,
+    argmax,
+    concat,
+    exp,
+    float32,
+    int32,
+    int64,
+    matmul,
+    normal,
+    numpy,
+    ones,
+    randn,
+    reduce_mean,
+    reshape,
+    sigmoid,
+    sin,
+    stack,
+    swapaxes,
+    tanh,
+    tensor,
+    transpose,
+    zeros,
+)
 from unrolled.tensorflow.training import (
     SGD,
     DataModule,
@@ -83,8 +125,12 @@ from unrolled.training.metrics import Metric
 parameters = partial(Parameters, backend)
 
 __all__ = [
+    "DATA_HUB",
+    "DATA_URL",
     "GRU",
     "LSTM",
+    "RNN",
+    "RNNLM",
     "SGD",
     "SRN",
     "Accumulator",
@@ -93,6 +139,7 @@ __all__ = [
     "BiGRU",
     "BiLSTM",
     "BiSRN",
+    "Classifier",
     "DataModule",
     "DigitSumData",
     "DigitSumDataset",
@@ -106,18 +153,29 @@ __all__ = [
     "Module",
     "NativeModel",
     "ProgressBoard",
+    "RNNLMScratch",
     "RNNModel",
     "RNNModelScratch",
+    "RNNScratch",
     "RunnerV3",
     "Scratch",
     "SyntheticRegressionData",
     "TextData",
+    "TimeMachine",
     "Timer",
     "Trainer",
     "Vocab",
     "add_to_class",
+    "arange",
+    "argmax",
     "backend",
+    "check_len",
+    "check_shape",
+    "concat",
     "cpu",
+    "download",
+    "exp",
+    "float32",
     "generate_data",
     "get_gru_params",
     "get_lstm_params",
@@ -128,25 +186,42 @@ __all__ = [
     "init_gru_state",
     "init_lstm_state",
     "init_rnn_state",
+    "int32",
+    "int64",
     "load_corpus_time_machine",
     "load_data",
     "load_data_time_machine",
     "lstm",
+    "matmul",
+    "normal",
     "num_gpus",
+    "numpy",
+    "ones",
     "parameters",
     "plot",
     "predict_ch8",
+    "randn",
     "read_time_machine",
     "recurrent_layer",
+    "reduce_mean",
+    "reshape",
     "rnn",
     "seq_data_iter_random",
     "seq_data_iter_sequential",
     "set_figsize",
     "sgd",
+    "sigmoid",
+    "sin",
+    "stack",
+    "swapaxes",
+    "tanh",
+    "tensor",
     "tokenize",
     "train_ch8",
     "train_epoch_ch8",
+    "transpose",
     "try_all_gpus",
     "try_gpu",
     "use_svg_display",
+    "zeros",
 ]

@@ -21,7 +21,7 @@ class _Shell(module.Module):
 
     def configure_optimizers(self) -> Any:
         """`keras.optimizers.SGD` at ``self.lr``."""
-        return keras.optimizers.SGD(self.lr)
+        return keras.optimizers.SGD(float(self.lr) if isinstance(self.lr, int) else self.lr)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
         if tf.is_symbolic_tensor(value):  # inside a graph: drawn when that runs

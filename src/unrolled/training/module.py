@@ -69,14 +69,18 @@ class Module(HyperParameters):
     def training_step(self, batch: Any) -> Any:
         """The loss of a training minibatch, which the trainer differentiates."""
         loss = self.batch_loss(batch)
-        self.plot("loss", loss, train=True)
+        self.plot_loss(loss, train=True)
         return loss
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a validation minibatch."""
         loss = self.batch_loss(batch)
-        self.plot("loss", loss, train=False)
+        self.plot_loss(loss, train=False)
         return loss
+
+    def plot_loss(self, loss: Any, train: bool) -> None:
+        """Add a minibatch's loss to the board, or what a subclass shows in its place."""
+        self.plot("loss", loss, train)
 
     def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
         """The loss of a training minibatch, and the state to carry to the next.
@@ -86,8 +90,13 @@ class Module(HyperParameters):
         return self.training_step(batch), None
 
     def step_end(self, record: StepRecord) -> None:
-        """Called by the trainer after every minibatch: adds the loss to the board."""
-        self._draw("loss", record.loss, train=True)
+        """Called by the trainer after every minibatch: adds the loss to the board.
+
+        Unless the model has plotted other things of its training steps, and no loss.
+        """
+        curves = self.trainer.train_curves
+        if "loss" in curves or not curves:
+            self._draw("loss", record.loss, train=True)
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Called by the trainer after every epoch; by default nothing happens."""
@@ -99,8 +108,11 @@ class Module(HyperParameters):
         happens; nor for a training loss that the trainer draws itself.
         """
         trainer = self.trainer
-        drawn = train and key == "loss" and getattr(trainer, "draws_losses", False)
-        if trainer is not None and not drawn:
+        if trainer is None:
+            return
+        if train:
+            trainer.train_curves.add(key)
+        if not (train and key == "loss" and trainer.draws_losses):
             self._draw(key, value, train)
 
     def _draw(self, key: str, value: Any, train: bool) -> None:

@@ -46,6 +46,7 @@ class Trainer(Divergence, HyperParameters):
         epoch: the running one, from 0.
         train_batch_idx, val_batch_idx: minibatches seen so far.
         num_train_batches, num_val_batches: minibatches of an epoch.
+        train_curves: what the model has plotted of its training steps.
 
     Example:
         >>> from unrolled import torch
@@ -112,6 +113,7 @@ class Trainer(Divergence, HyperParameters):
         self._join = self.backend.compile(partial(_join, xp))
         self.last_good = None
         self.stopping = self.draws_losses = False
+        self.train_curves: set[str] = set()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def stop(self) -> None:

@@ -21,6 +21,15 @@ def test_unknown_is_zero_and_frequent_tokens_come_first():
 
 
 @given(texts)
+def test_an_alphabetical_vocabulary_is_sorted_and_knows_its_unknown_token(text):
+    vocab = Vocab(text, alphabetical=True)
+    assert vocab.idx_to_token == sorted({"<unk>", *text})
+    assert vocab["?"] == vocab.unk == vocab.idx_to_token.index("<unk>")
+    assert vocab.encode(text + "?").tolist() == [*vocab[list(text)], vocab.unk]
+    assert vocab.token_freqs == Vocab(text).token_freqs
+
+
+@given(texts)
 def test_tokens_stand_by_falling_frequency_then_by_first_appearance(text):
     vocab = Vocab(text)
     expected = sorted(set(text), key=lambda c: (-text.count(c), text.index(c)))

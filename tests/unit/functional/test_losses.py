@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from unrolled.backends.numpy import xp
 from unrolled.functional.losses import (
     absolute_loss,
+    accuracy,
     cross_entropy,
     huber_loss,
     perplexity,
@@ -37,6 +38,21 @@ def test_cross_entropy_is_the_mean_negative_log_of_the_softmax(logits, targets):
         total -= math.log(weights[target] / sum(weights))
     result = float(cross_entropy(xp, logits, np.array(targets)))
     assert result == pytest.approx(total / 3, rel=1e-9, abs=1e-9)
+
+
+@given(arrays(np.float64, (3, 5), elements=ordinary))
+def test_cross_entropy_without_the_mean_is_that_of_each_row(logits):
+    found = cross_entropy(xp, logits, np.array([4, 0, 2]), averaged=False)
+    each = [cross_entropy(xp, logits[i : i + 1], np.array([t])) for i, t in enumerate((4, 0, 2))]
+    np.testing.assert_allclose(found, each)
+
+
+@given(arrays(np.float64, (3, 5), elements=ordinary), st.lists(st.integers(0, 4), min_size=3))
+def test_accuracy_is_the_share_of_rows_with_the_target_on_top(logits, targets):
+    targets = np.array(targets[:3])
+    right = [float(row.argmax() == target) for row, target in zip(logits, targets, strict=True)]
+    assert accuracy(xp, logits, targets, averaged=False).tolist() == right
+    assert accuracy(xp, logits, targets) == pytest.approx(sum(right) / 3)
 
 
 @given(arrays(np.float64, (2, 4), elements=ordinary), st.floats(-1e4, 1e4))

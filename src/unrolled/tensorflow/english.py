@@ -1,0 +1,58 @@
+"""The English edition's recurrent chapters, on TensorFlow."""
+
+from typing import Any
+
+from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
+
+# isort: split
+import keras
+import tensorflow as tf
+
+from unrolled.books import classifier, rnn, time_machine
+from unrolled.tensorflow.layers import recurrent_layer
+from unrolled.tensorflow.module import Module, VariablesModule
+from unrolled.tensorflow.training import DataModule
+
+
+class TimeMachine(time_machine.TimeMachine, DataModule):
+    pass
+
+
+class Classifier(classifier.Classifier, Module):
+    @property
+    def runs_eagerly(self) -> bool:
+        """What a reader wrote need not be something that TensorFlow can compile."""
+        return not all(map(_is_ours, (self, getattr(self, "rnn", self))))
+
+
+def _is_ours(module: Any) -> bool:
+    return type(module).__module__.startswith("unrolled.")
+
+
+class RNNScratch(rnn.RNNScratch, VariablesModule):
+    pass
+
+
+class RNNLMScratch(rnn.RNNLMScratch, Classifier):
+    def declare(self, name: str, values: tf.Variable) -> None:
+        setattr(self, name, values)
+
+
+class RNN(rnn.RNN, Module):
+    def __init__(self, num_hiddens: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.rnn = recurrent_layer("rnn", 0, num_hiddens)
+
+    def forward(self, inputs: tf.Tensor, H: Any = None) -> Any:
+        # Keras' layers want the batch first
+        outputs, *H = self.rnn(backend.xp.transpose(inputs), initial_state=H)
+        return backend.xp.transpose(outputs), H[0] if len(H) == 1 else H
+
+
+class RNNLM(rnn.RNNLM, RNNLMScratch):
+    def init_params(self) -> None:
+        self.linear = keras.layers.Dense(self.vocab_size)
+
+    def output_layer(self, rnn_outputs: tf.Tensor) -> Any:
+        return backend.xp.transpose(self.linear(rnn_outputs))  # (B, T, V)
