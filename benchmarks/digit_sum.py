@@ -43,7 +43,7 @@ def accuracy(cells: list[str], lengths: list[int], seeds: range, folder: Path, s
 
 def explosion(seeds: range, folder: Path) -> None:
     """Peak and end of the gradient over the seeds."""
-    head = f"{'dead from':<11}{'bursts':<8}{'saturated':<11}{'median W':<10}test"
+    head = f"{'dead from':<11}{'bursts':<8}{'saturated':<11}{'median W, clipped':<19}test"
     print(f"\nseed  part       first W     peak W at step  {head}")
     for seed in seeds:
         out = folder / f"explosion-seed-{seed}"
@@ -53,7 +53,7 @@ def explosion(seeds: range, folder: Path) -> None:
                 f"{seed:<6}{part:<11}{W['first']:<12.3g}{W['peak']:<10.3g}{W['peak_step']:<6}"
                 f"{found['dead_step'] or 'lives':<11}{found['bursts']:<8}"
                 f"{f'{share:.3f}' if share else '':<11}"
-                f"{W['median']:<10.3g}{found['test_accuracy']:.2f}"
+                f"{W['median']:<9.3g} {W['clipped_median']:<9.3g}{found['test_accuracy']:.2f}"
             )
 
 

@@ -83,6 +83,8 @@ def test_the_published_settings_explode_and_die_and_clipped_ones_live(tmp_path):
     assert unclipped["W"]["median"] < 0.01 * unclipped["W"]["first"]
     assert clipped["W"]["median"] > 0.02 * clipped["W"]["first"]
     assert clipped["W"]["median"] > 100 * unclipped["W"]["median"]
+    assert 0.5 < clipped["W"]["clipped_median"] < 20  # published: 0.9 to 13
+    assert unclipped["W"]["clipped_median"] == unclipped["W"]["median"]
     for part in (unclipped, clipped):  # neither has learned: guessing gives 0.1
         assert part["test_accuracy"] < 0.25
     assert learns["test_accuracy"] > 0.25
@@ -149,7 +151,7 @@ def test_dead_is_what_never_comes_back():
 def test_the_words_say_what_was_measured():
     part = {
         "training": "SGD",
-        "W": {"first": 29.0, "peak": 5e3, "peak_step": 3, "median": 8.0},
+        "W": {"first": 29.0, "peak": 5e3, "peak_step": 3, "median": 8.0, "clipped_median": 2.5},
         "exploded": True,
         "dead_step": None,
         "saturated_when_dead": None,
@@ -159,7 +161,7 @@ def test_the_words_say_what_was_measured():
     text = explain({"unclipped": dead, "clipped": part, "learns": {**part, "test_accuracy": 0.8}})
     assert "from 29 to 5e+03 at step 3" in text
     assert "dead from step 38 on, with 99.0% of the units saturated" in text
-    assert "its median after step 100 is 8" in text
+    assert "its median after step 100 is 8, and 2.5 when clipped" in text
     assert "Clipping kept the gradient alive. It did not make the network learn" in text
     assert "reaches 0.80" in text
     assert "made no difference" in verdict(part, part)

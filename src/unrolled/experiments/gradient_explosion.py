@@ -143,7 +143,11 @@ def explain(results: dict[str, Any]) -> str:
                 f"{found['saturated_when_dead']:.1%} of the units saturated: tanh lets nothing back"
             )
         elif W["median"] is not None:
-            lines.append(f"  and lived: its median after step {SETTLED} is {W['median']:.3g}")
+            after = W["clipped_median"]
+            clipped = f", and {after:.3g} when clipped" if after != W["median"] else ""
+            lines.append(
+                f"  and lived: its median after step {SETTLED} is {W['median']:.3g}{clipped}"
+            )
         lines.append(f"  test accuracy {found['test_accuracy']:.2f}")
     if {"unclipped", "clipped"} <= results.keys():
         lines.append(verdict(*(results[p] for p in ("unclipped", "clipped"))))

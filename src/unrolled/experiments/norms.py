@@ -5,8 +5,10 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unrolled.telemetry import through_time
+from unrolled.telemetry.layers import layer_record
+from unrolled.telemetry.measures import norms
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.telemetry.through_time import layer_numbers
 from unrolled.training.records import Backward, Listener, StepRecord
 from unrolled.training.tracing import TracedLayer
 
@@ -89,37 +91,33 @@ class Norms(Listener):
 
     def _layer(self, traced: TracedLayer) -> LayerRecord:
         arrays = traced.hidden, traced.recurrent, traced.first, traced.after
-        numbers = through_time.layer_numbers(self.backend.xp, traced.cell, *arrays)
-        values = self.backend.to_numpy(numbers).tolist()  # (3 L + 1,)
-        L = len(values) // 3
-        mean, most, split = (values[i * L : (i + 1) * L] for i in range(3))
-        fall, reach = through_time.fall_per_step(mean), through_time.reach(mean)
-        return LayerRecord(mean, most, fall, reach, values[-1], split)
+        numbers = layer_numbers(self.backend.xp, traced.cell, *arrays)
+        return layer_record([self.backend.to_numpy(numbers).tolist()], [False])
 
     def _norms(self, gradients: Mapping[str, Any]) -> dict[str, float]:
-        xp = self.backend.xp
-        squares = [xp.reshape(xp.sum_squares(g), (1,)) for g in gradients.values()]
-        values = self.backend.to_numpy(xp.sqrt(xp.concat(squares, 0))).tolist()  # one transfer
-        return dict(zip(gradients, values, strict=True))
+        values = self.backend.to_numpy(norms(self.backend.xp, tuple(gradients.values())))
+        return dict(zip(gradients, values.tolist(), strict=True))
 
     def summary(self) -> dict[str, Any]:
-        """What the norms before clipping say.
+        """What the norms say, before clipping where it is not said.
 
         Returns:
             Of W, U and b ``first``, ``peak``, ``peak_step`` and the ``median`` after step
-            100; ``exploded``; ``dead_step``, from which on the gradient of the three together
-            is dead (see ``DEAD``; None: it lives), and there ``saturated_when_dead``;
-            ``silent_share``, of the steps from then on those below 1e-6, and ``bursts``, how
-            many reach the border nevertheless; and ``saturated_last``.
+            100, with ``clipped_median``, that of the norms after clipping; ``exploded``;
+            ``dead_step``, from which on the gradient of the three together is dead (see
+            ``DEAD``; None: it lives), and there ``saturated_when_dead``; ``silent_share``, of
+            the steps from then on those below 1e-6, and ``bursts``, how many reach the border
+            nevertheless; and ``saturated_last``.
         """
         found: dict[str, Any] = {}
-        for name, norms in self.before.items():
-            peak = max(norms)
+        for name, line in self.before.items():
+            peak = max(line)
             found[name] = {
-                "first": norms[0],
+                "first": line[0],
                 "peak": peak,
-                "peak_step": norms.index(peak) + 1,
-                "median": statistics.median(norms[SETTLED:]) if norms[SETTLED:] else None,
+                "peak_step": line.index(peak) + 1,
+                "median": _settled(line),
+                "clipped_median": _settled(self.after[name]),
             }
         dead = dead_from(self.recurrent)
         rest = self.recurrent[dead - 1 :] if dead else []
@@ -132,6 +130,10 @@ class Norms(Listener):
             "bursts": sum(not norm < DEAD * self.recurrent[0] for norm in rest),
             "saturated_last": self.saturated[-1],
         }
+
+
+def _settled(norms: list[float]) -> float | None:
+    return statistics.median(norms[SETTLED:]) if norms[SETTLED:] else None
 
 
 def dead_from(norms: list[float]) -> int | None:
