@@ -181,14 +181,45 @@ def test_an_incomplete_run_is_refused(unrolled, tiny_run, damage):
         ("config.json", b"[]", ["lacks"]),
         ("config.json", b"\xff", ["config.json' is damaged"]),
         ("vocabulary.json", b"{}", ["no list of tokens"]),
+        ("vocabulary.json", b"[]", ["no list of tokens"]),
+        ("vocabulary.json", b'["a", "a"]', ["all differ"]),
         ("vocabulary.json", b'["<unk>", "a"]', ["do not fit", "W_xh"]),
         ("model.safetensors", b"", ["model.safetensors' is damaged"]),
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", ["do not fit", "W_hh"]),
     ],
 )
-def test_a_damaged_run_is_refused(unrolled, tiny_run, file, content, words):
+def test_a_damaged_run_is_refused(unrolled, tiny_run, tmp_path, file, content, words):
     (tiny_run / file).write_bytes(content)
-    assert_refused(unrolled("sample", tiny_run), *words)
+    carry = ("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
+    for command in (("sample", tiny_run), carry):
+        assert_refused(unrolled(*command), f"'{tiny_run}", *words)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("num_hiddens", "8"), ("num_hiddens", -8), ("num_layers", 1.5), ("model", "tree")],
+)
+def test_a_run_with_damaged_settings_is_refused(unrolled, tiny_run, setting, value):
+    file = tiny_run / "config.json"
+    config = json.loads(file.read_text())
+    config["settings"][setting] = value
+    file.write_text(json.dumps(config))
+    for command in (("sample",), ("convert", "--to", FRAMEWORK, "--out", "other")):
+        outcome = unrolled(command[0], tiny_run, *command[1:])
+        assert_refused(outcome, "is damaged", f"{setting} is {value!r}", "from a copy")
+
+
+def test_a_killed_run_is_told_what_can_be_seen_of_it(unrolled, tiny_run):
+    for name in ("model.safetensors", "summary.json", "report.html"):
+        (tiny_run / name).unlink()
+    assert_refused(
+        unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other"),
+        "model.safetensors, summary.json missing",
+        "unrolled report",
+    )
+    assert unrolled("report", tiny_run).code == 0
+    assert unrolled("diagnose", tiny_run).code == 0
 
 
 def test_a_model_file_cut_short_is_refused(unrolled, tiny_run):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.errors import SettingError
-from unrolled.experiments.settings import describe, parse, setting
+from unrolled.errors import ParameterError, SettingError
+from unrolled.experiments.settings import describe, parse, saved, setting
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,33 @@ def test_range_and_choices_hold_for_each_of_several_values():
         with pytest.raises(SettingError):
             parse(Several, [assignment])
     assert describe(Several)[0] == ("counts", "1,2", "counts")
+
+
+@dataclass(frozen=True)
+class Sized(Example):
+    sizes: tuple[int, ...] = setting((1,), "sizes", least=1)
+
+
+def test_settings_come_back_from_json():
+    config = {"settings": {"flag": False, "count": None, "rate": 2, "sizes": [3, 4]}}
+    assert saved(Sized, config) == Sized(False, None, 2, sizes=(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ([], "list, no object"),
+        ({"flag": 1}, "flag is 1; expected bool"),
+        ({"count": "8"}, "count is '8'; expected int or none"),
+        ({"count": True}, "count is True"),
+        ({"count": 2.5}, "count is 2.5"),
+        ({"count": 0}, "count is 0: it must be at least 1"),
+        ({"kind": "c"}, "kind is 'c'.*there are: a, b"),
+        ({"sizes": 3}, "sizes is 3"),
+        ({"sizes": [3, "4"]}, "sizes is '4'"),
+        ({"other": 1}, "'other'"),
+    ],
+)
+def test_what_a_damaged_file_says_is_no_setting(settings, told):
+    with pytest.raises(ParameterError, match=f"config.json does not hold.*{told}"):
+        saved(Sized, {"settings": settings})

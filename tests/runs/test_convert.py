@@ -8,7 +8,7 @@ from installed import FRAMEWORK, INSTALLED
 from parity.reference import LanguageModel
 from unrolled import experiments
 from unrolled.errors import ParameterError
-from unrolled.experiments import linear_regression
+from unrolled.experiments import lab, linear_regression
 from unrolled.experiments.language_model import load
 from unrolled.frameworks import FRAMEWORKS, face
 from unrolled.runs.directory import RunDirectory
@@ -153,6 +153,38 @@ def test_ties_survive_conversion(unrolled, tmp_path, source):
         assert row.endswith("layers.1.W_hz")
 
 
+def test_logs_stay_with_the_run_that_was_converted_and_diagnose_says_so(
+    unrolled, tiny_run, tmp_path
+):
+    assert unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other").code == 0
+    outcome = unrolled("diagnose", "other")
+    assert outcome.code == 2
+    assert "converted" in outcome.err
+    assert unrolled("report", "other").code == 0
+
+
+@pytest.mark.parametrize("cell", list(lab.LAYERS))
+@pytest.mark.parametrize("num_hiddens", [1, 5])
+def test_digit_sum_models_are_carried_over_in_python(cell, num_hiddens):
+    ids = np.random.default_rng(0).integers(0, 10, (4, 9))
+    values, found = {}, []
+    for name in INSTALLED:
+        backend = face(name).backend
+        model = lab.build(face(name), cell, num_hiddens, seed=0, lr=0.1)
+        X = backend.asarray(ids)
+        model = model.initialize(X) if name == "jax" else model
+        shapes = {n: value.shape for n, value in model.export_parameters().items()}
+        draw = np.random.default_rng(1)
+        values = values or {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+        model = model.import_parameters(values)
+        with backend.without_gradients():
+            found.append(backend.to_numpy(model(X)))
+        for n, value in model.export_parameters().items():
+            np.testing.assert_array_equal(value, values[n])
+    for one in found:
+        np.testing.assert_allclose(one, found[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, installed):
     assert unrolled("run", "linear-regression", "--out", "linear").code == 0
@@ -160,12 +192,16 @@ def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, i
     monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: installed)
     outcome = unrolled("convert", "linear", "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
-    assert "the model of linear-regression has no counterpart" in outcome.err
+    assert "a run of linear-regression is not converted" in outcome.err
     assert "language-model" in outcome.err
     assert not (tmp_path / "other").exists()
 
 
-def test_parameters_that_do_not_fit_are_all_named(unrolled, tiny_run, tmp_path):
+@pytest.mark.parametrize("installed", [True, False])
+def test_parameters_that_do_not_fit_are_all_named(
+    unrolled, tiny_run, tmp_path, monkeypatch, installed
+):
+    monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: installed)
     values = RunDirectory.open(tiny_run).load_model()
     del values["b_h"]
     values["W_hh"] = values["W_hh"][:3]
@@ -189,6 +225,24 @@ def test_params_lists_names_shapes_and_the_total(unrolled, tiny_run):
         "total",
     ]
     assert listing[-1].split()[-1] == "548"
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_tie_between_cells_is_not_lost_in_silence_in_a_frameworks_layers(name):
+    u = face(name)
+    model = u.RNNModel(u.recurrent_layer("gru", 6, 6, 2), 6)
+    model = model.initialize() if name == "jax" else model
+    values = model.export_parameters()
+    values["layers.1.W_hz"] = values["layers.0.W_hz"]
+    with pytest.raises(ParameterError, match=r"layers.1.W_hz is tied to layers.0.W_hz") as error:
+        model.import_parameters(values)
+    assert "value.copy()" in str(error.value)
+    apart = {n: value.copy() for n, value in values.items()}
+    with pytest.raises(ParameterError, match="'b_q' is list; an array is expected"):
+        model.import_parameters({**apart, "b_q": [0.0] * 6})
+    taken = model.import_parameters(apart)
+    for n, value in taken.export_parameters().items():
+        np.testing.assert_array_equal(value, values[n])
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -3,6 +3,7 @@ import pytest
 
 from unrolled import experiments
 from unrolled.experiments.language_model import load
+from unrolled.runs.directory import RunDirectory
 
 onnxruntime = pytest.importorskip("onnxruntime")
 torch = pytest.importorskip("torch")
@@ -58,3 +59,26 @@ def test_a_linear_regression_is_refused(unrolled, tmp_path):
     assert outcome.code == 2
     assert "language-model is needed" in outcome.err
     assert not (tmp_path / "mine.onnx").exists()
+
+
+def test_parameters_that_do_not_fit_the_settings_are_named(unrolled, tiny_run, tmp_path):
+    directory = RunDirectory.open(tiny_run)
+    values = directory.load_model()
+    values["W_other"] = values.pop("W_hh")
+    directory.save_model(values)
+    outcome = unrolled("export", tiny_run, "--onnx", "model.onnx")
+    assert outcome.code == 2
+    assert "W_hh: missing" in outcome.err
+    assert "W_other: unexpected" in outcome.err
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_longer_numbers_become_those_that_the_graph_computes_in(unrolled, tiny_run, tmp_path):
+    directory = RunDirectory.open(tiny_run)
+    values = directory.load_model()
+    expected, _ = load(tiny_run).model(torch.tensor([[1, 2, 3]]))
+    directory.save_model({name: value.astype(np.float64) for name, value in values.items()})
+    assert unrolled("export", tiny_run, "--onnx", "model.onnx").code == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    given = {"X": np.array([[1, 2, 3]]), "H0_in": np.zeros((1, 1, 8), np.float32)}
+    np.testing.assert_allclose(session.run(None, given)[0], expected.detach().numpy(), atol=1e-5)

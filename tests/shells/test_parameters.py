@@ -600,3 +600,38 @@ def test_files_that_are_no_safetensors_are_refused(
         parameters.load(path)
     with pytest.raises(ParameterError, match="does not exist"):
         parameters.load(tmp_path / "other")
+
+
+def test_a_file_that_cannot_be_written_is_told_and_the_old_one_stays(
+    u: Any, native: Native, tmp_path: Any
+) -> None:
+    parameters = u.parameters(native.pair().model)
+    for path in (tmp_path, tmp_path / "no" / "such.safetensors"):
+        with pytest.raises(ParameterError, match=r"cannot be written.*name a file in a directory"):
+            parameters.save(path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.int32, bool])
+def test_numbers_that_a_cast_would_change_are_refused(
+    u: Any, native: Native, kind: type[Any]
+) -> None:
+    case = native.pair()
+    parameters = u.parameters(case.model)
+    before = outputs(u, case)
+    values = {name: parameters[name].values for name in case.names}
+    values[case.names[1]] = np.ones_like(values[case.names[1]], dtype=kind)
+    with pytest.raises(ParameterError, match=rf"{case.names[1]}.*floating-point numbers are exp"):
+        parameters.take(values)
+    values[case.names[1]] = [1.0, 2.0]
+    with pytest.raises(ParameterError, match="is list; an array is expected"):
+        parameters.take(values)
+    np.testing.assert_array_equal(outputs(u, case), before)
+
+
+def test_longer_numbers_are_rounded_to_those_of_the_model(u: Any, native: Native) -> None:
+    parameters = u.parameters(native.pair().model)
+    exact = {p.name: np.random.default_rng(0).normal(size=p.shape) for p in parameters.values()}
+    parameters.take(exact)
+    for name, value in exact.items():
+        np.testing.assert_array_equal(parameters[name].values, value.astype(np.float32))

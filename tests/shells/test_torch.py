@@ -978,3 +978,16 @@ def test_equal_seeds_do_not_link_weights_and_data():
     data = unrolled.SyntheticRegressionData([2.0, -3.4], 4.2, seed=0)
     model = unrolled.LinearRegressionScratch(2, lr=0.1, seed=0)
     assert not torch.allclose(model.w.flatten(), 0.01 * data.X[0])
+
+
+def test_parameters_of_bfloat16_are_listed_saved_and_loaded_bit_for_bit(tmp_path):
+    model = nn.Linear(4, 3).to(torch.bfloat16)
+    before = model.weight.clone()
+    parameters = unrolled.parameters(model)
+    assert "weight" in str(parameters)
+    parameters.save(tmp_path / "file")
+    with torch.no_grad():
+        model.weight.zero_()
+    parameters.load(tmp_path / "file")
+    assert torch.equal(model.weight, before)
+    assert model.weight.dtype is torch.bfloat16

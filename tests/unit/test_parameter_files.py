@@ -1,14 +1,19 @@
 """Values by name go through a file unchanged, with their order and their ties."""
 
+import json
+import pickle
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from safetensors.numpy import save
 
-from unrolled.parameters import listed, read, to_bytes, untied
+from unrolled.errors import ParameterError
+from unrolled.parameters import listed, read, to_bytes, untied, write_whole
 
 NAMES = st.text("abW_.0123", min_size=1, max_size=8)
 VALUES = st.one_of(
@@ -39,3 +44,81 @@ def test_values_order_and_ties_come_back(names, pool, data):
         assert found[name].dtype == value.dtype
         shares = {other for other in names if values[other] is value}
         assert {other for other in names if found[other] is found[name]} == shares
+
+
+def of_type(kind, values, numbers):
+    """A safetensors file, by the format's definition, of an array ``a`` of any type."""
+    content = values.tobytes()
+    about = {"dtype": kind, "shape": [numbers], "data_offsets": [0, len(content)]}
+    header = json.dumps({"a": about}).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content
+
+
+def test_bfloat16_comes_as_the_float32_that_holds_its_numbers(tmp_path):
+    pytest.importorskip("ml_dtypes")
+    exact = np.array([1.5, -2.0, 3e38, 1e-30], np.float32).view(np.uint32) & 0xFFFF0000
+    (tmp_path / "file").write_bytes(of_type("BF16", (exact >> 16).astype(np.uint16), 4))
+    found = read(tmp_path / "file")[0]["a"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.view(np.uint32), exact)
+
+
+def test_a_type_that_nothing_here_knows_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(of_type("F8_E8M0", np.zeros(4, np.uint8), 4))
+    with pytest.raises(ParameterError, match="damaged or no safetensors file"):
+        read(tmp_path / "file")
+
+
+def npz(path):
+    with path.open("wb") as file:
+        np.savez(file, a=np.ones(3))
+
+
+class Trap:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (npz, "a ZIP archive, as torch.save, numpy.savez"),
+        (lambda path: path.write_bytes(pickle.dumps(Trap(path.with_name("mark")))), "a pickle"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50)), "an HDF5 file"),
+        (lambda path: path.write_bytes(b"\x12\x01" + bytes(300)), "a parameter file of MXNet"),
+        (lambda path: path.write_bytes(b"\xff" * 50), "damaged or no safetensors file"),
+        (lambda path: path.write_bytes(b""), "damaged or no safetensors file"),
+        (lambda path: path.write_bytes(to_bytes({"a": np.ones(9)})[:-1]), "damaged or no"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: None, "does not exist"),
+    ],
+)
+def test_files_of_other_programs_are_recognised_and_never_run(tmp_path, make, told):
+    make(tmp_path / "file")
+    with pytest.raises(ParameterError, match=told):
+        read(tmp_path / "file")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "about",
+    ["[1]", "5", "nonsense", '{"order": 5}', '{"tied": 3}', '{"tied": {"a": []}}', "[" * 10**5],
+)
+def test_metadata_of_another_shape_is_damage(tmp_path, about):
+    (tmp_path / "file").write_bytes(save({"a": np.ones(2)}, metadata={"unrolled": about}))
+    with pytest.raises(ParameterError, match="damaged or no safetensors file"):
+        read(tmp_path / "file")
+
+
+def test_a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    for target in (tmp_path / "there", tmp_path / "no" / "such", tmp_path / "there" / ".."):
+        with pytest.raises(OSError):  # noqa: PT011  # whichever the system has for it
+            write_whole(target, b"content")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]

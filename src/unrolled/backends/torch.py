@@ -95,6 +95,8 @@ def asarray(values: Any, device: Any = None) -> torch.Tensor:
 
 def to_numpy(array: torch.Tensor) -> npt.NDArray[Any]:
     array = array.detach().cpu()
+    if array.dtype is torch.bfloat16:  # NumPy has no such type; float32 holds its numbers
+        array = array.float()
     values: npt.NDArray[Any] = (array.to_dense() if array.is_sparse else array).numpy()
     return values
 

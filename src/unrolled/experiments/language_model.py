@@ -12,13 +12,15 @@ from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import ParameterError, RunError, SettingError
+from unrolled.errors import ParameterError, RunError, SettingError, check_fit
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS
+from unrolled.models.language_model import parameter_shapes
+from unrolled.parameters import shapes_of
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
 from unrolled.telemetry.findings.losses import knows_by_heart
@@ -149,9 +151,8 @@ def check_memory(settings: Settings, vocab_size: int) -> None:
             each, need more than there is: the system would end the program without a word.
     """
     H = settings.num_hiddens or 0
-    inputs = [vocab_size, *[H] * (settings.num_layers - 1)]
-    shapes = [shape for D in inputs for shape in CELLS[settings.model].shapes(D, H).values()]
-    needed = 3 * 4 * sum(map(math.prod, [*shapes, (H, vocab_size)]))
+    shapes = parameter_shapes(settings.model, settings.num_layers, vocab_size, H)
+    needed = 3 * 4 * sum(map(math.prod, shapes.values()))
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # a system that does not say
@@ -339,15 +340,43 @@ def load(path: Path) -> Trained:
         RunError: the run is incomplete, damaged, or no language model.
         MissingFrameworkError: its framework is not installed.
     """
+    directory, config = open_run(path)
+    tokens = directory.read_json("vocabulary.json")
+    with directory.telling_damage():
+        return restore(config["framework"], config, directory.load_model(), tokens)
+
+
+def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
+    """The directory of a language model's run, and its ``config.json``.
+
+    Raises:
+        RunError: the run is incomplete, damaged, or no language model.
+    """
     directory = RunDirectory.open(path)
     config = directory.read_dict("config.json", "experiment", "framework", "seed", "settings")
     if config["experiment"] != "language-model":
         raise RunError(f"'{path}' is a run of {config['experiment']}; a language-model is needed")
-    tokens = directory.read_json("vocabulary.json")
-    try:
-        return restore(config["framework"], config, directory.load_model(), tokens)
-    except ParameterError as error:
-        raise RunError(f"'{path}' is damaged: {error}") from None
+    return directory, config
+
+
+def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -> Settings:
+    """The settings of a run whose parameters and vocabulary fit them.
+
+    Args:
+        config: content of ``config.json``.
+        values: parameters by name.
+        tokens: content of ``vocabulary.json``.
+
+    Raises:
+        ParameterError: one of them is something else, or they do not fit each other.
+    """
+    are_tokens = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
+        raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")
+    settings = complete(saved(Settings, config))
+    shape = settings.model, settings.num_layers, len(tokens), settings.num_hiddens or 0
+    check_fit(parameter_shapes(*shape), shapes_of(values))
+    return settings
 
 
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any) -> Trained:
@@ -363,11 +392,10 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any)
         ParameterError: the parts do not fit each other.
         MissingFrameworkError: the framework is not installed.
     """
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise ParameterError("vocabulary.json is no list of tokens")
-    settings = saved(Settings, config)
+    settings = checked(config, values, tokens)
     face = frameworks.face(framework)
-    model = build(face, replace(settings, num_gpus=0), len(tokens), config["seed"])
+    # any seed: the values are replaced
+    model = build(face, replace(settings, num_gpus=0), len(tokens), seed=0)
     return Trained(
         face, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
     )

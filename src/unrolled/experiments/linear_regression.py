@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from unrolled import frameworks
+from unrolled.errors import check_fit
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
+from unrolled.parameters import shapes_of
 from unrolled.runs.progress import Report, say
 
 TRUE_W, TRUE_B = [2.0, -3.4], 4.2
@@ -49,6 +51,16 @@ def build(face: Any, settings: Settings, seed: int) -> Any:
     return face.LinearRegression(settings.lr, settings.sigma)
 
 
+def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any = None) -> Settings:
+    """The settings of a run whose parameters are those of the model; arguments as of `restore`.
+
+    Raises:
+        ParameterError: one of them is something else.
+    """
+    check_fit({"w": (len(TRUE_W), 1), "b": (1,)}, shapes_of(values))
+    return saved(Settings, config)
+
+
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any = None) -> Any:
     """The trained model from what its run directory holds.
 
@@ -62,11 +74,11 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any 
         ParameterError: the parts do not fit each other.
         MissingFrameworkError: the framework is not installed.
     """
-    settings = saved(Settings, config)
+    settings = checked(config, values)
     face = frameworks.face(framework)
-    model = build(face, settings, config["seed"])
+    model = build(face, settings, seed=0)  # any: the values are replaced
     # a layer makes its parameters when it sees its inputs
-    model = face.Trainer(max_epochs=1).build(model, load_data(face, settings, config["seed"]))
+    model = face.Trainer(max_epochs=1).build(model, load_data(face, settings, seed=0))
     return model.import_parameters(values)
 
 

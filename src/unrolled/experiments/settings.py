@@ -88,7 +88,8 @@ def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
     """Settings from the content of a run's ``config.json``.
 
     Raises:
-        ParameterError: they are not settings of this kind.
+        ParameterError: they are not settings of this kind, or a value is of the wrong type
+            or out of range.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -98,11 +99,46 @@ def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
         Example(lr=0.5)
     """
     try:
-        return cls(**config["settings"])
-    except TypeError as error:
+        given = _object(config["settings"])
+        types = get_type_hints(cls)
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if field.name in given:
+                given[field.name] = _saved_value(
+                    field.name, given[field.name], types[field.name], field.metadata
+                )
+        return cls(**given)
+    except (TypeError, ValueError) as error:
         raise ParameterError(
             f"config.json does not hold this experiment's settings: {error}"
         ) from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"they are {type(value).__name__}, no object")
+    return dict(value)
+
+
+def _saved_value(name: str, value: Any, type_: Any, rules: Any) -> Any:
+    """A setting's value as JSON has it, in the setting's own type.
+
+    Raises:
+        ValueError: it is of another type, or out of range.
+    """
+    if get_origin(type_) is tuple and isinstance(value, list):
+        return tuple(_saved_value(name, part, get_args(type_)[0], rules) for part in value)
+    kinds = get_args(type_) if get_origin(type_) is not tuple else ()
+    kinds = kinds or (type_,)
+    # a truth value is a number to Python; a whole number may stand for any number
+    fits = type(value) in kinds or (float in kinds and type(value) is int)
+    if not fits:
+        expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+    try:
+        _check(value, rules)
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}: {error}") from None
+    return value
 
 
 def _convert(text: str, type_: Any) -> Any:

@@ -13,7 +13,7 @@ from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import project, recur
 from unrolled.kernels.trace import begin_piece
-from unrolled.models.layers import layer_prefix, with_prefix
+from unrolled.models.layers import IMPORTING, check_apart, layer_prefix, with_prefix
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
 
@@ -29,6 +29,23 @@ def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a forward function that takes ids ``(T, B)`` as well as one-hot ``(T, B, V)``."""
     function.takes_indices = True  # type: ignore[attr-defined]
     return function
+
+
+def parameter_shapes(
+    cell: str, num_layers: int, vocab_size: int, num_hiddens: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a language model's parameters by name, whatever computes it.
+
+    Example:
+        >>> parameter_shapes("rnn", 1, 28, 8)
+        {'W_xh': (28, 8), 'W_hh': (8, 8), 'b_h': (8,), 'W_hq': (8, 28), 'b_q': (28,)}
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(num_layers):
+        num_inputs = vocab_size if layer == 0 else num_hiddens
+        weights = CELLS[cell].shapes(num_inputs, num_hiddens)
+        shapes |= with_prefix(layer_prefix(layer, num_layers), weights)
+    return shapes | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
 
 
 @dataclass(frozen=True)
@@ -83,12 +100,7 @@ class Scratch:
             The cell's weights, as ``W_xh (V, H)``, ``W_hh (H, H)``, ``b_h (H,)`` (with
             several layers ``layers.0.W_xh`` and so on), then ``W_hq (H, V)``, ``b_q (V,)``.
         """
-        shapes: dict[str, tuple[int, ...]] = {}
-        for layer in range(self.num_layers):
-            num_inputs = vocab_size if layer == 0 else num_hiddens
-            weights = self._cell.shapes(num_inputs, num_hiddens)
-            shapes |= with_prefix(layer_prefix(layer, self.num_layers), weights)
-        shapes |= {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
+        shapes = parameter_shapes(self.cell, self.num_layers, vocab_size, num_hiddens)
         seed = self.backend.fresh_seed() if seed is None else seed
         return self.backend.initialize(normal_weights(shapes, sigma, seed), device)
 
@@ -294,3 +306,15 @@ class RNNModel(RecurrentLanguageModel):
     ``(T * B, V)``, time-major, and the new state: ``(layers * directions, B, H)``, for
     an LSTM a pair of them.
     """
+
+    def import_parameters(self, values: Mapping[str, Any]) -> Any:
+        """Take the values of all parameters from `export_parameters`, none of them tied.
+
+        Returns:
+            The model with these values: itself, but in JAX, where models cannot change.
+
+        Raises:
+            ParameterError: as of `Module.import_parameters`; or values are tied, which a
+                layer that keeps its gates side by side cannot be.
+        """
+        return super().import_parameters(check_apart(values, IMPORTING))

@@ -22,11 +22,26 @@ BIASES_THAT_STAY_APART = {("gru", "h")}
 """Where the bias of the recurrent side is multiplied by a gate, it cannot be merged."""
 
 
-def check_apart(values: Values) -> Values:
-    """The values of a framework's layers, of which no two may be one array.
+EXPORTING = (
+    "the cells written out; keep this model in a file of its own framework, "
+    "parameters(model).save(path), or tie the cells of a model from scratch"
+)
 
-    Gates are told apart and biases added up on the way to the cells' names, and a tie of
-    the layers' arrays would not survive that.
+IMPORTING = (
+    "the framework's own layers; take the values into a model from scratch, or copies of them "
+    "that are not tied: {name: value.copy() for name, value in values.items()}"
+)
+
+
+def check_apart(values: Mapping[str, Any], where: str = EXPORTING) -> Mapping[str, Any]:
+    """The values of a framework's layers or for them, of which no two may be one array.
+
+    Gates are told apart or put together and biases added up on the way, and a tie would not
+    survive that.
+
+    Args:
+        values: by name.
+        where: what has no place for a tie, and what to do: `EXPORTING` or `IMPORTING`.
 
     Raises:
         ParameterError: two are tied; the message names them.
@@ -43,9 +58,7 @@ def check_apart(values: Values) -> Values:
     for first, *others in (p.places for p in listed(values)):
         if others:
             raise ParameterError(
-                f"{', '.join(others)} is tied to {first}, which has no counterpart in the cells "
-                "written out; keep this model in a file of its own framework, "
-                "parameters(model).save(path), or tie the cells of a model from scratch"
+                f"{', '.join(others)} is tied to {first}, which has no counterpart in {where}"
             )
     return values
 

@@ -4,8 +4,20 @@
 and whoever wrote the model.
 """
 
-from unrolled.parameters.files import read, to_bytes, untied
-from unrolled.parameters.listing import Parameter, Parameters, listed
+from unrolled.parameters.files import as_known, read, to_bytes, untied, write_whole
+from unrolled.parameters.listing import Parameter, Parameters, listed, shapes_of
 from unrolled.parameters.table import as_html, as_text
 
-__all__ = ["Parameter", "Parameters", "as_html", "as_text", "listed", "read", "to_bytes", "untied"]
+__all__ = [
+    "Parameter",
+    "Parameters",
+    "as_html",
+    "as_known",
+    "as_text",
+    "listed",
+    "read",
+    "shapes_of",
+    "to_bytes",
+    "untied",
+    "write_whole",
+]

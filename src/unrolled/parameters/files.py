@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -16,6 +18,51 @@ Values = dict[str, npt.NDArray[Any]]
 
 METADATA = "unrolled"
 """Where a safetensors file says what the format itself has no place for."""
+
+OTHER_FILES = {
+    b"PK": "a ZIP archive, as torch.save, numpy.savez and Keras write them",
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x80": "a pickle, which can hold code and is not opened here",
+    b"\x12\x01\0\0\0\0\0\0": "a parameter file of MXNet",
+}
+"""What people take for safetensors files, by the bytes that such files begin with."""
+
+
+def as_known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array as it is, but of a floating type of NumPy's own.
+
+    JAX and TensorFlow give bfloat16 and smaller ones as arrays of a package of theirs.
+
+    Example:
+        >>> as_known(np.ones(2, np.float16)).dtype
+        dtype('float16')
+    """
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before is there still.
+
+    Example:
+        >>> import tempfile
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder, "file"), b"content")
+        ...     Path(folder, "file").read_bytes(), len(list(Path(folder).iterdir()))
+        (b'content', 1)
+    """
+    path = Path(path)
+    unfinished = path.parent / f".{path.name}.unfinished"
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
 
 
 def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str] = {}) -> bytes:
@@ -35,7 +82,11 @@ def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str] = {
         True
     """
     shared = first_places(values)
-    arrays = {name: value.copy(order="C") for name, value in values.items() if shared[name] == name}
+    arrays = {
+        name: as_known(value).copy(order="C")
+        for name, value in values.items()
+        if shared[name] == name
+    }
     tied = {place: name for place, name in shared.items() if place != name} | dict(tied)
     about = {"order": list(arrays), "tied": tied}
     # one entry only: safetensors writes several in an order that changes from run to run
@@ -57,20 +108,61 @@ def untied(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> V
 def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Values by name in the model's order, and tied places, from a safetensors file.
 
+    Numbers of types that NumPy lacks, as bfloat16, come as float32, which holds them all.
+
     Raises:
-        ParameterError: it is missing, damaged, or no safetensors file.
+        ParameterError: it is missing, cannot be read, is damaged, or no safetensors file.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            names = list(file.keys())
-            order = about.get("order", [])
-            names.sort(key=lambda name: order.index(name) if name in order else len(order))
-            values = {name: file.get_tensor(name) for name in names}
-        return values, about.get("tied", {})
+        with open(path, "rb") as opened:
+            beginning = opened.read(max(map(len, OTHER_FILES)))
     except FileNotFoundError:
         raise ParameterError(f"'{path}' does not exist; name a safetensors file") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
         raise ParameterError(
-            f"'{path}' is damaged or no safetensors file: {error}; save it again"
+            f"'{path}' cannot be read: {error.strerror}; name a safetensors file that you may read"
         ) from None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            order, tied = _about((file.metadata() or {}).get(METADATA, "{}"))
+            names = list(file.keys())
+            names.sort(key=lambda name: order.get(name, len(order)))
+            values = {name: _known(file, name) for name in names}
+        return values, tied
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        other = next((kind for head, kind in OTHER_FILES.items() if beginning.startswith(head)), "")
+        raise ParameterError(
+            f"'{path}' is no safetensors file but {other}; take its arrays by the program that "
+            "wrote it, and save them as safetensors"
+            if other
+            else f"'{path}' is damaged or no safetensors file: {error}; save it again"
+        ) from None
+
+
+def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
+    """What `to_bytes` has written into the metadata: places in the order, and tied places.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    about = json.loads(text)
+    if not isinstance(about, dict):
+        about = {"order": None}
+    order, tied = about.get("order", []), about.get("tied", {})
+    fits = isinstance(order, list) and isinstance(tied, dict)
+    if not fits or not all(isinstance(name, str) for name in [*order, *tied.values()]):
+        raise ValueError(f"its metadata '{METADATA}' holds no order of names and no ties")
+    return {name: number for number, name in enumerate(order)}, tied
+
+
+def _known(file: Any, name: str) -> npt.NDArray[Any]:
+    """An array of a file, of one of NumPy's own types.
+
+    Raises:
+        ValueError: its type is too far from those.
+    """
+    try:
+        return as_known(file.get_tensor(name))
+    except (TypeError, AttributeError):  # no package here knows the type
+        kind = file.get_slice(name).get_dtype()
+        raise ValueError(f"{name} is of type {kind}, which NumPy does not know") from None

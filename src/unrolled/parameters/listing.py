@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unrolled.backends import Array, Backend
 from unrolled.backends.tied import first_places
 from unrolled.errors import ParameterError, check_fit, did_you_mean
-from unrolled.parameters.files import read, to_bytes, untied
+from unrolled.parameters.files import as_known, read, to_bytes, untied, write_whole
 from unrolled.parameters.table import as_html, as_text
 
 
@@ -72,6 +72,24 @@ def listed(values: Mapping[str, npt.NDArray[Any]]) -> list[Parameter]:
         [('a.w', 'b.w'), ('a.b',)]
     """
     return [Parameter(names[0], names, array) for array, names in _by_identity(values)]
+
+
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name.
+
+    Raises:
+        ParameterError: a value is no array.
+
+    Example:
+        >>> shapes_of({"w": np.ones((2, 1))})
+        {'w': (2, 1)}
+    """
+    for name, value in values.items():
+        if not hasattr(value, "shape"):
+            raise ParameterError(
+                f"the value of '{name}' is {type(value).__name__}; an array is expected"
+            )
+    return {name: tuple(value.shape) for name, value in values.items()}
 
 
 def _by_identity(places: Mapping[str, Array]) -> list[tuple[Array, tuple[str, ...]]]:
@@ -196,10 +214,22 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
         self.backend.tie(self.model, place, to)
 
     def save(self, path: str | Path) -> None:
-        """Write all values to a safetensors file, each once, and which places are tied."""
-        Path(path).write_bytes(
-            to_bytes({place: p.values for p in self.values() for place in p.places})
-        )
+        """Write all values to a safetensors file, each once, and which places are tied.
+
+        What the listing does not have stays out: buffers of PyTorch, as running means, and in
+        Keras what is frozen (``trainable=False``) or no parameter to train.
+
+        Raises:
+            ParameterError: the file cannot be written; what was there before is there still.
+        """
+        content = to_bytes({place: p.values for p in self.values() for place in p.places})
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise ParameterError(
+                f"'{path}' cannot be written: {error.strerror}; name a file in a directory that "
+                "exists and that you may write to"
+            ) from None
 
     def load(self, path: str | Path) -> None:
         """Take all values from a file of `save`; what is tied there is tied here.
@@ -213,15 +243,19 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
     def take(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take values for all places; those that share one array are tied from now on.
 
+        Numbers of a longer type are rounded to that of the parameter.
+
         Raises:
             ParameterError: names are missing or unexpected, or shapes differ, all told at
-                once; or places that are tied here differ there. Nothing is changed then.
+                once; or values are no arrays of real numbers, or places that are tied here
+                differ there. Nothing is changed then.
         """
         arrays = self._arrays()
         check_fit(
             {place: tuple(array.shape) for place, array in arrays.items()},
-            {name: value.shape for name, value in values.items()},
+            shapes_of(values),
         )
+        values = self._numbers(arrays, values)
         for _, (name, *others) in _by_identity(arrays):
             for place in others:
                 same = values[place] is values[name]
@@ -236,6 +270,25 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
                     self.backend.tie(self.model, place, name)
         live = {name: array for name, (array, _) in self._places().items()}
         self._take(live, {name: values[name] for name in live})
+
+    def _numbers(self, arrays: Mapping[str, Array], values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values as every framework can take them; what is tied stays tied."""
+        taken: dict[int, Any] = {}
+        values = dict(values)
+        for name, value in values.items():
+            if id(value) in taken:
+                continue
+            if isinstance(value, np.ndarray):
+                value = as_known(value)
+                whole = self.backend.xp.is_integer(arrays[name])
+                if value.dtype.kind not in ("iub" if whole else "f"):
+                    raise ParameterError(
+                        f"the values of '{name}' are {value.dtype}; "
+                        f"{'whole' if whole else 'floating-point'} numbers are expected: "
+                        "a cast would not keep what they mean, so do it yourself"
+                    )
+            taken[id(values[name])] = value
+        return {name: taken[id(value)] for name, value in values.items()}
 
     def _take(self, live: Mapping[str, Array], values: Mapping[str, Any]) -> None:
         self.backend.assign(live, values)

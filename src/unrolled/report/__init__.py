@@ -1,10 +1,10 @@
 """Reports: a run, or several side by side, as one HTML page; the same pictures as files."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from unrolled.errors import RunError
+from unrolled.parameters import write_whole
 
 FILE = "report.html"
 
@@ -64,12 +64,8 @@ def _check_free(file: Path) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
+        write_whole(file, text.encode())
     except OSError as error:
-        with suppress(OSError):  # where nothing can be written there is nothing to remove
-            unfinished.unlink(missing_ok=True)
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None

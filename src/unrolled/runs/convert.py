@@ -5,7 +5,6 @@ Models are kept under the same names and shapes whatever computes them (see
 compute with them.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,20 @@ def convert(run: Path, to: str, out: Path) -> str:
     frameworks.check(to)
     source = RunDirectory.open(run)
     config = source.read_dict("config.json", "experiment", "framework", "seed", "settings")
-    restore = _counterpart(config)
+    experiment = _convertible(config)
     values = source.load_model()
     check_free(out)
     carried: dict[str, Any] = {
         name: source.read_json(name) for name in CARRIED if (run / name).is_file()
     }
-    if frameworks.is_installed(to):
-        checked = f"its model takes all {len(values)} parameters in {frameworks.FRAMEWORKS[to]}"
-        restore(to, config, values, carried.get("vocabulary.json"))
-    else:
-        checked = f"not checked: {frameworks.FRAMEWORKS[to]} is not installed here"
+    name, parts = frameworks.FRAMEWORKS[to], (config, values, carried.get("vocabulary.json"))
+    with source.telling_damage():
+        if frameworks.is_installed(to):
+            experiment.restore(to, *parts)
+            checked = f"its model takes all {len(values)} parameters in {name}"
+        else:
+            experiment.checked(*parts)
+            checked = f"names and shapes fit; values not checked: {name} is not installed here"
     directory = RunDirectory.create(out)
     directory.write_json(
         "config.json", {**config, "framework": to, "converted_from": config["framework"]}
@@ -58,14 +60,14 @@ def convert(run: Path, to: str, out: Path) -> str:
     return checked
 
 
-def _counterpart(config: dict[str, Any]) -> Callable[..., Any]:
-    """What makes the model of a run in any framework."""
-    module = get(config["experiment"]).load()
+def _convertible(config: dict[str, Any]) -> Any:
+    """The experiment of a run, with `checked` and what makes its model in any framework."""
+    module = get(str(config["experiment"])).load()
     if not hasattr(module, "restore"):
         able = [name for name in EXPERIMENTS if hasattr(get(name).load(), "restore")]
         raise RunError(
-            f"the model of {config['experiment']} has no counterpart in other frameworks: the "
-            f"experiment keeps it for its own framework only. Convert a run of {' or '.join(able)}"
+            f"a run of {config['experiment']} is not converted: no command reads its models again. "
+            "In Python the same model of another framework takes them by import_parameters(). "
+            f"Convert a run of {' or '.join(able)}"
         )
-    restore: Callable[..., Any] = module.restore
-    return restore
+    return module

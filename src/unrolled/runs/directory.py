@@ -20,7 +20,8 @@ Every file but the logs is written whole or not at all.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +29,7 @@ from typing import Any, TextIO
 import numpy.typing as npt
 
 from unrolled.errors import ParameterError, RunError, did_you_mean
-from unrolled.parameters import read, to_bytes, untied
+from unrolled.parameters import read, to_bytes, untied, write_whole
 from unrolled.training.records import EpochRecord, Listener
 
 MODEL = "model.safetensors"
@@ -145,8 +146,8 @@ class RunDirectory:
             return json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
-        except (ValueError, OSError) as error:
-            raise RunError(f"'{self.path / name}' is damaged: {error}") from None
+        except (ValueError, RecursionError, OSError) as error:
+            raise _damaged(self.path / name, error) from None
 
     def read_dict(self, name: str, *keys: str) -> dict[str, Any]:
         """Read a JSON file that holds an object with these keys at least.
@@ -157,7 +158,7 @@ class RunDirectory:
         value = self.read_json(name)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
-            raise RunError(f"'{self.path / name}' is damaged: it lacks {', '.join(missing)}")
+            raise _damaged(self.path / name, f"it lacks {', '.join(missing)}")
         result: dict[str, Any] = value
         return result
 
@@ -175,6 +176,18 @@ class RunDirectory:
             return untied(*read(self.path / MODEL))
         except ParameterError as error:
             raise RunError(str(error)) from None
+
+    @contextmanager
+    def telling_damage(self) -> Iterator[None]:
+        """Where parts of the run turn out not to fit each other, say which run it is.
+
+        Raises:
+            RunError: in place of a `ParameterError`.
+        """
+        try:
+            yield
+        except ParameterError as error:
+            raise _damaged(self.path, error) from None
 
     def lines(self, name: str) -> Callable[[Mapping[str, Any]], None]:
         """What appends an object to a file of one JSON object a line; NaN becomes null.
@@ -197,12 +210,9 @@ class RunDirectory:
         return _Log(self.lines("metrics.jsonl"), self.lines("timings.jsonl"), fields, part)
 
     def _replace(self, name: str, content: bytes) -> None:
-        unfinished = self.path / f".{name}.unfinished"
         try:
-            unfinished.write_bytes(content)
-            unfinished.replace(self.path / name)
+            write_whole(self.path / name, content)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise RunError(f"'{self.path / name}' cannot be written: {error.strerror}") from None
 
 
@@ -257,10 +267,17 @@ def _not_made(path: Path, error: OSError) -> RunError:
     return RunError(f"'{path}' cannot be made: {error.strerror}; {where}")
 
 
+def _damaged(path: Path, why: object) -> RunError:
+    return RunError(f"'{path}' is damaged: {why}\nTake it from a copy, or run it once more")
+
+
 def _incomplete(path: Path, missing: list[str]) -> RunError:
+    begun = (
+        "; what a killed run has logged: unrolled report" if "config.json" not in missing else ""
+    )
     return RunError(
         f"'{path}' is no complete run: {', '.join(missing)} missing. Name a directory "
-        "that `unrolled run` has made and finished"
+        f"that `unrolled run` has made and finished{begun}"
     )
 
 

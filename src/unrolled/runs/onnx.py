@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import RunError
+from unrolled.experiments.language_model import checked, open_run
 from unrolled.models.layers import join_gates, layer_prefix, without_prefix
-from unrolled.runs.directory import RunDirectory
 
 OPSET = 17
 IR_VERSION = 8  # of that operator set's time, so that older runtimes read the file
@@ -41,12 +41,11 @@ def export(run: Path, file: Path) -> None:
         raise RunError("export needs the package onnx; install it: pip install onnx") from None
     if file.exists():
         raise RunError(f"'{file}' exists already; choose another file, or remove it")
-    directory = RunDirectory.open(run)
-    config = directory.read_dict("config.json", "experiment", "settings")
-    if config["experiment"] != "language-model":
-        raise RunError(f"'{run}' is a run of {config['experiment']}; a language-model is needed")
-    cell, num_layers = config["settings"]["model"], config["settings"]["num_layers"]
-    model = build(directory.load_model(), cell, num_layers)
+    directory, config = open_run(run)
+    values, tokens = directory.load_model(), directory.read_json("vocabulary.json")
+    with directory.telling_damage():
+        settings = checked(config, values, tokens)
+    model = build(values, settings.model, settings.num_layers)
     onnx.checker.check_model(model, full_check=True)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +66,8 @@ def build(values: dict[str, Any], cell: str, num_layers: int) -> Any:
     """
     from onnx import TensorProto, helper, numpy_helper
 
+    # the graph computes in this type, whatever the file holds
+    values = {name: value.astype(np.float32) for name, value in values.items()}
     H, V = values["W_hq"].shape
     constants: dict[str, Any] = {
         "rows": np.eye(V, dtype=np.float32),

@@ -73,7 +73,8 @@ def diagnose_run(path: str | Path) -> Diagnosis:
     if not any((path / name).is_file() for name in (TELEMETRY, METRICS)):
         raise RunError(
             f"'{path}' holds neither {TELEMETRY} nor {METRICS}: there is nothing to diagnose. "
-            "Name a directory that `unrolled run` or watch(model, out=...) has made"
+            "Name a directory that `unrolled run` or watch(model, out=...) has made; what was "
+            "logged of a run that was converted stays with the first one"
         )
     result = Diagnosis()
     summary = _summary(path / "summary.json", result.skipped)

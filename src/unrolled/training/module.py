@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
 from unrolled.errors import check_fit
-from unrolled.parameters import Parameters
+from unrolled.parameters import Parameters, shapes_of
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, StepRecord
@@ -153,10 +153,7 @@ class Module(HyperParameters):
             ParameterError: names are missing or unexpected, or shapes differ; all are
                 told at once, or what is tied here differs there; nothing is changed.
         """
-        check_fit(
-            {name: tuple(value.shape) for name, value in self.export_parameters().items()},
-            {name: tuple(value.shape) for name, value in values.items()},
-        )
+        check_fit(shapes_of(self.export_parameters()), shapes_of(values))
         return self.take(self.native_values(values))
 
     def take(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
