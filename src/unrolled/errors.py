@@ -45,6 +45,12 @@ class MissingPackageError(UnrolledError, ImportError):
     """A package that only some uses need, and that is not installed."""
 
 
+class TerminatedError(UnrolledError):
+    """The system told the program to end; what there was is kept."""
+
+    exit_code = 143  # 128 + SIGTERM, as shells have it
+
+
 class NotFiniteError(UnrolledError, ArithmeticError):
     """A loss or gradient became NaN or infinite while training.
 

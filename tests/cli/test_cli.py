@@ -287,7 +287,8 @@ def _start(tmp_path, *arguments):
     )
 
 
-def test_ctrl_c_stops_cleanly_and_keeps_what_was_measured(tmp_path):
+@pytest.mark.parametrize(("sent", "name"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM")])
+def test_a_signal_stops_cleanly_and_keeps_what_was_measured(sent, name, tmp_path):
     tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
     process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
     metrics = tmp_path / "out/metrics.jsonl"
@@ -296,9 +297,10 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_was_measured(tmp_path):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[sent])
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.Signals[sent]
+    assert err.splitlines()[-1] == f"error: stopped by {name}"
     assert "Traceback" not in err
     assert "run kept in out" in out
     summary = json.loads((tmp_path / "out/summary.json").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
-from unrolled.errors import NotFiniteError
+from unrolled.errors import NotFiniteError, TerminatedError
 from unrolled.models.layers import Values, with_prefix
 from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
@@ -56,6 +56,7 @@ class Context:
         self.status = "finished"
         self.diverged: NotFiniteError | None = None
         self._values: Values = {}
+        self._told: list[int] = []
 
     @cached_property
     def face(self) -> Any:
@@ -110,7 +111,7 @@ class Context:
             sinks += [tracker.record for tracker in attached]
             listeners.append(Telemetry(telemetry_every, sinks))
         trainer.listeners.extend(listeners)
-        with ExitStack() as stack, self.directory, report, _stop_on_interrupt(trainer):
+        with ExitStack() as stack, self.directory, report, _stop_when_told(trainer) as told:
             for tracker in attached:
                 stack.callback(tracker.close)
             try:
@@ -119,6 +120,7 @@ class Context:
                 self.status, self.diverged = "diverged", error
         if trainer.stopping:
             self.status = "interrupted"
+        self._told += told
         kept = values() or trainer.trained_model.export_parameters()
         self._values |= kept if part is None else with_prefix(f"{part}.", kept)
         self.directory.save_model(self._values)
@@ -129,6 +131,7 @@ class Context:
         Raises:
             NotFiniteError: the training diverged.
             KeyboardInterrupt: it was interrupted.
+            TerminatedError: it was, by SIGTERM.
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
@@ -137,6 +140,8 @@ class Context:
         if self.diverged is not None:
             raise self.diverged
         if self.status == "interrupted":
+            if signal.SIGTERM in self._told:
+                raise TerminatedError("stopped by SIGTERM")
             raise KeyboardInterrupt
 
     def _write_report(self) -> None:
@@ -152,20 +157,32 @@ class Context:
             say(f"its report, to open in a browser: {file}")
 
 
+SECOND: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+"""What tells a training to stop: Ctrl-C, and what systems send before they kill; and what a
+second one does, at once."""
+
+
 @contextmanager
-def _stop_on_interrupt(trainer: Any) -> Iterator[None]:
-    """Ctrl-C ends the training after the running minibatch; a second one at once."""
+def _stop_when_told(trainer: Any) -> Iterator[list[int]]:
+    """A signal ends the training after the running minibatch, and stands in the list."""
+    told: list[int] = []
 
     def stop(signum: int, frame: Any) -> None:
+        told.append(signum)
         trainer.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each, at_once in SECOND.items():
+            signal.signal(each, at_once)
 
     try:
-        before = signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not the main thread: whoever owns that handles Ctrl-C
-        yield
+        before = {each: signal.signal(each, stop) for each in SECOND}
+    except ValueError:  # not the main thread: whoever owns that handles signals
+        yield told
         return
     try:
-        yield
+        yield told
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
