@@ -185,4 +185,5 @@ def _stop_when_told(trainer: Any) -> Iterator[list[int]]:
         yield told
     finally:
         for each, handler in before.items():
-            signal.signal(each, handler)
+            # None: it was not Python that had set it, so Python cannot set it again
+            signal.signal(each, SECOND[each] if handler is None else handler)
