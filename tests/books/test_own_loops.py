@@ -269,7 +269,7 @@ def test_a_model_written_out_makes_the_steps_of_the_formula(
 def test_true_weights_may_be_an_array_of_the_framework(name: str) -> None:
     d2l = load(name)
     w = d2l.backend.asarray(np.array([2, -3.4], np.float32))
-    data = d2l.SyntheticRegressionData(w=w, b=4.2, noise=0.0, num_train=3, num_val=2)
+    data = d2l.SyntheticRegressionData(w=w, b=4.2, noise=0.0, num_train=3, num_val=2, seed=0)
     X, y = (d2l.backend.to_numpy(a) for a in (data.X, data.y))
     np.testing.assert_allclose(y, X @ [[2], [-3.4]] + 4.2, rtol=1e-5)
     np.testing.assert_array_equal(d2l.backend.to_numpy(data.w), np.array([2, -3.4], np.float32))
