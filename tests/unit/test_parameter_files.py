@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save
 
 from unrolled.errors import ParameterError
-from unrolled.parameters import listed, read, to_bytes, untied, write_whole
+from unrolled.parameters import listed, read, to_bytes, untied
 
 NAMES = st.text("abW_.0123", min_size=1, max_size=8)
 VALUES = st.one_of(
@@ -114,11 +114,3 @@ def test_metadata_of_another_shape_is_damage(tmp_path, about):
     (tmp_path / "file").write_bytes(save({"a": np.ones(2)}, metadata={"unrolled": about}))
     with pytest.raises(ParameterError, match="damaged or no safetensors file"):
         read(tmp_path / "file")
-
-
-def test_a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it(tmp_path):
-    (tmp_path / "there").mkdir()
-    for target in (tmp_path / "there", tmp_path / "no" / "such", tmp_path / "there" / ".."):
-        with pytest.raises(OSError):  # noqa: PT011  # whichever the system has for it
-            write_whole(target, b"content")
-    assert [path.name for path in tmp_path.rglob("*")] == ["there"]

@@ -20,6 +20,7 @@ from unrolled.bench.results import Result, result
 from unrolled.bench.task import Task
 from unrolled.errors import RunError
 from unrolled.runs.environment import environment
+from unrolled.writing import write_whole
 
 SIGN_OF_LIFE_S = 20.0
 """Where progress is no live line, how often it is told."""
@@ -253,11 +254,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    """Write a file whole, or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise RunError(f"'{path}' cannot be written: {error.strerror}") from None

@@ -13,6 +13,7 @@ from unrolled.errors import SettingError, check_fit
 from unrolled.parameters import read, to_bytes
 from unrolled.training.metrics import Metric, evaluate
 from unrolled.training.records import Listener, StepRecord
+from unrolled.writing import write_whole
 
 
 class _Loader:
@@ -159,9 +160,7 @@ class RunnerV3:
         """Write the model's values to a safetensors file; folders on the way are made."""
         path = Path(save_path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_bytes(to_bytes(self.values(), tied={}))
-        unfinished.replace(path)
+        write_whole(path, to_bytes(self.values(), tied={}))
 
     def load_model(self, model_path: str | Path) -> None:
         """Take the model's values from a file of `save_model`.

@@ -4,7 +4,7 @@
 and whoever wrote the model.
 """
 
-from unrolled.parameters.files import as_known, read, to_bytes, untied, write_whole
+from unrolled.parameters.files import as_known, read, to_bytes, untied
 from unrolled.parameters.listing import Parameter, Parameters, listed, shapes_of
 from unrolled.parameters.table import as_html, as_text
 
@@ -19,5 +19,4 @@ __all__ = [
     "shapes_of",
     "to_bytes",
     "untied",
-    "write_whole",
 ]

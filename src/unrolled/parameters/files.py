@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +37,6 @@ def as_known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         dtype('float16')
     """
     return array.astype(np.float32) if array.dtype.kind == "V" else array
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there before is there still.
-
-    Example:
-        >>> import tempfile
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_whole(Path(folder, "file"), b"content")
-        ...     Path(folder, "file").read_bytes(), len(list(Path(folder).iterdir()))
-        (b'content', 1)
-    """
-    path = Path(path)
-    unfinished = path.parent / f".{path.name}.unfinished"
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
 
 
 def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str] = {}) -> bytes:
@@ -146,12 +120,13 @@ def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
         ValueError: it is something else.
     """
     about = json.loads(text)
+    message = f"its metadata '{METADATA}' holds no order of names and no ties"
     if not isinstance(about, dict):
-        about = {"order": None}
+        raise ValueError(message)
     order, tied = about.get("order", []), about.get("tied", {})
     fits = isinstance(order, list) and isinstance(tied, dict)
     if not fits or not all(isinstance(name, str) for name in [*order, *tied.values()]):
-        raise ValueError(f"its metadata '{METADATA}' holds no order of names and no ties")
+        raise ValueError(message)
     return {name: number for number, name in enumerate(order)}, tied
 
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from unrolled.backends import Array, Backend
 from unrolled.backends.tied import first_places
 from unrolled.errors import ParameterError, check_fit, did_you_mean
-from unrolled.parameters.files import as_known, read, to_bytes, untied, write_whole
+from unrolled.parameters.files import as_known, read, to_bytes, untied
 from unrolled.parameters.table import as_html, as_text
+from unrolled.writing import write_whole
 
 
 @dataclass(frozen=True)

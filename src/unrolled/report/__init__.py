@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unrolled.errors import RunError
-from unrolled.parameters import write_whole
+from unrolled.writing import write_whole
 
 FILE = "report.html"
 

@@ -29,8 +29,9 @@ from typing import Any, TextIO
 import numpy.typing as npt
 
 from unrolled.errors import ParameterError, RunError, did_you_mean
-from unrolled.parameters import read, to_bytes, untied, write_whole
+from unrolled.parameters import read, to_bytes, untied
 from unrolled.training.records import EpochRecord, Listener
+from unrolled.writing import write_whole
 
 MODEL = "model.safetensors"
 COMPLETE = ("config.json", MODEL, "summary.json")

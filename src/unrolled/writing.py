@@ -1,0 +1,28 @@
+"""Files that are written whole or not at all."""
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before is there still.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder, "file"), b"content")
+        ...     Path(folder, "file").read_bytes(), len(list(Path(folder).iterdir()))
+        (b'content', 1)
+    """
+    path = Path(path)
+    unfinished = path.parent / f".{path.name}.unfinished"
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
