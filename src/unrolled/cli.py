@@ -293,6 +293,7 @@ def export(run: Path, file: Path) -> None:
 @click.option("--only", multiple=True, metavar="NAME", help="A competitor; repeatable.")
 @click.option("--all", is_flag=True, help="Those that need minutes to get ready, too.")
 @click.option("--threads", type=int, default=0, help="For everybody.  [default: all cores]")
+@click.option("--gpu", is_flag=True, help="On the first GPU; those that can.")
 @click.option("--sweep", is_flag=True, help="How cost grows with H, T, B, V and layers, instead.")
 @click.option(
     "--json", type=click.Path(path_type=Path), help="Write all figures to this file, too."
@@ -311,6 +312,7 @@ def bench(list_only: bool, **options: Any) -> None:
       unrolled bench --cell rnn --hiddens 256 --hiddens 1024 --json speed.json
       unrolled bench --only unrolled --only nn --rounds 20
       unrolled bench --sweep --cell rnn
+      unrolled bench --gpu --hiddens 512 --hiddens 1024
       unrolled bench --list
     """
     from unrolled.bench.command import Options, listing

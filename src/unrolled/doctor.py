@@ -59,6 +59,6 @@ def _checked(name: str) -> str:
     if difference <= selfcheck.ROUNDING:
         return found
     return (
-        f"{found}. WRONG: float32 explains {selfcheck.ROUNDING:.0e} at most. On a GPU, switch "
-        "reduced precision (TF32) off; else install the framework anew"
+        f"{found}. WRONG: float32 explains {selfcheck.ROUNDING:.0e} at most. Install the "
+        "framework anew"
     )

@@ -514,6 +514,25 @@ def test_without_gradients_computes_the_same_and_records_nothing(
     assert not native.is_recorded(doubled)
 
 
+def products_of(backend: Any) -> Any:
+    """How the framework multiplies float32, as far as it can be asked."""
+    module = importlib.import_module(backend.name)
+    if backend.name == "torch":
+        return module.get_float32_matmul_precision(), module.backends.cudnn.allow_tf32
+    if backend.name == "jax":
+        return module.config.jax_default_matmul_precision
+    config = getattr(module, "config", None)  # MXNet has none
+    return config and config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_full_precision_is_for_a_block_of_lines(backend: Any) -> None:
+    before = products_of(backend)
+    with backend.full_precision():
+        full = {"torch": ("highest", False), "jax": "highest", "tensorflow": False}
+        assert products_of(backend) == full.get(backend.name)
+    assert products_of(backend) == before
+
+
 def test_set_training_switches_dropout(backend: Any, native: Native) -> None:
     if not native.switches:
         pytest.skip("models of this framework have no such switch; see its own tests")

@@ -62,10 +62,10 @@ def test_speeds_ratios_and_shares(clock):
 
 def test_turns_alternate_and_everybody_does_the_same(clock):
     seconds = {"a": 0.2, "b": 0.5, "mm": 0.07}
-    table = clock.run([clock.entrant(*of) for of in seconds.items()], rounds=3, seconds=123.2)
-    # building, then one piece each for its time: 20 times 0.77 s; four rounds in 123.2 s
+    table = clock.run([clock.entrant(*of) for of in seconds.items()], rounds=3, seconds=6.16)
+    # building, then three pieces each for the time of one, 0.77 s together; four rounds in 6.16 s
     assert table.pieces == 2
-    turns = [(name, 1) for name in seconds] * 2
+    turns = [(name, 1) for name in seconds] + [(name, 1) for name in seconds for _ in range(3)]
     for _ in range(4):  # one of them warms up; before each turn untimed pieces for 0.15 s
         for name in seconds:
             turns += [(name, 1)] * (3 if name == "mm" else 1) + [(name, table.pieces)]
@@ -99,7 +99,7 @@ def test_a_stopped_race_keeps_its_finished_rounds(clock):
         def turn():
             nonlocal turns
             turns += 1
-            if turns == 9:  # two to get ready, then two in every round: the third that counts
+            if turns == 11:  # four to get ready, then two in every round: the third that counts
                 raise KeyboardInterrupt
             clock.now += 0.2  # long enough to be warm after one
 

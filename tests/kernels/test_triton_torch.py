@@ -17,13 +17,14 @@ from unrolled.kernels.written import torch as written
 
 pytest.importorskip("triton")
 
-from unrolled.kernels.triton.torch import ROWS, SHARE, UNITS, Triton
+from unrolled.kernels.triton.torch import BLOCKS, Triton
 
-CUT = (2, ROWS + 1, max(UNITS, SHARE) + 1)  # a second block of everything, hardly filled
+# a second block of everything, hardly filled
+CUT = (2, BLOCKS.rows + 1, max(BLOCKS.units, BLOCKS.parts * BLOCKS.share) + 1)
 SIZES = [(1, 1, 1), (3, 2, 5), CUT]
 
 cells = pytest.mark.parametrize("cell", bptt.GATES)
-ways = pytest.mark.parametrize("by_steps", [False, True], ids=["by sequences", "by steps"])
+ways = pytest.mark.parametrize("by_steps", [False, True], ids=["persistent", "by steps"])
 
 
 @cells
@@ -89,25 +90,30 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from unrolled.functional.bptt import GATES
 from unrolled.kernels.triton import loops
-from unrolled.kernels.triton.torch import KERNELS, ROWS, SHARE, UNITS
+from unrolled.kernels.triton.torch import BLOCKS, KERNELS
 
 for cell, k in KERNELS.items():
     common = {"GATES": len(GATES[cell]), "KEPT": k.kept}
-    common |= {"ROWS": ROWS, "UNITS": UNITS, "SHARE": SHARE}
+    blocks = BLOCKS._asdict()
+    options = {"num_warps": blocks.pop("warps"), "num_stages": blocks.pop("stages")}
+    common |= {name.upper(): size for name, size in blocks.items()}
     there = common | {"STEP": k.step, "HAS_CELLS": cell == "lstm"}
     back = common | {"STEP_BACK": k.step_back, "DIRECT": k.direct}
     for loop, constants in (loops.forward, there), (loops.backward, back):
         names, sizes = loop.arg_names, ("count", "T", "B", "N")
         ones = dict.fromkeys([n for n in sizes if n in names], 1)  # Triton makes a 1 a constant
-        for case in ({"PRECISION": "tf32"}, {"PRECISION": "ieee"} | ones):
+        cases = {"PRECISION": "tf32", "MEET": True}, {"PRECISION": "tf32x3", "MEET": False} | ones
+        for case in cases:
             known = constants | case
             types = dict.fromkeys(("first", *sizes), "i32") | dict.fromkeys(known, "constexpr")
+            types |= {"arrived": "*i32"}
             signature = {name: types.get(name, "*fp32") for name in names}
             places = {(names.index(name),): value for name, value in known.items()}
             source = ASTSource(loop, signature, places)
-            code = triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
-            # TF32 is what the matrix units multiply
-            assert ("mma.sync" in code) == (case["PRECISION"] == "tf32")
+            target = GPUTarget("cuda", 80, 32)
+            code = triton.compile(source, target=target, options=options).asm["ptx"]
+            assert "mma.sync" in code  # the matrix units multiply
+            assert ("atom" in code) == case["MEET"]
             # a GPU's maximum of a number and NaN is the number, unless told otherwise
             assert ("max.NaN" in code) == (loop is loops.forward and cell == "rnn_relu")
         print(cell, loop.__name__)

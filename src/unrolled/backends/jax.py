@@ -220,6 +220,11 @@ def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def full_precision() -> AbstractContextManager[Any]:
+    context: AbstractContextManager[Any] = jax.default_matmul_precision("highest")
+    return context
+
+
 def set_training(model: Any, training: bool) -> None:
     """Nothing: a Linen module is in training where it is given random numbers."""
 

@@ -6,7 +6,7 @@ dimension need it. Another thread that uses Gluon must call it too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import mxnet as mx
@@ -221,6 +221,10 @@ def stop_gradient(arrays: Any) -> Any:
 def without_gradients() -> AbstractContextManager[Any]:
     scope: AbstractContextManager[Any] = autograd.pause(train_mode=autograd.is_training())
     return scope
+
+
+def full_precision() -> AbstractContextManager[Any]:
+    return nullcontext()  # older than such GPUs
 
 
 def set_training(model: gluon.Block, training: bool) -> None:

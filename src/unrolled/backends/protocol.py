@@ -98,6 +98,9 @@ class Backend(Protocol):
     def without_gradients(self) -> AbstractContextManager[Any]:
         """A context in which nothing is recorded for differentiation."""
 
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """A context in which no GPU multiplies float32 with fewer bits (TF32), as many do."""
+
     def set_training(self, model: Any, training: bool) -> None:
         """Switch layers that behave differently in training (dropout) on or off."""
 

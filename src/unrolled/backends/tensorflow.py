@@ -260,6 +260,17 @@ def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()  # nothing is recorded outside a tape
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    config = tf.config.experimental
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(before)
+
+
 def set_training(model: Any, training: bool) -> None:
     """Keras is told at every call: what calls a model finds it here, ``model.training``."""
     model.training = training

@@ -1,7 +1,7 @@
 """PyTorch behind the seam."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -203,6 +203,17 @@ def stop_gradient(arrays: Any) -> Any:
 
 def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def set_training(model: nn.Module, training: bool) -> None:

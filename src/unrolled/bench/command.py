@@ -54,6 +54,7 @@ class Options:
     only: tuple[str, ...] = ()
     all: bool = False
     threads: int = 0
+    gpu: bool = False
     sweep: bool = False
     json: Path | None = None
     markdown: bool = False
@@ -123,7 +124,7 @@ def _plan(options: Options, count: int) -> training.Plan:
     smallest = min(options.hiddens, default=0)
     training.check(options.cells, **sizes, hiddens=smallest, rounds=options.rounds)
     tasks = [
-        Task(cell, H, options.batch_size, options.num_steps, threads=count)
+        Task(cell, H, options.batch_size, options.num_steps, threads=count, gpu=options.gpu)
         for cell in options.cells
         for H in options.hiddens
     ]

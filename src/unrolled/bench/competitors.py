@@ -13,7 +13,7 @@ from typing import Any
 
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.frameworks import FRAMEWORKS, install_command, is_installed
+from unrolled.frameworks import FRAMEWORKS, face, install_command, is_installed
 from unrolled.kernels import native
 
 LAYERS = {
@@ -41,6 +41,7 @@ class Competitor:
         keras: the backend of Keras that it needs, "" if none.
         deep: whether it can have several layers.
         slow_start: cells that it needs minutes to get ready for.
+        on_gpu: whether it can be measured on a GPU.
     """
 
     name: str
@@ -54,16 +55,21 @@ class Competitor:
     keras: str = ""
     deep: bool = True
     slow_start: tuple[str, ...] = ()
+    on_gpu: bool = False
 
     def title_for(self, cell: str) -> str:
         """Its title in a table about a cell."""
         return self.title.format(LAYERS[self.layers][cell]) if self.layers else self.title
 
-    def absent(self) -> str:
-        """Why it cannot run here, in a clause; "" if it can."""
+    def absent(self, gpu: bool = False) -> str:
+        """Why it cannot run here, or on a GPU here, in a clause; "" if it can."""
         if not is_installed(self.framework):
             title, command = FRAMEWORKS[self.framework], install_command(self.framework)
             return f"{title} is not installed; get it with: {command}"
+        if gpu and not self.on_gpu:
+            return "is measured on CPUs only"
+        if gpu and not face(self.framework).backend.devices(1):
+            return f"{FRAMEWORKS[self.framework]} sees no GPU here"
         return next((reason for need in self.needs if (reason := need())), "")
 
     def is_elsewhere(self) -> bool:
@@ -130,6 +136,7 @@ register(
         "ours on PyTorch, the engine that it chooses by itself",
         "torch",
         _ours("torch"),
+        on_gpu=True,
     ),
     Competitor(
         "unrolled-pytorch",
@@ -145,6 +152,7 @@ register(
         "the formulas under automatic differentiation",
         "torch",
         _ours("torch", "reference"),
+        on_gpu=True,
     ),
     Competitor(
         "unrolled-bfloat16",
@@ -162,6 +170,7 @@ register(
         "torch",
         _in("torch", "textbook"),
         deep=False,
+        on_gpu=True,
     ),
     Competitor(
         "textbook-compiled",
@@ -172,6 +181,7 @@ register(
         needs=(cpp_compiler,),
         deep=False,
         slow_start=("gru", "lstm"),
+        on_gpu=True,
     ),
     Competitor(
         "nn",
@@ -180,6 +190,7 @@ register(
         "torch",
         _in("torch", "layer"),
         layers="nn",
+        on_gpu=True,
     ),
     Competitor(
         "jax-scan",
@@ -188,6 +199,7 @@ register(
         "jax",
         _in("jax", "scan"),
         deep=False,
+        on_gpu=True,
     ),
     Competitor(
         "flax",
@@ -197,8 +209,9 @@ register(
         _in("jax", "flax"),
         layers="flax",
         deep=False,
+        on_gpu=True,
     ),
-    Competitor("unrolled-jax", "unrolled, JAX", "ours on JAX", "jax", _ours("jax")),
+    Competitor("unrolled-jax", "unrolled, JAX", "ours on JAX", "jax", _ours("jax"), on_gpu=True),
     Competitor(
         "unrolled-tensorflow",
         "unrolled, TensorFlow",

@@ -70,7 +70,7 @@ def scan(task: Task) -> Competing:
         scale = LEARNING_RATE * CLIP_NORM / jnp.maximum(norm, CLIP_NORM)
         return {name: p[name] - scale * grads[name] for name in p}, state, value
 
-    return _one_by_one(training_step, params, state)
+    return _one_by_one(training_step, params, state, task)
 
 
 def flax(task: Task) -> Competing:
@@ -95,17 +95,17 @@ def flax(task: Task) -> Competing:
 
     # two arrays for an LSTM, where begin_state gives one twice: given-away memory is gone
     state = jax.tree.map(jnp.array, net.begin_state(task.B))
-    return _one_by_one(training_step, (params, optimizer.init(params)), state)
+    return _one_by_one(training_step, (params, optimizer.init(params)), state, task)
 
 
-def _one_by_one(step: Callable[..., Any], params: Any, state: Any) -> Competing:
-    cpu = jax.devices("cpu")[0]
+def _one_by_one(step: Callable[..., Any], params: Any, state: Any, task: Task) -> Competing:
+    device = jax.devices("gpu" if task.gpu else "cpu")[0]
     # the old parameters' memory is given to the new ones
     compiled = jax.jit(step, donate_argnums=(0, 1))
-    params, state = jax.device_put((params, state), cpu)
+    params, state = jax.device_put((params, state), device)
 
     def ready(batches: list[Batch]) -> Callable[[], float]:
-        put = partial(jax.device_put, device=cpu)
+        put = partial(jax.device_put, device=device)
         arrays = [(put(X.astype(np.int32)), put(Y.astype(np.int32))) for X, Y in batches]
 
         def turn() -> float:

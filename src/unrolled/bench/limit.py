@@ -28,11 +28,14 @@ def products(task: Task, precisions: set[str]) -> list[Entrant]:
     def entrant(name: str, title: str, start: Callable[[Task], Ready], precision: str) -> Entrant:
         return Entrant(name, title, lambda: start(task), 1, operations, precision, is_limit=True)
 
+    mm = entrant("mm", "torch.mm", _of_torch("product"), "float32")
+    if task.gpu:
+        return [mm] if is_installed("torch") else []
     found = [entrant("numpy", "NumPy", numpy_product, "float32")]
     if native.available()[0]:
         found.append(entrant("native", "native kernels", native_product, "float32"))
     if is_installed("torch"):
-        found.append(entrant("mm", "torch.mm", _of_torch("product"), "float32"))
+        found.append(mm)
         found.append(entrant("packed", "oneDNN, packed", _of_torch("packed_product"), "float32"))
     if "bfloat16" in precisions:
         found.append(

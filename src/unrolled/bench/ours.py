@@ -40,6 +40,7 @@ def trained(
     model = u.RNNModelScratch(
         task.V,
         task.H,
+        u.try_gpu() if task.gpu else None,
         get_params=lambda V, H, device: u.backend.initialize(task.values(), device),
         init_state=scratch.init_state,
         forward_fn=scratch.forward,
@@ -47,9 +48,13 @@ def trained(
     )
 
     def framework_arrays(batches: list[Batch]) -> list[Any]:
-        return [tuple(u.backend.asarray(ids) for ids in batch) for batch in batches]
+        return [
+            u.backend.to_device(tuple(u.backend.asarray(ids) for ids in batch), device)
+            for batch in batches
+        ]
 
-    trainer = u.Trainer(1, gradient_clip_val=CLIP_NORM)
+    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM, replay=True)
+    device = trainer.gpus[0] if task.gpu else u.backend.cpu()
     trainer.prepare(model, _Given(framework_arrays(task.first(1))))
     state: Any = None
 

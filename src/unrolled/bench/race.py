@@ -30,6 +30,9 @@ A system may run the threads of a process that slept on one core for a twentieth
 before it gives them all cores again.
 """
 
+FIRST = 3
+"""Pieces to tell by how long one takes: the quickest, as others may compile or record first."""
+
 MOST_PIECES = 64
 """Pieces of a turn at most, however quick they are."""
 
@@ -118,9 +121,9 @@ def run(
     ready = _started(race, timings, say)
     if not ready:
         return
-    once = [_timed(entrant(1), clock) for entrant in ready.values()]
-    timings.pieces = min(max(1, round(seconds / (rounds + 1) / sum(once))), MOST_PIECES)
     one = {name: entrant(1) for name, entrant in ready.items()}
+    once = [min(_timed(turn, clock) for _ in range(FIRST)) for turn in one.values()]
+    timings.pieces = min(max(1, round(seconds / (rounds + 1) / sum(once))), MOST_PIECES)
     turns = {name: entrant(timings.pieces) for name, entrant in ready.items()}
     for number in range(rounds + 1):
         what = f"round {number} of {rounds}" if number else "warming up"

@@ -89,7 +89,8 @@ def heading(result: Result) -> str:
     facts = result.facts
     sizes = ", ".join(f"{name} = {facts[name]}" for name in "BTV" if name in facts)
     threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
-    return f"{result.title} ({sizes}; {threads}; {result.rounds} rounds of {result.pieces})"
+    where = "on the GPU" if facts.get("gpu") else threads
+    return f"{result.title} ({sizes}; {where}; {result.rounds} rounds of {result.pieces})"
 
 
 def notes(result: Result) -> list[str]:

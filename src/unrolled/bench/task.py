@@ -42,6 +42,7 @@ class Task:
         layers: recurrent layers.
         threads: for every competitor.
         seed: of the initial values and of where the minibatches begin.
+        gpu: train on the first GPU, else on the CPU.
     """
 
     cell: str = "rnn"
@@ -52,6 +53,7 @@ class Task:
     layers: int = 1
     threads: int = 1
     seed: int = 0
+    gpu: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The sizes as plain data."""

@@ -7,10 +7,15 @@ import torch
 from torch import nn
 
 from unrolled import torch as unrolled
-from unrolled.bench.race import Ready, repeated
+from unrolled.bench.race import Ready, Turn, repeated
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 
 Tensors = tuple[torch.Tensor, ...]
+
+
+def device_of(task: Task) -> torch.device:
+    """Where to train."""
+    return torch.device("cuda" if task.gpu else "cpu")
 
 
 def use_threads(count: int) -> None:
@@ -69,10 +74,11 @@ def textbook(task: Task, compile: bool = False) -> Competing:
         task: what to train.
         compile: `torch.compile` for the whole loop with its loss.
     """
-    params = [nn.Parameter(torch.from_numpy(value)) for value in task.values().values()]
+    device = device_of(task)
+    params = [nn.Parameter(torch.from_numpy(x).to(device)) for x in task.values().values()]
     step = STEPS[task.cell]
     num_states = 2 if task.cell == "lstm" else 1
-    state: Tensors = tuple(torch.zeros(task.B, task.H) for _ in range(num_states))
+    state: Tensors = tuple(torch.zeros(task.B, task.H, device=device) for _ in range(num_states))
 
     def loss_of(X: torch.Tensor, Y: torch.Tensor, state: Tensors) -> tuple[torch.Tensor, Tensors]:
         *weights, W_hq, b_q = params
@@ -100,7 +106,7 @@ def textbook(task: Task, compile: bool = False) -> Competing:
                 param.sub_(LEARNING_RATE * grad)
         return loss
 
-    return _one_by_one(training_step)
+    return _one_by_one(training_step, device)
 
 
 def layer(task: Task) -> Competing:
@@ -108,8 +114,10 @@ def layer(task: Task) -> Competing:
     own = unrolled.recurrent_layer(task.cell, task.V, task.H, task.layers)
     net = unrolled.RNNModel(own, task.V)  # one-hot, the layer, and nn.Linear
     net.import_parameters(task.values())
+    device = device_of(task)
+    net.to(device)
     optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE)
-    state: Any = net.begin_state(task.B)
+    state: Any = net.begin_state(task.B, device)
 
     def training_step(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
         nonlocal state
@@ -122,12 +130,14 @@ def layer(task: Task) -> Competing:
         optimizer.step()
         return loss
 
-    return _one_by_one(training_step)
+    return _one_by_one(training_step, device)
 
 
-def _one_by_one(step: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Competing:
+def _one_by_one(
+    step: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], device: torch.device
+) -> Competing:
     def ready(batches: list[Batch]) -> Callable[[], float]:
-        tensors = [(torch.from_numpy(X), torch.from_numpy(Y)) for X, Y in batches]
+        tensors = [tuple(torch.from_numpy(ids).to(device) for ids in batch) for batch in batches]
 
         def turn() -> float:
             for X, Y in tensors:
@@ -142,9 +152,20 @@ def _one_by_one(step: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> C
 
 def product(task: Task) -> Ready:
     """``(T * B, H) x (H, H)`` by PyTorch's default library."""
-    A, B = _factors(task)
-    C = torch.empty(len(A), B.shape[1])
-    return repeated(lambda: torch.mm(A, B, out=C))
+    A, B = (factor.to(device_of(task)) for factor in _factors(task))
+    C = torch.empty(len(A), B.shape[1], device=A.device)
+    multiply = repeated(lambda: torch.mm(A, B, out=C))
+
+    def ready(count: int) -> Turn:
+        turn = multiply(count)
+
+        def waiting() -> None:
+            turn()
+            unrolled.backend.synchronize()
+
+        return waiting
+
+    return ready
 
 
 def packed_product(task: Task) -> Ready:

@@ -49,7 +49,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = (), slow: bool = False) -
     Raises:
         SettingError: an unknown competitor, or none of those named is here.
     """
-    absent, here, elsewhere = _sorted(chosen(names))
+    absent, here, elsewhere = _sorted(chosen(names), tasks[0].gpu)
     races = []
     for task in tasks:
         late = [c for c in here if task.cell in c.slow_start and not (slow or c.name in names)]
@@ -70,7 +70,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
         task: the sizes that stay.
         names: of the competitors; none for ours on its first framework.
     """
-    absent, here, _ = _sorted(chosen(names))
+    absent, here, _ = _sorted(chosen(names), task.gpu)
     here = here if names else here[:1]
     races = []
     for competitor in here:
@@ -108,14 +108,14 @@ def check(cells: Sequence[str], **sizes: int) -> None:
 
 
 def _sorted(
-    competitors: list[Competitor],
+    competitors: list[Competitor], gpu: bool
 ) -> tuple[dict[str, str], list[Competitor], dict[str, list[Competitor]]]:
     """Who is absent, who runs here, and who needs another backend of Keras."""
     absent: dict[str, str] = {}
     here: list[Competitor] = []
     elsewhere: dict[str, list[Competitor]] = {}
     for competitor in competitors:
-        reason = competitor.absent()
+        reason = competitor.absent(gpu)
         if reason:
             absent[competitor.name] = reason
         elif competitor.is_elsewhere():

@@ -1,7 +1,7 @@
 """The training design on PyTorch: data, trainer and optimizer."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -9,8 +9,10 @@ from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import synthetic, text_data
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
+from unrolled.torch.replaying import Replayed
 from unrolled.training import data, trainer
 from unrolled.training.hyperparameters import HyperParameters
+from unrolled.training.tracing import ThroughTime
 
 
 class DataModule(data.DataModule):
@@ -27,6 +29,22 @@ class TextData(text_data.TextData, DataModule):
 
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
+
+    def prepare(self, model: Any, data: Any) -> None:
+        super().prepare(model, data)
+        if self.replay and self.gpus:
+            # minibatch and state come from a new place every time, parameters stay
+            self.differentiate = Replayed(self.differentiate, copied=(1, 2))
+            self._clip, self._join = Replayed(self._clip), Replayed(self._join)
+
+    def backward(
+        self, batch: Any, state: Any, traced: bool = False
+    ) -> tuple[Any, Any, ThroughTime | None]:
+        found = super().backward(batch, state, traced)
+        if isinstance(self.differentiate, Replayed):
+            for name, parameter in self.parameters.items():
+                parameter.grad = found[1].get(name)  # a replay leaves them where they were
+        return found
 
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model)

@@ -38,6 +38,10 @@ class Trainer(Divergence, HyperParameters):
             ``"adaptive"``, that of each unit beside its weights. See
             `unrolled.functional.updates`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
+        replay: whether a training step may be recorded and replayed: the lines of the model
+            then run in the first steps only. On a GPU PyTorch replays CUDA graphs; what
+            listeners are given is overwritten by the next step. JAX and TensorFlow always
+            compile, elsewhere every line runs in every step.
 
     Raises:
         SettingError: an unknown method.
@@ -64,6 +68,7 @@ class Trainer(Divergence, HyperParameters):
     gradient_clip_val: float
     gradient_clip_method: str
     truncation: Truncation
+    replay: bool
     draws_losses: bool = False
     """Whether the loop draws training losses, so that `Module.training_step` need not."""
 
@@ -75,6 +80,7 @@ class Trainer(Divergence, HyperParameters):
         listeners: Iterable[Listener] = (),
         gradient_clip_method: str = "global_norm",
         truncation: Truncation = Truncation(),  # noqa: B008 (frozen)
+        replay: bool = False,
     ) -> None:
         check_clip_method(gradient_clip_method)
         self.save_hyperparameters(ignore=["listeners"])

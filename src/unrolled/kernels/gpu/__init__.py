@@ -9,6 +9,6 @@
   each step, recorded as a CUDA graph.
 
 Which is fastest depends on the shape and the device, so the first call with a shape measures
-them (`choice.py`). No GPU has run the last three yet. That is one more reason why an engine has to
-give the numbers of the first that works before its time counts.
+them (`choice.py`). An engine has to give the numbers of the first that works before its time
+counts.
 """

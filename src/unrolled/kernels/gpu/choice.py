@@ -126,6 +126,10 @@ class Choices:
         self._engines: dict[Hashable, Any] = {}
         self._clock = clock
 
+    def known(self, problem: Hashable) -> Any:
+        """The engine for a problem if it has been measured, else None."""
+        return self._engines.get(problem)
+
     def take(
         self, problem: Hashable, makers: Mapping[str, Make], run: Run, distance: Distance
     ) -> Any:

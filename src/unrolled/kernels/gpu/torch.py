@@ -24,10 +24,6 @@ from unrolled.kernels.written.torch import Tensors
 LARGEST_ONE_HOT = 4096
 """Rows of a table up to which its ids may become one-hot rows for a fused layer."""
 
-WIDEST = 512
-"""Hidden units up to which one program of a GPU may compute all of them; for more, only to find
-that it is slow would take seconds."""
-
 ORDINARY = (35, 32, 28, 256)
 """Steps, sequences, inputs and hidden units by which `report` compares the engines."""
 
@@ -158,9 +154,6 @@ def makers(problem: Problem) -> dict[str, Make]:
     """By name, what makes an engine for a problem; first the one to take unmeasured."""
 
     def triton(by_steps: bool) -> Passes:
-        H = problem.weights[1].shape[0]
-        if H > WIDEST and not by_steps:
-            raise ValueError(f"{H} units are too many for a single program")
         late = "tensorflow" in sys.modules and "triton" not in sys.modules
         if late and find_spec("triton"):
             raise ImportError("once TensorFlow is loaded, loading Triton crashes: load it before")
@@ -171,7 +164,7 @@ def makers(problem: Problem) -> dict[str, Make]:
     made: dict[str, Callable[[], Passes]] = {
         "PyTorch's operations": lambda: bptt,
         "a CUDA graph of them": lambda: Graphs(bptt, problem.differentiated),
-        "Triton by sequences": lambda: triton(False),
+        "persistent Triton": lambda: triton(False),
         "a CUDA graph of Triton by steps": lambda: Graphs(triton(True), problem.differentiated),
     }
     ours: dict[str, Make] = {name: partial(_written, make) for name, make in made.items()}
@@ -210,8 +203,11 @@ def recur(
             "precision=float32, and torch.autocast or torch.set_float32_matmul_precision('high')"
         )
     problem = Problem.of(cell, X, state, weights, taps)
+    if _in_graph(problem):
+        engine: Engine = choices.known(problem) or first(makers(problem))
+        return engine(cell, X, state, weights, taps)
     if not _may_measure(problem):
-        engine: Engine = first(makers(problem))
+        engine = first(makers(problem))
         return engine(cell, X, state, weights, taps)
     with torch.cuda.device_of(weights[0]):  # type: ignore[no-untyped-call]
         engine = choices.take(problem, makers(problem), Trial(problem).run, distance)
@@ -226,8 +222,14 @@ def _may_measure(problem: Problem) -> bool:
         or torch.is_autocast_enabled(problem.device.type)
         or torch.are_deterministic_algorithms_enabled()
         or torch.backends.cudnn.deterministic
-        or (problem.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
     )
+
+
+def _in_graph(problem: Problem) -> bool:
+    """Whether a CUDA graph of the caller's is being recorded."""
+    if torch.compiler.is_compiling() or problem.device.type != "cuda":
+        return False
+    return torch.cuda.is_current_stream_capturing()
 
 
 def _tf32() -> bool:

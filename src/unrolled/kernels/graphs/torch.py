@@ -6,7 +6,7 @@ with the addresses that they read and write, so every call copies its arrays to 
 and the results away from them. What a call gave back is therefore never overwritten by a later
 one: as many ways there may wait for their ways back as like to.
 
-No GPU has run this yet; the tests put in the graph's place what computes again at each replay.
+Where there is no GPU the tests put in the graph's place what computes again at each replay.
 
 Reference: NVIDIA, CUDA programming guide, the chapter on CUDA graphs.
 """
@@ -30,12 +30,14 @@ WARM_UP = 3
 """Runs before the recording, in which libraries choose their algorithms and set up memory."""
 
 
-def cuda_graph(compute: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
+def cuda_graph(
+    compute: Callable[[], Tensors], warm_up: int = WARM_UP
+) -> tuple[Tensors, Callable[[], None]]:
     """A CUDA graph of a computation, as a `Record`."""
     here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(here)
     with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             compute()
     here.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()

@@ -4,18 +4,23 @@ To read in this order: ``product.py``, a block of a matrix product; ``cells.py``
 one step forward and one step back; ``loops.py``, the loops over time; ``torch.py``, which
 makes the tensors and starts the loops.
 
-A GPU runs many *programs* at once, and they cannot wait for each other. A step of a recurrence
-needs the whole state before it, so there are two ways to divide the work:
+A GPU runs many *programs* at once. Each takes 16 sequences and some of their hidden units. A
+step needs the whole state before it, so between two steps the programs of the same sequences
+must wait for each other. There are two ways:
 
-- **by sequences**: a program carries 16 sequences over all steps, with all their units.
-  One start in all, but few programs, and each reads all of ``W_h`` at every step.
-- **by sequences and units**: a program computes 32 units of 16 sequences for one step. Many
-  programs, but every step is a start of its own, cheap only within a CUDA graph.
+- **persistent**: one start for all steps. The programs count in memory how many of them have
+  arrived, and go on when all have. They must all run at the same time, so there are no more of
+  them than the GPU has multiprocessors.
+- **by steps**: every step is a start of its own, before which the GPU waits by itself. Any
+  number of programs, but a start for each step, cheap only within a CUDA graph.
 
 The kernels are the same. Which way is faster depends on the shape, and is measured
-(`unrolled.kernels.gpu`). No GPU has run them yet: Triton's interpreter on the CPU has, and its
-compiler has translated them for NVIDIA's GPUs.
+(`unrolled.kernels.gpu`). Where there is no GPU, Triton's interpreter runs them for the tests,
+and its compiler translates them.
 
 Reference: P. Tillet, H. T. Kung and D. Cox, Triton: an intermediate language and compiler for
 tiled neural network computations, MAPL 2019.
+
+G. Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, ICML 2016, the first
+such kernels; theirs keep the weights in registers, too.
 """

@@ -26,19 +26,32 @@ def write(X, rows, columns, inside, width, block):
 
 @triton.jit
 def times(
-    X, rows, in_rows, depth, W, row_stride, columns, column_stride, in_columns, SHARE, PRECISION
-):
-    """``X[rows] @ W[:, columns]``, summed over ``depth`` in shares.
+    X, rows, in_rows, depth,
+    W, row_stride, columns, column_stride, in_columns,
+    PARTS: tl.constexpr, SHARE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """``X[rows] @ W[:, columns]``.
+
+    The sum over ``depth`` is cut into parts that different threads add up at the same time,
+    ``SHARE`` terms each at once; then the parts are summed.
 
     The strides say how far the next row and the next column of ``W`` are: exchanged, they
     make it the product with the transposed matrix.
     """
-    total = tl.zeros((rows.shape[0], columns.shape[0]), tl.float32)
-    for start in range(0, depth, SHARE):
-        inner = start + tl.arange(0, SHARE)
+    total = tl.zeros((PARTS, rows.shape[0], columns.shape[0]), tl.float32)
+    terms = tl.arange(0, PARTS)[:, None] * SHARE + tl.arange(0, SHARE)[None, :]
+    for start in range(0, depth, PARTS * SHARE):
+        inner = start + terms  # (PARTS, SHARE)
         in_depth = inner < depth
-        x = read(X, rows, inner, in_rows[:, None] & in_depth[None, :], depth)
-        places = inner[:, None] * row_stride + columns[None, :] * column_stride
-        w = tl.load(W + places, mask=in_depth[:, None] & in_columns[None, :], other=0.0)
+        x = tl.load(
+            X + rows[None, :, None] * depth + inner[:, None, :],
+            mask=in_rows[None, :, None] & in_depth[:, None, :],
+            other=0.0,
+        )  # (PARTS, ROWS, SHARE)
+        w = tl.load(
+            W + inner[:, :, None] * row_stride + columns[None, None, :] * column_stride,
+            mask=in_depth[:, :, None] & in_columns[None, None, :],
+            other=0.0,
+        )  # (PARTS, SHARE, UNITS)
         total = tl.dot(x, w, total, input_precision=PRECISION)
-    return total
+    return tl.sum(total, 0)

@@ -1,7 +1,7 @@
 """The passes of `unrolled.functional.bptt` by the Triton kernels, on PyTorch's tensors."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from triton import cdiv
@@ -10,14 +10,25 @@ from unrolled.backends.namespace import Namespace
 from unrolled.functional import bptt
 from unrolled.kernels.triton import cells, loops
 
-ROWS = 16
-"""Sequences of a program: the fewest that a matrix unit of a GPU multiplies at once."""
 
-UNITS = 32
-"""Hidden units that a program computes at once."""
+class Blocks(NamedTuple):
+    """How much a program computes at once; the defaults were the fastest on an H100.
 
-SHARE = 32
-"""Terms of a product that are read at once."""
+    Attributes:
+        rows: sequences of a program; 16 are the fewest that a matrix unit multiplies at once.
+        units: hidden units.
+        parts: into which the sum of a product is cut, each for threads of its own.
+        share: terms of each part that are read at once.
+        warps: groups of 32 threads.
+        stages: shares that are under way from memory while one is multiplied, and that one.
+    """
+
+    rows: int = 16
+    units: int = 16
+    parts: int = 4
+    share: int = 32
+    warps: int = 4
+    stages: int = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class Kernels:
     direct: str = ""
 
 
+BLOCKS = Blocks()
+
 KERNELS = {
     "rnn": Kernels(cells.rnn_step, cells.rnn_step_back),
     "rnn_relu": Kernels(cells.relu_step, cells.relu_step_back),
@@ -47,12 +60,13 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Triton:
-    """A cell's passes through time, one start for all steps or one for each.
+    """A cell's passes through time by kernels of the project's own.
 
     Args:
-        by_steps: divide the work by units too, with a start for every step.
+        by_steps: a start for every step, instead of one for all; see the package.
         keep: whether there will be a way back; without, `forward` keeps the states only.
-        tf32: multiply float32 with 11 bits, on the matrix units of a GPU.
+        tf32: multiply float32 with 11 bits. Without, the matrix units multiply the upper and
+            the lower bits apart, three products for one, and nothing is lost.
     """
 
     by_steps: bool = False
@@ -83,10 +97,8 @@ class Triton:
         kept = A.new_empty(T, B, num_kept * N)
         A, W, b = A.contiguous(), W_h.contiguous(), b.contiguous()
         constants = (kernels.step, len(bptt.GATES[cell]), num_kept, len(state) == 2)
-        for t, count in self._starts(range(T)):
-            loops.forward[self._grid(B, N)](
-                A, W, b, states[0], states[-1], kept, t, count, B, N, *constants, *self._blocks()
-            )
+        arrays = (A, W, b, states[0], states[-1], kept)
+        self._start(loops.forward, range(T), B, N, arrays, (B, N, *constants))
         new = tuple(whole[1:] for whole in states)
         old = tuple(whole[:-1] for whole in states)
         return tuple(part[-1] for part in new), bptt.Tape(old, new, (kept,))
@@ -113,27 +125,51 @@ class Triton:
         W, (kept,) = W_h.contiguous(), tape.kept
         arrays = (dY, W, old[0], new[0], old[-1], new[-1], kept, dA, D, hidden, direct)
         constants = (kernels.step_back, G, kernels.kept, kernels.direct)
-        for t, count in self._starts(range(T)[::-1]):
-            loops.backward[self._grid(B, N)](
-                *arrays, t, count, T, B, N, *constants, *self._blocks()
-            )
+        self._start(loops.backward, range(T)[::-1], B, N, arrays, (T, B, N, *constants))
         flows = D[0] @ W.T  # (B, N)
         d_first = (flows + direct[0] if kernels.direct == "H" else flows,)
         return bptt.Gradients(
             dA, D, hidden, (*d_first, direct[0]) if kernels.direct == "C" else d_first
         )
 
-    def _starts(self, steps: range) -> list[tuple[int, int]]:
-        """Of every start its first step, and how many it does."""
-        return [(t, 1) for t in steps] if self.by_steps else [(steps[0], len(steps))]
+    def _start(
+        self,
+        loop: Any,
+        steps: range,
+        B: int,
+        N: int,
+        arrays: tuple[torch.Tensor, ...],
+        sizes_and_constants: tuple[Any, ...],
+    ) -> None:
+        """Run a loop over the steps."""
+        rows, units, parts, share, warps, stages = BLOCKS
+        groups, programs = cdiv(B, rows), cdiv(N, units)
+        options = {"num_warps": warps, "num_stages": stages}
+        meet = False
+        if not self.by_steps:
+            # those that wait for each other must all run at the same time
+            programs = min(programs, max(1, _at_a_time(arrays[0]) // groups))
+            meet = programs > 1
+        if meet:
+            options["launch_cooperative_grid"] = True  # CUDA refuses more programs than that
+        arrived = torch.zeros(groups, dtype=torch.int32, device=arrays[0].device)
+        starts = [(t, 1) for t in steps] if self.by_steps else [(steps[0], len(steps))]
+        precision = "tf32" if self.tf32 else "tf32x3"
+        blocks = (rows, units, parts, share, precision)
+        for first, count in starts:
+            loop[groups, programs](
+                *arrays, arrived, first, count, *sizes_and_constants, meet, *blocks, **options
+            )
 
-    def _grid(self, B: int, N: int) -> tuple[int, int]:
-        """How many programs divide the sequences, and how many the units of each."""
-        return cdiv(B, ROWS), cdiv(N, UNITS) if self.by_steps else 1
 
-    def _blocks(self) -> tuple[int, int, int, str]:
-        """Sizes of blocks, and how to multiply float32."""
-        return ROWS, UNITS, SHARE, "tf32" if self.tf32 else "ieee"
+def _at_a_time(x: torch.Tensor) -> int:
+    """How many programs surely run at the same time: one on each multiprocessor.
+
+    Triton's interpreter runs one after the other.
+    """
+    if not x.is_cuda:
+        return 1
+    return int(torch.cuda.get_device_properties(x.device).multi_processor_count)
 
 
 def _check_types(*arrays: torch.Tensor) -> None:

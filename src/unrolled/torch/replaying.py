@@ -1,0 +1,146 @@
+"""Training steps as CUDA graphs: recorded once, then replayed in one start.
+
+A step of a small model is some hundred operations of a few microseconds. The CPU takes longer
+to start them, through Python and PyTorch, than the GPU to compute them. A CUDA graph starts
+them all at once, see `unrolled.kernels.graphs`.
+
+What is replayed are the GPU's operations. The lines of the model do not run again: whatever
+else they do, printing, counting, deciding by a number in Python, they did while they were
+recorded. So a trainer replays only if it is told that it may (``Trainer(replay=True)``).
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Hashable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from unrolled.kernels.graphs.torch import Record, cuda_graph
+
+SIGHTINGS = 3
+"""Calls of one kind until it is worth recording; those before run as written, and warm up."""
+
+MOST = 16
+"""Kinds of calls that are recorded; other ones run as written."""
+
+MOST_SEEN = 1024
+"""Kinds of calls that are remembered."""
+
+
+def _recorded_when_warm(compute: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    return cuda_graph(compute, warm_up=0)
+
+
+class Replayed:
+    """A function of tensors, recorded when it is called in the same way again and again.
+
+    Its results are overwritten by its next call, and have no graph to differentiate further.
+
+    Args:
+        function: takes and gives tensors, in tuples, lists and dicts.
+        copied: positions of the arguments that come from a new place every time, minibatches
+            for one. They are copied to where the recording reads them. All other tensors are
+            read where they are, so calls are alike only if these are the same tensors.
+        record: makes a recording.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        copied: Collection[int] = (),
+        record: Record = _recorded_when_warm,
+    ) -> None:
+        self.function, self.copied, self.record = function, copied, record
+        self._seen: dict[Hashable, int] = {}
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._works = True
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function gives for these arguments."""
+        if not self._works:
+            return self._as_written(arguments)
+        moving = [x for i in self.copied for x in pytree.tree_leaves(arguments[i])]
+        staying = [
+            x
+            for i, argument in enumerate(arguments)
+            if i not in self.copied
+            for x in pytree.tree_leaves(argument)
+        ]
+        key = (*(_kind(x) for x in moving), *(_kind(x, with_place=True) for x in staying))
+        if key in self._recordings:
+            return self._recordings[key](moving)
+        self._seen[key] = seen = self._seen.get(key, 0) + 1
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        if seen < SIGHTINGS or len(self._recordings) >= MOST:
+            return self._as_written(arguments)
+        try:
+            recording = _Recording(self.function, self.copied, arguments, self.record)
+        except Exception as error:  # an operation that must not be recorded, no memory, ...
+            self._works = False
+            reason, _, _ = str(error).partition("\n")
+            warnings.warn(f"not replayed, as it cannot be recorded: {reason}", stacklevel=2)
+            return self._as_written(arguments)
+        self._recordings[key] = recording
+        return recording(moving)
+
+    def _as_written(self, arguments: tuple[Any, ...]) -> Any:
+        return pytree.tree_map(_alone, self.function(*arguments))
+
+
+class _Recording:
+    """One way to call a function, recorded."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        copied: Collection[int],
+        arguments: tuple[Any, ...],
+        record: Record,
+    ) -> None:
+        mine = [pytree.tree_map(_clone, x) if i in copied else x for i, x in enumerate(arguments)]
+        self._places = [x for i in copied for x in pytree.tree_leaves(mine[i])]
+        found: Any = None
+
+        def compute() -> tuple[torch.Tensor, ...]:
+            nonlocal found
+            found = None  # no graph of a run before, see `_alone`
+            found, self._form = pytree.tree_flatten(function(*mine))
+            return tuple(x for x in found if isinstance(x, torch.Tensor))
+
+        results, self._replay = record(compute)
+        tensors = map(_alone, results)
+        self._found = [next(tensors) if isinstance(x, torch.Tensor) else x for x in found]
+
+    def __call__(self, moving: list[Any]) -> Any:
+        for place, x in zip(self._places, moving, strict=True):
+            if isinstance(x, torch.Tensor):
+                place.copy_(x)
+        self._replay()
+        return pytree.tree_unflatten(self._found, self._form)
+
+
+def _alone(x: Any) -> Any:
+    """A tensor without the graph that it comes from.
+
+    In that are the nodes that add up the parameters' gradients. Each is bound to the stream of
+    the GPU on which it was made, and serves as long as it lives; a recording is made on another
+    stream, and needs its own.
+    """
+    return x.detach() if isinstance(x, torch.Tensor) else x
+
+
+def _clone(x: Any) -> Any:
+    return x.detach().clone() if isinstance(x, torch.Tensor) else x
+
+
+def _kind(x: Any, with_place: bool = False) -> Hashable:
+    """What a recording depends on."""
+    if not isinstance(x, torch.Tensor):
+        return x if isinstance(x, Hashable) else object()
+    if x.layout != torch.strided:
+        return (
+            object()
+        )  # like no other, so never recorded: how many numbers it has differs from call to call
+    return x.shape, x.stride(), x.dtype, x.device, x.data_ptr() if with_place else None
