@@ -102,7 +102,7 @@ def test_ctrl_c_shows_and_keeps_what_was_measured(unrolled, field, tmp_path):
         def turn():
             nonlocal turns
             turns += 1
-            if turns > 10:
+            if turns > 12:
                 raise KeyboardInterrupt
             return 0.0
 
