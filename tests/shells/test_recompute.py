@@ -1,5 +1,7 @@
 """Gradients inside fused layers against automatic differentiation of loops written here."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("torch")
@@ -9,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unrolled.torch import fused
-from unrolled.torch.recompute import recompute
+from unrolled.torch.recompute import _rounding, recompute
 
 T, B, D, H = 7, 4, 3, 5
 KINDS = {"tanh": nn.RNN, "relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -90,7 +92,7 @@ def traced(layer, inputs, state, weigh):
 
 def loss_of(Y, ends):
     """Something that every output and every last state bears on."""
-    weights = torch.linspace(0.5, 1.5, Y.shape[0], dtype=Y.dtype)[:, None, None]
+    weights = torch.linspace(0.5, 1.5, Y.shape[0], dtype=Y.dtype, device=Y.device)[:, None, None]
     return (weights * Y.sin()).sum() + sum((k + 1) * (e * e).sum() for k, e in enumerate(ends))
 
 
@@ -235,3 +237,29 @@ def test_projections_and_own_forwards_are_not_traced():
     assert "proj_size" in fused.why_not(nn.LSTM(3, 5, proj_size=2))
     assert "forward of its own" in fused.why_not(Own(3, 5))
     assert fused.why_not(nn.GRU(3, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "rounding"),
+    [
+        ("cpu", torch.float32, 1e-4),
+        ("cuda", torch.float32, 1e-2),  # TF32
+        ("cuda", torch.float64, 1e-9),
+        ("cuda", torch.bfloat16, 5e-2),
+    ],
+)
+def test_outputs_may_differ_by_what_the_device_rounds(device, dtype, rounding):
+    Y = SimpleNamespace(device=torch.device(device))
+    assert _rounding(SimpleNamespace(inner=dtype, Y=Y)) == rounding
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_on_a_gpu_are_traced_as_cudnn_computes_them(kind):
+    layer, x = make(kind, torch.float32, num_layers=2), torch.randn(T, B, D)
+    on_cpu, on_gpu = (
+        traced(layer.to(device), x.to(device), None, loss_of)[0] for device in ("cpu", "cuda")
+    )
+    assert len(on_gpu[0]) == len(on_cpu[0]) == 2, on_gpu[1]
+    for ours, expected in zip(on_gpu[0], on_cpu[0], strict=True):
+        torch.testing.assert_close(ours.hidden.cpu(), expected.hidden, rtol=2e-2, atol=1e-2)
