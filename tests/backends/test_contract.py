@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipping_by_hand import by_hand, norm_of
 from unrolled.backends import Backend, Namespace
 from unrolled.backends.numpy import xp as numpy_xp
 from unrolled.backends.rows import MANY, row_gradients
 from unrolled.frameworks import FRAMEWORKS, face, is_installed
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import CELLS, gru, lstm, rnn
+from unrolled.functional.updates import clip
 
 
 @dataclass(frozen=True)
@@ -902,7 +904,7 @@ CONSTANT = {"sign", "zeros_like", "argmax", "count_above", "one_hot", "is_intege
 
 
 def test_every_entry_of_the_namespace_is_differentiated_or_constant() -> None:
-    not_everywhere = {"cross_entropy", "row_norms", "norms", "layer_numbers"}
+    not_everywhere = {"cross_entropy", "row_norms", "norms", "layer_numbers", "clip_together"}
     entries = {field.name for field in fields(Namespace)} - not_everywhere
     assert entries == set(DIFFERENTIABLE) | CONSTANT
 
@@ -968,3 +970,24 @@ def test_gradient_of_cross_entropy(backend: Any, shift: float) -> None:
 def test_gradient_of_squared_loss(backend: Any) -> None:
     values = {"y_hat": floats(3, 1), "y": floats(3, seed=1)}
     check_gradients(backend, lambda xp, ids, y_hat, y: squared_loss(xp, y_hat, y), values)
+
+
+@pytest.mark.parametrize("theta", [0.5, 1e3, np.inf])
+def test_clipping_together_is_that_by_hand(backend: Any, theta: float) -> None:
+    values = {"W": floats(40, 30), "b": floats(30), "one": floats(1)}
+    given = {name: backend.asarray(value.copy()) for name, value in values.items()}
+    clipped, before, after = clip(backend.xp, "global_norm", given, {}, theta)
+    expected = by_hand("global_norm", values, {}, theta)
+    for name, value in values.items():
+        np.testing.assert_allclose(backend.to_numpy(clipped[name]), expected[name], rtol=1e-5)
+        np.testing.assert_array_equal(backend.to_numpy(given[name]), value)
+    assert float(before) == pytest.approx(norm_of(values), rel=1e-5)
+    assert float(after) == pytest.approx(norm_of(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_clipping_together_hides_nothing_that_is_not_finite(backend: Any, bad: float) -> None:
+    given = {"W": backend.asarray(floats(3)), "b": backend.asarray(np.float32([1, bad]))}
+    clipped, before, _ = clip(backend.xp, "global_norm", given, {}, 1.0)
+    assert not np.isfinite(float(before))
+    assert not np.isfinite(backend.to_numpy(clipped["b"])[1])

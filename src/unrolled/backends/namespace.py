@@ -53,6 +53,9 @@ class Namespace:
         norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in
             one pass; None, or gives None, where the formula is all there is.
         layer_numbers: likewise, see `unrolled.telemetry.through_time.layer_numbers`.
+        clip_together: ``f(arrays, theta)``, likewise what
+            `unrolled.functional.updates.clip_by_global_norm` does: the clipped arrays, their
+            global norm before, and after it.
     """
 
     exp: Callable[[Array], Array]
@@ -88,6 +91,7 @@ class Namespace:
     row_norms: Callable[[Array], Array] | None = None
     norms: Callable[..., Array | None] | None = None
     layer_numbers: Callable[..., Array | None] | None = None
+    clip_together: Callable[..., tuple[list[Array], Array, Array] | None] | None = None
 
 
 def python_scan(

@@ -1,5 +1,6 @@
 """PyTorch behind the seam."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.numpy import xp as numpy_xp
 from unrolled.backends.rows import Rows, few_rows
+from unrolled.functional.updates import clip_coefficient
 from unrolled.kernels.loss.torch import cross_entropy
 from unrolled.kernels.measures import torch as measures
 
@@ -51,6 +54,21 @@ def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return nn.functional.embedding(ids, W, sparse=by_rows(W, ids))
 
 
+def _clip_together(
+    arrays: list[torch.Tensor], theta: float
+) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor] | None:
+    # on a CPU numbers can be looked at, and arithmetic with a single one is Python's: as tensors
+    # each operation takes as long as all of this
+    norms = measures.norms(arrays) if arrays else None
+    if norms is None:
+        return None
+    norm = math.hypot(*norms.tolist())
+    scale = float(clip_coefficient(numpy_xp, np.float64(norm), theta))
+    clipped = arrays if scale == 1 else list(torch._foreach_mul(arrays, scale))
+    before, after = arrays[0].new_tensor([norm, norm * scale]).unbind()
+    return clipped, before, after
+
+
 xp = Namespace(
     exp=torch.exp,
     log=torch.log,
@@ -86,6 +104,7 @@ xp = Namespace(
     row_norms=lambda x: torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).to(x.dtype),
     norms=measures.norms,
     layer_numbers=measures.layer_numbers,
+    clip_together=_clip_together,
 )
 
 

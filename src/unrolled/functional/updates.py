@@ -69,9 +69,22 @@ def clip_by_global_norm(
         >>> clipped["w"], float(norm)
         (array([0.6, 0.8]), 5.0)
     """
-    norm = global_norm(xp, gradients.values())
+    clipped, norm, _ = _scale_together(xp, gradients, theta)
+    return clipped, norm
+
+
+def _scale_together(
+    xp: Namespace, gradients: Arrays, theta: float
+) -> tuple[dict[str, Array], Array, Array]:
+    """The clipped gradients, their norm before, and after."""
+    arrays = list(gradients.values())
+    done = xp.clip_together(arrays, theta) if xp.clip_together is not None else None
+    if done is not None:
+        clipped, norm, after = done
+        return dict(zip(gradients, clipped, strict=True)), norm, after
+    norm = global_norm(xp, arrays)
     scale = clip_coefficient(xp, norm, theta)
-    return {name: g * scale for name, g in gradients.items()}, norm
+    return {name: g * scale for name, g in gradients.items()}, norm, norm * scale
 
 
 def clip_per_tensor(xp: Namespace, gradients: Arrays, theta: float) -> dict[str, Array]:
@@ -241,8 +254,7 @@ def clip(
         (13.0, 1.41421)
     """
     if check_clip_method(method) == "global_norm":
-        clipped, norm = clip_by_global_norm(xp, gradients, theta)
-        return clipped, norm, norm * clip_coefficient(xp, norm, theta)
+        return _scale_together(xp, gradients, theta)
     before = global_norm(xp, gradients.values())
     clipped = ONE_BY_ONE[method](xp, gradients, parameters, theta)
     return clipped, before, global_norm(xp, clipped.values())
