@@ -75,6 +75,10 @@ def test_sparse_tensors_are_never_recorded():
     sparse = torch.eye(2, device=DEVICE).to_sparse()
     for _ in range(SIGHTINGS + 1):
         assert torch.equal(replayed(sparse), 2 * torch.eye(2, device=DEVICE))
+    giving = Replayed(torch.Tensor.to_sparse, copied=(0,), record=recorder)
+    for i in range(SIGHTINGS + 1):
+        ids = torch.arange(4, device=DEVICE) < i  # another number of numbers every time
+        assert torch.equal(giving(ids.float()).to_dense(), ids.float())
     assert recorder.count == 0
 
 

@@ -24,6 +24,9 @@ SIGHTINGS = 3
 MOST = 16
 """Kinds of calls that are recorded; other ones run as written."""
 
+NEVER = -(2**62)
+"""Sightings of a call that gives sparse tensors: how much there is in them differs every time."""
+
 MOST_SEEN = 1024
 """Kinds of calls that are remembered."""
 
@@ -74,7 +77,10 @@ class Replayed:
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         if seen < SIGHTINGS or len(self._recordings) >= MOST:
-            return self._as_written(arguments)
+            found = self._as_written(arguments)
+            if any(map(_is_sparse, pytree.tree_leaves(found))):
+                self._seen[key] = NEVER
+            return found
         try:
             recording = _Recording(self.function, self.copied, arguments, self.record)
         except Exception as error:  # an operation that must not be recorded, no memory, ...
@@ -135,12 +141,14 @@ def _clone(x: Any) -> Any:
     return x.detach().clone() if isinstance(x, torch.Tensor) else x
 
 
+def _is_sparse(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.layout != torch.strided
+
+
 def _kind(x: Any, with_place: bool = False) -> Hashable:
     """What a recording depends on."""
     if not isinstance(x, torch.Tensor):
         return x if isinstance(x, Hashable) else object()
-    if x.layout != torch.strided:
-        return (
-            object()
-        )  # like no other, so never recorded: how many numbers it has differs from call to call
+    if _is_sparse(x):
+        return object()  # like no other, so never recorded
     return x.shape, x.stride(), x.dtype, x.device, x.data_ptr() if with_place else None
