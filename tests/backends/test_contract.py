@@ -985,9 +985,12 @@ def test_clipping_together_is_that_by_hand(backend: Any, theta: float) -> None:
     assert float(after) == pytest.approx(norm_of(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("theta", [1.0, np.inf])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_clipping_together_hides_nothing_that_is_not_finite(backend: Any, bad: float) -> None:
+def test_clipping_together_hides_nothing_that_is_not_finite(
+    backend: Any, bad: float, theta: float
+) -> None:
     given = {"W": backend.asarray(floats(3)), "b": backend.asarray(np.float32([1, bad]))}
-    clipped, before, _ = clip(backend.xp, "global_norm", given, {}, 1.0)
+    clipped, before, _ = clip(backend.xp, "global_norm", given, {}, theta)
     assert not np.isfinite(float(before))
     assert not np.isfinite(backend.to_numpy(clipped["b"])[1])

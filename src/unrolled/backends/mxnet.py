@@ -119,11 +119,16 @@ def is_deferred(model: gluon.Block) -> bool:
     return any(parameter._deferred_init for parameter in every)
 
 
-def ensure_initialized(block: gluon.Block) -> Any:
-    """Give a block initial values if it has none; returns the device that it is on."""
+def ensure_initialized(block: gluon.Block, how: Any = None) -> Any:
+    """Give a block initial values if it has none; returns the device that it is on.
+
+    Args:
+        block: any.
+        how: an initializer of MXNet's; None for its default.
+    """
     for parameter in block.collect_params().values():
         if parameter._data is None and not parameter._deferred_init:
-            parameter.initialize()
+            parameter.initialize(how)
     return next(iter(block.collect_params().values())).list_ctx()[0]
 
 

@@ -164,7 +164,9 @@ def _children(node: Any) -> Iterable[tuple[str, Any]]:
 
 
 def is_deferred(model: Any) -> bool:
-    return isinstance(model, keras.Layer) and not model.built
+    # a layer knows of those inside it; a module is asked for those it has
+    parts = [model] if isinstance(model, keras.Layer) else vars(model).values()
+    return any(isinstance(part, keras.Layer) and not part.built for part in parts)
 
 
 def gradient(array: Array) -> Array | None:

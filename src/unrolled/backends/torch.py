@@ -63,7 +63,8 @@ def _clip_together(
     if norms is None:
         return None
     norm = math.hypot(*norms.tolist())
-    scale = float(clip_coefficient(numpy_xp, np.float64(norm), theta))
+    with np.errstate(invalid="ignore"):  # infinite by infinite is not a number, as it should be
+        scale = float(clip_coefficient(numpy_xp, np.float64(norm), theta))
     clipped = arrays if scale == 1 else list(torch._foreach_mul(arrays, scale))
     before, after = arrays[0].new_tensor([norm, norm * scale]).unbind()
     return clipped, before, after

@@ -21,6 +21,7 @@ from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel, by_name
 from unrolled.training.generation import generate
 from unrolled.training.records import EpochRecord, Listener
+from unrolled.training.trainer import count
 
 MANY = 64
 """More GPUs than a machine has."""
@@ -57,15 +58,21 @@ class BookModel(RecurrentLanguageModel):
         net: a recurrent language model: one of this library, any module of the framework,
             or a plain class with ``params``, called with ``(X, state)`` and with a
             ``begin_state``.
-        optimizer: what `configure_optimizers` shall return.
+        make_optimizer: makes what `configure_optimizers` shall return, once the net has all its
+            parameters.
         loss: ``(logits (T * B, V), targets (T * B,)) -> losses``, averaged here; None
             takes the net's own.
     """
 
-    def __init__(self, net: Any, optimizer: Any, loss: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        net: Any,
+        make_optimizer: Callable[[], Any] | None,
+        loss: Callable[..., Any] | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
-        self.optimizer = optimizer
+        self.make_optimizer = make_optimizer
         self.loss_fn = loss
         for name, parameter in own_parameters(net).items():
             setattr(self, name, parameter)  # now they are this model's
@@ -95,7 +102,7 @@ class BookModel(RecurrentLanguageModel):
         return xp.mean(self.loss_fn(y_hat, xp.reshape(xp.transpose(y), (-1,))))
 
     def configure_optimizers(self) -> Any:
-        return self.optimizer
+        return self.make_optimizer and self.make_optimizer()
 
 
 class _Updater:
@@ -131,7 +138,7 @@ class _Data:
         return map(self.place, self.train_iter)
 
     def __len__(self) -> int:
-        return len(self.train_iter)
+        return count(self.train_iter)
 
 
 class _Report(Listener):
@@ -273,16 +280,18 @@ class RecurrentChapter:
             train_iter: minibatches ``(X, Y)``.
             loss: as for `BookModel`.
             updater: an optimizer, or ``updater(batch_size)``.
-            device: where the model is.
+            device: where the model is; may be left out, as TensorFlow's edition does.
             use_random_iter: reset the state for every minibatch instead of carrying it.
 
         Returns:
             Perplexity, and tokens per second.
         """
+        if isinstance(device, bool):  # TensorFlow's edition has no device
+            device, use_random_iter = None, device
         if not (hasattr(updater, "step") or hasattr(updater, "apply_gradients")):
             updater = _Updater(updater)
         model, data = (
-            self.model(net, updater, loss),
+            self.model(net, lambda: updater, loss),
             self._data(train_iter, use_random_iter, place_of(device)),
         )
         last, _ = self._fit(model, data, 1)
@@ -316,7 +325,7 @@ class RecurrentChapter:
         def predict(net: Any, prefix: str) -> str:
             return self.predict_ch8(prefix, 50, net, vocab, device)
 
-        model = self.model(net, self.sgd(net, lr))
+        model = self.model(net, lambda: self.sgd(net, lr))
         data = self._data(train_iter, use_random_iter, place_of(device))
         last, trained = self._fit(model, data, num_epochs, _Report(predict, 10))
         speed = last.num_targets / last.train_s

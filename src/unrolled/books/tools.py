@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from unrolled.errors import DataError
+from unrolled.errors import DataError, SettingError
 from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
 from unrolled.training.board import PIXELS_PER_INCH, ProgressBoard, limits
@@ -227,6 +227,20 @@ def check_shape(a: Any, shape: Sequence[int]) -> None:
     """
     if tuple(a.shape) != tuple(shape):
         raise DataError(f"the shape is {tuple(a.shape)}; expected {tuple(shape)}")
+
+
+class _Pyplot:
+    """``matplotlib.pyplot``, loaded when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise SettingError("plt needs matplotlib: pip install matplotlib") from None
+        return getattr(pyplot, name)
+
+
+plt = _Pyplot()
 
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:

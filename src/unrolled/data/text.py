@@ -179,14 +179,14 @@ def read_time_machine() -> list[str]:
     return clean_lines(time_machine())
 
 
-def tokenize(lines: list[str], token: str = "char") -> list[list[str]]:
-    """Lines as lists of tokens: ``token`` is ``"char"`` or ``"word"``.
+def tokenize(lines: list[str], token: str = "word") -> list[list[str]]:
+    """Lines as lists of tokens: ``token`` is ``"word"``, as books have it, or ``"char"``.
 
     Raises:
         ValueError: another kind of token.
 
     Example:
-        >>> tokenize(["the time"], "word")
+        >>> tokenize(["the time"])
         [['the', 'time']]
     """
     if token == "char":

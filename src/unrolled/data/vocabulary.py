@@ -116,16 +116,16 @@ class Vocab:
 
     def __init__(
         self,
-        tokens: Iterable[Any] = (),
+        tokens: Iterable[Any] | None = None,
         min_freq: int = 0,
-        reserved_tokens: Sequence[str] = (),
+        reserved_tokens: Sequence[str] | None = None,
         alphabetical: bool = False,
     ) -> None:
         self.token_freqs: list[tuple[str, int]] = sorted(
             _count(tokens).items(), key=lambda item: item[1], reverse=True
         )
         frequent = (token for token, count in self.token_freqs if count >= min_freq)
-        tokens = [UNKNOWN, *reserved_tokens, *frequent]
+        tokens = [UNKNOWN, *(reserved_tokens or ()), *frequent]
         self._index(sorted(tokens) if alphabetical else tokens)
 
     @classmethod
@@ -208,6 +208,8 @@ class Vocab:
 
 
 def _count(tokens: Any) -> Mapping[str, int]:
+    if tokens is None:
+        return {}
     if isinstance(tokens, Mapping):
         return tokens
     if isinstance(tokens, str):

@@ -11,15 +11,15 @@ from unrolled.models.layers import with_prefix
 
 class BookModel(books.BookModel, LanguageModel):  # type: ignore[misc]  # two forms of loss
     net: Any
-    optimizer: Any
+    make_optimizer: Any
     loss_fn: Any = None
 
 
-def _book_model(net: Any, optimizer: Any, loss: Any = None) -> Any:
+def _book_model(net: Any, make_optimizer: Any, loss: Any = None) -> Any:
     """The net under the trainer, with the values that it has if it is bound."""
     if net.scope is None:
-        return BookModel(net, optimizer, loss)
-    model = BookModel(net.unbind()[0], optimizer, loss)
+        return BookModel(net, make_optimizer, loss)
+    model = BookModel(net.unbind()[0], make_optimizer, loss)
     return backend.bind(model, with_prefix("net.", backend.parameters(net)))
 
 

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 from unrolled import parameters
 from unrolled.backends import Backend
 from unrolled.backends import jax as backend
+from unrolled.errors import ParameterError
 
 
 class Parameters(parameters.Parameters):
@@ -38,13 +39,21 @@ class Parameters(parameters.Parameters):
     def __init__(
         self, backend: Backend, model: Any, gradients: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(backend, model, flatten_dict(dict(gradients or {}), sep="."))
+        own = dict(gradients or {})
+        if set(own) == {"params"}:  # of all variables, as model.init gives them
+            own = own["params"]
+        super().__init__(backend, model, flatten_dict(own, sep="."))
+        if own and not set(self.gradients) & set(self._arrays()):
+            raise ParameterError(
+                f"these gradients are of {', '.join(self.gradients)}, and the parameters are "
+                f"{', '.join(self._arrays())}: give a tree of the same names"
+            )
 
     def _arrays(self) -> dict[str, Any]:
         return backend.places(self.model)  # a module without values is told what to do
 
     def _gradient(self, array: Any, places: tuple[str, ...]) -> Any:
-        parts = [self.gradients[place] for place in places if place in self.gradients]
+        parts: list[Any] = [self.gradients[place] for place in places if place in self.gradients]
         return sum(parts[1:], start=parts[0]) if parts else None
 
     def _take(self, live: Mapping[str, Any], values: Mapping[str, Any]) -> None:

@@ -79,6 +79,7 @@ class Module(module.Module, nn.Module):
 
     def configure_optimizers(self) -> Any:
         """`optax.sgd` at ``self.lr``."""
+        self.check_lr()
         return optax.sgd(self.lr)
 
     @property

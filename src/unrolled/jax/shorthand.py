@@ -10,7 +10,7 @@ from unrolled.backends import jax as backend
 arange, ones, zeros, tensor = jnp.arange, jnp.ones, jnp.zeros, jnp.array
 exp, sin, tanh, sigmoid = jnp.exp, jnp.sin, jnp.tanh, jax.nn.sigmoid
 matmul, concat, stack = jnp.matmul, jnp.concatenate, jnp.stack
-reduce_mean, argmax = jnp.mean, jnp.argmax
+reduce_mean, argmax, size = jnp.mean, jnp.argmax, jnp.size
 transpose, swapaxes = jnp.transpose, jnp.swapaxes
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
 numpy = backend.to_numpy

@@ -260,8 +260,12 @@ class RNNModelScratch(RecurrentLanguageModel):
         self.forward_fn = forward_fn or own.forward
         params = by_name((get_params or own.get_params)(vocab_size, num_hiddens, device))
         self._names = list(params)
+        declared: dict[int, str] = {}
         for name, values in params.items():
             self.declare(name, values)
+            first = declared.setdefault(id(values), name)
+            if first != name:  # one array at two places is one parameter
+                self.backend.tie(self, name, first)
 
     @property
     def params(self) -> list[Array]:

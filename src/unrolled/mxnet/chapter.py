@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import mxnet as mx
+
 from unrolled.backends import mxnet as backend
 from unrolled.books import recurrent as books
 from unrolled.mxnet.module import Module
@@ -10,7 +12,10 @@ from unrolled.mxnet.training import SGD, Trainer
 
 
 class BookModel(books.BookModel, Module):
-    pass
+    def __init__(self, net: Any, *others: Any) -> None:
+        if isinstance(net, mx.gluon.Block):
+            backend.ensure_initialized(net, mx.init.Normal(0.01))  # as the books' loop does
+        super().__init__(net, *others)
 
 
 _chapter = books.RecurrentChapter(

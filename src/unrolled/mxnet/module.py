@@ -49,6 +49,7 @@ class Module(module.Module, gluon.Block):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Any:
         """`gluon.Trainer` with ``"sgd"`` at ``self.lr``; ours if there are plain arrays too."""
+        self.check_lr()
         if any(array.grad is not None for array in self.get_scratch_params()):
             return SGD(backend.parameters(self).values(), self.lr)
         return gluon.Trainer(self.collect_params(), "sgd", {"learning_rate": self.lr})

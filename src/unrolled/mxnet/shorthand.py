@@ -19,3 +19,8 @@ numpy = backend.to_numpy
 def reshape(x: Any, *shape: Any) -> Any:
     """``x.reshape(*shape)``."""
     return x.reshape(*shape)
+
+
+def size(x: Any) -> int:
+    """How many numbers there are."""
+    return int(x.size)

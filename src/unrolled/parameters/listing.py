@@ -1,6 +1,6 @@
 """One parameter, and all parameters of a model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,26 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
     """
 
     def __init__(
-        self, backend: Backend, model: Any, gradients: Mapping[str, Array] | None = None
+        self,
+        backend: Backend,
+        model: Any,
+        gradients: Mapping[str, Array] | Sequence[Array | None] | None = None,
     ) -> None:
         self.backend = backend
         self.model = model
+        if not isinstance(gradients, (Mapping, type(None))):
+            gradients = self._in_order(gradients)
         self.gradients = gradients or {}
+
+    def _in_order(self, gradients: Sequence[Array | None]) -> dict[str, Array | None]:
+        """Gradients by name, as TensorFlow's tapes give them in the order of the parameters."""
+        names = list(self.backend.parameters(self.model))
+        if len(gradients) != len(names):
+            raise ParameterError(
+                f"{len(gradients)} gradients for {len(names)} parameters: give one for each, in "
+                f"this order, or a dict by name: {', '.join(names)}"
+            )
+        return dict(zip(names, gradients, strict=True))
 
     def _places(self) -> dict[str, tuple[Array, tuple[str, ...]]]:
         """By first name: the live array, and every place of it."""

@@ -6,6 +6,7 @@ from typing import Any
 from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
 
 # isort: split
+import keras
 import tensorflow as tf
 
 from unrolled.books import recurrent as books
@@ -15,6 +16,12 @@ from unrolled.tensorflow.training import SGD, Trainer
 
 
 class BookModel(books.BookModel, VariablesModule):
+    def __init__(self, net: Any, make_optimizer: Any, loss: Any = None) -> None:
+        if isinstance(loss, keras.losses.Loss):  # those take the targets first
+            super().__init__(net, make_optimizer, lambda y_hat, y: loss(y, y_hat))
+        else:
+            super().__init__(net, make_optimizer, loss)
+
     @property
     def runs_eagerly(self) -> bool:
         """What a reader wrote need not be something that TensorFlow can compile."""

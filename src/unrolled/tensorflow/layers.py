@@ -31,7 +31,11 @@ def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: in
     return made if num_layers > 1 else made[0]
 
 
-CELLS = {keras.layers.SimpleRNN: "rnn", keras.layers.GRU: "gru", keras.layers.LSTM: "lstm"}
+CELLS = {
+    keras.layers.SimpleRNNCell: "rnn",
+    keras.layers.GRUCell: "gru",
+    keras.layers.LSTMCell: "lstm",
+}
 
 GATES = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
 """The order in which Keras' layers keep their gates."""
@@ -71,7 +75,8 @@ class RNNModel(StackedRNNModel, Module):
         state = last if self.cell == "lstm" else last[0]
         return tf.reshape(Y, (-1, self.vocab_size)), state  # (T * B, V)
 
-    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+    def begin_state(self, batch_size: int = 1, device: Any = None, dtype: Any = None) -> Any:
+        # dtype: books name it; it is float32
         with tf.device(device):
             zeros = tf.zeros((self.num_layers * self.num_directions, batch_size, self.num_hiddens))
         return (zeros, zeros) if self.cell == "lstm" else zeros
@@ -106,20 +111,22 @@ def _checked(stack: Sequence[Any]) -> tuple[str, int, int]:
     """Cell, hidden units and directions of a stack of Keras layers, all of one kind."""
     both = [isinstance(layer, keras.layers.Bidirectional) for layer in stack]
     layers = [layer.forward_layer if b else layer for layer, b in zip(stack, both, strict=True)]
-    kinds = {(type(layer), getattr(layer, "units", 0)) for layer in layers}
+    cells: list[Any] = [getattr(layer, "cell", None) for layer in layers]
+    kinds = {(type(cell), getattr(cell, "units", 0)) for cell in cells}
     fits = all(
-        type(layer) in CELLS
+        type(cell) in CELLS
         and layer.return_sequences
         and layer.return_state
-        and layer.use_bias
-        and getattr(layer, "reset_after", True)
-        for layer in layers
+        and cell.use_bias
+        and getattr(cell, "reset_after", True)
+        for layer, cell in zip(layers, cells, strict=True)
     )
     if len(kinds) != 1 or len(set(both)) != 1 or not fits:
         raise SettingError(
             f"RNNModel got {', '.join(type(layer).__name__ for layer in stack) or 'no layer'}; "
-            "it needs a SimpleRNN, GRU or LSTM of Keras, several of one kind and size, or "
-            "Bidirectional ones, made with return_sequences=True, return_state=True, "
-            "use_bias=True (a GRU with reset_after=True), or by recurrent_layer()"
+            "it needs a SimpleRNN, GRU or LSTM of Keras, or an RNN of such a cell, several of one "
+            "kind and size, or Bidirectional ones, made with return_sequences=True, "
+            "return_state=True, use_bias=True (a GRU with reset_after=True), or by "
+            "recurrent_layer()"
         )
-    return CELLS[type(layers[0])], layers[0].units, 2 if both[0] else 1
+    return CELLS[type(cells[0])], cells[0].units, 2 if both[0] else 1

@@ -21,6 +21,7 @@ class _Shell(module.Module):
 
     def configure_optimizers(self) -> Any:
         """`keras.optimizers.SGD` at ``self.lr``."""
+        self.check_lr()
         return keras.optimizers.SGD(float(self.lr) if isinstance(self.lr, int) else self.lr)
 
     def plot(self, key: str, value: Any, train: bool) -> None:

@@ -18,3 +18,8 @@ numpy = backend.to_numpy
 def randn(*shape: int) -> tf.Tensor:
     """Draws from ``N(0, 1)``."""
     return tf.random.normal(shape)
+
+
+def size(x: tf.Tensor) -> int:
+    """How many numbers there are."""
+    return int(tf.size(x))

@@ -21,7 +21,7 @@ class Module(module.Module, nn.Module):
         So that ``self.w = torch.zeros(2, 1, requires_grad=True)`` is trained, moved and saved.
         """
         if isinstance(value, torch.Tensor) and value.requires_grad and value.is_leaf:
-            value._is_param = True  # PyTorch's mark: it stays itself
+            value = _as_parameter(value)
         super().__setattr__(name, value)
 
     def declare(self, name: str, values: torch.Tensor) -> None:
@@ -32,11 +32,21 @@ class Module(module.Module, nn.Module):
             if not hasattr(holder, part):
                 holder.add_module(part, nn.Module())
             holder = getattr(holder, part)
-        holder.register_parameter(leaf, nn.Parameter(values.detach()))
+        if values.requires_grad and values.is_leaf:
+            setattr(holder, leaf, _as_parameter(values))
+        else:
+            holder.register_parameter(leaf, nn.Parameter(values.detach()))
 
     def configure_optimizers(self) -> Any:
         """`torch.optim.SGD` at ``self.lr``."""
+        self.check_lr()
         return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def _as_parameter(values: torch.Tensor) -> nn.Parameter:
+    """The same tensor, which stays itself, so that whoever made it finds its gradient there."""
+    values._is_param = True  # PyTorch's mark
+    return values  # type: ignore[return-value]
 
 
 class NativeModel(native.NativeModel, Module):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
-from unrolled.errors import check_fit
+from unrolled.errors import SettingError, check_fit
 from unrolled.parameters import Parameters, shapes_of
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
@@ -62,6 +62,18 @@ class Module(HyperParameters):
         """The optimizer that `Trainer.fit` steps."""
         raise NotImplementedError(f"{type(self).__name__} must define configure_optimizers()")
 
+    def check_lr(self) -> None:
+        """Make sure that the optimizer which a framework's models take by default has its ``lr``.
+
+        Raises:
+            SettingError: it has none.
+        """
+        if not hasattr(self, "lr"):
+            raise SettingError(
+                f"{type(self).__name__} has no learning rate: set self.lr, or define "
+                "configure_optimizers()"
+            )
+
     def batch_loss(self, batch: Any) -> Any:
         """The loss of a minibatch, whatever it is for."""
         return self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
@@ -87,7 +99,12 @@ class Module(HyperParameters):
 
         Models without a state return None for it.
         """
-        return self.training_step(batch), None
+        loss = self.training_step(batch)
+        if loss is None:
+            raise SettingError(
+                f"{type(self).__name__}.training_step gave None; it must return the loss"
+            )
+        return loss, None
 
     def step_end(self, record: StepRecord) -> None:
         """Called by the trainer after every minibatch: adds the loss to the board.

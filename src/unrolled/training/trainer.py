@@ -152,12 +152,12 @@ class Trainer(Divergence, HyperParameters):
         """Take the loaders of a data module, and count their minibatches."""
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
-        self.num_train_batches = len(self.train_dataloader)
+        self.num_train_batches = count(self.train_dataloader)
         if not self.num_train_batches:
             raise SettingError(
                 "the training loader gives no minibatch; it must give at least one an epoch"
             )
-        self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
+        self.num_val_batches = 0 if self.val_dataloader is None else count(self.val_dataloader)
 
     def build(self, model: Any, data: Any) -> Any:
         """The model on its device, with all its parameters.
@@ -324,6 +324,29 @@ class Trainer(Divergence, HyperParameters):
     def validation_step(self, batch: Any) -> Any:
         """The loss of a validation minibatch; None if the model gives none."""
         return self.model.validation_step(batch)
+
+
+def count(loader: Any) -> int:
+    """The minibatches of a loader; one that does not know is asked for them all once.
+
+    Raises:
+        SettingError: it is an iterator, which gives its minibatches once.
+
+    Example:
+        >>> class Loader:
+        ...     def __iter__(self):
+        ...         return iter("abc")
+        >>> count(Loader()), count([1, 2])
+        (3, 2)
+    """
+    if hasattr(loader, "__len__"):
+        return len(loader)
+    if iter(loader) is loader:
+        raise SettingError(
+            f"a {type(loader).__name__} gives its minibatches once; every epoch needs them: give "
+            "a list, or an object whose __iter__ begins anew"
+        )
+    return sum(1 for _ in loader)
 
 
 def _join(xp: Namespace, scalars: tuple[Any, ...]) -> Any:

@@ -207,8 +207,8 @@ def test_a_text_in_another_encoding_is_an_error_that_names_the_byte(write, data,
 
 def test_tokenize_splits_into_characters_or_words():
     lines = ["the time", "", " a "]
-    assert tokenize(lines) == [list("the time"), [], [" ", "a", " "]]
-    assert tokenize(lines, "word") == [["the", "time"], [], ["a"]]
+    assert tokenize(lines, "char") == [list("the time"), [], [" ", "a", " "]]
+    assert tokenize(lines) == tokenize(lines, "word") == [["the", "time"], [], ["a"]]
 
 
 def test_another_kind_of_token_is_an_error():
