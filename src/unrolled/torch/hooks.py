@@ -148,17 +148,6 @@ def is_recording() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
-def clean(name: str) -> str:
-    """A module's or parameter's name without what wrappers have put in.
-
-    Example:
-        >>> clean("_orig_mod.module.rnn.weight_hh_l0")
-        'rnn.weight_hh_l0'
-    """
-    parts = [part for part in name.split(".") if part != "_orig_mod"]
-    return ".".join(parts[1:] if parts[:1] == ["module"] and len(parts) > 1 else parts)
-
-
 def forget_compiled(model: nn.Module) -> None:
     """Have a compiled model compiled anew: compiled code does not know later hooks."""
     if any(

@@ -8,7 +8,8 @@ from torch import nn
 from unrolled.telemetry.records import LayerRecord
 from unrolled.torch.assembly import layer_record
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, clean
+from unrolled.torch.hooks import Hooks
+from unrolled.torch.names import named_parts
 from unrolled.torch.recurrences import Recurrences
 from unrolled.torch.steps import to_floats
 
@@ -35,7 +36,7 @@ class LayerWatch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = ((clean(name) or type(m).__name__.lower(), m) for name, m in model.named_modules())
+        named, _ = named_parts(model)
         self.modules = {name: module for name, module in named if isinstance(module, FUSED)}
         self.notes: dict[str, str] = {}
         self.recurrences = Recurrences(self.notes)

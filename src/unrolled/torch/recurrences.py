@@ -14,6 +14,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.torch import fused
+from unrolled.torch.carried import Carried, is_of_layers, state_of, what_came_back
 from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
 from unrolled.torch.direction import Layer
 from unrolled.torch.recompute import recompute
@@ -25,6 +26,8 @@ MOST_SEQUENCES = 4
 SEQUENCES = "a call goes on with another if it begins with the very state that ended that one"
 
 REENTRANT = "with torch.utils.checkpoint(use_reentrant=False) all of it is seen"
+
+LATE = "a module of one's own is known by its second call"
 
 MOST_WAITING = 8
 """Backward passes whose gradients are kept until it is known whether they count."""
@@ -41,6 +44,8 @@ class Recurrences:
         self.notes = notes
         self.found: dict[str, Curves] = {}
         self.batch = self.begun = 0
+        self.latest: dict[str, tuple[int, list[Any]]] = {}
+        self.passes = 0
         self.begin_batch()
 
     def begin_batch(self) -> None:
@@ -51,8 +56,7 @@ class Recurrences:
         self.by_name: WeakValueDictionary[str, Sequence] = WeakValueDictionary()
         self.waiting: dict[int, list[Sequence]] = {}
         self.count: dict[str, int] = {}
-        self.tracked: dict[int, tuple[Any, str]] = {}
-        self.latest: dict[str, list[Any]] = {}
+        self.owned: dict[int, tuple[Any, str]] = {}
         self.rng: dict[str, Any] = {}
         self.went_back = False
         self.batch += 1
@@ -60,7 +64,7 @@ class Recurrences:
     def clear(self) -> None:
         """Forget everything: the step is over."""
         self.begin_batch()
-        self.found = {}
+        self.found, self.latest = {}, {}
 
     def before_fused(self, name: str, layer: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         """A fused layer is about to run: remember what its dropout will draw from."""
@@ -83,6 +87,7 @@ class Recurrences:
         first = state[0] if isinstance(state, tuple) else state
         entry = FusedCall(call, ends[0].detach(), isinstance(Y, PackedSequence))
         sequence = self._sequence(name, first, len(call.batch_sizes), entry)
+        self._own(name, *ends)
         for key, tensor in (("Y", rows), *enumerate(ends)):
             self._listen(tensor, key, entry, sequence)
 
@@ -104,29 +109,42 @@ class Recurrences:
         apart = c is not None and c.grad_fn is not h.grad_fn
         entry = CellCall(old[0], h.detach(), inputs=(cell, x.detach(), old[1], weights, apart))
         sequence = self._sequence(name, h_old, 1, entry)
-        self.tracked[id(h)] = (ref(h), name)
+        self._own(name, *(h,) if c is None else (h, c))
         self._listen(h, "h", entry, sequence)
         if c is not None:
             self._listen(c, "c", entry, sequence)
 
     def after_any(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """A module of unknown kind has run: is its state what it gave out the call before?"""
-        given = {tensor.data_ptr(): tensor for tensor in tensors_in((args, kwargs))}
-        outputs = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
-        before = [] if self.went_back else self.latest.get(name, [])
-        for pointer, tensor in zip(before, outputs, strict=False):
-            old = pointer()
-            same = None if old is None else given.get(old.data_ptr())
-            if same is None or not same.shape == old.shape == tensor.shape:
-                continue
-            known, owner = self.tracked.get(id(old), (None, name))
-            if known is None or known() is not old:
-                self.add_state(name, old, None)
-            elif owner != name:
-                return  # a module inside this one is seen already
-            self.add_state(name, tensor, same)
-            break
-        self.latest[name] = [ref(tensor) for tensor in outputs]
+        outputs = list(tensors_in(output))
+        first, rest = tensors_in(args[:1]), tensors_in((args[1:], kwargs))
+        passes, before = self.latest.get(name, (0, []))
+        carried = list(what_came_back(before, first, rest, outputs))
+        late = passes != self.passes
+        if late:  # what was cut off since is of another minibatch
+            carried = [each for each in carried if each.given.grad_fn is not None]
+        owners = {self._owner(each.old) for each in carried}
+        # else it has no state, or one of a module inside it, that is seen already
+        if carried and owners <= {None, name}:
+            self._add_own(name, module, carried, late)
+        self.latest[name] = (self.passes, [ref(tensor) for tensor in outputs])
+
+    def _add_own(self, name: str, module: Any, carried: list[Carried], late: bool) -> None:
+        """One more call of a module written by hand, of which these outputs came back."""
+        known = next((each for each in carried if self._owner(each.old) == name), None)
+        if known is None:
+            known, alone = state_of(carried)
+            if is_of_layers(known.old, module):
+                return
+            if late:
+                self.went_back = False
+                self.notes[name] = f"without what the first backward pass brought to it: {LATE}"
+            self.add_state(name, known.old, None)
+            if not alone:
+                self.notes[name] = (
+                    f"several of its outputs are handed on: number {known.place} is looked at"
+                )
+        self.add_state(name, known.new, known.given)
 
     def add_state(self, name: str, h: torch.Tensor, before: torch.Tensor | None) -> None:
         """One more state of a recurrence that nothing else is known of."""
@@ -134,8 +152,19 @@ class Recurrences:
             return
         entry = CellCall(None if before is None else before.detach(), h.detach())
         sequence = self._sequence(name, before, 1, entry)
-        self.tracked[id(h)] = (ref(h), name)
+        self._own(name, h)
         self._listen(h, "h", entry, sequence)
+
+    def _own(self, name: str, *states: torch.Tensor) -> None:
+        """Remember whose states these are; what shares their memory is the same state."""
+        for state in states:
+            self.owned[state.data_ptr()] = (ref(state), name)
+
+    def _owner(self, state: torch.Tensor) -> str | None:
+        """The name of the recurrence that a state is known to belong to."""
+        known, name = self.owned.get(state.data_ptr(), (None, ""))
+        # memory that was let go may hold another tensor by now
+        return None if known is None or known() is None else name
 
     def last_state(self, name: str) -> torch.Tensor | None:
         """Where the last sequence of this name stands, if no gradient has arrived since."""
@@ -144,13 +173,15 @@ class Recurrences:
 
     def _sequence(self, name: str, state: torch.Tensor | None, length: int, entry: Any) -> Sequence:
         """Add a call with this first state to the sequence that it continues, or to a new one."""
-        if self.went_back:  # the next micro-batch has begun
-            if self.count.get(name) and torch._C._current_graph_task_id() != -1:
-                self.notes[name] = "only the piece that was recomputed last: " + REENTRANT
-            self.begin_batch()
-        found = None if state is None else self.by_end.get((name, state.data_ptr()))
+        found = self._continued(name, state)
+        if self.went_back:
+            if found is not None and state is not None and state.grad_fn is not None:
+                self.went_back = False  # a backward pass at every step, through all steps before
+            else:
+                self._next_batch(name)
+                found = None
         cut = state is not None and not state.requires_grad
-        if found is None or state is None or not found.goes_on(state, state.data_ptr()):
+        if found is None:
             self.begun += 1
             found = Sequence(name, self.batch, self.begun)
             # a state of zeros is a start, not a border
@@ -161,6 +192,18 @@ class Recurrences:
         found.calls.append(entry)
         self.by_end[name, entry.end.data_ptr()] = self.by_name[name] = found
         return found
+
+    def _continued(self, name: str, state: torch.Tensor | None) -> Sequence | None:
+        """The sequence that a call with this first state continues."""
+        if state is None:
+            return None
+        found = self.by_end.get((name, state.data_ptr()))
+        return found if found and found.goes_on(state, state.data_ptr()) else None
+
+    def _next_batch(self, name: str) -> None:
+        if self.count.get(name) and torch._C._current_graph_task_id() != -1:
+            self.notes[name] = "only the piece that was recomputed last: " + REENTRANT
+        self.begin_batch()
 
     def _listen(self, tensor: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence) -> None:
         """Collect what arrives at a tensor, as its operation takes it.
@@ -205,6 +248,7 @@ class Recurrences:
                 (gradients of inputs alone, a pass that raised an error) are never counted.
         """
         self.went_back = True
+        self.passes += 1
         for each in list(self.waiting) if which is None else [which]:
             reached = set(self.waiting.pop(each, ()))
             for sequence in sorted(reached, key=lambda sequence: sequence.place):

@@ -14,7 +14,8 @@ from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.torch.assembly import assemble
 from unrolled.torch.curves import CELL_MODES
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, clean, forget_compiled, is_recording
+from unrolled.torch.hooks import Hooks, forget_compiled, is_recording
+from unrolled.torch.names import named_parts
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
 from unrolled.torch.steps import Named, Step, has_closure, loss_scale
@@ -109,7 +110,11 @@ class Watch(Keeper):
         self.optimizer: Any = None
         self.before: dict[str, torch.Tensor] = {}
         self.through_time = through_time
-        self._hook_model()
+        try:
+            self._hook_model()
+        except BaseException:
+            self.hooks.remove()  # hooks of a watch that never came to be would fail
+            raise
         self.hooks.on_step(self._before_step, self._after_step)
         forget_compiled(model)
 
@@ -161,29 +166,38 @@ class Watch(Keeper):
 
     def _hook_model(self) -> None:
         """Hook what has no hooks yet: a model may get new layers and weights at any time."""
-        self._hook_modules(self.through_time)
-        self._hook_parameters()
-
-    def _hook_modules(self, through_time: bool) -> None:
-        seen = self.recurrences
-        for name, module in self.model.named_modules():
+        modules, parameters = named_parts(self.model)
+        for name, module in modules:
             if not self.hooks.is_new(module):
                 continue
-            name = clean(name) or type(module).__name__.lower()
-            known = type(module).__module__.startswith("torch.")
-            opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
-            if through_time and isinstance(module, FUSED):
-                self.hooks.before(module, self._when_seen(seen.before_fused, name))
-                self.hooks.after(module, self._when_seen(seen.after_fused, name), eager=True)
-            elif through_time and opaque:
-                self.hooks.after(module, self._when_seen(seen.after_cell, name), eager=True)
-            elif through_time and not known:
-                self.hooks.after(module, self._when_seen(seen.after_any, name))
-            if module is self.model:
-                self.hooks.after(module, self._when_seen(self._after_root, name))
-            if not list(module.children()):
-                # those of an opaque module run in between compiled code, not inside it
-                self.hooks.after(module, self._when_seen(self._after_leaf, name), eager=opaque)
+            if isinstance(module, torch.jit.ScriptModule):
+                self._leave_out(name, module)
+            else:
+                self._hook_module(name, module)
+        self._hook_parameters(parameters)
+
+    def _leave_out(self, name: str, module: nn.Module) -> None:
+        """A module that takes no hooks, and all in it; their parameters have some of their own."""
+        self.notes[name] = "not looked into, it is compiled by torch.jit: its weights are recorded"
+        for part in module.modules():
+            self.hooks.is_new(part)
+
+    def _hook_module(self, name: str, module: nn.Module) -> None:
+        seen = self.recurrences
+        known = type(module).__module__.startswith("torch.")
+        opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
+        if self.through_time and isinstance(module, FUSED):
+            self.hooks.before(module, self._when_seen(seen.before_fused, name))
+            self.hooks.after(module, self._when_seen(seen.after_fused, name), eager=True)
+        elif self.through_time and opaque:
+            self.hooks.after(module, self._when_seen(seen.after_cell, name), eager=True)
+        elif self.through_time and not known:
+            self.hooks.after(module, self._when_seen(seen.after_any, name))
+        if module is self.model:
+            self.hooks.after(module, self._when_seen(self._after_root, name))
+        if not list(module.children()):
+            # those of an opaque module run in between compiled code, not inside it
+            self.hooks.after(module, self._when_seen(self._after_leaf, name), eager=opaque)
 
     def _after_root(self, *given: Any) -> None:
         self.calls += 1
@@ -193,6 +207,7 @@ class Watch(Keeper):
                 "model's parameters: gradients from torch.func are not seen, those from "
                 "torch.autograd.grad if an optimizer steps with them"
             )
+        self._hook_unfrozen()
         self.passing.after_root(*given)
 
     def _after_leaf(self, *given: Any) -> None:
@@ -215,13 +230,22 @@ class Watch(Keeper):
 
         return hook
 
-    def _hook_parameters(self) -> None:
-        trained = [(clean(n), p) for n, p in self.model.named_parameters() if p.requires_grad]
+    def _hook_parameters(self, named: list[tuple[str, nn.Parameter]]) -> None:
+        trained = [(name, p) for name, p in named if p.requires_grad]
+        self.frozen = [p for _, p in named if not p.requires_grad]
         self.parameters: Named = {name: p for name, p in trained if not is_lazy(p)}
         self.has_lazy = len(self.parameters) < len(trained)
         self.names = {id(p): name for name, p in self.parameters.items()}
         for parameter in self.parameters.values():
             self.hooks.on_gradient(parameter, self._on_gradient)
+
+    def _hook_unfrozen(self) -> Named:
+        """Hook parameters that have been unfrozen since, which may be at any time."""
+        if not any(p.requires_grad for p in self.frozen):
+            return {}
+        before = self.parameters
+        self._hook_parameters(named_parts(self.model)[1])
+        return {name: p for name, p in self.parameters.items() if name not in before}
 
     def _logs(self) -> bool:
         return not self.closed and self.steps % self.every == 0
@@ -252,6 +276,10 @@ class Watch(Keeper):
         if self.closed:
             return
         self.step.passes += 1
+        for name, parameter in self._hook_unfrozen().items():
+            if parameter.grad is not None:  # by a pass through a part of the model alone
+                self.step.fresh.add(name)
+                self.step.order.setdefault(name)
         self.step.versions = [p._version for p in self.parameters.values()]
         if self.step.passes == PATIENCE and not self.steps:
             self.notes["steps"] = (
@@ -268,8 +296,13 @@ class Watch(Keeper):
     def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.closed or self.optimizer is not None:  # an optimizer that calls another
             return
+        if any(p.grad is not None for p in self._hook_unfrozen().values()):
+            self.notes["unfrozen"] = (
+                "parameters were unfrozen before a pass through parts of the model that none of "
+                "the others had a gradient in: its norms are those after clipping"
+            )
         mine = self._held_by(optimizer)
-        if self.has_lazy or not mine:  # they may have come, or been unfrozen, since
+        if self.has_lazy or not mine:  # they may have come since
             self._hook_model()
             mine = self._held_by(optimizer)
         if not mine:
