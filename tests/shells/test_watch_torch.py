@@ -231,7 +231,7 @@ def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():
         whole = layer.weight_hh_l0.grad.norm().item()
         optimizer.step()
     assert watched.last.layers["lstm"].weight_gradient_split == near([whole])
-    assert watched.last.layers["lstm"].borders == [0]
+    assert watched.last.layers["lstm"].borders == []
 
 
 def test_a_fused_layer_called_step_by_step_is_one_sequence_with_borders():

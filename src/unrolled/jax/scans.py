@@ -103,7 +103,7 @@ def _loop(equation: Any, number: int) -> Loop:
             for place, var in states
             if (at := _source(body, var)) is not None
             and var.aval.ndim
-            and jnp.issubdtype(var.aval.dtype, jnp.floating)
+            and jnp.issubdtype(var.aval.dtype, jnp.inexact)
         ]
     found = [each for each in found if length and each[1].size]
     return Loop(

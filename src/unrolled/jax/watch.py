@@ -234,7 +234,11 @@ def norms_by_name(tree: Any) -> dict[str, Any]:
         {'layers.0.W': Array(5., dtype=float32)}
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): jnp.sqrt(jnp.sum(jnp.square(leaf))) for path, leaf in leaves}
+    return {_name(path): _norm(leaf) for path, leaf in leaves}
+
+
+def _norm(x: Any) -> Any:
+    return jnp.sqrt(jnp.sum(jnp.real(x * jnp.conj(x))))  # of complex numbers, too
 
 
 def _name(path: Any) -> str:
@@ -247,16 +251,22 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _kind(params: Any) -> Any:
-    return jnp.result_type(*jax.tree.leaves(params))
+    """The real type of the parameters; some may be complex."""
+    return jnp.finfo(jnp.result_type(*jax.tree.leaves(params))).dtype
 
 
 def _state_numbers(dH: Any, H: Any, reverse: bool) -> Any:
     """Norms and saturation of states ``(T, ..., H)``, in the order in which they are computed."""
     T, width = H.shape[0], H.shape[-1]
-    dH, H = dH.reshape(T, -1, width), H.reshape(T, -1, width)  # (T, B, H)
+    dH, H = (_real(x.reshape(T, -1, width)) for x in (dH, H))  # (T, B, H)
     norms = through_time.hidden_gradient_norms(xp, dH[::-1] if reverse else dH)
-    share = through_time.saturated_share(xp, H, "rnn")
+    share = through_time.saturated_share(xp, H, through_time.UNKNOWN)
     return jnp.concatenate([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share[None]])
+
+
+def _real(x: Any) -> Any:
+    """Real and imaginary parts of complex numbers side by side: as long, as a vector."""
+    return jnp.concatenate([x.real, x.imag], -1) if jnp.iscomplexobj(x) else x
 
 
 def _first(norms: Mapping[str, Mapping[str, float]], loss: float) -> str | None:

@@ -31,6 +31,9 @@ class Keeper:
         backend: for the record of the environment; None leaves the framework out of it.
         settings: written down in ``config.json``.
 
+    Attributes:
+        status: what the summary will say; ``"interrupted"`` if an error ended the ``with`` block.
+
     Iterating over it gives the records that have come since it was last iterated over (the
     latest ``keep`` of them): ``for record in watched: ...`` now and then in a loop.
 
@@ -53,6 +56,7 @@ class Keeper:
         self.sink = sink
         self.notes: dict[str, str] = {}
         self.closed = False
+        self.status = "finished"
         self._records: deque[TelemetryRecord] = deque(maxlen=keep)
         self._new: deque[TelemetryRecord] = deque(maxlen=keep)
         self._directory: RunDirectory | None = None
@@ -109,10 +113,12 @@ class Keeper:
         if self._directory is not None:
             with self._directory as directory:
                 steps = self._records[-1].step if self._records else 0
-                summary = {**self._head, "status": "finished", "steps": steps}
+                summary = {**self._head, "status": self.status, "steps": steps}
                 directory.write_json("summary.json", {**summary, "notes": self.notes})
 
     def __enter__(self) -> Self:
+        if self.closed:
+            raise SettingError("this watch is closed and records nothing more; make a new one")
         return self
 
     def __exit__(
@@ -121,4 +127,6 @@ class Keeper:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            self.status = "interrupted"
         self.close()

@@ -34,7 +34,9 @@ class LayerRecord:
     """One recurrent layer (and direction) at one step: gradients through time.
 
     Lists run over the time steps of the minibatch, 0 to T - 1, in the order of the text
-    (for a layer that reads backwards too).
+    (for a layer that reads backwards too). Packed sequences differ in length: there a layer
+    that reads backwards has every sequence end at T - 1, for all are at their first step then;
+    what it reads last, the beginning of the longest sequence, is at 0.
 
     Attributes:
         hidden_gradient_mean: mean over the batch of ``||dL/dh_t||``.
@@ -45,7 +47,8 @@ class LayerRecord:
         reach: steps back from the last until the mean norm is below 1% of its last;
             the number of steps there are to the border if it never is.
         saturated: share of hidden units of this minibatch that are saturated,
-            ``|h| > 0.99`` (for ReLU: dead, ``h = 0``).
+            ``|h| > 0.99`` (for ReLU: dead, ``h = 0``); 0 of a cell of unknown kind whose
+            states go beyond 1, as no tanh does.
         weight_gradient_split: of each time step the norm of its part of ``dL/dW_hh``
             (all gates together); the parts themselves add up to ``dL/dW_hh``.
         borders: time steps before which the gradient was cut by truncation; 0 where the

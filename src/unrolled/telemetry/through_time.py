@@ -21,6 +21,9 @@ from unrolled.functional.bptt import shifted
 SATURATED = 0.99
 """A tanh unit whose output is larger passes back less than 2% of the gradient."""
 
+UNKNOWN = "unknown"
+"""A cell of which nothing is known but its states."""
+
 REACHED = 0.01
 """The gradient reaches as far back as its norm is at least this share of its last."""
 
@@ -104,7 +107,8 @@ def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
     Args:
         xp: array namespace.
         H: hidden states, of any shape.
-        cell: name in `unrolled.functional.bptt.STEPS`.
+        cell: name in `unrolled.functional.bptt.STEPS`; or `UNKNOWN`: then only states that
+            all keep to -1 to 1 are taken for those of a unit that saturates there.
 
     Example:
         >>> import numpy as np
@@ -116,7 +120,8 @@ def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
     size = math.prod(H.shape)
     if cell == "rnn_relu":
         return (size - xp.count_above(H, 0.0)) / size
-    return xp.count_above(xp.abs(H), SATURATED) / size
+    share = xp.count_above(xp.abs(H), SATURATED) / size
+    return share * (xp.count_above(xp.abs(H), 1.0) == 0) if cell == UNKNOWN else share
 
 
 def layer_numbers(

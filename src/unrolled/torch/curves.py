@@ -107,7 +107,7 @@ def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
     running = parts[0].running
     if running is not None and len(parts) == 1:
         # sequences that have ended count neither in the mean nor among the units
-        numbers[:steps] *= batch / running.sum(1)
+        numbers[:steps] *= batch / running.sum(1).to(numbers.dtype)
         numbers[-1] = through_time.saturated_share(xp, every[3][running], cell)
     return numbers, steps
 
@@ -122,7 +122,7 @@ def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     steps, batch = after.shape[:2]
     if not calls[0].inputs:
         norms = through_time.hidden_gradient_norms(xp, hidden)
-        share = through_time.saturated_share(xp, after, "rnn")[None]
+        share = through_time.saturated_share(xp, after, through_time.UNKNOWN)[None]
         numbers = torch.cat([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share])
         return Curves(numbers, steps, borders=borders)
     cell, _, _, weights, _ = calls[0].inputs

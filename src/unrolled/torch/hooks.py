@@ -146,12 +146,3 @@ class Hooks:
 def is_recording() -> bool:
     """Whether the model is being compiled or traced: our operations must not come along."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-
-
-def forget_compiled(model: nn.Module) -> None:
-    """Have a compiled model compiled anew: compiled code does not know later hooks."""
-    if any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    ):
-        torch.compiler.reset()

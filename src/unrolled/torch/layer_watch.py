@@ -39,7 +39,7 @@ class LayerWatch:
         named, _ = named_parts(model)
         self.modules = {name: module for name, module in named if isinstance(module, FUSED)}
         self.notes: dict[str, str] = {}
-        self.recurrences = Recurrences(self.notes)
+        self.recurrences = Recurrences(self.notes, all_seen=False)
         self.hooks = Hooks()
 
     def start(self) -> None:

@@ -1,11 +1,37 @@
-"""What a forward pass shows by itself: its loss, and where numbers stop being finite."""
+"""What forward passes show by themselves: their loss, and where numbers stop being finite.
 
+Whether a call counts is known only when a backward pass has gone through it and has brought
+gradients to the weights. Until then what a call has shown is kept by nothing but the graph of
+its results: forward passes that nothing comes of leave nothing here.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn.modules.loss import _Loss
 
-from unrolled.torch.recurrences import tensors_in
+from unrolled.torch.recurrences import MOST_WAITING, tensors_in
+
+
+@dataclass(eq=False)
+class Shown:
+    """What one call of a module has shown.
+
+    Attributes:
+        place: among all calls, in the order of computation.
+        sums: of inputs and outputs, by name.
+        own: the loss, if it was the model's own.
+        parts: the loss by the module's name, if it was a loss module's.
+        step: of `Passing`, in which it was counted last.
+    """
+
+    place: int
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    own: torch.Tensor | None = None
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    step: int = 0
 
 
 class Passing:
@@ -20,10 +46,28 @@ class Passing:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.step = self.begun = 0
+        self.waiting: dict[int, list[Shown]] = {}
         self.told: list[Any] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the step is over."""
+        self.forget(len(self.told))
+
+    def forget(self, told: int) -> None:
+        """Forget what was counted, and so many of the losses that were told."""
+        self.step += 1
+        self.sums: dict[str, torch.Tensor] = {}
+        self.told = self.told[told:]
         self.own: list[Any] = []
         self.parts: dict[str, list[Any]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """The next call of a module is the first of a forward pass, as far as can be told."""
+        self.at_start = True
+        self.before: dict[str, torch.Tensor] = {}
 
     @property
     def losses(self) -> list[Any]:
@@ -35,24 +79,78 @@ class Passing:
         """The model has run: it may have returned its loss, alone or among others."""
         value = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
         if value is not None and is_loss(value):
-            self.own.append(value.detach())
+            self._listen(value, Shown(self._place(), own=value.detach()))
+        self._begin()
 
     def after_leaf(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """A module without modules inside has run."""
+        shown = Shown(self._place(), self.before)
         if isinstance(module, _Loss) and is_loss(output):
-            self.parts.setdefault(name, []).append(output.detach())
-        if not self.sums:
+            shown.parts[name] = output.detach()
+        if self.at_start:
             for tensor in tensors_in((args, kwargs)):
-                self.sums.setdefault(f"an input of {name}", _sum(tensor))
-        key = f"the output of {name}"
+                shown.sums.setdefault(f"an input of {name}", _sum(tensor))
         for tensor in tensors_in(output):
-            before = self.sums.get(key)
-            self.sums[key] = _sum(tensor) if before is None else before + _sum(tensor)
+            _add(shown.sums, f"the output of {name}", _sum(tensor))
+        self.at_start = False
+        # what no gradient can reach (a frozen layer) counts with the next that one does reach
+        self.before = {} if self._listen(output, shown) else shown.sums
+
+    def after_backward(self, which: int | None) -> None:
+        """Gradients have arrived that count, and so does what they went through.
+
+        Args:
+            which: the graph task; see `Recurrences.after_backward`.
+        """
+        for each in list(self.waiting) if which is None else [which]:
+            reached = set(self.waiting.pop(each, ()))
+            for shown in sorted(reached, key=lambda shown: shown.place):
+                if shown.step != self.step:  # once, however many passes go through it
+                    shown.step = self.step
+                    self._count(shown)
+        self._begin()
+
+    def last_pass(self) -> int | None:
+        """The last backward pass that is not counted so far."""
+        return next(reversed(self.waiting), None)
+
+    def _count(self, shown: Shown) -> None:
+        for key, value in shown.sums.items():
+            _add(self.sums, key, value)
+        if shown.own is not None:
+            self.own.append(shown.own)
+        for name, value in shown.parts.items():
+            self.parts.setdefault(name, []).append(value)
+
+    def _place(self) -> int:
+        self.begun += 1
+        return self.begun
+
+    def _listen(self, output: Any, shown: Shown) -> bool:
+        """Wait for a backward pass to come to one of a call's results; whether one may."""
+        nodes = [tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None]
+        for node in nodes:
+            node.register_prehook(partial(self._arrive, shown))
+        return bool(nodes)
+
+    def _arrive(self, shown: Shown, gradients: Any) -> None:
+        running = torch._C._current_graph_task_id()
+        reached = self.waiting.get(running)
+        if reached is None:
+            reached = self.waiting[running] = []
+            while len(self.waiting) > MOST_WAITING:
+                del self.waiting[next(iter(self.waiting))]
+        reached.append(shown)
 
 
 def is_loss(value: Any) -> bool:
     """Whether a value is a single number that can be differentiated."""
     return isinstance(value, torch.Tensor) and value.dim() == 0 and value.requires_grad
+
+
+def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor) -> None:
+    before = sums.get(key)
+    sums[key] = value if before is None else before + value
 
 
 def _sum(tensor: torch.Tensor) -> torch.Tensor:

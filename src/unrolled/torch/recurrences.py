@@ -18,7 +18,7 @@ from unrolled.torch.carried import Carried, is_of_layers, state_of, what_came_ba
 from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
 from unrolled.torch.direction import Layer
 from unrolled.torch.recompute import recompute
-from unrolled.torch.sequence import Sequence
+from unrolled.torch.sequence import Ends, Sequence
 
 MOST_SEQUENCES = 4
 """Sequences of a module that are reported of one step: a model may read several."""
@@ -38,14 +38,17 @@ class Recurrences:
 
     Args:
         notes: where to say what cannot be traced and why.
+        all_seen: whether all calls of the modules are; else every first state other than
+            zeros is taken for one that is carried on.
     """
 
-    def __init__(self, notes: dict[str, str]) -> None:
-        self.notes = notes
+    def __init__(self, notes: dict[str, str], all_seen: bool = True) -> None:
+        self.notes, self.all_seen = notes, all_seen
         self.found: dict[str, Curves] = {}
         self.batch = self.begun = 0
         self.latest: dict[str, tuple[int, list[Any]]] = {}
         self.passes = 0
+        self.ends = Ends(MOST_SEQUENCES)
         self.begin_batch()
 
     def begin_batch(self) -> None:
@@ -65,6 +68,13 @@ class Recurrences:
         """Forget everything: the step is over."""
         self.begin_batch()
         self.found, self.latest = {}, {}
+
+    def throw_away(self, running: int) -> None:
+        """Earlier backward passes do not count; one may be ``running`` that does."""
+        self.found, self.count = {}, {}
+        self.batch += 1  # gradients that they left at the same graph are forgotten, too
+        for sequence in self.waiting.get(running, ()):
+            sequence.begin_anew(self.batch)
 
     def before_fused(self, name: str, layer: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         """A fused layer is about to run: remember what its dropout will draw from."""
@@ -184,12 +194,14 @@ class Recurrences:
         if found is None:
             self.begun += 1
             found = Sequence(name, self.batch, self.begun)
-            # a state of zeros is a start, not a border
-            cut = state is not None and cut and bool(state.any())
+            cut = state is not None and cut and self._is_carried(name, state)
+        elif state is found.calls[-1].end:
+            cut = False  # a tap: what became of the state in between is not known
         if cut:
             found.borders.append(found.length)
         found.length += length
         found.calls.append(entry)
+        self.ends.add(name, found.place, entry.end)
         self.by_end[name, entry.end.data_ptr()] = self.by_name[name] = found
         return found
 
@@ -204,6 +216,17 @@ class Recurrences:
         if self.count.get(name) and torch._C._current_graph_task_id() != -1:
             self.notes[name] = "only the piece that was recomputed last: " + REENTRANT
         self.begin_batch()
+
+    def _is_carried(self, name: str, state: torch.Tensor) -> bool:
+        """Whether a sequence goes on with an earlier one; zeros are a start."""
+        return bool(state.any()) and (not self.all_seen or self.ends.has(name, state))
+
+    def after_unseen(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """PyTorch's layer or cell has run in a step that is not recorded, the next may be."""
+        last = output[1] if isinstance(module, fused.FUSED) else output
+        h = last[0] if isinstance(last, tuple) else last
+        self.begun += 1
+        self.ends.add(name, self.begun, h.detach())
 
     def _listen(self, tensor: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence) -> None:
         """Collect what arrives at a tensor, as its operation takes it.

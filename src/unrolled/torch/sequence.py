@@ -35,3 +35,41 @@ class Sequence:
         self.batch, self.label = batch, None
         for call in self.calls:
             call.gradients = {}
+
+
+class Ends:
+    """The states in which the latest sequences ended: where a later one may have its first from.
+
+    A state that is carried on makes a border; one that is drawn anew for every minibatch, or
+    never trained, is a start like zeros. Only the states are kept, not their graphs.
+
+    Args:
+        most: sequences of a module.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.known: dict[tuple[str, bool], dict[int, torch.Tensor]] = {}
+
+    def add(self, name: str, place: int, end: torch.Tensor) -> None:
+        """The sequence ``place`` of a module has come to this state."""
+        # those of a validation must not push out the training's
+        known = self.known.setdefault((name, torch.is_grad_enabled()), {})
+        known.pop(place, None)
+        known[place] = end
+        if len(known) > self.most:
+            del known[next(iter(known))]
+
+    def has(self, name: str, state: torch.Tensor) -> bool:
+        """Whether this state is one of them, at least for one sequence of the batch."""
+        known = [end for key in (True, False) for end in self.known.get((name, key), {}).values()]
+        return any(_comes_from(state, end) for end in known)
+
+
+def _comes_from(state: torch.Tensor, end: torch.Tensor) -> bool:
+    # nobody else can have got the memory of what is still kept
+    if state.untyped_storage().data_ptr() == end.untyped_storage().data_ptr():
+        return True
+    if state.shape != end.shape or state.device != end.device:
+        return False
+    return bool(((state == end).all(-1) & state.any(-1)).any())

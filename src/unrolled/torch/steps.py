@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -71,6 +72,8 @@ class Step:
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
         versions: how often each parameter had been written to.
+        left: the gradients that the last pass left.
+        told: losses that had been told by then.
     """
 
     gradient: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -88,11 +91,16 @@ class Step:
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
     versions: list[int] = field(default_factory=list)
+    left: list[ref[torch.Tensor]] = field(default_factory=list)
+    told: int = 0
 
     def went_back(self, parameters: Named) -> None:
         """A backward pass is over: take the norms of the gradients as they stand."""
         have = {n: p.grad for n, p in parameters.items() if p.grad is not None}
         names, gradients = list(have), list(have.values())
+        # one that is itself differentiable is replaced, not added to, by the next pass
+        replaced = any(gradient.requires_grad for gradient in gradients)
+        self.left = [] if replaced else [ref(gradient) for gradient in gradients]
         # an optimizer may have stepped, and cleared, while the gradients came
         before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
         self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
@@ -104,6 +112,12 @@ class Step:
             bad = (~torch.isfinite(self.whole)).float()
             self.lost = bad if self.lost is None else self.lost + bad
         self.whole = total(list(self.gradient.values()))
+
+    def lost_gradients(self) -> bool:
+        """Whether all gradients of the last pass are gone (``zero_grad``), and nothing moved."""
+        if not self.left or self.stepped:
+            return False
+        return all(gradient() is None for gradient in self.left)
 
     def before_update(self, parameters: Named) -> dict[str, torch.Tensor]:
         """Copies of the weights that an optimizer is about to move."""

@@ -12,9 +12,10 @@ from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
 from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.torch.assembly import assemble
+from unrolled.torch.compiling import hook_guards
 from unrolled.torch.curves import CELL_MODES
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, forget_compiled, is_recording
+from unrolled.torch.hooks import Hooks, is_recording
 from unrolled.torch.names import named_parts
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
@@ -116,7 +117,7 @@ class Watch(Keeper):
             self.hooks.remove()  # hooks of a watch that never came to be would fail
             raise
         self.hooks.on_step(self._before_step, self._after_step)
-        forget_compiled(model)
+        hook_guards.begin()
 
     def loss(self, value: Any) -> None:
         """Tell the loss of a minibatch, before the optimizer's step; the mean is recorded.
@@ -160,9 +161,9 @@ class Watch(Keeper):
         super().close()
         if self.hooks.handles:
             self.hooks.remove()
-            self.recurrences.clear()
+            self.recurrences, self.passing = Recurrences(self.notes), Passing()
             self.step = Step()
-            forget_compiled(self.model)
+            hook_guards.end()
 
     def _hook_model(self) -> None:
         """Hook what has no hooks yet: a model may get new layers and weights at any time."""
@@ -188,9 +189,11 @@ class Watch(Keeper):
         opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
         if self.through_time and isinstance(module, FUSED):
             self.hooks.before(module, self._when_seen(seen.before_fused, name))
-            self.hooks.after(module, self._when_seen(seen.after_fused, name), eager=True)
+            hook = self._when_seen(seen.after_fused, name, seen.after_unseen)
+            self.hooks.after(module, hook, eager=True)
         elif self.through_time and opaque:
-            self.hooks.after(module, self._when_seen(seen.after_cell, name), eager=True)
+            hook = self._when_seen(seen.after_cell, name, seen.after_unseen)
+            self.hooks.after(module, hook, eager=True)
         elif self.through_time and not known:
             self.hooks.after(module, self._when_seen(seen.after_any, name))
         if module is self.model:
@@ -213,11 +216,20 @@ class Watch(Keeper):
     def _after_leaf(self, *given: Any) -> None:
         self.passing.after_leaf(*given)
 
-    def _when_seen(self, function: Callable[..., None], name: str) -> Callable[..., None]:
-        """A hook that works on recorded steps, and not in the middle of compiled code."""
+    def _when_seen(
+        self, seen: Callable[..., None], name: str, unseen: Callable[..., None] | None = None
+    ) -> Callable[..., None]:
+        """A hook that works on recorded steps, and not in the middle of compiled code.
+
+        Args:
+            seen: what to call.
+            name: of the module.
+            unseen: what to call on other steps, and in inference.
+        """
 
         def hook(*given: Any) -> None:
-            if is_recording() or not self._sees():
+            function = seen if not is_recording() and self._sees() else unseen
+            if function is None or is_recording() or self.closed:
                 return
             if backend.in_transform():
                 self.notes["torch.func"] = "what runs inside its transforms is not looked at"
@@ -255,7 +267,16 @@ class Watch(Keeper):
         if self.closed or not torch.is_grad_enabled():
             return False
         self.settle()
+        if self.step.lost_gradients():
+            if all(p.grad is None for p in self.parameters.values()):
+                self._throw_away(len(self.passing.told))
+            self.step.left = []  # else they were replaced, by hand
         return self._logs()
+
+    def _throw_away(self, told: int) -> None:
+        """What the backward passes so far have brought was cleared, and no step made of it."""
+        self.passing.forget(told)
+        self.recurrences.throw_away(self.backward_pass)
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
         """A parameter's gradient has been added to: a backward pass is running."""
@@ -265,6 +286,8 @@ class Watch(Keeper):
         if running != self.backward_pass:  # its first gradient
             self.settle()
             self.backward_pass = running
+            if self.step.lost_gradients():
+                self._throw_away(self.step.told)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         name = self.names.get(id(parameter), "")
         self.step.fresh.add(name)
@@ -288,6 +311,8 @@ class Watch(Keeper):
             )
         if self._logs():
             self.step.went_back(self.parameters)
+            self.step.told = len(self.passing.told)
+            self.passing.after_backward(finished)
             self.recurrences.after_backward(finished)
         if self.optimizer is None and self.step.stepped >= self.step.fresh:
             self._complete()  # every parameter has its optimizer, that stepped by itself
@@ -317,6 +342,7 @@ class Watch(Keeper):
                 self.step.take_clipped(mine)
             if not self.step.passes and self.backward_pass == -1:
                 # the gradients came from torch.autograd.grad
+                self.passing.after_backward(self.passing.last_pass())
                 self.recurrences.after_backward(self.recurrences.last_pass())
 
     @torch.no_grad()
@@ -343,7 +369,7 @@ class Watch(Keeper):
     def _complete(self) -> None:
         """A step is over: make its record, if it is to have one, and begin the next."""
         step, passing, logs = self.step, self.passing, self._logs()
-        self.step, self.passing = Step(), Passing()
+        self.step = Step()
         self.notes.pop("steps", None)
         if not logs:
             self.steps += 1
@@ -352,6 +378,7 @@ class Watch(Keeper):
         found = self.recurrences.found
         record, thrown = assemble(self.steps + 1, step, found, passing, self.clips_at)
         self.recurrences.clear()
+        self.passing.clear()
         self.skipped += thrown
         if record is not None:
             self.steps += 1

@@ -1,0 +1,107 @@
+"""Compiled models of one class, watched and not; truth from the same loop, not compiled."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from unrolled.telemetry import watch
+
+T, B, D, H = 6, 4, 3, 5
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+
+
+class Loop(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.cell = nn.LSTMCell(D, H)
+
+    def forward(self, x):
+        state, hidden = None, []
+        for x_t in x:
+            state = self.cell(x_t, state)
+            hidden.append(state[0])
+        return hidden
+
+
+def data():
+    return torch.randn(T, B, D, generator=torch.Generator().manual_seed(1))
+
+
+def step(model, run):
+    """One step that leaves the weights where they are."""
+    model.zero_grad()
+    run(data())[-1].pow(2).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.0).step()
+
+
+def truth(model):
+    hidden = model(data())
+    for h in hidden:
+        h.retain_grad()
+    hidden[-1].pow(2).sum().backward()
+    return [h.grad.norm(dim=1).mean().item() for h in hidden]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_another_model_of_the_class_was_compiled_without_a_watch(when, backend):
+    other, model = Loop(0), Loop(1)
+    expected = truth(model)
+    if when == "before":
+        step(other, torch.compile(other, backend=backend))
+    with watch(model) as watched:
+        if when == "while":
+            step(other, torch.compile(other, backend=backend))
+        run = torch.compile(model, backend=backend)
+        for number in (1, 2):
+            step(model, run)
+            assert watched.steps == number
+            layers = watched.last.layers
+            assert layers["cell"].hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+            step(other, other)
+        assert watched.notes == {}
+
+
+def test_a_function_around_the_model_that_was_compiled_before():
+    model = Loop(1)
+    expected = truth(model)
+
+    @torch.compile(backend="eager")
+    def run(x):
+        return model(x)
+
+    step(model, run)
+    with watch(model) as watched:
+        step(model, run)
+        layer = watched.last.layers["cell"]
+    assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+
+
+def test_closing_gives_the_compiler_its_setting_back():
+    model = Loop(0)
+    with watch(model):  # loads the compiler
+        pass
+    before = torch._dynamo.config.skip_nnmodule_hook_guards
+    first, second = watch(model), watch(Loop(1))
+    first.close()
+    assert torch._dynamo.config.skip_nnmodule_hook_guards is False
+    second.close()
+    second.close()
+    assert torch._dynamo.config.skip_nnmodule_hook_guards == before
+    watched = watch(model)
+    step(model, torch.compile(model, backend="eager"))
+    watched.close()
+    step(model, torch.compile(model, backend="eager"))
+    assert watched.steps == 1
