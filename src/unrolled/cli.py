@@ -1,6 +1,7 @@
 """The command line: parsing only. Every command hands over to the library."""
 
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,9 +10,16 @@ from typing import Any
 import click
 
 from unrolled import __version__
-from unrolled.errors import UnrolledError, did_you_mean
+from unrolled.errors import RunError, UnrolledError, did_you_mean
+from unrolled.output import output_lost, silence
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+LONGEST_SHOWN = 60
+"""Characters of a path that a message about it shows."""
+
+MOST_CHARACTERS, MOST_SAMPLES = 10_000_000, 10_000
+"""What `sample` writes at most; all of it is held in memory."""
 
 
 class Commands(click.Group):
@@ -28,6 +36,24 @@ class Commands(click.Group):
                 f"unknown command '{args[0]}': {did_you_mean(args[0], self.commands)}"
             )
         return super().resolve_command(ctx, args)
+
+
+class Name(click.Path):
+    """A path that the system can take; the library asks it for no other."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        hint = param.get_error_hint(ctx) if param is not None and ctx is not None else "the path"
+        if not str(value):
+            raise RunError(f"{hint} is empty; name a file or directory")
+        try:
+            Path(value).exists()
+        except OSError as error:
+            start = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
+            raise RunError(f"{hint} cannot be '{start}': {error.strerror}; name another") from None
+        return super().convert(value, param, ctx)
+
+
+PATH = Name(path_type=Path)
 
 
 @click.group(
@@ -75,7 +101,7 @@ def list_() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run directory to make.  [default: runs/EXPERIMENT-1, -2, ...]",
 )
 @click.option(
@@ -118,18 +144,24 @@ def run(
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--prefix", help="Text to continue.  [default: that of the run]")
 @click.option(
-    "--length", type=click.IntRange(min=1), default=50, show_default=True, help="Characters to add."
+    "--length",
+    type=click.IntRange(1, MOST_CHARACTERS),
+    default=50,
+    show_default=True,
+    help="Characters to add.",
 )
-@click.option("--temperature", type=float, help="Draw at random: below 1 bolder, above 1 wilder.")
+@click.option(
+    "--temperature", type=float, help="Draw at random: below 1 more cautious, above 1 wilder."
+)
 @click.option("--top-k", type=int, help="Draw among the K most likely characters only.")
 @click.option("--top-p", type=float, help="Draw among the likeliest that make up probability P.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
 @click.option(
     "--num-samples",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_SAMPLES),
     default=1,
     show_default=True,
     help="Texts to write, each drawn for itself.",
@@ -169,15 +201,15 @@ def sample(
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=PATH)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="HTML file to write.  [default: report.html in the run; here for several runs]",
 )
 @click.option(
     "--figures",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Write every figure as PNG and PDF there, too.",
 )
@@ -200,7 +232,7 @@ def report(runs: tuple[Path, ...], out: Path | None, figures: Path | None) -> No
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 def diagnose(run: Path) -> None:
     """What went wrong in a RUN, in plain words: where, by how much, and what to try.
 
@@ -217,7 +249,7 @@ def diagnose(run: Path) -> None:
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 def params(run: Path) -> None:
     """The parameters of a RUN's model: names, shapes, types, sizes.
 
@@ -233,11 +265,9 @@ def params(run: Path) -> None:
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--to", "framework", required=True, help="Framework to carry the model to.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Run directory to make."
-)
+@click.option("--out", type=PATH, required=True, help="Run directory to make.")
 def convert(run: Path, framework: str, out: Path) -> None:
     """Carry the model of a RUN to another framework.
 
@@ -252,10 +282,8 @@ def convert(run: Path, framework: str, out: Path) -> None:
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--onnx", "file", type=click.Path(path_type=Path), required=True, help="ONNX file to write."
-)
+@click.argument("run", type=PATH)
+@click.option("--onnx", "file", type=PATH, required=True, help="ONNX file to write.")
 def export(run: Path, file: Path) -> None:
     """Write the language model of a RUN as a file for other software.
 
@@ -292,12 +320,10 @@ def export(run: Path, file: Path) -> None:
 )
 @click.option("--only", multiple=True, metavar="NAME", help="A competitor; repeatable.")
 @click.option("--all", is_flag=True, help="Those that need minutes to get ready, too.")
-@click.option("--threads", type=int, default=0, help="For everybody.  [default: all cores]")
+@click.option("--threads", type=int, help="For everybody.  [default: all cores]")
 @click.option("--gpu", is_flag=True, help="On the first GPU; those that can.")
 @click.option("--sweep", is_flag=True, help="How cost grows with H, T, B, V and layers, instead.")
-@click.option(
-    "--json", type=click.Path(path_type=Path), help="Write all figures to this file, too."
-)
+@click.option("--json", type=PATH, help="Write all figures to this file, too.")
 @click.option("--markdown", is_flag=True, help="Tables to paste into a page.")
 @click.option("--list", "list_only", is_flag=True, help="Who can compete here, and who is absent.")
 def bench(list_only: bool, **options: Any) -> None:
@@ -346,6 +372,9 @@ def _width() -> int:
 
 def main() -> None:
     """Run the command line; errors go to standard error, without a traceback."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as we run)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show a character of the text must not end a training
@@ -364,8 +393,16 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` for one, has had enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is not None:  # of a file, which the library tells of in its own words
+            raise
+        silence(sys.stdout)
+        _fail(str(output_lost(error)), RunError.exit_code)
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
+    try:
+        click.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
+    except OSError:  # nobody is left to tell: the terminal is closed
+        silence(sys.stderr)
     sys.exit(status)

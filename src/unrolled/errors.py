@@ -5,7 +5,12 @@ prints it without a traceback and exits with ``UnrolledError.exit_code``.
 """
 
 import difflib
+import signal
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+SEEDS = 2**32
+"""Seeds that the generators of all frameworks tell apart."""
 
 MOST_NAMES = 40
 """Names that a message lists: more than there are settings, fewer than a screen full."""
@@ -46,9 +51,15 @@ class MissingPackageError(UnrolledError, ImportError):
 
 
 class TerminatedError(UnrolledError):
-    """The system told the program to end; what there was is kept."""
+    """The system told the program to end; what there was is kept.
 
-    exit_code = 143  # 128 + SIGTERM, as shells have it
+    Args:
+        told: the signal.
+    """
+
+    def __init__(self, told: signal.Signals) -> None:
+        super().__init__(f"stopped by {told.name}")
+        self.exit_code = 128 + told  # as shells have it
 
 
 class NotFiniteError(UnrolledError, ArithmeticError):
@@ -83,6 +94,17 @@ def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> st
     return f"did you mean '{near[0]}'? T{every}" if near else f"t{every}"
 
 
+def check_seed(seed: int) -> int:
+    """The seed itself if all generators take it.
+
+    Raises:
+        SettingError: they do not.
+    """
+    if not 0 <= seed < SEEDS:
+        raise SettingError(f"seed is {seed}; it must be 0 or more, and below {SEEDS:,}")
+    return seed
+
+
 def check_fit(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> None:
@@ -110,3 +132,16 @@ def check_fit(
             lines.append(f"{name}: has shape {found[name]}, expected {expected[name]}")
     if lines:
         raise ParameterError("\n".join(["the values do not fit the model:", *lines]))
+
+
+def check_floating(values: Mapping[str, Any]) -> None:
+    """Make sure that arrays by name hold floating-point numbers.
+
+    Raises:
+        ParameterError: one holds others.
+    """
+    for name, value in values.items():
+        if value.dtype.kind != "f":
+            raise ParameterError(
+                f"the values of '{name}' are {value.dtype}; floating-point numbers are expected"
+            )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from installed import FRAMEWORK, with_framework
+from terminal import start
 from unrolled.experiments import EXPERIMENTS
 from unrolled.frameworks import FRAMEWORKS
 
@@ -182,6 +183,7 @@ def test_an_incomplete_run_is_refused(unrolled, tiny_run, damage):
         ("config.json", b"\xff", ["config.json' is damaged"]),
         ("vocabulary.json", b"{}", ["no list of tokens"]),
         ("vocabulary.json", b"[]", ["no list of tokens"]),
+        ("vocabulary.json", b'["<unk>", "\\ud800"]', ["vocabulary.json' is damaged"]),
         ("vocabulary.json", b'["a", "a"]', ["all differ"]),
         ("vocabulary.json", b'["<unk>", "a"]', ["do not fit", "W_xh"]),
         ("model.safetensors", b"", ["model.safetensors' is damaged"]),
@@ -208,6 +210,26 @@ def test_a_run_with_damaged_settings_is_refused(unrolled, tiny_run, setting, val
     for command in (("sample",), ("convert", "--to", FRAMEWORK, "--out", "other")):
         outcome = unrolled(command[0], tiny_run, *command[1:])
         assert_refused(outcome, "is damaged", f"{setting} is {value!r}", "from a copy")
+
+
+@pytest.mark.parametrize("key", ["framework", "experiment"])
+def test_a_run_whose_framework_or_experiment_is_no_name_is_refused(unrolled, tiny_run, key):
+    file = tiny_run / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: 7}))
+    assert_refused(unrolled("sample", tiny_run), f"{key} is 7", "a name is expected")
+
+
+def test_a_model_of_whole_numbers_is_refused(unrolled, tiny_run, tmp_path):
+    from unrolled.runs.directory import RunDirectory
+
+    directory = RunDirectory.open(tiny_run)
+    values = directory.load_model()
+    directory.save_model({name: value.astype("int32") for name, value in values.items()})
+    carry = ("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
+    for command in (("sample", tiny_run), carry, ("export", tiny_run, "--onnx", "m.onnx")):
+        assert_refused(unrolled(*command), "int32", "floating-point numbers are expected")
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_a_killed_run_is_told_what_can_be_seen_of_it(unrolled, tiny_run):
@@ -237,6 +259,8 @@ def test_a_model_file_cut_short_is_refused(unrolled, tiny_run):
         (["--temperature", "-1"], ["temperature is -1"]),
         (["--temperature", "nan"], ["temperature is nan"]),
         (["--top-k", "0"], ["top_k is 0"]),
+        (["--temperature", "1", "--seed", "-1"], ["seed is -1", "below 4,294,967,296"]),
+        (["--temperature", "1", "--seed", str(2**32)], ["seed is 4294967296"]),
         (["--top-p", "1.5", "--top-k", "0"], ["top_p is 1.5", "top_k is 0"]),
     ],
 )
@@ -278,7 +302,7 @@ def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled,
 
 
 def _start(tmp_path, *arguments):
-    return subprocess.Popen(
+    return start(
         [sys.executable, "-m", "unrolled", *map(str, with_framework(*arguments))],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -287,7 +311,9 @@ def _start(tmp_path, *arguments):
     )
 
 
-@pytest.mark.parametrize(("sent", "name"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM")])
+@pytest.mark.parametrize(
+    ("sent", "name"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP")]
+)
 def test_a_signal_stops_cleanly_and_keeps_what_was_measured(sent, name, tmp_path):
     tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
     process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
@@ -365,6 +391,25 @@ def test_no_half_written_file_when_the_disk_refuses(monkeypatch, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_run_that_could_keep_nothing_leaves_no_directory(unrolled, monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "replace", _refuse)
+    outcome = unrolled("run", "linear-regression", "--out", "a/b")
+    assert_refused(outcome, "config.json' cannot be written: No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conversion_that_cannot_be_written_leaves_nothing(unrolled, tiny_run, monkeypatch):
+    replace = Path.replace
+
+    def full(self, target):  # the disk has room for small files only
+        return _refuse(self, target) if "model" in target.name else replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    outcome = unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
+    assert_refused(outcome, "model.safetensors' cannot be written")
+    assert not Path("other").exists()
+
+
 def _refuse(self, target):
     raise OSError(28, "No space left on device")
 
@@ -390,6 +435,52 @@ def test_seeds_that_generators_do_not_take(unrolled, tmp_path, seed):
 def test_a_model_larger_than_the_machine_is_refused_before_it_is_made(unrolled):
     outcome = unrolled("run", "language-model", *sets("num_hiddens=100000000"))
     assert_refused(outcome, "num_hiddens=100,000,000", "GiB", "fewer num_hiddens")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "linear-regression", "--out", LONG],
+        ["sample", LONG],
+        ["export", "run", "--onnx", LONG],
+        ["report", "run", "--out", LONG],
+        ["report", LONG],
+        ["run", "language-model", *sets(f"text={LONG}")],
+    ],
+)
+def test_names_that_are_too_long_are_refused(unrolled, tmp_path, arguments):
+    assert_refused(unrolled(*arguments), "xxx", "File name too long")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["run", "linear-regression", "--out", ""], "--out"),
+        (["export", "run", "--onnx", ""], "--onnx"),
+        (["sample", ""], "RUN"),
+    ],
+)
+def test_empty_names_are_refused(unrolled, tmp_path, arguments, option):
+    assert_refused(unrolled(*arguments), f"'{option}' is empty; name a file or directory")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--length", "--num-samples"])
+def test_more_text_than_memory_holds_is_refused(unrolled, tiny_run, option):
+    outcome = unrolled("sample", tiny_run, "--temperature", "1", option, 10**18)
+    assert outcome.code == 2
+    assert f"Invalid value for '{option}'" in outcome.err
+    assert "is not in the range 1<=x<=10" in outcome.err
+
+
+def test_only_sampling_is_told_of_its_option(unrolled):
+    outcome = unrolled("run", "language-model", *sets("prefix=Z"))
+    assert_refused(outcome, "'Z'", "small letters")
+    assert "--allow-unknown" not in outcome.err
 
 
 def test_no_text_is_named(unrolled):

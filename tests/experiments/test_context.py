@@ -4,6 +4,8 @@ import signal
 import threading
 from types import SimpleNamespace
 
+import pytest
+
 from unrolled.experiments import context
 
 
@@ -23,12 +25,43 @@ def test_a_signal_stops_the_training_and_handlers_are_as_before():
     assert {each: signal.getsignal(each) for each in context.SECOND} == before
 
 
+@pytest.fixture
+def hangup():
+    """What a closed terminal sends; the handlers of before come back."""
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("no terminal closes like that here")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closing_terminal_may_send_its_signal_again_until_all_is_kept(hangup):
+    training = Training(stopping=False)
+    with context._stop_when_told(training) as told:
+        signal.raise_signal(hangup)
+        signal.raise_signal(hangup)
+    signal.raise_signal(hangup)
+    assert training.stopping
+    assert told == [hangup]
+
+
+def test_a_training_that_is_to_outlive_its_terminal_goes_on(hangup):
+    signal.signal(hangup, signal.SIG_IGN)
+    training = Training(stopping=False)
+    with context._stop_when_told(training) as told:
+        signal.raise_signal(hangup)
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(hangup) is signal.SIG_IGN
+    assert told == [signal.SIGTERM]
+
+
 def test_handlers_that_python_has_not_set_become_the_usual_ones(monkeypatch):
     set_to = []  # Python tells of such a handler as None, and takes no None
     monkeypatch.setattr(signal, "signal", lambda each, handler: set_to.append((each, handler)))
+    monkeypatch.setattr(signal, "getsignal", lambda each: None)
     with context._stop_when_told(Training()):
         pass
-    assert set_to[-2:] == list(context.SECOND.items())
+    assert set_to[len(context.SECOND) :] == list(context.SECOND.items())
 
 
 def test_another_thread_leaves_signals_alone():

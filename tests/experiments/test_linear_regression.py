@@ -56,3 +56,10 @@ def test_the_explanation_counts_right():
     assert "smaller" in explain(Settings(lr=2.5), 3)
     enough = int(explain(Settings(lr=0.001), 3).split("max_epochs=")[1])
     assert math.isclose(0.999 ** (32 * enough), 0.001, rel_tol=0.05)
+
+
+@pytest.mark.parametrize("num_train", [1, 2])
+def test_fewer_examples_than_parameters_are_told_of(num_train):
+    text = explain(Settings(num_train=num_train), epochs=1000)
+    assert "fewer examples than parameters" in text
+    assert "noise" not in text

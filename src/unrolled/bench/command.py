@@ -1,6 +1,7 @@
 """``unrolled bench``: plan, race, and show, as far as Ctrl-C lets it."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ from unrolled.bench.competitors import COMPETITORS
 from unrolled.bench.race import Timings, run
 from unrolled.bench.results import Result, result
 from unrolled.bench.task import Task
-from unrolled.errors import RunError
+from unrolled.errors import RunError, SettingError
 from unrolled.runs.environment import environment
 from unrolled.writing import write_whole
 
@@ -53,7 +54,7 @@ class Options:
     seconds: float = 20.0
     only: tuple[str, ...] = ()
     all: bool = False
-    threads: int = 0
+    threads: int | None = None
     gpu: bool = False
     sweep: bool = False
     json: Path | None = None
@@ -68,7 +69,7 @@ class Options:
             ("--num-steps", self.num_steps),
             ("--rounds", self.rounds),
             ("--seconds", self.seconds),
-            ("--threads", self.threads),
+            *(("--threads", count) for count in [self.threads] if count is not None),
             *(("--only", name) for name in only),
         ]
         return [str(part) for pair in pairs for part in pair]
@@ -102,7 +103,7 @@ def bench(options: Options, echo: Callable[[str], None] = click.echo) -> list[Re
         RunError: the file cannot be written.
         KeyboardInterrupt: Ctrl-C, after showing and keeping what was measured so far.
     """
-    count = threads.check(options.threads or threads.available())
+    count = threads.check(threads.available() if options.threads is None else options.threads)
     plan = _plan(options, count)
     if options.json is not None:
         _check_writable(options.json)
@@ -121,6 +122,8 @@ def bench(options: Options, echo: Callable[[str], None] = click.echo) -> list[Re
 
 def _plan(options: Options, count: int) -> training.Plan:
     sizes = {"batch_size": options.batch_size, "num_steps": options.num_steps}
+    if not math.isfinite(options.seconds):
+        raise SettingError(f"seconds is {options.seconds}; it must be a number of 0 or more")
     smallest = min(options.hiddens, default=0)
     training.check(options.cells, **sizes, hiddens=smallest, rounds=options.rounds)
     tasks = [

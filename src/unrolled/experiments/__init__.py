@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.errors import SettingError, did_you_mean
-
-SEEDS = 2**32
-"""Seeds that the generators of all frameworks tell apart."""
+from unrolled.errors import SettingError, check_seed, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -106,8 +103,7 @@ def run(
     module = get(name).load()
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
-    if not 0 <= seed < SEEDS:
-        raise SettingError(f"seed is {seed}; it must be 0 or more, and below {SEEDS:,}")
+    check_seed(seed)
     context = Context(name, framework, seed, Path(out) if out is not None else None, log)
     module.run(context, settings)
     return context.directory.path

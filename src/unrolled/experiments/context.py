@@ -2,15 +2,16 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
-from unrolled.errors import NotFiniteError, TerminatedError
+from unrolled.errors import NotFiniteError, RunError, TerminatedError
 from unrolled.models.layers import Values, with_prefix
+from unrolled.output import LOST, output_lost
 from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.environment import environment
@@ -54,7 +55,7 @@ class Context:
         if out is not None:
             check_free(out)
         self.status = "finished"
-        self.diverged: NotFiniteError | None = None
+        self.failure: NotFiniteError | RunError | None = None
         self._values: Values = {}
         self._told: list[int] = []
 
@@ -70,18 +71,27 @@ class Context:
             return RunDirectory.create_next(Path("runs"), self.experiment)
         return RunDirectory.create(self.out)
 
-    def begin(self, settings: Any) -> None:
-        """Make the run directory and write down what is about to run, and where."""
-        self.directory.write_json(
-            "config.json",
-            {
-                "experiment": self.experiment,
-                "framework": self.framework,
-                "seed": self.seed,
-                "settings": dataclasses.asdict(settings),
-            },
-        )
-        self.directory.write_json("environment.json", environment(self.face.backend))
+    def begin(self, settings: Any, files: Mapping[str, Any] = {}) -> None:
+        """Make the run directory and write down what is about to run, and where.
+
+        Args:
+            settings: of the experiment.
+            files: what else to write, by name, as JSON.
+
+        Raises:
+            RunError: it cannot be written; nothing of it remains.
+        """
+        config = {
+            "experiment": self.experiment,
+            "framework": self.framework,
+            "seed": self.seed,
+            "settings": dataclasses.asdict(settings),
+        }
+        with self.directory.all_or_nothing():
+            self.directory.write_json("config.json", config)
+            self.directory.write_json("environment.json", environment(self.face.backend))
+            for name, value in files.items():
+                self.directory.write_json(name, value)
 
     def fit(
         self,
@@ -93,7 +103,7 @@ class Context:
         values: Callable[[], Values | None] = lambda: None,
         telemetry_every: int | None = 0,
     ) -> None:
-        """Train; end cleanly on Ctrl-C or divergence, and keep the model in any case.
+        """Train; end cleanly on Ctrl-C, divergence or a full disk, and keep the model in any case.
 
         Args:
             trainer, model, data: as for ``trainer.fit(model, data)``.
@@ -117,7 +127,9 @@ class Context:
             try:
                 trainer.fit(model, data)
             except NotFiniteError as error:
-                self.status, self.diverged = "diverged", error
+                self.status, self.failure = "diverged", error
+            except RunError as error:  # a log cannot be written
+                self.status, self.failure = "interrupted", error
         if trainer.stopping:
             self.status = "interrupted"
         self._told += told
@@ -130,19 +142,25 @@ class Context:
 
         Raises:
             NotFiniteError: the training diverged.
+            RunError: it ended because a log could not be written.
+            RunError: or what it had to say could not be written; the run is kept.
             KeyboardInterrupt: it was interrupted.
-            TerminatedError: it was, by SIGTERM.
+            TerminatedError: it was, by SIGTERM or SIGHUP.
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
-        if self.diverged is not None:
-            raise self.diverged
+        if self.failure is not None:
+            raise self.failure
         if self.status == "interrupted":
-            if signal.SIGTERM in self._told:
-                raise TerminatedError("stopped by SIGTERM")
+            for told in self._told:
+                if told != signal.SIGINT:
+                    raise TerminatedError(signal.Signals(told))
             raise KeyboardInterrupt
+        for lost in LOST:
+            if not isinstance(lost, BrokenPipeError):  # its reader has had enough
+                raise output_lost(lost, f"; the run is kept in {self.directory.path}")
 
     def _write_report(self) -> None:
         """The run as a page; whatever goes wrong there, the run itself is done and kept."""
@@ -161,23 +179,28 @@ SECOND: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-"""What tells a training to stop: Ctrl-C, and what systems send before they kill; and what a
-second one does, at once."""
+"""What tells a training to stop: Ctrl-C, what systems send before they kill, and what they send
+when a terminal closes; and what a second one does: it ends the program at once, but for the
+last, which one closing sends several times."""
+
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    SECOND[signal.SIGHUP] = signal.SIG_IGN
 
 
 @contextmanager
 def _stop_when_told(trainer: Any) -> Iterator[list[int]]:
     """A signal ends the training after the running minibatch, and stands in the list."""
     told: list[int] = []
+    heard = {each: at_once for each, at_once in SECOND.items() if not _outlived(each)}
 
     def stop(signum: int, frame: Any) -> None:
         told.append(signum)
         trainer.stop()
-        for each, at_once in SECOND.items():
+        for each, at_once in heard.items():
             signal.signal(each, at_once)
 
     try:
-        before = {each: signal.signal(each, stop) for each in SECOND}
+        before = {each: signal.signal(each, stop) for each in heard}
     except ValueError:  # not the main thread: whoever owns that handles signals
         yield told
         return
@@ -185,5 +208,12 @@ def _stop_when_told(trainer: Any) -> Iterator[list[int]]:
         yield told
     finally:
         for each, handler in before.items():
+            if each in told and heard[each] is signal.SIG_IGN:
+                continue  # what it sends again must not end the program before all is kept
             # None: it was not Python that had set it, so Python cannot set it again
-            signal.signal(each, SECOND[each] if handler is None else handler)
+            signal.signal(each, heard[each] if handler is None else handler)
+
+
+def _outlived(each: signal.Signals) -> bool:
+    """Whether the program is to outlive its terminal: nohup has it ignore that this closes."""
+    return each.name == "SIGHUP" and signal.getsignal(each) is signal.SIG_IGN

@@ -12,7 +12,14 @@ from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import ParameterError, RunError, SettingError, check_fit
+from unrolled.errors import (
+    ParameterError,
+    RunError,
+    SettingError,
+    TextError,
+    check_fit,
+    check_floating,
+)
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
@@ -122,8 +129,13 @@ def load_text(settings: Settings) -> str | TextFile:
     Raises:
         TextError: it cannot be read, or not be cleaned.
     """
-    if settings.text is not None and Path(settings.text).is_file():
-        return TextFile(settings.text, clean=bool(settings.clean))
+    try:
+        if settings.text is not None and Path(settings.text).is_file():
+            return TextFile(settings.text, clean=bool(settings.clean))
+    except OSError as error:  # a name too long, or a folder that is closed to us
+        raise TextError(
+            f"text '{settings.text}' cannot be read: {error.strerror}; name a UTF-8 text file"
+        ) from None
     # a pipe, which can be read only once, or nothing that can be read at all
     text = time_machine() if settings.text is None else read_text(settings.text)
     return clean(text) if settings.clean else text
@@ -240,8 +252,7 @@ def run(context: Context, settings: Settings) -> None:
         targets="tokens",
         sample=lambda: [printable(write(prefixes[0]))],
     )
-    context.begin(settings)
-    context.directory.write_json("vocabulary.json", data.vocab.idx_to_token)
+    context.begin(settings, {"vocabulary.json": data.vocab.idx_to_token})
     say(
         f"{settings.model}, {settings.num_hiddens} hidden units, "
         f"{'from scratch' if settings.scratch else 'the layer of ' + context.framework}: "
@@ -354,7 +365,7 @@ def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
         RunError: the run is incomplete, damaged, or no language model.
     """
     directory = RunDirectory.open(path)
-    config = directory.read_dict("config.json", "experiment", "framework", "seed", "settings")
+    config = directory.read_config()
     if config["experiment"] != "language-model":
         raise RunError(f"'{path}' is a run of {config['experiment']}; a language-model is needed")
     return directory, config
@@ -377,6 +388,7 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
     settings = complete(saved(Settings, config))
     shape = settings.model, settings.num_layers, len(tokens), settings.num_hiddens or 0
     check_fit(parameter_shapes(*shape), shapes_of(values))
+    check_floating(values)
     return settings
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unrolled import frameworks
-from unrolled.errors import check_fit
+from unrolled.errors import check_fit, check_floating
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.parameters import shapes_of
@@ -58,6 +58,7 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any = 
         ParameterError: one of them is something else.
     """
     check_fit({"w": (len(TRUE_W), 1), "b": (1,)}, shapes_of(values))
+    check_floating(values)
     return saved(Settings, config)
 
 
@@ -142,6 +143,13 @@ def explain(settings: Settings, epochs: int) -> str:
     left = abs(1 - rate) ** updates
     if left >= 1:
         return f"At lr {settings.lr:g} the steps are too long to settle; try a smaller one."
+    num_parameters = len(TRUE_W) + 1
+    if settings.num_train < num_parameters:
+        examples = "1 example" if settings.num_train == 1 else f"{settings.num_train} examples"
+        return (
+            f"{examples} for {num_parameters} parameters: fewer examples than parameters cannot "
+            "recover them,\nhowever long the training is. Give more: --set num_train=1000"
+        )
     if left > 0.001:
         enough = math.ceil(epochs * math.log(0.001) / math.log(left))
         few = "1 epoch is" if epochs == 1 else f"{epochs} epochs are"

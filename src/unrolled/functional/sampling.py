@@ -65,7 +65,9 @@ def probabilities(
     p /= p.sum()
     if top_p is not None and top_p < 1:
         before = np.cumsum(p) - p  # probability of all more likely tokens
-        p[before >= top_p - 1e-12] = 0.0
+        less = before >= top_p - 1e-12
+        less[0] = False  # the likeliest stays, however small top_p is
+        p[less] = 0.0
         p /= p.sum()
     result: npt.NDArray[np.float64] = np.empty_like(p)
     result[order] = p

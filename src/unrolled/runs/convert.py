@@ -35,7 +35,7 @@ def convert(run: Path, to: str, out: Path) -> str:
     """
     frameworks.check(to)
     source = RunDirectory.open(run)
-    config = source.read_dict("config.json", "experiment", "framework", "seed", "settings")
+    config = source.read_config()
     experiment = _convertible(config)
     values = source.load_model()
     check_free(out)
@@ -51,18 +51,19 @@ def convert(run: Path, to: str, out: Path) -> str:
             experiment.checked(*parts)
             checked = f"names and shapes fit; values not checked: {name} is not installed here"
     directory = RunDirectory.create(out)
-    directory.write_json(
-        "config.json", {**config, "framework": to, "converted_from": config["framework"]}
-    )
-    for name, content in carried.items():
-        directory.write_json(name, content)
-    directory.save_model(values)
+    with directory.all_or_nothing():
+        directory.write_json(
+            "config.json", {**config, "framework": to, "converted_from": config["framework"]}
+        )
+        for name, content in carried.items():
+            directory.write_json(name, content)
+        directory.save_model(values)
     return checked
 
 
 def _convertible(config: dict[str, Any]) -> Any:
     """The experiment of a run, with `checked` and what makes its model in any framework."""
-    module = get(str(config["experiment"])).load()
+    module = get(config["experiment"]).load()
     if not hasattr(module, "restore"):
         able = [name for name in EXPERIMENTS if hasattr(get(name).load(), "restore")]
         raise RunError(

@@ -14,17 +14,16 @@
 A run that trains several models, its parts, tells them apart: their lines begin with
 ``"part"``, and in ``model.safetensors`` the part and a dot stand before the names.
 
-Every file but the logs is written whole or not at all.
+Every file but the logs is written whole or not at all, and of a log every line.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy.typing as npt
 
@@ -36,6 +35,9 @@ from unrolled.writing import write_whole
 MODEL = "model.safetensors"
 COMPLETE = ("config.json", MODEL, "summary.json")
 """Without these a run cannot be used."""
+
+ROOM = 64 * 1024
+"""Bytes for what a run writes after its model."""
 
 
 def check_free(path: Path) -> None:
@@ -65,11 +67,15 @@ class RunDirectory:
 
     Args:
         path: where they are.
+        made: the directories that were made for it, the innermost first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
         self.path = path
-        self._logs: list[TextIO] = []
+        self._made = made
+        self._written: list[Path] = []
+        self._logs: list[_Lines] = []
+        self._logged: list[Path] = []
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
@@ -79,11 +85,13 @@ class RunDirectory:
             RunError: see `check_free`; or the system refuses.
         """
         check_free(path)
+        made = _missing(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            _remove_empty(made)
             raise _not_made(path, error) from None
-        return cls(path)
+        return cls(path, made)
 
     @classmethod
     def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
@@ -97,14 +105,16 @@ class RunDirectory:
         number = 1
         while True:
             path = parent / f"{experiment}-{number}"
+            made = _missing(path)
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
                 number += 1
             except OSError as error:
+                _remove_empty(made)
                 raise _not_made(path, error) from None
             else:
-                return cls(path)
+                return cls(path, made)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -132,6 +142,18 @@ class RunDirectory:
         while self._logs:
             self._logs.pop().close()
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Where a file inside it cannot be written, the others and the directory go, too."""
+        try:
+            yield
+        except RunError:
+            with suppress(OSError):
+                for file in self._written:
+                    file.unlink(missing_ok=True)
+            _remove_empty(self._made)
+            raise
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a file as JSON, whole or not at all; NaN and infinity become null."""
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
@@ -144,7 +166,9 @@ class RunDirectory:
             RunError: missing or damaged.
         """
         try:
-            return json.loads((self.path / name).read_bytes())
+            value = json.loads((self.path / name).read_bytes())
+            json.dumps(value, ensure_ascii=False).encode()  # half a character is no text
+            return value
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
         except (ValueError, RecursionError, OSError) as error:
@@ -163,9 +187,33 @@ class RunDirectory:
         result: dict[str, Any] = value
         return result
 
+    def read_config(self) -> dict[str, Any]:
+        """What ``config.json`` says of the run.
+
+        Raises:
+            RunError: missing, damaged, or something else.
+        """
+        config = self.read_dict("config.json", "experiment", "framework", "seed", "settings")
+        for key in ("experiment", "framework"):
+            if not isinstance(config[key], str):
+                what = f"{key} is {config[key]!r}; a name is expected"
+                raise _damaged(self.path / "config.json", what)
+        return config
+
     def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write parameters by name, as `unrolled.parameters.to_bytes` does."""
-        self._replace(MODEL, to_bytes(arrays))
+        """Write parameters by name, as `unrolled.parameters.to_bytes` does.
+
+        On a full disk the end of the longest log makes room: the model matters more.
+        """
+        content = to_bytes(arrays)
+        try:
+            self._replace(MODEL, content)
+        except RunError:
+            if not self._logged:
+                raise
+            longest = max(self._logged, key=lambda file: file.stat().st_size)
+            _cut(longest, len(content) + ROOM)
+            self._replace(MODEL, content)
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
         """The parameters by name; those that are tied share one array.
@@ -194,10 +242,14 @@ class RunDirectory:
         """What appends an object to a file of one JSON object a line; NaN becomes null.
 
         The file is open until the ``with`` block around this directory ends.
+
+        Raises:
+            RunError: it cannot be written, now or later.
         """
-        file = (self.path / name).open("a")
-        self._logs.append(file)
-        return partial(_append, file)
+        lines = _Lines(self.path / name)
+        self._logs.append(lines)
+        self._logged.append(lines.path)
+        return lines
 
     def log(
         self, fields: Callable[[EpochRecord], dict[str, Any]], part: str | None = None
@@ -214,7 +266,8 @@ class RunDirectory:
         try:
             write_whole(self.path / name, content)
         except OSError as error:
-            raise RunError(f"'{self.path / name}' cannot be written: {error.strerror}") from None
+            raise _unwritten(self.path / name, error) from None
+        self._written.append(self.path / name)
 
 
 Write = Callable[[Mapping[str, Any]], None]
@@ -243,13 +296,48 @@ class _Log(Listener):
         self.timings({**where, **timing})
 
 
-def _append(file: TextIO, record: Mapping[str, Any]) -> None:
-    try:
-        text = json.dumps(record, allow_nan=False)
-    except ValueError:  # seldom, so not looked for in every number of every line
-        text = json.dumps(_finite(record), allow_nan=False)
-    file.write(text + "\n")
-    file.flush()
+class _Lines:
+    """Appends whole lines to a file; see `RunDirectory.lines`.
+
+    There is no buffer: one that could not be written would fail once more when it is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise _unwritten(path, error) from None
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        try:
+            text = json.dumps(record, allow_nan=False)
+        except ValueError:  # seldom, so not looked for in every number of every line
+            text = json.dumps(_finite(record), allow_nan=False)
+        left = memoryview((text + "\n").encode())
+        begin = self.file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            with suppress(OSError):
+                self.file.truncate(begin)
+            raise _unwritten(self.path, error) from None
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _cut(file: Path, size: int) -> None:
+    """Take so many bytes off the end of a file of lines, or all; whole lines remain."""
+    with suppress(OSError), file.open("r+b") as lines:
+        end = max(0, file.stat().st_size - size)
+        whole = 0
+        for line in lines:
+            if whole + len(line) > end:
+                break
+            whole += len(line)
+        lines.truncate(whole)
 
 
 def _finite(value: Any) -> Any:
@@ -261,6 +349,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _missing(path: Path) -> list[Path]:
+    """The directories to be made for a path, the innermost first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    with suppress(OSError):  # not empty, or not there
+        for directory in directories:
+            directory.rmdir()
+
+
+def _unwritten(path: Path, error: OSError) -> RunError:
+    return RunError(f"'{path}' cannot be written: {error.strerror}")
 
 
 def _not_made(path: Path, error: OSError) -> RunError:

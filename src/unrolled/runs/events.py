@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,7 +79,8 @@ class EventFile:
     def close(self) -> None:
         """Close the file."""
         if self._open is not None:
-            self._open.close()
+            with suppress(OSError):  # what could not be written was told of when it was
+                self._open.close()
             self._open = None
 
     def _begin(self) -> None:

@@ -5,14 +5,14 @@ left) below the lines that stay; elsewhere plain lines only. All of it is readab
 without colour.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unrolled.output import Output
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 
 PLAIN_LINE_EVERY_S = 20.0
@@ -23,8 +23,11 @@ WIDE_ENOUGH_FOR_A_BAR, WIDE_ENOUGH_FOR_ALL, WIDE_ENOUGH_FOR_GRADIENTS = 110, 90,
 
 
 def console() -> Console:
-    """Standard output; lines are not wrapped where it is no terminal."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), markup=False)
+    """Standard output, whose loss ends no training; not wrapped where it is no terminal."""
+    output = Output()
+    return Console(
+        file=cast(TextIO, output), highlight=False, soft_wrap=not output.isatty(), markup=False
+    )
 
 
 def say(text: str) -> None:

@@ -14,6 +14,7 @@ It gets a few numbers under dotted names: ``step.loss``, ``epoch.perplexity``,
 
 import csv
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -185,7 +186,8 @@ class Table:
     def close(self) -> None:
         """Close the file."""
         if self._open is not None:
-            self._open.close()
+            with suppress(OSError):  # what could not be written was told of when it was
+                self._open.close()
             self._open = None
 
     def _widen(self, names: list[str]) -> None:

@@ -7,15 +7,23 @@ import numpy as np
 
 from unrolled.backends import Backend
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import SettingError, TextError
+from unrolled.errors import SettingError, TextError, check_seed
 from unrolled.functional import sampling
 from unrolled.training.stepping import NativeStepper, stepper_of
 
 Choose = Callable[[Any], int]
 
+UNKNOWN_ALLOWED = ", or let them count as <unk> with --allow-unknown"
 
-def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False) -> None:
+
+def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False, way_out: str = "") -> None:
     """Make sure that a text can be continued.
+
+    Args:
+        vocab: of the text that the model was trained on.
+        prefix: the text to continue.
+        allow_unknown: let characters outside the vocabulary count as ``<unk>``.
+        way_out: what else can be done about such characters.
 
     Raises:
         TextError: it is empty, or has characters that the vocabulary lacks (unless
@@ -34,8 +42,7 @@ def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False) -> None
         )
         raise TextError(
             f"the prefix {prefix!r} has characters outside the model's vocabulary of "
-            f"{len(vocab)} tokens: {names}.{better}, or let them count as <unk> with "
-            "--allow-unknown"
+            f"{len(vocab)} tokens: {names}.{better}{way_out}"
         )
 
 
@@ -56,6 +63,8 @@ def chooser(
     Raises:
         SettingError: a value out of its range.
     """
+    if isinstance(seed, int):
+        check_seed(seed)
     if temperature is None and top_k is None and top_p is None:
         return sampling.greedy
     temperature = 1.0 if temperature is None else temperature
@@ -156,7 +165,7 @@ def generate_batch(
         TextError: see `check_prefix`.
     """
     for prefix in prefixes:
-        check_prefix(vocab, prefix, allow_unknown)
+        check_prefix(vocab, prefix, allow_unknown, UNKNOWN_ALLOWED)
     texts = [vocab.encode(prefix).tolist() for prefix in prefixes]
     choose = choose or [sampling.greedy] * len(texts)
     backend.set_training(net, False)

@@ -26,6 +26,11 @@ def renormalised(xs, kept):
     return [full[i] / total if i in kept else 0.0 for i in range(len(xs))]
 
 
+@pytest.mark.parametrize("top_p", [1e-300, 1e-12, 1e-9])
+def test_the_likeliest_stays_however_small_top_p_is(top_p):
+    assert probabilities(np.array([0.0, 2.0, 1.0]), top_p=top_p).tolist() == [0.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("logits", "expected"), [([0.1, 2.0, 1.0], 1), ([3.0, 3.0], 0), ([-2.0, -1.0, -1.0], 1)]
 )

@@ -288,6 +288,13 @@ def test_truncation_too_short():
     assert "24 steps" in found.remedy
 
 
+@pytest.mark.parametrize("profile", [[math.nan] * 12, [3.0] + [1.0] * 10 + [0.0]])
+def test_a_border_of_truncation_without_gradients_is_no_finding(profile):
+    layer = LayerRecord(profile, profile, None, 12, None, borders=[0])
+    records = [TelemetryRecord(step, 1, 2.0, 1.0, layers={"rnn": layer}) for step in range(1, 41)]
+    assert "truncation too short" not in names(diagnose(records))
+
+
 def delayed(x):
     """What needs one step of the past."""
     return 0.5 * x + np.concatenate([x[:1], x[:-1]])

@@ -73,6 +73,12 @@ def median(values: Column) -> float:
     return float(np.median(values)) if len(values) else math.nan
 
 
+def mean(values: Column) -> float:
+    """The mean of all but NaN; NaN if nothing is left."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else math.nan
+
+
 def largest(values: Column) -> float:
     """The largest of what is finite; NaN if nothing is."""
     values = values[np.isfinite(values)]

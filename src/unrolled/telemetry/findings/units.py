@@ -10,6 +10,7 @@ from unrolled.telemetry.findings.finding import (
     Findings,
     is_bias,
     lasting,
+    mean,
     median,
 )
 from unrolled.telemetry.findings.gradients import DEAD, died
@@ -74,9 +75,9 @@ def truncation(h: History) -> Findings:
         cut = layer["truncated"] == 1
         if cut.sum() < ENOUGH or median(layer["window"]) < 4:
             continue
-        first, middle, last = (
-            float(np.nanmean(layer[k][cut])) for k in ("first", "middle", "last")
-        )
+        first, middle, last = (mean(layer[k][cut]) for k in ("first", "middle", "last"))
+        if not (middle > 0 and last > 0):  # no gradient, or NaN everywhere
+            continue
         growing = first > STILL_GROWING * middle
         falling = first < STILL_FALLING * middle and first > ARRIVED * last
         if growing or falling:

@@ -1,0 +1,73 @@
+"""Standard output that may fail: a reader that has had enough, a closed terminal, a full disk."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from unrolled.errors import RunError
+
+LOST: list[OSError] = []
+"""Why standard output can no longer be written, once it cannot; it stays so for the process."""
+
+
+def silence(stream: TextIO | None) -> None:
+    """What is written to a stream from now on goes nowhere, and so does what it still holds.
+
+    Without this Python would try once more when it ends, and fail.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # no stream, closed, or not of the system
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+        finally:
+            os.close(nowhere)
+
+
+def output_lost(error: OSError, more: str = "") -> RunError:
+    """The error to tell of it, where there is somebody left to tell."""
+    return RunError(f"standard output cannot be written: {error.strerror}{more}")
+
+
+class Output(io.TextIOBase):
+    """Standard output for what must not end with it: when it fails, it is silent from then on.
+
+    Why it failed stands in `LOST`.
+    """
+
+    def __init__(self) -> None:
+        # while a live line is shown, standard output leads back to who asks here
+        self.stream: TextIO | None = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        if self.stream is None:
+            return super().fileno()
+        return self.stream.fileno()
+
+    def write(self, text: str) -> int:
+        if self.stream is not None:
+            with self._unless_lost():
+                self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None:
+            with self._unless_lost():
+                self.stream.flush()
+
+    @contextmanager
+    def _unless_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            LOST.append(error)
+            silence(self.stream)
