@@ -7,6 +7,7 @@ from typing import Any
 from unrolled.bench import limit
 from unrolled.bench.competitors import Competitor, chosen
 from unrolled.bench.race import Entrant, Race, Ready
+from unrolled.bench.tables import absences
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.functional.recurrent import CELLS
@@ -123,8 +124,7 @@ def _sorted(
         else:
             here.append(competitor)
     if not here and not elsewhere:
-        reasons = "\n".join(f"{name}: {reason}" for name, reason in absent.items())
-        raise SettingError(f"nobody to measure:\n{reasons}")
+        raise SettingError("\n".join(["nobody to measure", *absences(absent)]))
     return absent, here, elsewhere
 
 
