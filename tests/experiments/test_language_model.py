@@ -9,6 +9,7 @@ from unrolled import experiments
 from unrolled.errors import RunError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
+from unrolled.frameworks import face as load_face
 from unrolled.functional.losses import perplexity
 from unrolled.training.evaluation import mean_cross_entropy
 
@@ -134,3 +135,10 @@ def test_heldout_loss_does_not_depend_on_how_it_is_cut(tmp_path, framework):
     whole = mean_cross_entropy(backend, model, ids, 1, 1000)
     assert mean_cross_entropy(backend, model, ids, 1, 7) == pytest.approx(whole, rel=1e-5)
     assert mean_cross_entropy(backend, model, ids[:1], 1, 7) is None
+
+
+def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, framework, capsys):
+    if load_face(framework).backend.devices(1):
+        pytest.skip("there is a GPU")
+    run(tmp_path, framework, *TINY, "num_gpus=1")
+    assert "sees no GPU here: training on the CPU" in capsys.readouterr().out

@@ -240,6 +240,8 @@ def run(context: Context, settings: Settings) -> None:
         replay=True,
     )
     device = trainer.gpus[0] if trainer.gpus else None
+    if settings.num_gpus and device is None:
+        say(f"{frameworks.FRAMEWORKS[context.framework]} sees no GPU here: training on the CPU")
 
     def write(prefix: str) -> str:
         net = trainer.trained_model
