@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.nn.modules.loss import _Loss
 
-from unrolled.torch.recurrences import MOST_WAITING, tensors_in
+from unrolled.torch.recurrences import tensors_in
+from unrolled.torch.waiting import Waiting
 
 
 @dataclass(eq=False)
@@ -47,7 +48,7 @@ class Passing:
 
     def __init__(self) -> None:
         self.step = self.begun = 0
-        self.waiting: dict[int, list[Shown]] = {}
+        self.waiting = Waiting()
         self.told: list[Any] = []
         self.clear()
 
@@ -102,17 +103,11 @@ class Passing:
         Args:
             which: the graph task; see `Recurrences.after_backward`.
         """
-        for each in list(self.waiting) if which is None else [which]:
-            reached = set(self.waiting.pop(each, ()))
-            for shown in sorted(reached, key=lambda shown: shown.place):
-                if shown.step != self.step:  # once, however many passes go through it
-                    shown.step = self.step
-                    self._count(shown)
+        for _, shown in self.waiting.take(which):
+            if shown.step != self.step:  # once, however many passes go through it
+                shown.step = self.step
+                self._count(shown)
         self._begin()
-
-    def last_pass(self) -> int | None:
-        """The last backward pass that is not counted so far."""
-        return next(reversed(self.waiting), None)
 
     def _count(self, shown: Shown) -> None:
         for key, value in shown.sums.items():
@@ -134,13 +129,7 @@ class Passing:
         return bool(nodes)
 
     def _arrive(self, shown: Shown, gradients: Any) -> None:
-        running = torch._C._current_graph_task_id()
-        reached = self.waiting.get(running)
-        if reached is None:
-            reached = self.waiting[running] = []
-            while len(self.waiting) > MOST_WAITING:
-                del self.waiting[next(iter(self.waiting))]
-        reached.append(shown)
+        self.waiting.arrive(shown)
 
 
 def is_loss(value: Any) -> bool:

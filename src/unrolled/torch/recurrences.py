@@ -19,6 +19,7 @@ from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cell
 from unrolled.torch.direction import Layer
 from unrolled.torch.recompute import recompute
 from unrolled.torch.sequence import Ends, Sequence
+from unrolled.torch.waiting import Waiting
 
 MOST_SEQUENCES = 4
 """Sequences of a module that are reported of one step: a model may read several."""
@@ -28,9 +29,6 @@ SEQUENCES = "a call goes on with another if it begins with the very state that e
 REENTRANT = "with torch.utils.checkpoint(use_reentrant=False) all of it is seen"
 
 LATE = "a module of one's own is known by its second call"
-
-MOST_WAITING = 8
-"""Backward passes whose gradients are kept until it is known whether they count."""
 
 
 class Recurrences:
@@ -57,7 +55,7 @@ class Recurrences:
         # that nothing comes of (a validation without no_grad) leave nothing here
         self.by_end: WeakValueDictionary[tuple[str, int], Sequence] = WeakValueDictionary()
         self.by_name: WeakValueDictionary[str, Sequence] = WeakValueDictionary()
-        self.waiting: dict[int, list[Sequence]] = {}
+        self.waiting = Waiting()
         self.count: dict[str, int] = {}
         self.owned: dict[int, tuple[Any, str]] = {}
         self.rng: dict[str, Any] = {}
@@ -251,17 +249,12 @@ class Recurrences:
     def _arrive(
         self, gradient: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence
     ) -> None:
-        running = torch._C._current_graph_task_id()
+        running = self.waiting.arrive(sequence)
         if sequence.batch != self.batch:
             sequence.begin_anew(self.batch)
         entry.arrive(running, key, gradient)
         if entry.second_order:
             self.notes[sequence.name] = "not traced: its gradient was differentiated again"
-        reached = self.waiting.setdefault(running, [])
-        if sequence not in reached[-1:]:
-            reached.append(sequence)
-        while len(self.waiting) > MOST_WAITING:
-            del self.waiting[next(iter(self.waiting))]
 
     def after_backward(self, which: int | None = None) -> None:
         """Gradients have arrived that count: find those through time.
@@ -272,19 +265,13 @@ class Recurrences:
         """
         self.went_back = True
         self.passes += 1
-        for each in list(self.waiting) if which is None else [which]:
-            reached = set(self.waiting.pop(each, ()))
-            for sequence in sorted(reached, key=lambda sequence: sequence.place):
-                for call in sequence.calls:
-                    call.accept(each)
-                if sequence.label is None:
-                    sequence.label = self._label(sequence.name)
-                if sequence.label:
-                    self._look(sequence, sequence.label)
-
-    def last_pass(self) -> int | None:
-        """The last backward pass that is not counted so far."""
-        return next(reversed(self.waiting), None)
+        for each, sequence in self.waiting.take(which):
+            for call in sequence.calls:
+                call.accept(each)
+            if sequence.label is None:
+                sequence.label = self._label(sequence.name)
+            if sequence.label:
+                self._look(sequence, sequence.label)
 
     def _label(self, name: str) -> str:
         """The name of one more sequence of a module; empty if there are too many."""

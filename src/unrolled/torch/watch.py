@@ -342,8 +342,8 @@ class Watch(Keeper):
                 self.step.take_clipped(mine)
             if not self.step.passes and self.backward_pass == -1:
                 # the gradients came from torch.autograd.grad
-                self.passing.after_backward(self.passing.last_pass())
-                self.recurrences.after_backward(self.recurrences.last_pass())
+                self.passing.after_backward(self.passing.waiting.last())
+                self.recurrences.after_backward(self.recurrences.waiting.last())
 
     @torch.no_grad()
     def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
