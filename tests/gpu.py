@@ -29,6 +29,17 @@ def record(compute):
     return (cuda_graph if DEVICE.type == "cuda" else replayed)(compute)
 
 
+class Recorder:
+    """Counts what is recorded."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, compute):
+        self.count += 1
+        return record(compute)
+
+
 def passage(cell, sizes, dtype=torch.float32):
     """What the passes through time of a cell take: A, state, W_h, biases, dY, d_last."""
     from unrolled.functional.bptt import GATES

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from gpu import DEVICE, needs_gpu, passage, record, there_and_back, torch
+from gpu import DEVICE, Recorder, needs_gpu, passage, record, there_and_back, torch
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.kernels.graphs.torch import Captured, Graphs
@@ -15,17 +15,6 @@ from unrolled.kernels.written import torch as written
 
 cells = pytest.mark.parametrize("cell", bptt.GATES)
 SIZES = (4, 3, 5)
-
-
-class Recorder:
-    """Counts what is recorded."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, compute):
-        self.count += 1
-        return record(compute)
 
 
 def other(arrays):

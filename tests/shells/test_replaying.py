@@ -4,24 +4,13 @@ import weakref
 
 import pytest
 
-from gpu import DEVICE, record, torch
+from gpu import DEVICE, Recorder, torch
 from unrolled import torch as unrolled
 from unrolled.torch import replaying
 from unrolled.torch.replaying import MOST, SIGHTINGS, Replayed
 from unrolled.training.records import Listener
 
 TEXT = "the time traveller for so it will be convenient to speak of him " * 20
-
-
-class Recorder:
-    """Counts what is recorded."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, compute):
-        self.count += 1
-        return record(compute)
 
 
 def tensor(*values):
