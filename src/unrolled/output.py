@@ -71,3 +71,13 @@ class Output(io.TextIOBase):
         except OSError as error:
             LOST.append(error)
             silence(self.stream)
+
+
+def printable(text: str) -> str:
+    r"""A text on one line, with control characters as escapes.
+
+    Example:
+        >>> printable("one\ntwo")
+        'one\\ntwo'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

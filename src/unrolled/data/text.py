@@ -9,6 +9,7 @@ then, of 27 kinds.
 import codecs
 import hashlib
 import io
+import os
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +50,7 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
     if not str(path):
         raise TextError("no text is named; name a UTF-8 text file")
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, too, of a name that the system refuses
         raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, at_start, data = 0, True, None

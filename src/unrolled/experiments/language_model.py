@@ -12,14 +12,7 @@ from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import (
-    ParameterError,
-    RunError,
-    SettingError,
-    TextError,
-    check_fit,
-    check_floating,
-)
+from unrolled.errors import ParameterError, RunError, SettingError, check_fit, check_floating
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
@@ -27,6 +20,7 @@ from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS
 from unrolled.models.language_model import parameter_shapes
+from unrolled.output import printable
 from unrolled.parameters import shapes_of
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
@@ -129,13 +123,8 @@ def load_text(settings: Settings) -> str | TextFile:
     Raises:
         TextError: it cannot be read, or not be cleaned.
     """
-    try:
-        if settings.text is not None and Path(settings.text).is_file():
-            return TextFile(settings.text, clean=bool(settings.clean))
-    except OSError as error:  # a name too long, or a folder that is closed to us
-        raise TextError(
-            f"text '{settings.text}' cannot be read: {error.strerror}; name a UTF-8 text file"
-        ) from None
+    if settings.text is not None and os.path.isfile(settings.text):
+        return TextFile(settings.text, clean=bool(settings.clean))
     # a pipe, which can be read only once, or nothing that can be read at all
     text = time_machine() if settings.text is None else read_text(settings.text)
     return clean(text) if settings.clean else text
@@ -308,16 +297,6 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
             )
         )
     return lines
-
-
-def printable(text: str) -> str:
-    r"""A text on one line, with control characters as escapes.
-
-    Example:
-        >>> printable("one\ntwo")
-        'one\\ntwo'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
