@@ -57,6 +57,14 @@ INLINE void columns(const float *row, const float *next, size_t n, Pair *to) {
     for (size_t j = 0; j < n; ++j) to[j] = pair(row[j], next ? next[j] : 0);
 }
 
+// Up to BLOCK neighbours along K, one below the other in a panel.
+template <size_t BLOCK, size_t WIDTH, class T, class E>
+INLINE void turn(const T *from, size_t n, E *to) {
+    E block[depth<E>(BLOCK)];
+    elements(from, n, block);
+    for (size_t i = 0; i < depth<E>(n); ++i) to[i * WIDTH] = block[i];
+}
+
 // Panels of WIDTH columns, one (depth(K), WIDTH) after the other, of matrix[k0 : k0 + K, n0 : n0 + n]
 // or of its transpose; what the last lacks is zeros.
 //
@@ -80,15 +88,16 @@ void pack(const Rows<T> &matrix, bool transposed, size_t k0, size_t K, size_t n0
         }
         return;
     }
-    constexpr size_t BLOCK = 16 * DEPTH;  // as many rows of `out` as stay in the cache
+    constexpr size_t BLOCK = 16 * DEPTH;
     for (size_t first = 0; first < n; first += WIDTH, out += size)
         for (size_t k = 0; k < K; k += BLOCK)
             for (size_t j = 0; j < smaller(WIDTH, n - first); ++j) {
-                E block[BLOCK / DEPTH];
-                const size_t count = smaller(BLOCK, K - k);
-                elements(matrix[n0 + first + j] + k0 + k, count, block);
-                for (size_t i = 0; i < depth<E>(count); ++i)
-                    out[(k / DEPTH + i) * WIDTH + j] = block[i];
+                const T *row = matrix[n0 + first + j] + k0 + k;
+                E *to = out + k / DEPTH * WIDTH + j;
+                if (K - k >= BLOCK)  // so that the compiler knows a full block from others
+                    turn<BLOCK, WIDTH>(row, BLOCK, to);
+                else
+                    turn<BLOCK, WIDTH>(row, K - k, to);
             }
 }
 

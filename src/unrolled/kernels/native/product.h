@@ -21,8 +21,8 @@ template <class E>
 struct Multiply {
     using T = SumOf<E>;
     static constexpr size_t WIDTH = COLUMNS<E>;
-    static constexpr size_t STRETCH = 128 * 4 / sizeof(T) * Sum<E>::DEPTH;  // of K
-    static constexpr size_t SLICES_BYTES = 128 * 1024;  // an eighth of a small second cache
+    static constexpr size_t STRETCH = 256 * 4 / sizeof(T) * Sum<E>::DEPTH;  // of K
+    static constexpr size_t SLICES_BYTES = 256 * 1024;  // a quarter of a small second cache
     static constexpr size_t TOGETHER = 8;               // panels that are packed at once
     static constexpr size_t MOST_ROWS = 1024;           // of a part whose A needs no packing
 
@@ -120,11 +120,10 @@ struct Multiply {
     void times(const E *packed, const E *slice, size_t rows, size_t m, size_t k0, size_t terms,
                T *out, size_t out_row, bool add) const {
         if (!as_it_is)  // (terms, ROWS)
-            return tile_of<BY_COLUMNS>(rows, terms, slice, ROWS, packed, out, out_row, add,
-                                       slice + ROWS * terms);
+            return tile_of<BY_COLUMNS>(rows, terms, slice, ROWS, packed, out, out_row, add);
         const size_t row = size_t(p.A_stride);
         const E *A = static_cast<const E *>(p.A) + m * row + k0;
-        tile_of<BY_ROWS>(rows, terms, A, row, packed, out, out_row, add, A + ROWS * row);
+        tile_of<BY_ROWS>(rows, terms, A, row, packed, out, out_row, add);
     }
 };
 

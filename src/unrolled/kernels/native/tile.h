@@ -69,23 +69,22 @@ enum Lie { BY_ROWS, BY_COLUMNS };
 // out (R, COLUMNS) = or += A (R, K) panel (K, COLUMNS).
 // The panel is packed: its rows follow each other. From a row of A to the next, or from a column
 // to the next, it is `stride` elements.
-// `ahead` is what will be needed next: a line of it is asked for at each step, so that it has
-// come from the slow memory into the second cache by then.
+// `out` is asked for before the sums begin and touched when they are done: by then it has come
+// from wherever it was.
 //
 // A function of its own: inlined into others, its addresses no longer fit the registers.
 template <size_t R, Lie LIE, class E>
 __attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E *panel,
-                                    SumOf<E> *out, size_t out_row, bool add, const E *ahead) {
+                                    SumOf<E> *out, size_t out_row, bool add) {
     using T = SumOf<E>;
     Vector<T> sum[R][2];
 #pragma GCC unroll 8
     for (size_t i = 0; i < R; ++i) {
-        sum[i][0] = add ? load(out + i * out_row) : Vector<T>{};
-        sum[i][1] = add ? load(out + i * out_row + LANES<T>) : Vector<T>{};
+        sum[i][0] = sum[i][1] = Vector<T>{};
+        __builtin_prefetch(out + i * out_row, 1, 3);
+        __builtin_prefetch(out + i * out_row + LANES<T>, 1, 3);
     }
     for (size_t k = 0; k < K; ++k, panel += COLUMNS<E>) {
-        __builtin_prefetch(ahead, 0, 2);
-        ahead += LINE / sizeof(E);
         const auto b0 = load_elements(panel), b1 = load_elements(panel + LANES<T>);
 #pragma GCC unroll 8
         for (size_t i = 0; i < R; ++i) {
@@ -94,6 +93,12 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E
             multiply_add(sum[i][1], a, b1);
         }
     }
+    if (add)
+#pragma GCC unroll 8
+        for (size_t i = 0; i < R; ++i) {
+            sum[i][0] += load(out + i * out_row);
+            sum[i][1] += load(out + i * out_row + LANES<T>);
+        }
 #pragma GCC unroll 8
     for (size_t i = 0; i < R; ++i) {
         store(out + i * out_row, sum[i][0]);
@@ -104,10 +109,10 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E
 // The same for 1 to ROWS rows: what is left of a batch that is no multiple of ROWS.
 template <Lie LIE, class E, size_t R = ROWS>
 inline void tile_of(size_t rows, size_t K, const E *A, size_t stride, const E *panel, SumOf<E> *out,
-                    size_t out_row, bool add, const E *ahead) {
-    if (rows == R) return tile<R, LIE>(K, A, stride, panel, out, out_row, add, ahead);
+                    size_t out_row, bool add) {
+    if (rows == R) return tile<R, LIE>(K, A, stride, panel, out, out_row, add);
     if constexpr (R > 1)
-        tile_of<LIE, E, R - 1>(rows, K, A, stride, panel, out, out_row, add, ahead);
+        tile_of<LIE, E, R - 1>(rows, K, A, stride, panel, out, out_row, add);
 }
 
 }  // namespace INSTRUCTIONS
