@@ -39,7 +39,7 @@ def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Work]:
         "gates": torch.empty(T, B, 4 * H) if gated else None,
     }
     dA = torch.empty_like(D) if cell == "gru" else None
-    dW_h, operations = [torch.empty(H, H) for _ in range(G)], 2.0 * T * B * H * H * G
+    dW_h, operations = torch.empty(H, G * H), 2.0 * T * B * H * H * G
 
     def forward() -> None:
         native.forward(cell, W_x, W_h, outputs, ids=ids, biases=biases, **kept, **how)
@@ -48,7 +48,8 @@ def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Work]:
         native.backward(cell, W_h, outputs, D, d_outputs=dY, dA=dA, **kept, **how)
 
     def weights() -> None:
-        native.weight_gradient(outputs, D, dW_h, h0=kept["h0"], **how)
+        rows = outputs.view(T * B, H), D.view(T * B, G * H)
+        native.product(*rows, dW_h, transpose_a=True, **how)
 
     passes = {"forward": forward, "backward": backward, "weight gradient": weights}
     for run in passes.values():

@@ -76,7 +76,11 @@ class Layer:
         """Every gradient by name, as the kernels find them."""
         T, B, H, G = self.T, self.B, self.H, self.G
         D, dH, d_h0 = self.empty(T, B, G * H), self.empty(T, B, H), self.empty(B, H)
-        extra = {"dA": self.empty(T, B, G * H)} if self.cell == "gru" else {}
+        dW_h, dW_x = ([self.empty(n, H) for _ in range(G)] for n in (H, self.V))
+        db = [self.empty(H) for _ in range(G)]
+        extra = {}
+        if self.cell == "gru":
+            extra |= {"dA": self.empty(T, B, G * H), "db_hh": self.empty(H)}
         if self.cell == "lstm":
             extra |= {"d_c": self.d_last[1], "d_c0": self.empty(B, H)}
         native.backward(
@@ -88,19 +92,16 @@ class Layer:
             d_h=self.d_last[0],
             dH=dH,
             d_h0=d_h0,
+            dW_h=dW_h,
+            dW_x=dW_x,
+            ids=self.ids,
+            db=db,
             **self.kept,
             **extra,
             **how,
         )
-        dA = extra.get("dA", D)
-        dW_h, dW_x = ([self.empty(n, H) for _ in range(G)] for n in (H, self.V))
-        db = [self.empty(H) for _ in range(G)]
-        native.weight_gradient(self.outputs, D, dW_h, h0=self.state[0], **how)
-        how = {k: v for k, v in how.items() if k != "precision"}
-        native.row_sums(dA, db, ids=self.ids, dW_x=dW_x, **how)
-        found = {"dA": dA, "D": D, "dH": dH, "d_h0": d_h0}
-        if "d_c0" in extra:
-            found["d_c0"] = extra["d_c0"]
+        found = {"dA": extra.get("dA", D), "D": D, "dH": dH, "d_h0": d_h0}
+        found |= {name: extra[name] for name in ("d_c0", "db_hh") if name in extra}
         for g in range(G):
             found |= {f"dW_h{g}": dW_h[g], f"dW_x{g}": dW_x[g], f"db{g}": db[g]}
         return found
@@ -133,6 +134,8 @@ class Layer:
         found = {"dA": g.inputs, "D": g.recurrent, "dH": g.hidden, "d_h0": g.state[0]}
         if len(g.state) > 1:
             found["d_c0"] = g.state[1]
+        if self.b_hh is not None:
+            found["db_hh"] = g.recurrent[..., -H:].sum((0, 1))
         dW_h = bptt.over_time(xp, tape.old[0], g.recurrent)
         dW_x = np.zeros((self.V, G * H))
         np.add.at(dW_x, self.ids.ravel(), g.inputs.reshape(-1, G * H))
@@ -461,7 +464,7 @@ def test_the_library_itself_refuses_what_would_crash():
     functions = loading.loaded()
     assert functions.unrolled_forward(ctypes.byref(interface.Recurrence())) == 1
     assert functions.unrolled_product(ctypes.byref(interface.Product())) == 1
-    assert functions.unrolled_row_sums(ctypes.byref(interface.RowSums())) == 1
+    assert functions.unrolled_affine_backward(ctypes.byref(interface.AffineGradients())) == 1
 
 
 def test_a_library_of_another_version_is_not_used(monkeypatch):

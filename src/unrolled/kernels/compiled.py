@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -126,35 +127,35 @@ class Compiled:
         with_hidden: bool = False,
         with_inputs: bool = True,
         by_rows: bool = False,
+        with_state: bool = True,
     ) -> Result:
-        """All gradients; that of the inputs and dL/dH_t only if asked for.
+        """All gradients; those of the inputs, of the state and dL/dH_t only if asked for.
 
         For ``by_rows`` see `unrolled.kernels.explicit.backward`.
         """
         w = Weights.of(cell, weights)
-        T, B, H = outputs.shape
-        G, options = len(w.h), self._options(T * B, w.h)
-        g = self.through_time(cell, w.h, state, outputs, kept, dY, d_last, with_hidden)
-        dA, D = g.inputs, g.recurrent
-        reads = {"outputs": outputs, "D": D, "h0": state[0]}
-        writes: dict[str, Any] = {"dW_h": [(H, H)] * G}
-        dW_h = self.call(native.weight_gradient, outputs, reads, writes, **options)["dW_h"]
-        reads, writes = {"dA": dA}, {"db": [(H,)] * G}
-        if self.xp.is_integer(X) and not by_rows:
-            reads |= {"ids": X}
+        H, G = outputs.shape[-1], len(w.h)
+        looked_up = self.xp.is_integer(X) and not by_rows
+        writes: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
+        if looked_up:
             writes |= {"dW_x": [tuple(W.shape) for W in w.x]}
-        sums = self.call(native.row_sums, outputs, reads, writes, threads=options["threads"])
+        if w.rest:
+            writes |= {"db_hh": (H,)}
+        reads = {"ids": X} if looked_up else {}
+        g, sums = self._back(
+            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, reads, writes
+        )
         dX, dW_x = None, sums.get("dW_x")
         if by_rows:
-            dW_x = bptt.gates(self._rows(dA), G)
+            dW_x = bptt.gates(self._rows(g.inputs), G)
         elif dW_x is None:
-            dX = self._times_transposed(dA, w.x) if with_inputs else None
-            dW_x = bptt.gates(self._over_time(X, dA), G)
-        rest = [self.xp.sum(bptt.gates(D, G)[-1], axis=(0, 1)) for _ in w.rest]
-        by_gate = [d for gate in zip(dW_x, dW_h, sums["db"], strict=True) for d in gate]
-        return Result(dX, g.state, (*by_gate, *rest), g.hidden, D)
+            dX = self._times_transposed(g.inputs, w.x) if with_inputs else None
+            dW_x = bptt.gates(self._over_time(X, g.inputs), G)
+        by_gate = [d for gate in zip(dW_x, sums["dW_h"], sums["db"], strict=True) for d in gate]
+        rest = [sums["db_hh"]] if w.rest else []
+        return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
 
-    def through_time(
+    def _back(
         self,
         cell: str,
         W_h: Sequence[Array],
@@ -164,24 +165,35 @@ class Compiled:
         dY: Array,
         d_last: Sequence[Array],
         with_hidden: bool = True,
-    ) -> bptt.Gradients:
-        """What only the steps in turn can give, without weights and inputs; see `backward`."""
+        with_state: bool = True,
+        more_reads: Mapping[str, Any] = MappingProxyType({}),
+        sums: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[bptt.Gradients, dict[str, Any]]:
+        """What only the steps in turn can give; and of them all, those sums that are asked for."""
         T, B, H = outputs.shape
         G = len(W_h)
         reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
         reads |= dict(zip(KEPT[cell], kept, strict=True))
-        writes: dict[str, Any] = {"D": (T, B, G * H), "d_h0": (B, H)}
+        writes: dict[str, Any] = {"D": (T, B, G * H)}
         if cell == "gru":
             writes |= {"dA": (T, B, G * H)}
         if cell == "lstm":
             reads |= {"c0": state[1], "d_c": d_last[1]}
-            writes |= {"d_c0": (B, H)}
+        if with_state:
+            writes |= {"d_h0": (B, H)} | ({"d_c0": (B, H)} if cell == "lstm" else {})
         if with_hidden:
             writes |= {"dH": (T, B, H)}
-        options = self._options(T * B, W_h)
-        found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
-        d_state = (found["d_h0"], found["d_c0"]) if cell == "lstm" else (found["d_h0"],)
-        return bptt.Gradients(found.get("dA", found["D"]), found["D"], found.get("dH"), d_state)
+        found = self.call(
+            native.backward,
+            outputs,
+            reads | dict(more_reads),
+            writes | dict(sums),
+            cell=cell,
+            **self._options(T * B, W_h),
+        )
+        D = found["D"]
+        d_state = tuple(found.get(name) for name in ("d_h0", "d_c0")[: len(state)])
+        return bptt.Gradients(found.get("dA", D), D, found.get("dH"), d_state), found
 
     def along(
         self,
@@ -191,12 +203,12 @@ class Compiled:
         dY: Array,
         d_last: Sequence[Array],
     ) -> bptt.Gradients:
-        """`through_time` along a tape of `unrolled.functional.bptt`."""
+        """The way back along a tape of `unrolled.functional.bptt`, without weights and inputs."""
         parts = tape.kept[:2] if cell == "lstm" else tape.kept  # tanh(C) is not kept here
         gates = (self.xp.concat(list(parts), -1),) if parts else ()  # (T, B, 4 * H)
         state = [old[0] for old in tape.old]
         kept = (*tape.new[1:], *gates)
-        return self.through_time(cell, W_h, state, tape.new[0], kept, dY, d_last)
+        return self._back(cell, W_h, state, tape.new[0], kept, dY, d_last)[0]
 
     def affine(self, X: Array, W: Array, b: Array) -> Array:
         """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
@@ -204,9 +216,10 @@ class Compiled:
 
     def affine_back(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
         """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
-        dX = self._product({"A": dY, "B": W}, tuple(X.shape), transpose_b=True)
-        dW = self._product({"A": X, "B": dY}, tuple(W.shape), transpose_a=True)
-        return dX, dW, self.xp.sum(dY, axis=0)
+        writes: dict[str, Any] = {"dX": X.shape, "dW": W.shape, "db": W.shape[1:]}
+        options = self._shared_out(math.prod(X.shape) * W.shape[1])
+        found = self.call(native.affine_backward, X, {"X": X, "W": W, "dY": dY}, writes, **options)
+        return found["dX"], found["dW"], found["db"]
 
     def _options(self, rows: int, W: Sequence[Array]) -> dict[str, Any]:
         """For products of so many rows with all of these, see `_shared_out`."""

@@ -69,7 +69,8 @@ class _Native(torch.autograd.Function):
     @twice_by_formula
     def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
         X, state, weights, (outputs, *kept) = kept_of(ctx)
-        num_taps = ctx.counts[1]
+        num_states, num_taps = ctx.counts
+        first = 6 + num_taps  # of the state, among what forward was given
         result = ctx.compiled.backward(
             ctx.cell,
             _readable(X),
@@ -82,6 +83,7 @@ class _Native(torch.autograd.Function):
             with_hidden=num_taps > 0,
             with_inputs=ctx.needs_input_grad[5],
             by_rows=ctx.by_rows,
+            with_state=any(ctx.needs_input_grad[first : first + num_states]),
         )
         if ctx.by_rows:
             result = as_tables(result, ctx.cell, X, weights)

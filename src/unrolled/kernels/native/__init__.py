@@ -20,7 +20,7 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 from unrolled.kernels.native.interface import CELLS
 from unrolled.kernels.native.loading import available, describe
 from unrolled.kernels.native.measures import layer_numbers, norms
-from unrolled.kernels.native.products import product, row_sums, weight_gradient
+from unrolled.kernels.native.products import affine_backward, product
 from unrolled.kernels.native.recurrence import backward, forward
 from unrolled.kernels.native.text import Reader, Reading
 
@@ -28,6 +28,7 @@ __all__ = [
     "CELLS",
     "Reader",
     "Reading",
+    "affine_backward",
     "available",
     "backward",
     "describe",
@@ -35,6 +36,4 @@ __all__ = [
     "layer_numbers",
     "norms",
     "product",
-    "row_sums",
-    "weight_gradient",
 ]

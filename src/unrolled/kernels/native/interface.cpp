@@ -53,11 +53,14 @@ int32_t check(const Recurrence &r, bool backward) {
         r.threads < 1 || r.T < 1 || r.B < 1 || r.H < 1 || !r.outputs ||
         (r.cell == LSTM && !r.cells) || !r.workspace)
         return BAD_ARGUMENT;
-    for (int g = 0; g < gates; ++g)
+    for (int g = 0; g < gates; ++g) {
         if (!r.W_h[g] || (!backward && !r.inputs[g])) return BAD_ARGUMENT;
-    if (backward) {
-        if (!r.D || (r.cell >= GRU && !r.gates) || (r.cell == GRU && !r.dA)) return BAD_ARGUMENT;
-    } else if (r.ids) {
+        if (backward && (!r.dW_h[g] != !r.dW_h[0] || !r.dW_x[g] != !r.dW_x[0])) return BAD_ARGUMENT;
+    }
+    if (backward && (!r.D || (r.cell >= GRU && !r.gates) || (r.cell == GRU && !r.dA) ||
+                     (r.cell != GRU && r.db_hh) || (r.dW_x[0] && !r.ids)))
+        return BAD_ARGUMENT;
+    if (r.ids && (!backward || r.dW_x[0])) {
         for (int64_t k = 0; k < r.T * r.B; ++k)
             if (r.ids[k] < 0 || r.ids[k] >= r.V) return BAD_ID;
     }
@@ -92,9 +95,13 @@ using namespace unrolled;
 int32_t unrolled_forward(const Recurrence *r) { return recur(r, false); }
 int32_t unrolled_backward(const Recurrence *r) { return recur(r, true); }
 
-int64_t unrolled_recurrence_workspace(const Recurrence *r) {
+int64_t unrolled_forward_workspace(const Recurrence *r) {
     const Kernels *k = kernels(r->instructions);
-    return k ? int64_t(k->recurrence_bytes(*r)) : -1;
+    return k ? int64_t(k->forward_bytes(*r)) : -1;
+}
+int64_t unrolled_backward_workspace(const Recurrence *r) {
+    const Kernels *k = kernels(r->instructions);
+    return k ? int64_t(k->backward_bytes(*r)) : -1;
 }
 
 int32_t unrolled_product(const Product *p) {
@@ -115,17 +122,19 @@ int64_t unrolled_product_workspace(const Product *p) {
     return k ? int64_t(k->product_bytes(*p)) : -1;
 }
 
-int32_t unrolled_row_sums(const RowSums *s) {
-    if (s->threads < 1 || s->K < 1 || s->N < 1 || !in_range(s->groups, 1, 4) || !s->dA)
+int32_t unrolled_affine_backward(const AffineGradients *a) {
+    if (!in_range(a->precision, FLOAT32, BFLOAT16) || a->threads < 1 || a->N < 1 || a->D < 1 ||
+        a->V < 1 || !a->X || !a->W || !a->dY || !a->dX || !a->dW || !a->db || !a->workspace)
         return BAD_ARGUMENT;
-    for (int g = 0; g < s->groups; ++g)
-        if (s->ids && !s->dW_x[g]) return BAD_ARGUMENT;
-    for (int64_t k = 0; s->ids && k < s->K; ++k)
-        if (s->ids[k] < 0 || s->ids[k] >= s->V) return BAD_ID;
-    const Kernels *k = kernels(s->instructions);
+    const Kernels *k = kernels(a->instructions);
     if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(s->threads, s->openmp, k->row_sums, s);
+    run(a->threads, a->openmp, k->affine_backward, a);
     return OK;
+}
+
+int64_t unrolled_affine_backward_workspace(const AffineGradients *a) {
+    const Kernels *k = kernels(a->instructions);
+    return k ? int64_t(k->affine_backward_bytes(*a)) : -1;
 }
 
 int32_t unrolled_norms(const Norms *n) {
@@ -193,7 +202,7 @@ int64_t unrolled_read_workspace(const LanguageModel *m) {
 }
 
 int64_t unrolled_interface_bytes(void) {
-    return sizeof(Recurrence) + sizeof(Product) + sizeof(RowSums) + sizeof(Norms) +
+    return sizeof(Recurrence) + sizeof(Product) + sizeof(AffineGradients) + sizeof(Norms) +
            sizeof(LayerNumbers) + sizeof(LayerWeights) + sizeof(LanguageModel) + sizeof(Text);
 }
 

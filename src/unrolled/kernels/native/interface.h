@@ -34,7 +34,7 @@ typedef struct {
     // inputs[g][row(k) * input_stride + unit] + biases[g][unit], with row(k) = ids[k] or k.
     const void *inputs[4];
     int64_t input_stride;
-    const int64_t *ids;     // (T, B), or NULL
+    const int64_t *ids;     // (T, B), or NULL; backward reads them for dW_x
     const void *biases[4];  // (H) each, or NULL
 
     const void *W_h[4];  // (H, H) each
@@ -60,12 +60,19 @@ typedef struct {
     void *d_h0;  // (B, H), or NULL
     void *d_c0;  // (B, H), or NULL
 
+    // ... and what it sums up over all steps, NULL for what nobody asks for.
+    void *dW_h[4];  // (H, H) each
+    void *dW_x[4];  // (V, H) each, of the rows that were looked up; needs ids
+    void *db[4];    // (H) each
+    void *db_hh;    // (H), GRU only
+
     void *workspace;  // workspace_bytes of the call below, any alignment
 } Recurrence;
 
 int32_t unrolled_forward(const Recurrence *r);
 int32_t unrolled_backward(const Recurrence *r);
-int64_t unrolled_recurrence_workspace(const Recurrence *r);
+int64_t unrolled_forward_workspace(const Recurrence *r);
+int64_t unrolled_backward_workspace(const Recurrence *r);
 
 // A matrix product with several right-hand sides, C_g = A B_g (+ bias, or + C_g), where
 // A is (M, K) and every B_g (K, N). The rows of A as stored may lie in two arrays: the first
@@ -92,18 +99,21 @@ typedef struct {
 int32_t unrolled_product(const Product *p);
 int64_t unrolled_product_workspace(const Product *p);
 
-// Sums of the rows of dA (K, G H): all of them, and those with the same id.
+// The way back through an affine map Y = X W + b.
 typedef struct {
     int32_t precision, instructions, threads, openmp;
-    int32_t groups, reserved;
-    int64_t K, N, V;  // K rows, N = H columns for each group
-    const void *dA;
-    const int64_t *ids;  // (K), or NULL: then dW_x is not written
-    void *dW_x[4];       // (V, H) each, gradient of the rows that were looked up
-    void *db[4];         // (H) each, gradient of the biases, or NULL
-} RowSums;
+    int64_t N, D, V;
+    const void *X;   // (N, D)
+    const void *W;   // (D, V)
+    const void *dY;  // (N, V), gradient of the loss
+    void *dX;        // (N, D), written: dY W^T
+    void *dW;        // (D, V), written: X^T dY
+    void *db;        // (V), written: the sum of dY over its rows
+    void *workspace;
+} AffineGradients;
 
-int32_t unrolled_row_sums(const RowSums *s);
+int32_t unrolled_affine_backward(const AffineGradients *a);
+int64_t unrolled_affine_backward_workspace(const AffineGradients *a);
 
 // L2 norms of arrays, or of differences of arrays.
 typedef struct {

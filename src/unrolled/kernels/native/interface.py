@@ -29,7 +29,9 @@ class Recurrence(ctypes.Structure):
         ("biases", _four),
         ("W_h", _four),
         *_fields(ctypes.c_void_p, "b_hh h0 c0 outputs cells gates d_outputs d_h d_c"),
-        *_fields(ctypes.c_void_p, "D dA dH d_h0 d_c0 workspace"),
+        *_fields(ctypes.c_void_p, "D dA dH d_h0 d_c0"),
+        *_fields(_four, "dW_h dW_x db"),
+        *_fields(ctypes.c_void_p, "db_hh workspace"),
     ]
 
 
@@ -53,16 +55,13 @@ class Product(ctypes.Structure):
     ]
 
 
-class RowSums(ctypes.Structure):
-    """Sums of the rows of an array: all, and those with the same id."""
+class AffineGradients(ctypes.Structure):
+    """The way back through an affine map."""
 
     _fields_ = [
-        *_fields(ctypes.c_int32, "precision instructions threads openmp groups reserved"),
-        *_fields(ctypes.c_int64, "K N V"),
-        ("dA", ctypes.c_void_p),
-        ("ids", ctypes.c_void_p),
-        ("dW_x", _four),
-        ("db", _four),
+        *_fields(ctypes.c_int32, "precision instructions threads openmp"),
+        *_fields(ctypes.c_int64, "N D V"),
+        *_fields(ctypes.c_void_p, "X W dY dX dW db workspace"),
     ]
 
 
@@ -121,9 +120,9 @@ class Text(ctypes.Structure):
 
 
 FUNCTIONS: dict[type[ctypes.Structure], tuple[str, ...]] = {
-    Recurrence: ("forward", "backward", "recurrence_workspace"),
+    Recurrence: ("forward", "backward", "forward_workspace", "backward_workspace"),
     Product: ("product", "product_workspace"),
-    RowSums: ("row_sums",),
+    AffineGradients: ("affine_backward", "affine_backward_workspace"),
     Norms: ("norms", "norms_workspace"),
     LayerNumbers: ("layer_numbers", "layer_numbers_workspace"),
     LayerWeights: (),

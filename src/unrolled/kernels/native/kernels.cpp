@@ -2,13 +2,12 @@
 // flags for it: chooses the template for a call's cell and precision.
 #include "kernels.h"
 
+#include "gradients.h"
 #include "gru.h"
 #include "lstm.h"
 #include "measures.h"
-#include "product.h"
 #include "recurrence.h"
 #include "rnn.h"
-#include "row_sums.h"
 #include "text.h"
 
 namespace unrolled {
@@ -25,14 +24,32 @@ void with_cell(const Call &call, Use use) {
     else
         use(Job<Rnn, E>(call));
 }
+// use(a factor) of the type of the factors that a precision names
+template <class Use>
+void with_precision(int32_t precision, Use use) {
+    if (precision == FLOAT64)
+        use(double{});
+    else if (precision == BFLOAT16)
+        use(Pair{});
+    else
+        use(float{});
+}
 template <class Use>
 void with_recurrence(const Recurrence &r, Use use) {
-    if (r.precision == FLOAT64)
-        with_cell<Recur, double>(r, use);
-    else if (r.precision == BFLOAT16)
-        with_cell<Recur, Pair>(r, use);
-    else
-        with_cell<Recur, float>(r, use);
+    with_precision(r.precision, [&](auto e) { with_cell<Recur, decltype(e)>(r, use); });
+}
+template <class Use>
+void with_gradients(const Recurrence &r, Use use) {
+    const size_t gates = r.cell == LSTM ? 4 : r.cell == GRU ? 3 : 1;
+    with_precision(r.precision, [&](auto e) { use(LayerGradients<decltype(e)>(r, gates)); });
+}
+template <class Use>
+void with_affine(const AffineGradients &a, Use use) {
+    with_precision(a.precision, [&](auto e) { use(AffineBack<decltype(e)>(a)); });
+}
+template <class Use>
+void with_product(const Product &p, Use use) {
+    with_precision(p.precision, [&](auto e) { use(Multiply<decltype(e)>(p)); });
 }
 template <class Use>
 void with_model(const LanguageModel &m, Use use) {
@@ -41,27 +58,27 @@ void with_model(const LanguageModel &m, Use use) {
     else
         with_cell<Read, float>(m, use);
 }
-template <class Use>
-void with_product(const Product &p, Use use) {
-    if (p.precision == FLOAT64)
-        use(Multiply<double>(p));
-    else if (p.precision == BFLOAT16)
-        use(Multiply<Pair>(p));
-    else
-        use(Multiply<float>(p));
-}
 
 void forward(const void *call, Team &team) {
     with_recurrence(*static_cast<const Recurrence *>(call),
                     [&](const auto &recur) { recur.forward(team); });
 }
 void backward(const void *call, Team &team) {
-    with_recurrence(*static_cast<const Recurrence *>(call),
-                    [&](const auto &recur) { recur.backward(team); });
+    const Recurrence &r = *static_cast<const Recurrence *>(call);
+    with_recurrence(r, [&](const auto &recur) { recur.backward(team); });
+    with_gradients(r, [&](const auto &gradients) { gradients.work(team); });
 }
-size_t recurrence_bytes(const Recurrence &r) {
+size_t forward_bytes(const Recurrence &r) {
     size_t bytes = 0;
     with_recurrence(r, [&](const auto &recur) { bytes = recur.bytes; });
+    return bytes;
+}
+size_t backward_bytes(const Recurrence &r) {  // the gradients come after the steps
+    size_t bytes = forward_bytes(r);
+    with_gradients(r, [&](const auto &gradients) {
+        const size_t more = gradients.bytes();
+        bytes = more > bytes ? more : bytes;
+    });
     return bytes;
 }
 void product(const void *call, Team &team) {
@@ -71,6 +88,15 @@ void product(const void *call, Team &team) {
 size_t product_bytes(const Product &p) {
     size_t bytes = 0;
     with_product(p, [&](const auto &multiply) { bytes = multiply.bytes; });
+    return bytes;
+}
+void affine_backward(const void *call, Team &team) {
+    with_affine(*static_cast<const AffineGradients *>(call),
+                [&](const auto &back) { back.work(team); });
+}
+size_t affine_backward_bytes(const AffineGradients &a) {
+    size_t bytes = 0;
+    with_affine(a, [&](const auto &back) { bytes = back.bytes(); });
     return bytes;
 }
 // for calls whose precision is FLOAT32 or FLOAT64: Of<T>{call}.work(team)
@@ -106,10 +132,12 @@ extern const Kernels KERNELS;
 const Kernels KERNELS = {LANES<float>,
                          forward,
                          backward,
-                         recurrence_bytes,
+                         forward_bytes,
+                         backward_bytes,
                          product,
                          product_bytes,
-                         work<SumRows, RowSums>,
+                         affine_backward,
+                         affine_backward_bytes,
                          work<NormsOf, Norms>,
                          NormsOf<float>::bytes,
                          work<MeasureLayer, LayerNumbers>,

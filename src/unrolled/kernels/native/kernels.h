@@ -9,10 +9,12 @@ struct Kernels {
     size_t lanes;  // numbers of float32 in a register
     void (*forward)(const void *recurrence, Team &team);
     void (*backward)(const void *recurrence, Team &team);
-    size_t (*recurrence_bytes)(const Recurrence &r);
+    size_t (*forward_bytes)(const Recurrence &r);
+    size_t (*backward_bytes)(const Recurrence &r);
     void (*product)(const void *product, Team &team);
     size_t (*product_bytes)(const Product &p);
-    void (*row_sums)(const void *row_sums, Team &team);
+    void (*affine_backward)(const void *affine, Team &team);
+    size_t (*affine_backward_bytes)(const AffineGradients &a);
     void (*norms)(const void *norms, Team &team);
     size_t (*norms_bytes)(const Norms &n);
     void (*layer_numbers)(const void *layer_numbers, Team &team);

@@ -1,61 +1,10 @@
-"""What a layer needs beside the recurrence: products and sums over all steps."""
+"""What a model needs beside the recurrence: matrix products, and the way back through them."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from unrolled.kernels.native.arrays import (
-    address,
-    fill,
-    is_tensor,
-    item_bytes,
-    precision_of,
-    type_of,
-)
-from unrolled.kernels.native.interface import PRECISIONS, Product, RowSums
+from unrolled.kernels.native.arrays import address, is_tensor, precision_of
+from unrolled.kernels.native.interface import AffineGradients, Product
 from unrolled.kernels.native.loading import instructions_of, run
-
-WORKSPACE = "unrolled_product_workspace"
-
-
-def weight_gradient(
-    outputs: Any,
-    D: Any,
-    dW_h: Sequence[Any],
-    *,
-    h0: Any = None,
-    precision: str = "",
-    threads: int = 1,
-    instructions: str = "",
-) -> None:
-    """Gradient of the recurrent weights: one product over all steps, ``sum_t H_{t-1}^T D_t``.
-
-    Args:
-        outputs: hidden states ``(T, B, H)``.
-        D: from `backward`, ``(T, B, G H)``.
-        dW_h: written, G arrays ``(H, H)``.
-        h0: the state before the first step, ``(B, H)``; zeros by default.
-        precision, threads, instructions: as in `forward`.
-    """
-    T, B, H = outputs.shape
-    G = len(dW_h)
-    call = _product(outputs, precision, threads, instructions)
-    start = address(outputs, (T, B, H))
-    stacked = address(D, (T, B, G * H), like=outputs)
-    skipped = 0 if h0 is not None else B  # zeros contribute nothing
-    if skipped == T * B:  # ... and this is all that there is
-        for dW in dW_h:
-            dW[...] = 0
-        return
-    call.transpose_a, call.groups = 1, G
-    call.M, call.N, call.K = H, H, T * B - skipped
-    call.A_first, call.split = address(h0, (B, H), like=outputs), B - skipped
-    call.A, call.A_stride = start, H
-    item = item_bytes(outputs)
-    fill(call.B, [stacked + (skipped * G * H + g * H) * item for g in range(G)])
-    call.B_stride = G * H
-    fill(call.C, [address(dW, (H, H), like=outputs) for dW in dW_h])
-    call.C_stride = H
-    run("unrolled_product", call, WORKSPACE)
 
 
 def product(
@@ -95,7 +44,10 @@ def product(
     """
     M, N = C.shape
     K = A.shape[0] if transpose_a else A.shape[1]
-    call = _product(C, precision, threads, instructions)
+    call = Product()
+    call.precision = precision_of(precision, C)
+    call.instructions, call.threads = instructions_of(instructions), threads
+    call.openmp = is_tensor(C)
     call.transpose_a, call.transpose_b, call.groups = transpose_a, transpose_b, 1
     call.accumulate = accumulate
     call.M, call.N, call.K = M, N, K
@@ -104,47 +56,38 @@ def product(
     call.B[0] = address(B, (N, K) if transpose_b else (K, N), like=C)
     call.bias = address(bias, (N,), like=C)
     call.C[0] = address(C, (M, N))
-    run("unrolled_product", call, WORKSPACE)
+    run("unrolled_product", call, "unrolled_product_workspace")
 
 
-def row_sums(
-    dA: Any,
-    db: Sequence[Any] = (),
+def affine_backward(
+    X: Any,
+    W: Any,
+    dY: Any,
+    dX: Any,
+    dW: Any,
+    db: Any,
     *,
-    ids: Any = None,
-    dW_x: Sequence[Any] = (),
+    precision: str = "",
     threads: int = 1,
     instructions: str = "",
 ) -> None:
-    """Gradients of the biases and of the rows of ``W_x`` that were looked up.
+    """The way back through ``Y = X W + b``.
 
     Args:
-        dA: gradient at the input side, ``(T, B, G H)``.
-        db: written, G arrays ``(H,)``, or None where nobody asks.
-        ids: ``(T, B)``, int64, what `forward` looked up.
-        dW_x: written, G arrays ``(V, H)``; needs ``ids``.
-        threads, instructions: as in `forward`.
+        X: ``(N, D)``.
+        W: ``(D, V)``.
+        dY: gradient of the loss, ``(N, V)``.
+        dX, dW, db: written, of the shapes of ``X``, ``W`` and ``(V,)``: ``dY W^T``, ``X^T dY``,
+            and the sum of ``dY`` over its rows.
+        precision, threads, instructions: as in `forward`.
     """
-    T, B, stacked = dA.shape
-    G = len(db) or len(dW_x)
-    H = stacked // G
-    call = RowSums()
-    call.precision = PRECISIONS.index(type_of(dA))
-    call.threads, call.instructions = threads, instructions_of(instructions)
-    call.openmp = is_tensor(dA)
-    call.groups, call.K, call.N = G, T * B, H
-    call.dA = address(dA, (T, B, G * H))
-    if dW_x:
-        call.V = dW_x[0].shape[0]
-        call.ids = address(ids, (T, B), type="int64")
-    fill(call.dW_x, [address(dW, (call.V, H), like=dA) for dW in dW_x])
-    fill(call.db, [address(b, (H,), like=dA) for b in db])
-    run("unrolled_row_sums", call)
-
-
-def _product(like: Any, precision: str, threads: int, instructions: str) -> Product:
-    call = Product()
-    call.precision = precision_of(precision, like)
+    (N, D), V = X.shape, W.shape[1]
+    call = AffineGradients()
+    call.precision = precision_of(precision, X)
     call.instructions, call.threads = instructions_of(instructions), threads
-    call.openmp = is_tensor(like)
-    return call
+    call.openmp = is_tensor(X)
+    call.N, call.D, call.V = N, D, V
+    call.X, call.dX = address(X, (N, D)), address(dX, (N, D), like=X)
+    call.W, call.dW = address(W, (D, V), like=X), address(dW, (D, V), like=X)
+    call.dY, call.db = address(dY, (N, V), like=X), address(db, (V,), like=X)
+    run("unrolled_affine_backward", call, "unrolled_affine_backward_workspace")

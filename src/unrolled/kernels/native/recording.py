@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from unrolled.kernels.native import loading
 
-RECORDABLE = ("unrolled_forward", "unrolled_backward", "unrolled_product", "unrolled_row_sums")
+RECORDABLE = ("unrolled_forward", "unrolled_backward", "unrolled_product")
 """Of the library, those that a call can be written down of."""
 
 Ints = npt.NDArray[np.int64]

@@ -14,8 +14,6 @@ from unrolled.kernels.native.arrays import (
 from unrolled.kernels.native.interface import CELLS, Recurrence
 from unrolled.kernels.native.loading import instructions_of, run
 
-WORKSPACE = "unrolled_recurrence_workspace"
-
 
 def forward(
     cell: str,
@@ -74,7 +72,7 @@ def forward(
     _states(call, outputs, h0=h0, c0=c0)
     call.cells = address(cells, (T, B, H), like=outputs)
     call.gates = address(gates, (T, B, 4 * H), like=outputs)
-    run("unrolled_forward", call, WORKSPACE)
+    run("unrolled_forward", call, "unrolled_forward_workspace")
 
 
 def backward(
@@ -94,6 +92,11 @@ def backward(
     dH: Any = None,
     d_h0: Any = None,
     d_c0: Any = None,
+    dW_h: Sequence[Any] = (),
+    dW_x: Sequence[Any] = (),
+    ids: Any = None,
+    db: Sequence[Any] = (),
+    db_hh: Any = None,
     precision: str = "",
     threads: int = 1,
     instructions: str = "",
@@ -110,6 +113,11 @@ def backward(
             it; for the others it equals ``D``.
         dH: written if given, ``(T, B, H)``, total gradient of every hidden state.
         d_h0, d_c0: written if given, ``(B, H)``.
+        dW_h: written if given, G arrays ``(H, H)``: ``sum_t H_{t-1}^T D_t``.
+        dW_x: written if given, G arrays ``(V, H)``, of the rows that were looked up.
+        ids: ``(T, B)``, int64, what `forward` looked up; needed for ``dW_x``.
+        db: written if given, G arrays ``(H,)``, or None where nobody asks.
+        db_hh: written if given, ``(H,)``; GRU only.
         precision, threads, instructions: as given to `forward`.
 
     Raises:
@@ -125,7 +133,14 @@ def backward(
     call.D = address(D, (T, B, G * H), like=outputs)
     call.dA = address(dA, (T, B, G * H), like=outputs)
     call.dH = address(dH, (T, B, H), like=outputs)
-    run("unrolled_backward", call, WORKSPACE)
+    fill(call.dW_h, [address(dW, (H, H), like=outputs) for dW in dW_h])
+    if dW_x:
+        call.V = dW_x[0].shape[0]
+        call.ids = address(ids, (T, B), type="int64")
+        fill(call.dW_x, [address(dW, (call.V, H), like=outputs) for dW in dW_x])
+    fill(call.db, [address(d, (H,), like=outputs) for d in db])
+    call.db_hh = address(db_hh, (H,), like=outputs)
+    run("unrolled_backward", call, "unrolled_backward_workspace")
 
 
 def _recurrence(

@@ -71,5 +71,4 @@ extern "C" {
 Error *unrolled_forward_in_xla(CallFrame *f) { return handle<Recurrence, unrolled_forward>(f); }
 Error *unrolled_backward_in_xla(CallFrame *f) { return handle<Recurrence, unrolled_backward>(f); }
 Error *unrolled_product_in_xla(CallFrame *f) { return handle<Product, unrolled_product>(f); }
-Error *unrolled_row_sums_in_xla(CallFrame *f) { return handle<RowSums, unrolled_row_sums>(f); }
 }
