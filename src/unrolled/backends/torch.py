@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.numpy import xp as numpy_xp
+from unrolled.backends.numpy import numbers
 from unrolled.backends.rows import Rows, few_rows
 from unrolled.functional.updates import clip_coefficient
 from unrolled.kernels.loss.torch import cross_entropy
@@ -63,8 +63,7 @@ def _clip_together(
     if norms is None:
         return None
     norm = math.hypot(*norms.tolist())
-    with np.errstate(invalid="ignore"):  # infinite by infinite is not a number, as it should be
-        scale = float(clip_coefficient(numpy_xp, np.float64(norm), theta))
+    scale = clip_coefficient(numbers, norm, theta)
     clipped = arrays if scale == 1 else list(torch._foreach_mul(arrays, scale))
     before, after = arrays[0].new_tensor([norm, norm * scale]).unbind()
     return clipped, before, after

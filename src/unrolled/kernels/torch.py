@@ -29,18 +29,26 @@ from unrolled.kernels.written.torch import (
 
 
 def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Compiled | None:
-    """The native kernels, if they can work on such tensors: on the CPU, all of one type."""
-    kinds = {(array.device.type, array.dtype) for array in arrays if array.is_floating_point()}
-    if kinds not in ({("cpu", torch.float32)}, {("cpu", torch.float64)}):
+    """The native kernels, if they can work on such tensors: on the CPU, all of one type.
+
+    Args:
+        arrays: ids may be among them, but not the last.
+        precision: see `unrolled.kernels.recur`.
+    """
+    kind = arrays[-1].dtype
+    if kind not in (torch.float32, torch.float64) or not native.available()[0]:
         return None
-    if not native.available()[0]:
-        return None
+    for array in arrays:
+        if not array.is_cpu or (array.dtype != kind and array.is_floating_point()):
+            return None
     return Compiled(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
 
 
-def _readable(array: torch.Tensor) -> torch.Tensor:
-    """As the kernels take it: contiguous, ids as int64."""
-    return array.contiguous() if array.is_floating_point() else array.contiguous().long()
+def _readable(
+    X: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """As the kernels take them: contiguous."""
+    return X.contiguous(), [x.contiguous() for x in state], [W.contiguous() for W in weights]
 
 
 class _Native(torch.autograd.Function):
@@ -57,13 +65,12 @@ class _Native(torch.autograd.Function):
         num_states, num_taps = counts
         X, *rest = arrays[0], *arrays[1 + num_taps :]
         state, weights = rest[:num_states], rest[num_states:]
-        outputs, last, kept = compiled.forward(
-            cell, _readable(X), [*map(_readable, state)], [*map(_readable, weights)], keep
-        )
+        outputs, last, kept = compiled.forward(cell, *_readable(X, state, weights), keep)
         ctx.compiled, ctx.cell, ctx.counts, ctx.num_weights = compiled, cell, counts, len(weights)
         ctx.by_rows = by_rows
         ctx.save_for_backward(X, *state, *weights, outputs, *kept)
-        return (outputs, *last)
+        # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
+        return (outputs, *(part.clone() for part in last))
 
     @staticmethod
     @twice_by_formula
@@ -73,9 +80,7 @@ class _Native(torch.autograd.Function):
         first = 6 + num_taps  # of the state, among what forward was given
         result = ctx.compiled.backward(
             ctx.cell,
-            _readable(X),
-            [*map(_readable, state)],
-            [*map(_readable, weights)],
+            *_readable(X, state, weights),
             outputs,
             kept,
             dY.contiguous(),
@@ -95,7 +100,7 @@ class _Affine(torch.autograd.Function):
     def forward(ctx: Any, compiled: Compiled, *arrays: torch.Tensor) -> torch.Tensor:
         ctx.compiled = compiled
         ctx.save_for_backward(*arrays[:2])
-        Y: torch.Tensor = compiled.affine(*map(_readable, arrays))
+        Y: torch.Tensor = compiled.affine(*(array.contiguous() for array in arrays))
         return Y
 
     @staticmethod
@@ -103,7 +108,7 @@ class _Affine(torch.autograd.Function):
         X, W = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives are asked for: let PyTorch record
             return None, dY @ W.T, X.T @ dY, dY.sum(0)
-        return (None, *ctx.compiled.affine_back(*map(_readable, (X, W, dY))))
+        return (None, *ctx.compiled.affine_back(X.contiguous(), W.contiguous(), dY.contiguous()))
 
 
 def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -145,7 +150,7 @@ def recur(
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
     outputs, last = _recur(cell, X, state, weights, taps, precision)
-    # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
+    # as in the native operation
     return outputs, tuple(part.clone() if part._is_view() else part for part in last)
 
 
@@ -165,6 +170,7 @@ def _recur(
     if compiled is None:
         return written.recur(bptt, cell, X, state, weights, taps)
     few, counts = looks_up_few(cell, X, weights), (len(state), len(taps))
+    X = X if X.is_floating_point() else X.contiguous().long()
     outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]
         compiled, cell, counts, torch.is_grad_enabled(), few, X, *taps, *state, *weights
     )

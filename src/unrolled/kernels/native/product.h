@@ -25,6 +25,8 @@ struct Multiply {
     static constexpr size_t SLICES_BYTES = 256 * 1024;  // a quarter of a small second cache
     static constexpr size_t TOGETHER = 8;               // panels that are packed at once
     static constexpr size_t MOST_ROWS = 1024;           // of a part whose A needs no packing
+    static constexpr size_t FEW_PANELS = 2;  // for so few a transposed A is not worth packing
+    static constexpr T ZEROS[WIDTH] = {};
 
     const Product &p;
     const size_t M, N, K, stretch;
@@ -40,7 +42,8 @@ struct Multiply {
         : p(call), M(call.M), N(call.N), K(call.K),
           stretch(ceil_div(ceil_div(K, ceil_div(K, STRETCH)), 2) * 2),  // even, and even parts
           panels(ceil_div(N, WIDTH)), columns(size_t(call.groups) * panels),
-          as_it_is(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split && !p.transpose_a) {
+          as_it_is(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split &&
+                   (!p.transpose_a || columns <= FEW_PANELS)) {
         const size_t threads = size_t(call.threads);
         const size_t most =
             as_it_is ? MOST_ROWS : ceil_div(SLICES_BYTES, depth<E>(stretch) * sizeof(E));
@@ -102,12 +105,11 @@ struct Multiply {
                 continue;
             }
             times(packed, slice, rows, m0 + i, k0, terms, sums, WIDTH, !first);
-            const T *bias = static_cast<const T *>(p.bias);
-            for (size_t row = 0; last && row < rows; ++row)
-                for (size_t j = 0; j < n; ++j) {
-                    T &c = C[row * stride + j];
-                    c = sums[row * WIDTH + j] + (p.accumulate ? c : bias ? bias[n0 + j] : T(0));
-                }
+            for (size_t row = 0; last && row < rows; ++row) {
+                const T *bias = p.bias ? static_cast<const T *>(p.bias) + n0 : ZEROS;
+                T *c = C + row * stride;
+                add(c, sums + row * WIDTH, p.accumulate ? c : bias, n);
+            }
         }
     }
     void begin_with_bias(T *C, size_t rows, size_t n0) const {
@@ -122,8 +124,11 @@ struct Multiply {
         if (!as_it_is)  // (terms, ROWS)
             return tile_of<BY_COLUMNS>(rows, terms, slice, ROWS, packed, out, out_row, add);
         const size_t row = size_t(p.A_stride);
-        const E *A = static_cast<const E *>(p.A) + m * row + k0;
-        tile_of<BY_ROWS>(rows, terms, A, row, packed, out, out_row, add);
+        const E *A = static_cast<const E *>(p.A);
+        if (p.transpose_a)
+            tile_of<BY_COLUMNS>(rows, terms, A + k0 * row + m, row, packed, out, out_row, add);
+        else
+            tile_of<BY_ROWS>(rows, terms, A + m * row + k0, row, packed, out, out_row, add);
     }
 };
 

@@ -37,13 +37,11 @@ struct SumRows {
             for (size_t v = 0; v < V; ++v) std::memset(rows + v * N, 0, n * sizeof(T));
         for (size_t k = 0; k < K; ++k, x += stride) {
             T *sum = ids ? rows + size_t(ids[k]) * N : total;
-            for (size_t j = 0; j < n; j += LANES<T>)
-                store(sum + j, load(sum + j, n - j) + load(x + j, n - j), n - j);
+            add(sum, sum, x, n);
         }
         if (!db[g]) return;
         if (ids)  // every row has an id: the sum of the sums
-            for (size_t v = 0; v < V; ++v)
-                for (size_t j = 0; j < n; ++j) total[j] += rows[v * N + j];
+            for (size_t v = 0; v < V; ++v) add(total, total, rows + v * N, n);
         std::memcpy(static_cast<T *>(db[g]) + first, total, n * sizeof(T));
     }
 };

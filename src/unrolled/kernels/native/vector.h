@@ -72,5 +72,18 @@ INLINE void store(T *to, Vector<T> v, size_t n) {
     std::memcpy(to, &v, n * sizeof(T));
 }
 
+// to[j] = a[j] + b[j] for n numbers: whole registers, then a half, a quarter, ... of one. `to` may
+// be `a` or `b`.
+template <class T, size_t WIDTH = LANES<T>>
+INLINE void add(T *to, const T *a, const T *b, size_t n) {
+    size_t j = 0;
+    for (; j + WIDTH <= n; j += WIDTH) {
+        T sum[WIDTH];
+        for (size_t i = 0; i < WIDTH; ++i) sum[i] = a[j + i] + b[j + i];
+        std::memcpy(to + j, sum, sizeof sum);
+    }
+    if constexpr (WIDTH > 1) add<T, WIDTH / 2>(to + j, a + j, b + j, n - j);
+}
+
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled

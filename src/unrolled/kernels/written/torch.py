@@ -6,6 +6,7 @@ formula; and what `torch.func` transforms is the formula from the start.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -27,10 +28,12 @@ FORMULAS = {cell.engine: cell.forward for cell in (*CELLS.values(), RELU_RNN)}
 
 
 def empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    """A tensor with undefined values; on the CPU from the pool."""
-    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-        return like.new_empty(tuple(shape))
-    return torch.from_numpy(pool.empty(tuple(shape), name_of(like.dtype)))
+    """A tensor with undefined values; on the CPU, if it is large, from the pool."""
+    shape, kind = tuple(shape), like.dtype
+    large = math.prod(shape) * kind.itemsize >= pool.SMALLEST_BYTES
+    if not large or not like.is_cpu or kind not in (torch.float32, torch.float64):
+        return like.new_empty(shape)
+    return torch.from_numpy(pool.empty(shape, name_of(kind)))
 
 
 def _stack(arrays: list[torch.Tensor]) -> torch.Tensor:
@@ -75,10 +78,10 @@ def twice_by_formula(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., 
 
     @wraps(backward)
     def wrapped(ctx: Any, dY: torch.Tensor, *d_last: torch.Tensor) -> tuple[Any, ...]:
+        if not torch.is_grad_enabled():
+            return backward(ctx, dY, *d_last)
         with torch.no_grad():
             found = backward(ctx, dY, *d_last)
-        if not torch.is_grad_enabled():
-            return found
         X, state, weights, _ = kept_of(ctx)
         # aliases: the gradient of a weight that stands at two places is that of each place
         inputs = [x.view_as(x) for x in (X, *state, *weights)]
