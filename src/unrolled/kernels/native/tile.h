@@ -17,6 +17,7 @@ namespace INSTRUCTIONS {
 
 constexpr size_t LINE = 64;  // bytes that the memory delivers at once
 constexpr size_t ROWS = REGISTERS == 32 ? 8 : 6;
+constexpr size_t AHEAD = 16;  // steps along K, some 100 cycles
 
 // Two neighbours along K as bfloat16, the unit in which such numbers are multiplied. The
 // upper half of a float32 is its bfloat16: 8 bits of fraction instead of 24, the same range.
@@ -69,8 +70,8 @@ enum Lie { BY_ROWS, BY_COLUMNS };
 // out (R, COLUMNS) = or += A (R, K) panel (K, COLUMNS).
 // The panel is packed: its rows follow each other. From a row of A to the next, or from a column
 // to the next, it is `stride` elements.
-// `out` is asked for before the sums begin and touched when they are done: by then it has come
-// from wherever it was.
+// The panel comes from the second cache, so its rows are asked for some steps ahead; `out` is
+// before the sums begin, and touched when they are done.
 //
 // A function of its own: inlined into others, its addresses no longer fit the registers.
 template <size_t R, Lie LIE, class E>
@@ -85,6 +86,8 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E
         __builtin_prefetch(out + i * out_row + LANES<T>, 1, 3);
     }
     for (size_t k = 0; k < K; ++k, panel += COLUMNS<E>) {
+        for (size_t j = 0; j < COLUMNS<E>; j += LINE / sizeof(E))
+            __builtin_prefetch(panel + AHEAD * COLUMNS<E> + j, 0, 3);
         const auto b0 = load_elements(panel), b1 = load_elements(panel + LANES<T>);
 #pragma GCC unroll 8
         for (size_t i = 0; i < R; ++i) {
