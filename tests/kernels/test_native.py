@@ -360,6 +360,35 @@ def test_products(instructions, sizes, transposed, start, dtype, threads):
     assert distance(C, truth) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("instructions", CHOICES)
+@settings(deadline=None, max_examples=25)
+@given(
+    sizes=st.tuples(*[st.integers(1, 300) | st.integers(1, 20)] * 3),
+    dtype=st.sampled_from(["float32", "float64"]),
+    threads=st.integers(1, 4),
+)
+def test_the_way_back_through_an_affine_map(instructions, sizes, dtype, threads):
+    (N, D, V), rng = sizes, np.random.default_rng(0)
+    X, W, dY = (rng.standard_normal(s).astype(dtype) for s in ((N, D), (D, V), (N, V)))
+    found = [np.full(shape, np.nan, dtype) for shape in ((N, D), (D, V), (V,))]
+    native.affine_backward(X, W, dY, *found, threads=threads, instructions=instructions)
+    x, w, dy = (array.astype("float64") for array in (X, W, dY))
+    for gradient, truth in zip(found, (dy @ w.T, x.T @ dy, dy.sum(0)), strict=True):
+        assert distance(gradient, truth) < TOLERANCE[dtype]
+
+
+def test_sums_are_made_only_for_those_who_ask():
+    layer = Layer("gru", 3, 4, 10)
+    layer.forward()
+    everything = layer.backward()
+    D, dA = layer.empty(3, 4, 30), layer.empty(3, 4, 30)
+    db = [None, layer.empty(10), None]
+    gradients = {"d_outputs": layer.dY, "d_h": layer.d_last[0]}
+    native.backward("gru", layer.W_h, layer.outputs, D, dA=dA, db=db, **gradients, **layer.kept)
+    assert np.array_equal(D, everything["D"])
+    assert distance(db[1], everything["db1"]) < 1e-12  # summed in another order
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_tensors_and_the_threads_of_their_framework(cell):
     torch = pytest.importorskip("torch")

@@ -58,7 +58,7 @@ struct LayerGradients {
         if (r.dW_h[0] && K) Multiply<E>(product).work(team);
         if (r.dW_h[0] && !K)
             team.each(G, [&](size_t g) { std::memset(r.dW_h[g], 0, H * H * sizeof(T)); });
-        if (r.db[0] || r.dW_x[0])
+        if (r.db[0] || r.db[1] || r.db[2] || r.db[3] || r.dW_x[0])
             SumRows<T>{dA, rows, G, H, width, r.db, r.dW_x[0] ? r.ids : nullptr, r.dW_x,
                        size_t(r.V)}.work(team);
         if (r.db_hh) SumRows<T>{D + (G - 1) * H, rows, 1, H, width, &r.db_hh}.work(team);
