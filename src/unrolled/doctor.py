@@ -23,7 +23,7 @@ def examine() -> Iterator[str]:
     yield f"recurrences {explain()}"
     for name, title in frameworks.FRAMEWORKS.items():
         if not frameworks.is_installed(name):
-            yield f"{title:<11} not installed; get it with: {frameworks.install_command(name)}"
+            yield f"{title:<11} not installed; get it {frameworks.advice(name)}"
             continue
         try:
             facts = frameworks.face(name).backend.describe()

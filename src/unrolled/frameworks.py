@@ -16,6 +16,9 @@ FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow", "mxn
 """Names on the command line (and of the modules and install extras), and in prose."""
 
 
+APART = {"mxnet": "in an environment of its own, as it takes an older NumPy than the others"}
+"""Where to install what does not go with the others."""
+
 NEEDS = {"jax": ("jax", "flax", "optax")}
 """What must be there beside a module of the framework's own name."""
 
@@ -55,6 +58,17 @@ def install_command(name: str) -> str:
     return "pip install " + " ".join(f'"{requirement}"' for requirement in wanted or [name])
 
 
+def advice(name: str) -> str:
+    """How to get a framework: the command, and where it is to be typed if not here.
+
+    Example:
+        >>> advice("mxnet").startswith("in an environment of its own")
+        True
+    """
+    command = f"with: {install_command(name)}"
+    return f"{APART[name]}, {command}" if name in APART else command
+
+
 def require(name: str) -> None:
     """Make sure that a framework can be used, without loading it.
 
@@ -64,8 +78,7 @@ def require(name: str) -> None:
     """
     if not is_installed(name):
         raise MissingFrameworkError(
-            f"{FRAMEWORKS[name]} is not installed in this Python. "
-            f"Install it with: {install_command(name)}"
+            f"{FRAMEWORKS[name]} is not installed in this Python. Install it {advice(name)}"
         )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from installed import FRAMEWORK, with_framework
@@ -167,6 +168,16 @@ def test_runs_without_out_are_numbered(unrolled, tmp_path):
         "linear-regression-1",
         "linear-regression-2",
     }
+
+
+def test_a_model_of_no_numbers_writes_no_text(unrolled, tiny_run):
+    from unrolled.runs.directory import RunDirectory
+
+    directory = RunDirectory.open(tiny_run)
+    values = directory.load_model()
+    values["W_hh"] = np.full_like(values["W_hh"], np.nan)
+    directory.save_model(values)
+    assert_refused(unrolled("sample", tiny_run), "W_hh is NaN or infinite", "smaller lr")
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "summary.json"])

@@ -782,6 +782,32 @@ def test_records_go_to_a_run_directory(tmp_path, unrolled):
         watch(model, out=tmp_path / "mine")
 
 
+def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
+    model = Reader()
+    optimizer = sgd(model)
+
+    def steps(*numbers):
+        for step in numbers:
+            model(data(step)).sum().backward()
+            optimizer.step()
+        return watched.records  # settles the last
+
+    with watch(model, out=tmp_path / "mine") as watched:
+        written = steps(0)
+
+        def full(lines, record):
+            raise RunError(f"'{lines.path}' cannot be written: No space left on device")
+
+        monkeypatch.setattr("unrolled.runs.directory._Lines.__call__", full)
+        with pytest.warns(RuntimeWarning, match="No space left"):
+            steps(1)
+        assert len(steps(2, 3)) == 4
+    assert "No space left" in watched.notes["out"]
+    read, _ = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
+    assert list(read) == written
+    assert watched.diagnose() == []
+
+
 def test_the_trainer_looks_into_fused_layers_too():
     from unrolled import torch as u
     from unrolled.telemetry.recorder import Telemetry

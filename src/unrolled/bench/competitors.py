@@ -13,7 +13,7 @@ from typing import Any
 
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.frameworks import FRAMEWORKS, face, install_command, is_installed
+from unrolled.frameworks import FRAMEWORKS, advice, face, is_installed
 from unrolled.kernels import native
 
 LAYERS = {
@@ -64,8 +64,7 @@ class Competitor:
     def absent(self, gpu: bool = False) -> str:
         """Why it cannot run here, or on a GPU here, in a clause; "" if it can."""
         if not is_installed(self.framework):
-            title, command = FRAMEWORKS[self.framework], install_command(self.framework)
-            return f"{title} is not installed; get it with: {command}"
+            return f"{FRAMEWORKS[self.framework]} is not installed; get it {advice(self.framework)}"
         if gpu and not self.on_gpu:
             return "is measured on CPUs only"
         if gpu and not face(self.framework).backend.devices(1):

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
@@ -330,13 +332,21 @@ def load(path: Path) -> Trained:
     """Take a trained model out of its run directory.
 
     Raises:
-        RunError: the run is incomplete, damaged, or no language model.
+        RunError: the run is incomplete, damaged, no language model, or its weights are no numbers.
         MissingFrameworkError: its framework is not installed.
     """
     directory, config = open_run(path)
     tokens = directory.read_json("vocabulary.json")
     with directory.telling_damage():
-        return restore(config["framework"], config, directory.load_model(), tokens)
+        values = directory.load_model()
+        trained = restore(config["framework"], config, values, tokens)
+    lost = next((name for name, value in values.items() if not np.isfinite(value).all()), None)
+    if lost is not None:
+        raise RunError(
+            f"'{path}' has a model whose {lost} is NaN or infinite; it can write no text. Train it "
+            "again with a smaller lr, or clipped gradients"
+        )
+    return trained
 
 
 def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:

@@ -1,12 +1,13 @@
 """What becomes of the records of a watched training: kept, written, handed on, diagnosed."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unrolled.errors import SettingError
+from unrolled.errors import RunError, SettingError
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.environment import environment
 from unrolled.telemetry.diagnose import Finding, diagnose
@@ -39,7 +40,8 @@ class Keeper:
 
     Raises:
         SettingError: ``keep`` is below 1.
-        RunError: ``out`` cannot be made or is no empty folder.
+        RunError: ``out`` cannot be made or is no empty folder. (A disk that becomes full later
+            ends no training: there is a warning and a note, ``notes["out"]``.)
     """
 
     def __init__(
@@ -73,9 +75,19 @@ class Keeper:
         self._records.append(record)
         self._new.append(record)
         if self._directory is not None:
-            self._write(record.as_dict())
+            self._tell_if_unwritten(lambda: self._write(record.as_dict()))
         if self.sink is not None:
             self.sink(record)
+
+    def _tell_if_unwritten(self, write: Callable[[], None]) -> None:
+        """Write to the folder; if its disk is full, say so once and let the training go on."""
+        if "out" in self.notes:
+            return
+        try:
+            write()
+        except RunError as error:
+            self.notes["out"] = f"{error}; from here on nothing is written, records are kept"
+            warnings.warn(f"watch: {self.notes['out']}", RuntimeWarning, stacklevel=2)
 
     def settle(self) -> None:
         """Finish what waits to become a record; nothing here."""
@@ -100,7 +112,7 @@ class Keeper:
     def diagnose(self) -> list[Finding]:
         """Findings in plain words, over all records that were written, or else that are kept."""
         self.settle()
-        if self._directory is None:
+        if self._directory is None or "out" in self.notes:
             return diagnose(self._records)
         return diagnose(read_telemetry(self._directory.path / TELEMETRY)[0])
 
@@ -113,8 +125,8 @@ class Keeper:
         if self._directory is not None:
             with self._directory as directory:
                 steps = self._records[-1].step if self._records else 0
-                summary = {**self._head, "status": self.status, "steps": steps}
-                directory.write_json("summary.json", {**summary, "notes": self.notes})
+                summary = {**self._head, "status": self.status, "steps": steps, "notes": self.notes}
+                self._tell_if_unwritten(lambda: directory.write_json("summary.json", summary))
 
     def __enter__(self) -> Self:
         if self.closed:
