@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -136,14 +135,14 @@ class Compiled:
         w = Weights.of(cell, weights)
         H, G = outputs.shape[-1], len(w.h)
         looked_up = self.xp.is_integer(X) and not by_rows
-        writes: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
+        wanted: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
         if looked_up:
-            writes |= {"dW_x": [tuple(W.shape) for W in w.x]}
+            wanted |= {"dW_x": [tuple(W.shape) for W in w.x]}
         if w.rest:
-            writes |= {"db_hh": (H,)}
-        reads = {"ids": X} if looked_up else {}
+            wanted |= {"db_hh": (H,)}
+        ids = X if looked_up else None
         g, sums = self._back(
-            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, reads, writes
+            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, wanted, ids
         )
         dX, dW_x = None, sums.get("dW_x")
         if by_rows:
@@ -166,10 +165,10 @@ class Compiled:
         d_last: Sequence[Array],
         with_hidden: bool = True,
         with_state: bool = True,
-        more_reads: Mapping[str, Any] = MappingProxyType({}),
-        sums: Mapping[str, Any] = MappingProxyType({}),
+        sums: Mapping[str, Any] | None = None,
+        ids: Array | None = None,
     ) -> tuple[bptt.Gradients, dict[str, Any]]:
-        """What only the steps in turn can give; and of them all, those sums that are asked for."""
+        """What only the steps in turn can give; and over them all the sums of these shapes."""
         T, B, H = outputs.shape
         G = len(W_h)
         reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
@@ -183,14 +182,11 @@ class Compiled:
             writes |= {"d_h0": (B, H)} | ({"d_c0": (B, H)} if cell == "lstm" else {})
         if with_hidden:
             writes |= {"dH": (T, B, H)}
-        found = self.call(
-            native.backward,
-            outputs,
-            reads | dict(more_reads),
-            writes | dict(sums),
-            cell=cell,
-            **self._options(T * B, W_h),
-        )
+        if ids is not None:
+            reads |= {"ids": ids}
+        writes |= sums or {}
+        options = self._options(T * B, W_h)
+        found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
         D = found["D"]
         d_state = tuple(found.get(name) for name in ("d_h0", "d_c0")[: len(state)])
         return bptt.Gradients(found.get("dA", D), D, found.get("dH"), d_state), found

@@ -86,7 +86,7 @@ struct Lambert {
 
 template <class T>
 INLINE Vector<T> tanh(Vector<T> x) {
-    constexpr int N = Format<T>::FRACTIONS;  // so many that the error is below a rounding
+    constexpr int N = Format<T>::FRACTIONS;  // odd, so many that the error is below a rounding
     constexpr Lambert<N> tanh_is;
     x = clamp<T>(x, Format<T>::ONE_FROM);
     const Vector<T> xx = x * x;

@@ -48,7 +48,7 @@ const Kernels *kernels(int instructions) {
 }
 
 int32_t check(const Recurrence &r, bool backward) {
-    const int gates = r.cell == LSTM ? 4 : r.cell == GRU ? 3 : 1;
+    const int gates = gates_of(r.cell);
     if (!in_range(r.cell, RNN, LSTM) || !in_range(r.precision, FLOAT32, BFLOAT16) ||
         r.threads < 1 || r.T < 1 || r.B < 1 || r.H < 1 || !r.outputs ||
         (r.cell == LSTM && !r.cells) || !r.workspace)
@@ -77,7 +77,7 @@ int32_t recur(const Recurrence *r, bool backward) {
 }
 
 int32_t check(const LanguageModel &m) {
-    const int gates = m.cell == LSTM ? 4 : m.cell == GRU ? 3 : 1;
+    const int gates = gates_of(m.cell);
     if (!in_range(m.cell, RNN, LSTM) || !in_range(m.precision, FLOAT32, FLOAT64) ||
         m.layers < 1 || m.H < 1 || m.V < 1 || !m.layer || !m.W_hq || !m.b_q || !m.packed)
         return BAD_ARGUMENT;

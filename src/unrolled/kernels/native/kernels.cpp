@@ -40,7 +40,7 @@ void with_recurrence(const Recurrence &r, Use use) {
 }
 template <class Use>
 void with_gradients(const Recurrence &r, Use use) {
-    const size_t gates = r.cell == LSTM ? 4 : r.cell == GRU ? 3 : 1;
+    const size_t gates = size_t(gates_of(r.cell));
     with_precision(r.precision, [&](auto e) { use(LayerGradients<decltype(e)>(r, gates)); });
 }
 template <class Use>

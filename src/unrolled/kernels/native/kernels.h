@@ -5,6 +5,9 @@
 
 namespace unrolled {
 
+// One of interface.h's cells
+inline int gates_of(int cell) { return cell == LSTM ? 4 : cell == GRU ? 3 : 1; }
+
 struct Kernels {
     size_t lanes;  // numbers of float32 in a register
     void (*forward)(const void *recurrence, Team &team);
