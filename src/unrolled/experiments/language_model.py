@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
@@ -23,7 +21,7 @@ from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS
 from unrolled.models.language_model import parameter_shapes
 from unrolled.output import printable
-from unrolled.parameters import shapes_of
+from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
 from unrolled.telemetry.findings.losses import knows_by_heart
@@ -340,12 +338,7 @@ def load(path: Path) -> Trained:
     with directory.telling_damage():
         values = directory.load_model()
         trained = restore(config["framework"], config, values, tokens)
-    lost = next((name for name, value in values.items() if not np.isfinite(value).all()), None)
-    if lost is not None:
-        raise RunError(
-            f"'{path}' has a model whose {lost} is NaN or infinite; it can write no text. Train it "
-            "again with a smaller lr, or clipped gradients"
-        )
+    check_finite(path, values)
     return trained
 
 

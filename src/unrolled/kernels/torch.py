@@ -69,8 +69,7 @@ class _Native(torch.autograd.Function):
         ctx.compiled, ctx.cell, ctx.counts, ctx.num_weights = compiled, cell, counts, len(weights)
         ctx.by_rows = by_rows
         ctx.save_for_backward(X, *state, *weights, outputs, *kept)
-        # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
-        return (outputs, *(part.clone() for part in last))
+        return (outputs, *(part.clone() for part in last))  # no views, see recur
 
     @staticmethod
     @twice_by_formula
@@ -150,7 +149,7 @@ def recur(
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
     outputs, last = _recur(cell, X, state, weights, taps, precision)
-    # as in the native operation
+    # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
     return outputs, tuple(part.clone() if part._is_view() else part for part in last)
 
 

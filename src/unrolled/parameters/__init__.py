@@ -5,7 +5,7 @@ and whoever wrote the model.
 """
 
 from unrolled.parameters.files import as_known, read, to_bytes, untied
-from unrolled.parameters.listing import Parameter, Parameters, listed, shapes_of
+from unrolled.parameters.listing import Parameter, Parameters, check_finite, listed, shapes_of
 from unrolled.parameters.table import as_html, as_text
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "as_html",
     "as_known",
     "as_text",
+    "check_finite",
     "listed",
     "read",
     "shapes_of",

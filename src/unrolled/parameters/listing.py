@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
 from unrolled.backends.tied import first_places
-from unrolled.errors import ParameterError, check_fit, did_you_mean
+from unrolled.errors import ParameterError, RunError, check_fit, did_you_mean
 from unrolled.parameters.files import as_known, read, to_bytes, untied
 from unrolled.parameters.table import as_html, as_text
 from unrolled.writing import write_whole
@@ -73,6 +73,27 @@ def listed(values: Mapping[str, npt.NDArray[Any]]) -> list[Parameter]:
         [('a.w', 'b.w'), ('a.b',)]
     """
     return [Parameter(names[0], names, array) for array, names in _by_identity(values)]
+
+
+def check_finite(run: Path, values: Mapping[str, Any]) -> None:
+    """Make sure that the model of a run can write something.
+
+    Args:
+        run: named in the message.
+        values: the arrays of the model by name.
+
+    Raises:
+        RunError: one of them holds NaN or infinity.
+
+    Example:
+        >>> check_finite(Path("runs/mine"), {"w": np.array([1.0])})
+    """
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise RunError(
+                f"'{run}' has a model whose {name} is NaN or infinite; it can write no text. "
+                "Train it again with a smaller lr, or clipped gradients"
+            )
 
 
 def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -6,14 +6,20 @@
 namespace unrolled {
 namespace INSTRUCTIONS {
 
-// What both below give to a product.
+// C (M, N) = A B as both below need it, with the threads and the scratch memory of their call:
+// A or B transposed, each matrix in one piece.
 template <class Call>
-Product product_of(const Call &call) {
+Product product_of(const Call &call, int64_t M, int64_t N, int64_t K, const void *A,
+                   bool transpose_a, const void *B, bool transpose_b, void *C) {
     Product p{};
     p.precision = call.precision;
     p.threads = call.threads;
     p.workspace = call.workspace;
     p.groups = 1;
+    p.M = M, p.N = N, p.K = K;
+    p.A = A, p.transpose_a = transpose_a, p.A_stride = transpose_a ? M : K;
+    p.B[0] = B, p.transpose_b = transpose_b, p.B_stride = transpose_b ? K : N;
+    p.C[0] = C, p.C_stride = N;
     return p;
 }
 
@@ -31,16 +37,12 @@ struct LayerGradients {
         : r(call), B(size_t(call.B)), H(size_t(call.H)), G(gates), skipped(call.h0 ? 0 : B),
           K(size_t(call.T) * B - skipped), product(of_W_h()) {}
 
+    // All gates at once; the rows of H_{t-1} are h0 and the outputs.
     Product of_W_h() const {
-        Product p = product_of(r);
-        p.transpose_a = 1;
+        Product p = product_of(r, r.H, r.H, int64_t(K), r.outputs, true, nullptr, false, nullptr);
         p.groups = int32_t(G);
-        p.M = p.N = r.H;
-        p.K = int64_t(K);
         p.A_first = r.h0;
         p.split = int64_t(B - skipped);
-        p.A = r.outputs;
-        p.A_stride = p.C_stride = r.H;
         p.B_stride = int64_t(G * H);
         for (size_t g = 0; g < G; ++g) {
             p.B[g] = static_cast<const T *>(r.D) + (skipped * G + g) * H;
@@ -58,9 +60,8 @@ struct LayerGradients {
         if (r.dW_h[0] && K) Multiply<E>(product).work(team);
         if (r.dW_h[0] && !K)
             team.each(G, [&](size_t g) { std::memset(r.dW_h[g], 0, H * H * sizeof(T)); });
-        if (r.db[0] || r.db[1] || r.db[2] || r.db[3] || r.dW_x[0])
-            SumRows<T>{dA, rows, G, H, width, r.db, r.dW_x[0] ? r.ids : nullptr, r.dW_x,
-                       size_t(r.V)}.work(team);
+        const int64_t *ids = r.dW_x[0] ? r.ids : nullptr;
+        SumRows<T>{dA, rows, G, H, width, r.db, ids, r.dW_x, size_t(r.V)}.work(team);
         if (r.db_hh) SumRows<T>{D + (G - 1) * H, rows, 1, H, width, &r.db_hh}.work(team);
     }
 };
@@ -72,26 +73,9 @@ struct AffineBack {
     const AffineGradients &a;
     const Product of_X, of_W;
 
-    AffineBack(const AffineGradients &call) : a(call), of_X(dX()), of_W(dW()) {}
-
-    Product dX() const {
-        Product p = product_of(a);
-        p.transpose_b = 1;
-        p.M = a.N, p.N = a.D, p.K = a.V;
-        p.A = a.dY, p.A_stride = a.V;
-        p.B[0] = a.W, p.B_stride = a.V;
-        p.C[0] = a.dX, p.C_stride = a.D;
-        return p;
-    }
-    Product dW() const {
-        Product p = product_of(a);
-        p.transpose_a = 1;
-        p.M = a.D, p.N = a.V, p.K = a.N;
-        p.A = a.X, p.A_stride = a.D;
-        p.B[0] = a.dY, p.B_stride = a.V;
-        p.C[0] = a.dW, p.C_stride = a.V;
-        return p;
-    }
+    AffineBack(const AffineGradients &c)
+        : a(c), of_X(product_of(c, c.N, c.D, c.V, c.dY, false, c.W, true, c.dX)),
+          of_W(product_of(c, c.D, c.V, c.N, c.X, true, c.dY, false, c.dW)) {}
 
     size_t bytes() const {
         const size_t x = Multiply<E>(of_X).bytes, w = Multiply<E>(of_W).bytes;
