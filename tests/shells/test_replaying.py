@@ -1,14 +1,19 @@
 """What is replayed gives what the function itself would give."""
 
 import weakref
+from collections import OrderedDict
+from functools import partial
 
 import pytest
 
 from gpu import DEVICE, Recorder, torch
 from unrolled import torch as unrolled
+from unrolled.kernels.listed import torch as lists
+from unrolled.telemetry.recorder import Telemetry
 from unrolled.torch import replaying
 from unrolled.torch.replaying import MOST, SIGHTINGS, Replayed
 from unrolled.training.records import Listener
+from unrolled.training.truncation import Truncation
 
 TEXT = "the time traveller for so it will be convenient to speak of him " * 20
 
@@ -160,3 +165,93 @@ def test_without_being_told_nothing_is_replayed(monkeypatch):
     trainer = unrolled.Trainer(1)
     trainer.gpus = [DEVICE]
     trainer.fit(own_functions(len(data.vocab)), data)
+
+
+def scratch(cell, engine, layers, V):
+    own = unrolled.Scratch(unrolled.backend, cell, layers, engine)
+    get_params = partial(own.get_params, seed=0)
+    return unrolled.RNNModelScratch(V, 9, None, get_params, own.init_state, own.forward)
+
+
+def framework_layer(layer, V, **settings):
+    torch.manual_seed(1)
+    return unrolled.RNNModel(layer(V, 9, **settings), V)
+
+
+MODELS = {
+    "rnn": partial(scratch, "rnn", "auto", 1),
+    "lstm": partial(scratch, "lstm", "auto", 2),
+    "gru, formula": partial(scratch, "gru", "reference", 1),
+    "nn.RNN": partial(framework_layer, torch.nn.RNN),
+    "nn.LSTM, dropout": partial(framework_layer, torch.nn.LSTM, num_layers=2, dropout=0.3),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("truncation", [Truncation(), Truncation("drawn", back_steps=4)])
+def test_a_training_on_the_cpu_is_the_same_to_the_bit(name, every, truncation):
+    results = []
+    for replay in (False, True):
+        data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
+        records = []
+        telemetry = Telemetry(every, [lambda record, to=records: to.append(record.as_dict())])
+        torch.manual_seed(0)
+        trainer = unrolled.Trainer(2, 0, 0.5, [telemetry], truncation=truncation, replay=replay)
+        model = MODELS[name](len(data.vocab))
+        trainer.fit(model, data)
+        results.append((records, [p.tolist() for p in model.parameters()]))
+    assert results[0] == results[1]
+    assert trainer.differentiate._recordings or every == 1
+    assert len(records) > 10
+
+
+def test_containers_of_one_call_are_not_those_of_the_next():
+    def found(x):
+        return OrderedDict(double=2 * x, both=(x + 1, [x - 1]), rest={"none": None})
+
+    replayed = Replayed(found, copied=(0,), record=lists.listed)
+    for i in range(SIGHTINGS + 3):
+        x = torch.tensor([float(i)])
+        new = replayed(x)
+        assert new == found(x)
+        new.clear()
+
+
+def test_what_needs_much_memory_runs_as_it_is_written_without_a_word(monkeypatch):
+    monkeypatch.setattr(lists, "MOST_BYTES", 8)
+    runs = []
+
+    def found(x):
+        runs.append(1)
+        return x.repeat(9)
+
+    replayed = Replayed(found, copied=(0,), record=lists.listed)
+    for i in range(SIGHTINGS + 2):
+        assert replayed(torch.tensor([float(i)])).sum() == 9 * i
+    assert len(runs) == SIGHTINGS + 3  # once more while it was listed
+
+
+def test_what_is_found_out_late_runs_as_it_is_written():
+    def found(x):
+        return x + torch.from_numpy(x.numpy() * 2)
+
+    replayed = Replayed(found, copied=(0,), record=lists.listed)
+    for i in range(SIGHTINGS):
+        assert replayed(torch.tensor([float(i)])) == 3 * i
+    with pytest.warns(UserWarning, match="cannot be recorded: its operations alone give other"):
+        assert replayed(torch.tensor([7.0])) == 21
+    assert replayed(torch.tensor([8.0])) == 24
+
+
+def test_another_number_of_threads_is_another_recording():
+    replayed = Replayed(lambda x: 2 * x, copied=(0,), record=lists.listed)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for _ in range(SIGHTINGS):
+                replayed(torch.ones(1))
+            assert len(replayed._recordings) == threads
+    finally:
+        torch.set_num_threads(before)

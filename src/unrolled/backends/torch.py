@@ -54,6 +54,13 @@ def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return nn.functional.embedding(ids, W, sparse=by_rows(W, ids))
 
 
+def _one_hot(ids: torch.Tensor, depth: int) -> torch.Tensor:
+    # not PyTorch's own, which makes integers of 64 bits, and looks whether one is negative
+    places, kind = ids.long().unsqueeze(-1), torch.float32
+    zeros = ids.new_zeros((*ids.shape, depth), dtype=kind)
+    return zeros.scatter(-1, places, torch.ones_like(places, dtype=kind))
+
+
 def _clip_together(
     arrays: list[torch.Tensor], theta: float
 ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor] | None:
@@ -96,7 +103,7 @@ xp = Namespace(
     pick=lambda x, ids: x.gather(1, ids[:, None])[:, 0],
     argmax=lambda x: torch.argmax(x, -1),
     count_above=_count_above,
-    one_hot=lambda ids, depth: nn.functional.one_hot(ids.long(), depth).float(),
+    one_hot=_one_hot,
     is_integer=lambda x: not (x.is_floating_point() or x.is_complex()),
     stop_gradient=torch.detach,
     scan=python_scan(torch.stack, torch.unbind),

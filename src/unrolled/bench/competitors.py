@@ -87,7 +87,7 @@ def _in(module: str, function: str, *arguments: Any) -> Callable[[Task], Competi
     return start
 
 
-def _ours(framework: str, *how: str) -> Callable[[Task], Competing]:
+def _ours(framework: str, *how: Any) -> Callable[[Task], Competing]:
     def start(task: Task) -> Competing:
         from unrolled.bench.ours import trained
 
@@ -132,9 +132,17 @@ register(
     Competitor(
         "unrolled",
         "unrolled",
-        "ours on PyTorch, the engine that it chooses by itself",
+        "ours on PyTorch as the command line trains: its own choice of engine, steps replayed",
         "torch",
         _ours("torch"),
+        on_gpu=True,
+    ),
+    Competitor(
+        "unrolled-every-line",
+        "unrolled, every line",
+        "the same with the lines of the model run at every step, as a Trainer does if not told",
+        "torch",
+        _ours("torch", "auto", "float32", False),
         on_gpu=True,
     ),
     Competitor(

@@ -26,7 +26,11 @@ class _Given:
 
 
 def trained(
-    framework: str, task: Task, engine: str = "auto", precision: str = "float32"
+    framework: str,
+    task: Task,
+    engine: str = "auto",
+    precision: str = "float32",
+    replay: bool = True,
 ) -> Competing:
     """A from-scratch model trained by ``Trainer.fit_batch``.
 
@@ -34,6 +38,7 @@ def trained(
         framework: which.
         task: what to train.
         engine, precision: see `unrolled.kernels.recur`.
+        replay: see `unrolled.training.trainer.Trainer`; the command line trains with it.
     """
     u = face(framework)
     scratch = Scratch(u.backend, task.cell, task.layers, engine, precision)
@@ -53,7 +58,7 @@ def trained(
             for batch in batches
         ]
 
-    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM, replay=True)
+    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM, replay=replay)
     device = trainer.gpus[0] if task.gpu else u.backend.cpu()
     trainer.prepare(model, _Given(framework_arrays(task.first(1))))
     state: Any = None

@@ -10,6 +10,7 @@ recorded. So a trainer replays only if it is told that it may (``Trainer(replay=
 """
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from unrolled.kernels.graphs.torch import Record, cuda_graph
+from unrolled.kernels.listed.torch import NotWorthListingError, UnlistableError
 
 SIGHTINGS = 3
 """Calls of one kind until it is worth recording; those before run as written, and warm up."""
@@ -25,7 +27,8 @@ MOST = 16
 """Kinds of calls that are recorded; other ones run as written."""
 
 NEVER = -(2**62)
-"""Sightings of a call that gives sparse tensors: how much there is in them differs every time."""
+"""Sightings of a call that gains nothing, or that gives sparse tensors: how much there is in them
+differs every time."""
 
 MOST_SEEN = 1024
 """Kinds of calls that are remembered."""
@@ -63,33 +66,47 @@ class Replayed:
         """What the function gives for these arguments."""
         if not self._works:
             return self._as_written(arguments)
-        moving = [x for i in self.copied for x in pytree.tree_leaves(arguments[i])]
-        staying = [
-            x
-            for i, argument in enumerate(arguments)
-            if i not in self.copied
-            for x in pytree.tree_leaves(argument)
-        ]
-        key = (*(_kind(x) for x in moving), *(_kind(x, with_place=True) for x in staying))
-        if key in self._recordings:
-            return self._recordings[key](moving)
-        self._seen[key] = seen = self._seen.get(key, 0) + 1
-        if len(self._seen) > MOST_SEEN:
-            self._seen.clear()
-        if seen < SIGHTINGS or len(self._recordings) >= MOST:
+        moving: list[Any] = []
+        staying: list[Any] = []
+        for i, argument in enumerate(arguments):
+            _leaves(argument, moving if i in self.copied else staying)
+        threads = torch.get_num_threads()
+        key = (threads, *map(_kind, moving), *map(_kind_and_place, staying))
+        recording = self._recordings.get(key) or self._recorded(key, arguments)
+        if recording is None:
             found = self._as_written(arguments)
             if any(map(_is_sparse, pytree.tree_leaves(found))):
                 self._seen[key] = NEVER
             return found
         try:
-            recording = _Recording(self.function, self.copied, arguments, self.record)
-        except Exception as error:  # an operation that must not be recorded, no memory, ...
-            self._works = False
-            reason, _, _ = str(error).partition("\n")
-            warnings.warn(f"not replayed, as it cannot be recorded: {reason}", stacklevel=2)
+            return recording(moving)
+        except UnlistableError as error:  # at the first run of a list
+            self._give_up(error)
             return self._as_written(arguments)
+
+    def _recorded(self, key: Hashable, arguments: tuple[Any, ...]) -> "_Recording | None":
+        """A recording of such a call, if it is time for one, and possible."""
+        self._seen[key] = seen = self._seen.get(key, 0) + 1
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        if seen < SIGHTINGS or len(self._recordings) >= MOST:
+            return None
+        try:
+            recording = _Recording(self.function, self.copied, arguments, self.record)
+        except NotWorthListingError:
+            self._seen[key] = NEVER
+            return None
+        except Exception as error:  # an operation that must not be recorded, no memory, ...
+            self._give_up(error)
+            return None
         self._recordings[key] = recording
-        return recording(moving)
+        return recording
+
+    def _give_up(self, error: Exception) -> None:
+        self._works = False
+        self._recordings.clear()
+        reason, _, _ = str(error).partition("\n")
+        warnings.warn(f"not replayed, as it cannot be recorded: {reason}", stacklevel=4)
 
     def _as_written(self, arguments: tuple[Any, ...]) -> Any:
         return pytree.tree_map(_alone, self.function(*arguments))
@@ -106,25 +123,25 @@ class _Recording:
         record: Record,
     ) -> None:
         mine = [pytree.tree_map(_clone, x) if i in copied else x for i, x in enumerate(arguments)]
-        self._places = [x for i in copied for x in pytree.tree_leaves(mine[i])]
+        self._places = [x for i in sorted(copied) for x in pytree.tree_leaves(mine[i])]
         found: Any = None
 
         def compute() -> tuple[torch.Tensor, ...]:
             nonlocal found
             found = None  # no graph of a run before, see `_alone`
-            found, self._form = pytree.tree_flatten(function(*mine))
-            return tuple(x for x in found if isinstance(x, torch.Tensor))
+            found = function(*mine)
+            return tuple(x for x in pytree.tree_leaves(found) if isinstance(x, torch.Tensor))
 
         results, self._replay = record(compute)
         tensors = map(_alone, results)
-        self._found = [next(tensors) if isinstance(x, torch.Tensor) else x for x in found]
+        self._found = pytree.tree_map_only(torch.Tensor, lambda _: next(tensors), found)
 
     def __call__(self, moving: list[Any]) -> Any:
         for place, x in zip(self._places, moving, strict=True):
             if isinstance(x, torch.Tensor):
                 place.copy_(x)
         self._replay()
-        return pytree.tree_unflatten(self._found, self._form)
+        return _renewed(self._found)
 
 
 def _alone(x: Any) -> Any:
@@ -145,10 +162,44 @@ def _is_sparse(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.layout != torch.strided
 
 
-def _kind(x: Any, with_place: bool = False) -> Hashable:
+def _leaves(values: Any, found: list[Any]) -> None:
+    """Add to a list what is in the containers, as PyTorch's `tree_leaves`, but without its time."""
+    kind = type(values)
+    if kind in (tuple, list):
+        for value in values:
+            _leaves(value, found)
+    elif kind in (dict, OrderedDict):
+        for value in values.values():
+            _leaves(value, found)
+    elif isinstance(values, torch.Tensor):
+        found.append(values)
+    else:
+        found.extend(pytree.tree_leaves(values))
+
+
+def _renewed(values: Any) -> Any:
+    """The same in containers of its own: those of one call are not changed by the next."""
+    kind = type(values)
+    if kind in (tuple, list):
+        return kind([_renewed(value) for value in values])
+    if kind in (dict, OrderedDict):
+        return kind([(key, _renewed(value)) for key, value in values.items()])
+    return values if isinstance(values, torch.Tensor) else pytree.tree_map(_itself, values)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _kind(x: Any) -> Hashable:
     """What a recording depends on."""
     if not isinstance(x, torch.Tensor):
         return x if isinstance(x, Hashable) else object()
-    if _is_sparse(x):
+    if x.layout != torch.strided:
         return object()  # like no other, so never recorded
-    return x.shape, x.stride(), x.dtype, x.device, x.data_ptr() if with_place else None
+    return x.shape, x.stride(), x.dtype, x.device
+
+
+def _kind_and_place(x: Any) -> Hashable:
+    kind = _kind(x)
+    return (kind, x.data_ptr()) if type(kind) is tuple and isinstance(x, torch.Tensor) else kind

@@ -8,6 +8,7 @@ import torch
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import synthetic, text_data
+from unrolled.kernels.listed.torch import listed
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
 from unrolled.torch.replaying import Replayed
 from unrolled.training import data, trainer
@@ -32,10 +33,17 @@ class Trainer(trainer.Trainer):
 
     def prepare(self, model: Any, data: Any) -> None:
         super().prepare(model, data)
-        if self.replay and self.gpus:
-            # minibatch and state come from a new place every time, parameters stay
-            self.differentiate = Replayed(self.differentiate, copied=(1, 2))
+        if not self.replay:
+            return
+        # minibatch and state come from a new place every time, parameters stay
+        moving = (1, 2)
+        if self.gpus:
+            self.differentiate = Replayed(self.differentiate, moving)
             self._clip, self._join = Replayed(self._clip), Replayed(self._join)
+            return
+        self.differentiate = Replayed(self.differentiate, moving, listed)
+        if self.watch_layers() is None:  # it hangs hooks on layers, lines that must run
+            self.tracer.differentiate = Replayed(self.tracer.differentiate, moving, listed)
 
     def backward(
         self, batch: Any, state: Any, traced: bool = False

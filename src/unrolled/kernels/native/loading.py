@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -115,30 +115,40 @@ def check(error: int) -> None:
         raise ValueError(loaded().unrolled_message(error).decode())
 
 
-_written_down: ContextVar[list[tuple[str, Any, int]] | None] = ContextVar("calls", default=None)
+Teller = Callable[[str, Any, int], bool]
+"""Is told of a call, by name, structure and bytes of scratch memory; says whether to make it."""
+
+_teller: ContextVar[Teller | None] = ContextVar("teller", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[list[tuple[str, Any, int]]]:
-    """Inside it calls are not made but listed: name, structure, and bytes of scratch memory."""
-    calls: list[tuple[str, Any, int]] = []
-    token = _written_down.set(calls)
+def telling(teller: Teller) -> Iterator[None]:
+    """Inside it somebody is told of every call before it is made."""
+    token = _teller.set(teller)
     try:
-        yield calls
+        yield
     finally:
-        _written_down.reset(token)
+        _teller.reset(token)
 
 
 def run(name: str, call: Any, workspace: str = "") -> None:
     """Call a function of the library, with the scratch memory that another one says it needs."""
     if call.threads < 1:
         raise ValueError(f"threads={call.threads}: at least 1 is needed")
-    functions, argument = loaded(), ctypes.byref(call)
-    bytes = getattr(functions, workspace)(argument) if workspace else 0
-    calls = _written_down.get()
-    if calls is not None:
-        calls.append((name, call, bytes))
-        return
-    if workspace:
+    bytes = getattr(loaded(), workspace)(ctypes.byref(call)) if workspace else 0
+    teller = _teller.get()
+    if teller is None or teller(name, call, bytes):
+        make(name, call, bytes)
+
+
+def make(name: str, call: Any, bytes: int) -> None:
+    """The call itself.
+
+    Args:
+        name: of the function.
+        call: its structure.
+        bytes: of scratch memory, 0 for a function without any.
+    """
+    if bytes:
         call.workspace = _workspace(bytes)
-    check(getattr(functions, name)(argument))
+    check(getattr(loaded(), name)(ctypes.byref(call)))

@@ -1,0 +1,1 @@
+"""Computations on a CPU as lists of their operations."""
