@@ -1,12 +1,13 @@
-"""Training steps as CUDA graphs: recorded once, then replayed in one start.
+"""Training steps recorded once, then replayed: as CUDA graphs, or as lists of operations.
 
 A step of a small model is some hundred operations of a few microseconds. The CPU takes longer
-to start them, through Python and PyTorch, than the GPU to compute them. A CUDA graph starts
-them all at once, see `unrolled.kernels.graphs`.
+to start them, through Python and PyTorch, than a GPU to compute them, and about as long as the
+CPU itself. A CUDA graph starts them all at once, see `unrolled.kernels.graphs`; on the CPU a list
+starts them without the lines and the bookkeeping, see `unrolled.kernels.listed`.
 
-What is replayed are the GPU's operations. The lines of the model do not run again: whatever
-else they do, printing, counting, deciding by a number in Python, they did while they were
-recorded. So a trainer replays only if it is told that it may (``Trainer(replay=True)``).
+What is replayed are the operations. The lines of the model do not run again: whatever else they
+do, printing, counting, deciding by a number in Python, they did while they were recorded. So a
+trainer replays only if it is told that it may (``Trainer(replay=True)``).
 """
 
 import warnings
