@@ -350,5 +350,5 @@ def count(loader: Any) -> int:
 
 
 def _join(xp: Namespace, scalars: tuple[Any, ...]) -> Any:
-    """Scalars as one vector."""
-    return xp.concat([xp.reshape(scalar, (1,)) for scalar in scalars], 0)
+    """Scalars, or arrays of one number, as one vector."""
+    return xp.stack([x if x.shape == () else xp.reshape(x, ()) for x in scalars])

@@ -26,7 +26,7 @@ def norms(arrays: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()) ->
     if not _suit([*arrays, *minus]):
         return None
     out = torch.empty(len(arrays), dtype=torch.float64)
-    native.norms(arrays, out, minus, threads=_threads(sum(map(torch.numel, arrays))))
+    native.norms(arrays, out, minus, threads=_threads(sum([x.numel() for x in arrays])))
     return out
 
 
@@ -65,14 +65,12 @@ def layer_numbers(
 def _suit(arrays: Sequence[torch.Tensor]) -> bool:
     """Whether the kernels can read them: contiguous, on the CPU, all of one of their types."""
     dtype, strided = arrays[0].dtype, torch.strided
-    return (
-        native.available()[0]
-        and dtype in (torch.float32, torch.float64)
-        and all(
-            x.is_cpu and x.layout == strided and x.dtype == dtype and x.is_contiguous()
-            for x in arrays
-        )
-    )
+    if dtype not in (torch.float32, torch.float64) or not native.available()[0]:
+        return False
+    for x in arrays:
+        if not x.is_cpu or x.layout != strided or x.dtype != dtype or not x.is_contiguous():
+            return False
+    return True
 
 
 def _threads(count: int) -> int:

@@ -31,11 +31,11 @@ def norms(
     """
     count, call, like = len(arrays), Norms(), arrays[0] if arrays else out
     _set(call, like, threads, instructions)
-    table, type, shapes = ctypes.c_void_p * count, type_of(like), [x.shape for x in arrays]
-    a = table(*(address(x, s, type=type) for x, s in zip(arrays, shapes, strict=True)))
-    sizes = (ctypes.c_int64 * count)(*map(math.prod, shapes))
-    pairs = zip(minus, shapes, strict=True) if minus else ()
-    b = table(*(address(y, s, type=type) for y, s in pairs))
+    table, type = ctypes.c_void_p * count, type_of(like)
+    a = table(*[address(x, x.shape, type=type) for x in arrays])
+    sizes = (ctypes.c_int64 * count)(*[math.prod(x.shape) for x in arrays])
+    pairs = zip(arrays, minus, strict=True) if minus else ()
+    b = table(*[address(y, x.shape, type=type) for x, y in pairs])
     call.count, call.a, call.sizes = count, ctypes.addressof(a), ctypes.addressof(sizes)
     call.b = ctypes.addressof(b) if minus else None
     call.norms = address(out, (count,), type="float64")
