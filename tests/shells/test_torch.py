@@ -789,6 +789,16 @@ def users_functions(taken: list[Any]) -> tuple[Any, Any, Any]:
     return get_params, init_state, forward
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_an_id_that_the_vocabulary_lacks_is_no_row(wrong: int) -> None:
+    rows = torch.func.vmap(lambda ids: unrolled.backend.xp.one_hot(ids, 3))(
+        torch.tensor([[2], [0]])
+    )
+    assert rows.tolist() == [[[0, 0, 1]], [[1, 0, 0]]]
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        unrolled.backend.xp.one_hot(torch.tensor([wrong]), 3)
+
+
 def test_a_users_own_functions_get_one_hot_inputs_and_train() -> None:
     taken: list[Any] = []
     torch.manual_seed(0)
