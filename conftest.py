@@ -2,6 +2,7 @@
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -18,13 +19,10 @@ if is_installed("torch") and find_spec("triton"):
 
 MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 
-KERNELS = ("gpu", "graphs", "loss", "measures", "vendor", "written")
-ROOMS = ("backends", "bench", "kernels", *(f"kernels/{part}" for part in KERNELS))
-
+# frameworks' names are the names of files
+SOURCE = Path(__file__).parent / "src/unrolled"
 collect_ignore = [
-    f"src/unrolled/{place}"
-    for name in MISSING
-    for place in (name, *(f"{room}/{name}.py" for room in ROOMS))
+    str(path) for name in MISSING for path in (SOURCE / name, *SOURCE.rglob(f"{name}.py"))
 ]
 # no examples there; and Triton's kernels are bound to a GPU or to the interpreter when imported
 collect_ignore.append("src/unrolled/kernels/triton")
