@@ -146,12 +146,18 @@ def kept_steps(compute):
     return listing.steps
 
 
-COUNTER = torch.zeros(3)
+COUNTER, MEAN = torch.zeros(3), torch.zeros(1)
+
+
+def normalized(x):
+    return torch.nn.functional.batch_norm(x.view(3, 1), MEAN, torch.ones(1), training=True)
+
 
 UNLISTABLE = {
     "a decision": (lambda x: x * 2 if x.sum().item() > 0 else x, "looks at numbers"),
     "numbers that decide a size": (lambda x: x[x > 0], "looks at numbers"),
     "a change for good": (COUNTER.add_, "changes what was there before"),
+    "a change that is not told of": (normalized, "may change what was there before"),
     "a written argument": (lambda x: x.mul_(2), "changes what was there before"),
     "a running sum": (lambda x: torch.tensor([1.0, 2.0, 3.0]).add_(x), "changes what was there"),
     "a result beside a draw that is kept": (
@@ -165,9 +171,10 @@ UNLISTABLE = {
 @pytest.mark.parametrize("name", UNLISTABLE)
 def test_what_cannot_be_listed_says_why(name):
     function, reason = UNLISTABLE[name]
-    x = drawn(3)
+    x, before = drawn(3), [drawn(3), COUNTER.clone(), MEAN.clone()]
     with pytest.raises(UnlistableError, match=reason):
         listed(lambda: (function(x),))
+    assert all(map(torch.equal, [x, COUNTER, MEAN], before))
 
 
 def test_what_nobody_is_told_of_is_found_out():

@@ -42,6 +42,9 @@ UNDEFINED = (
 )
 """Operations that give memory without numbers in it: nothing to do again."""
 
+UNTOLD = (aten.native_batch_norm.default,)
+"""Operations that change what they are given, running means, without saying so."""
+
 DECIDING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Marks of operations whose numbers decide what comes next, ``loss.item()`` for one."""
 
@@ -204,13 +207,13 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if any(mark in operation.tags for mark in DECIDING):
             raise UnlistableError(f"{operation} looks at numbers")
+        writes = self._writes(operation, args, kwargs)
         found = operation(*args, **kwargs)
         before = {_place(x) for x in _tensors((args, kwargs))}
         results = _tensors(found)
         made = [x for x in results if _place(x) not in before]  # the others are views
         args, kwargs = pytree.tree_map(_memory, (args, kwargs))
         given = tuple(_tensors((args, kwargs)))
-        writes = self._writes(operation, args, kwargs)
         if made and (writes or len(made) < len(results)):
             raise UnlistableError(
                 f"{operation} both makes tensors and works on those that it is given"
@@ -239,6 +242,8 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         arguments = operation._schema.arguments
         given = dict(zip((argument.name for argument in arguments), args, strict=False)) | kwargs
         changed = [a for a in arguments if a.alias_info is not None and a.alias_info.is_write]
+        if operation in UNTOLD:
+            raise UnlistableError(f"{operation} may change what was there before")
         for argument in changed:
             for place in map(_place, _tensors(given.get(argument.name))):
                 if argument.is_out and place in self._given:
