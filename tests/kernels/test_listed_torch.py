@@ -1,6 +1,9 @@
 """What runs from its list of operations gives what the computation itself would give."""
 
 import gc
+import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -201,3 +204,28 @@ def test_a_computation_on_much_memory_is_left_alone(monkeypatch):
     with pytest.raises(NotWorthListingError, match="more than 1 MB"):
         listed(lambda: (torch.rand(1) + x.repeat(4),))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pytorchs_compiler_is_not_loaded_for_it():
+    code = (
+        "import sys, torch\n"
+        "from unrolled.kernels.listed.torch import listed\n"
+        "listed(lambda: (torch.ones(2) + 1,))[1]()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_parts_that_are_compiled_are_listed_as_they_are_written(caplog):
+    def doubled(x):
+        return torch.tanh(2 * x) + 1
+
+    x, compiled = drawn(3), torch.compile(doubled, backend="eager")
+    compiled(x)  # loads the compiler
+    (found,), replay = listed(lambda: (compiled(x),))
+    for seed in range(3):
+        x.copy_(drawn(3, seed=seed))
+        replay()
+        assert seed == 0 or torch.equal(found, doubled(x))
+    # else the compiler has tried its hand at the listing
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

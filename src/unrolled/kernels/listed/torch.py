@@ -11,6 +11,7 @@ Not listed is what nobody is told of, arithmetic in NumPy for one. So the first 
 compared with the computation itself, bit by bit.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def listed(compute: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]
         UnlistableError: it decides by numbers, changes what was there before, or keeps too much
             memory; or, when it is first replayed, it gives other results than its list.
     """
-    with _no_draws_if_unlistable(), _Listing() as listing, loading.telling(listing.note):
+    kind = _ListingCompiled if "torch._dynamo" in sys.modules else _Listing
+    with _no_draws_if_unlistable(), kind() as listing, loading.telling(listing.note):
         results = compute()
     listing.share_memory(results)
     return results, _Replay(listing.steps, listing.fixed, results, compute)
@@ -145,6 +147,10 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         steps: the operations.
         fixed: memory that belongs to one tensor from the first step to the last.
     """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler, which takes a second and 70 MB
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -257,6 +263,17 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._memory[_place(x)] = x.untyped_storage()
         if sum(storage.nbytes() for storage in self._memory.values()) > MOST_BYTES:
             raise NotWorthListingError(f"it works on more than {MOST_BYTES >> 20} MB")
+
+
+class _ListingCompiled(_Listing):  # type: ignore[no-untyped-call]
+    """The same where parts of a model may be compiled: the compiler must not try it on this."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
+
+    def __torch_dispatch__(self, *operation: Any, **options: Any) -> Any:
+        return super().__torch_dispatch__(*operation, **options)
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
