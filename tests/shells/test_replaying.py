@@ -255,3 +255,17 @@ def test_another_number_of_threads_is_another_recording():
             assert len(replayed._recordings) == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_watched_model_runs_as_it_is_written():
+    data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
+    model = MODELS["nn.RNN"](len(data.vocab))
+    trainer = unrolled.Trainer(3, replay=True)
+    with unrolled.watch(model, every=1) as watched:
+        trainer.fit(model, data)
+    steps = 3 * trainer.num_train_batches
+    assert len(watched.records) == steps
+    assert all(record.layers for record in watched.records)
+    assert not trainer.differentiate._recordings
+    trainer.fit(model, data)
+    assert trainer.differentiate._recordings

@@ -93,12 +93,24 @@ def all_steps() -> Steps:
     return Steps()
 
 
+_hanging: set[int] = set()
+
+
+def are_hanging() -> bool:
+    """Whether any watch has its hooks on a model, so that the lines of models must run."""
+    return bool(_hanging)
+
+
 class Hooks:
     """All hooks of one watch, to be taken off together."""
 
     def __init__(self) -> None:
         self.handles: list[Any] = []
         self.known: dict[int, Any] = {}
+
+    def _hang(self, handle: Any) -> None:
+        self.handles.append(handle)
+        _hanging.add(id(self))
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -111,7 +123,7 @@ class Hooks:
     def before(self, module: nn.Module, function: Callable[..., None]) -> None:
         """Call ``function(module, args, kwargs)`` before every call of a module."""
         hook = eager_hook()(function)
-        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self._hang(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def after(self, module: nn.Module, function: Callable[..., None], eager: bool = False) -> None:
         """Call ``function(module, args, kwargs, output)`` after every call of a module.
@@ -122,18 +134,17 @@ class Hooks:
             eager: interrupt compiled code for it.
         """
         hook = eager_hook()(function) if eager else Hook(function)
-        self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        self._hang(module.register_forward_hook(hook, with_kwargs=True))
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
         """Call ``function(parameter)`` whenever its gradient has been added to, once each."""
         if not self.is_new(parameter):
             return
-        handle = parameter.register_post_accumulate_grad_hook(function)  # type: ignore[no-untyped-call]
-        self.handles.append(handle)
+        self._hang(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
 
     def on_step(self, before: Callable[..., None], after: Callable[..., None]) -> None:
         """Call ``(optimizer, args, kwargs)`` around every step of any optimizer."""
-        self.handles.append(all_steps().listen(before, after))
+        self._hang(all_steps().listen(before, after))
 
     def remove(self) -> None:
         """Take all of them off."""
@@ -141,6 +152,7 @@ class Hooks:
             handle.remove()
         self.handles.clear()
         self.known.clear()
+        _hanging.discard(id(self))
 
 
 def is_recording() -> bool:

@@ -7,7 +7,8 @@ starts them without the lines and the bookkeeping, see `unrolled.kernels.listed`
 
 What is replayed are the operations. The lines of the model do not run again: whatever else they
 do, printing, counting, deciding by a number in Python, they did while they were recorded. So a
-trainer replays only if it is told that it may (``Trainer(replay=True)``).
+trainer replays only if it is told that it may (``Trainer(replay=True)``), and not while somebody
+watches its layers.
 """
 
 import warnings
@@ -20,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from unrolled.kernels.graphs.torch import Record, cuda_graph
 from unrolled.kernels.listed.torch import NotWorthListingError, UnlistableError
+from unrolled.torch.hooks import are_hanging
 
 SIGHTINGS = 3
 """Calls of one kind until it is worth recording; those before run as written, and warm up."""
@@ -65,7 +67,7 @@ class Replayed:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for these arguments."""
-        if not self._works:
+        if not self._works or are_hanging():
             return self._as_written(arguments)
         moving: list[Any] = []
         staying: list[Any] = []

@@ -42,8 +42,7 @@ class Trainer(trainer.Trainer):
             self._clip, self._join = Replayed(self._clip), Replayed(self._join)
             return
         self.differentiate = Replayed(self.differentiate, moving, listed)
-        if self.watch_layers() is None:  # it hangs hooks on layers, lines that must run
-            self.tracer.differentiate = Replayed(self.tracer.differentiate, moving, listed)
+        self.tracer.differentiate = Replayed(self.tracer.differentiate, moving, listed)
 
     def backward(
         self, batch: Any, state: Any, traced: bool = False
