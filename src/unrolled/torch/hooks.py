@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from threading import Lock
 from typing import Any
-from weakref import ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import nn
@@ -93,7 +93,7 @@ def all_steps() -> Steps:
     return Steps()
 
 
-_hanging: set[int] = set()
+_hanging: "WeakSet[Hooks]" = WeakSet()
 
 
 def are_hanging() -> bool:
@@ -110,7 +110,7 @@ class Hooks:
 
     def _hang(self, handle: Any) -> None:
         self.handles.append(handle)
-        _hanging.add(id(self))
+        _hanging.add(self)
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -152,7 +152,7 @@ class Hooks:
             handle.remove()
         self.handles.clear()
         self.known.clear()
-        _hanging.discard(id(self))
+        _hanging.discard(self)
 
 
 def is_recording() -> bool:
