@@ -40,9 +40,8 @@ def address(array: Any, shape: tuple[int, ...], like: Any = None, type: str = ""
     """Where an array's numbers start, after a look at its shape, its type and its strides."""
     if array is None:
         return None
-    # a step asks for dozens of addresses: type_of and is_tensor stand here without their calls
-    type = type or name_of((array if like is None else like).dtype)
-    tensor = hasattr(array, "data_ptr")
+    type = type or type_of(array if like is None else like)
+    tensor = is_tensor(array)
     contiguous = array.is_contiguous() if tensor else array.flags.c_contiguous
     if array.shape != shape or name_of(array.dtype) != type or not contiguous:
         layout = "" if contiguous else ", not contiguous"
