@@ -202,7 +202,9 @@ def test_a_training_on_the_cpu_is_the_same_to_the_bit(name, every, truncation):
         trainer.fit(model, data)
         results.append((records, [p.tolist() for p in model.parameters()]))
     assert results[0] == results[1]
-    assert trainer.differentiate._recordings or every == 1
+    both = (trainer.differentiate, trainer.tracer.differentiate)
+    # while a framework's layer is traced its lines run
+    assert any(replayed._recordings for replayed in both) or (every, name[:3]) == (1, "nn.")
     assert len(records) > 10
 
 
