@@ -259,6 +259,23 @@ def test_another_number_of_threads_is_another_recording():
         torch.set_num_threads(before)
 
 
+def test_another_model_may_be_watched():
+    data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
+    V = len(data.vocab)
+    trainer = unrolled.Trainer(2, replay=True)
+    with unrolled.watch(MODELS["nn.RNN"](V)):
+        trainer.fit(MODELS["nn.RNN"](V), data)
+    assert trainer.differentiate._recordings
+
+
+def test_gradients_that_are_used_up_as_they_come_are_not_replayed():
+    data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
+    model, trainer = MODELS["nn.RNN"](len(data.vocab)), unrolled.Trainer(2, replay=True)
+    next(model.parameters()).register_post_accumulate_grad_hook(lambda p: None)
+    trainer.fit(model, data)
+    assert not trainer.differentiate._recordings
+
+
 def test_a_watched_model_runs_as_it_is_written():
     data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
     model = MODELS["nn.RNN"](len(data.vocab))

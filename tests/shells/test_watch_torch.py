@@ -621,6 +621,7 @@ def test_closing_leaves_the_model_as_it_was():
         )
 
     before, keys = traces(), [set(vars(m)) for m in model.modules()]
+    listeners = all_steps().listeners
     watched = watch(model)
     model(data()).sum().backward()
     optimizer.step()
@@ -632,7 +633,25 @@ def test_closing_leaves_the_model_as_it_was():
     model(data()).sum().backward()
     optimizer.step()
     assert (watched.steps, len(watched.records)) == (1, 1)
-    assert all_steps().listeners == ()
+    assert all_steps().listeners == listeners
+
+
+def test_a_watch_that_is_never_closed_goes_with_its_model():
+    model, records = Reader(), []
+    optimizer = sgd(model)
+    watched = weakref.ref(watch(model, sink=records.append))  # nobody but the model keeps it
+    gc.collect()
+    for _ in range(2):
+        model(data()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(records) == 2
+    listeners = all_steps().listeners
+    del model, optimizer
+    gc.collect()
+    assert watched() is None
+    sgd(Reader()).step()
+    assert len(all_steps().listeners) < len(listeners)
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])

@@ -2,6 +2,7 @@
 
 import sys
 from threading import Lock
+from weakref import WeakSet
 
 import torch
 
@@ -17,24 +18,24 @@ class HookGuards:
 
     def __init__(self) -> None:
         self.lock = Lock()
-        self.watches = 0
+        self.watches: WeakSet[object] = WeakSet()  # one may go with its model, unclosed
         self.before: bool | None = None
 
-    def begin(self) -> None:
+    def begin(self, watch: object) -> None:
         """A watch has opened, with all its hooks."""
         with self.lock:
-            self.watches += 1
+            self.watches.add(watch)
             # where it is not loaded, no hook is one that has to interrupt compiled code
             if self.before is None and "torch._dynamo" in sys.modules:
                 self.before = getattr(torch._dynamo.config, GUARDS)
                 setattr(torch._dynamo.config, GUARDS, False)
         forget_compiled()
 
-    def end(self) -> None:
+    def end(self, watch: object) -> None:
         """A watch has closed."""
         with self.lock:
-            self.watches -= 1
-            if self.watches == 0 and self.before is not None:
+            self.watches.discard(watch)
+            if not self.watches and self.before is not None:
                 setattr(torch._dynamo.config, GUARDS, self.before)
                 self.before = None
         forget_compiled()

@@ -1,10 +1,10 @@
 """Hooks that come off again, and that no copy of a model takes along."""
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterable
+from functools import cache
 from threading import Lock
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import WeakMethod, ref
 
 import torch
 from torch import nn
@@ -48,42 +48,74 @@ def eager_hook() -> type[Hook]:
     return Eager
 
 
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A method that is called as long as its object lives, and does not keep it alive.
+
+    Parameters' hooks need it: the garbage collector does not see what they refer to, so a watch
+    in them, which refers to the parameters, would never go.
+    """
+    reference = WeakMethod(method)
+
+    def call(*given: Any) -> None:
+        function = reference()
+        if function is not None:
+            function(*given)
+
+    return call
+
+
 class Steps:
     """The steps of all optimizers, for all watches.
 
     PyTorch's hooks for these are in a dict of the whole process that nobody may change while
     any optimizer steps: in another thread, or in this one (a sink that closes its watch). So
-    there is one pair of them, for good, and who listens is in a tuple that is replaced.
+    there is one pair of them, for good, and who listens is in a tuple that is replaced. It keeps
+    nobody alive: a watch that was never closed goes with its model.
     """
 
     def __init__(self) -> None:
-        self.listeners: tuple[tuple[Callable[..., None], Callable[..., None]], ...] = ()
+        self.listeners: tuple[Listening, ...] = ()
         self.lock = Lock()
-        register_optimizer_step_pre_hook(partial(self._call, 0))
-        register_optimizer_step_post_hook(partial(self._call, 1))
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
 
     def listen(self, before: Callable[..., None], after: Callable[..., None]) -> "Listening":
-        """Call ``(optimizer, args, kwargs)`` around every step until it is removed."""
-        pair = (before, after)
+        """Call two methods with ``(optimizer, args, kwargs)`` around every step."""
+        listening = Listening(self, before, after)
         with self.lock:
-            self.listeners = (*self.listeners, pair)
-        return Listening(self, pair)
+            self.listeners = (*self.listeners, listening)
+        return listening
 
-    def _call(self, which: int, *given: Any) -> None:
-        for pair in self.listeners:
-            pair[which](*given)
+    def _before(self, *given: Any) -> None:
+        for listening in self.listeners:
+            listening.call(listening.before, given)
+
+    def _after(self, *given: Any) -> None:
+        for listening in self.listeners:
+            listening.call(listening.after, given)
 
 
 class Listening:
     """What `Steps.listen` gives."""
 
-    def __init__(self, steps: Steps, pair: Any) -> None:
-        self.steps, self.pair = steps, pair
+    def __init__(
+        self, steps: Steps, before: Callable[..., None], after: Callable[..., None]
+    ) -> None:
+        self.steps = steps
+        self.before, self.after = WeakMethod(before), WeakMethod(after)
+
+    def call(self, method: WeakMethod[Callable[..., None]], given: tuple[Any, ...]) -> None:
+        """Call a method, or listen no more if its object is gone."""
+        function = method()
+        if function is None:
+            self.remove()
+        else:
+            function(*given)
 
     def remove(self) -> None:
         """Listen no more."""
         with self.steps.lock:
-            rest = (pair for pair in self.steps.listeners if pair is not self.pair)
+            rest = (listening for listening in self.steps.listeners if listening is not self)
             self.steps.listeners = tuple(rest)
 
 
@@ -93,12 +125,22 @@ def all_steps() -> Steps:
     return Steps()
 
 
-_hanging: "WeakSet[Hooks]" = WeakSet()
+def are_on(model: Any, parameters: Iterable[torch.Tensor]) -> bool:
+    """Whether any hooks of ours hang on a model, so that its lines must run.
 
-
-def are_hanging() -> bool:
-    """Whether any watch has its hooks on a model, so that the lines of models must run."""
-    return bool(_hanging)
+    Args:
+        model: a module, or anything else that has parameters.
+        parameters: what of it is trained; people's own hooks that use up gradients as they come
+            count as well.
+    """
+    if any(parameter._post_accumulate_grad_hooks for parameter in parameters):
+        return True
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return any(
+        isinstance(hook, Hook) and hook.function is not None
+        for module in modules
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    )
 
 
 class Hooks:
@@ -107,10 +149,6 @@ class Hooks:
     def __init__(self) -> None:
         self.handles: list[Any] = []
         self.known: dict[int, Any] = {}
-
-    def _hang(self, handle: Any) -> None:
-        self.handles.append(handle)
-        _hanging.add(self)
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -123,7 +161,7 @@ class Hooks:
     def before(self, module: nn.Module, function: Callable[..., None]) -> None:
         """Call ``function(module, args, kwargs)`` before every call of a module."""
         hook = eager_hook()(function)
-        self._hang(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def after(self, module: nn.Module, function: Callable[..., None], eager: bool = False) -> None:
         """Call ``function(module, args, kwargs, output)`` after every call of a module.
@@ -134,17 +172,17 @@ class Hooks:
             eager: interrupt compiled code for it.
         """
         hook = eager_hook()(function) if eager else Hook(function)
-        self._hang(module.register_forward_hook(hook, with_kwargs=True))
+        self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
         """Call ``function(parameter)`` whenever its gradient has been added to, once each."""
         if not self.is_new(parameter):
             return
-        self._hang(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
+        self.handles.append(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
 
     def on_step(self, before: Callable[..., None], after: Callable[..., None]) -> None:
         """Call ``(optimizer, args, kwargs)`` around every step of any optimizer."""
-        self._hang(all_steps().listen(before, after))
+        self.handles.append(all_steps().listen(before, after))
 
     def remove(self) -> None:
         """Take all of them off."""
@@ -152,7 +190,6 @@ class Hooks:
             handle.remove()
         self.handles.clear()
         self.known.clear()
-        _hanging.discard(self)
 
 
 def is_recording() -> bool:

@@ -21,7 +21,6 @@ from torch.utils import _pytree as pytree
 
 from unrolled.kernels.graphs.torch import Record, cuda_graph
 from unrolled.kernels.listed.torch import NotWorthListingError, UnlistableError
-from unrolled.torch.hooks import are_hanging
 
 SIGHTINGS = 3
 """Calls of one kind until it is worth recording; those before run as written, and warm up."""
@@ -37,7 +36,8 @@ MOST_SEEN = 1024
 """Kinds of calls that are remembered."""
 
 
-def _recorded_when_warm(compute: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+def recorded_when_warm(compute: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    """A CUDA graph of what has been run often enough to be warm."""
     return cuda_graph(compute, warm_up=0)
 
 
@@ -52,22 +52,25 @@ class Replayed:
             for one. They are copied to where the recording reads them. All other tensors are
             read where they are, so calls are alike only if these are the same tensors.
         record: makes a recording.
+        lines_count: whether the lines must run this time.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         copied: Collection[int] = (),
-        record: Record = _recorded_when_warm,
+        record: Record = recorded_when_warm,
+        lines_count: Callable[[], bool] = bool,
     ) -> None:
         self.function, self.copied, self.record = function, copied, record
+        self.lines_count = lines_count
         self._seen: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, _Recording] = {}
         self._works = True
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for these arguments."""
-        if not self._works or are_hanging():
+        if not self._works or self.lines_count():
             return self._as_written(arguments)
         moving: list[Any] = []
         staying: list[Any] = []

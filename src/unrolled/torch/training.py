@@ -1,6 +1,7 @@
 """The training design on PyTorch: data, trainer and optimizer."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -9,8 +10,9 @@ from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import synthetic, text_data
 from unrolled.kernels.listed.torch import listed
+from unrolled.torch import hooks
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
-from unrolled.torch.replaying import Replayed
+from unrolled.torch.replaying import Replayed, recorded_when_warm
 from unrolled.training import data, trainer
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.tracing import ThroughTime
@@ -35,14 +37,17 @@ class Trainer(trainer.Trainer):
         super().prepare(model, data)
         if not self.replay:
             return
+        record = recorded_when_warm if self.gpus else listed
         # minibatch and state come from a new place every time, parameters stay
-        moving = (1, 2)
+        replayed = partial(Replayed, copied=(1, 2), record=record, lines_count=self._is_watched)
+        self.differentiate = replayed(self.differentiate)
         if self.gpus:
-            self.differentiate = Replayed(self.differentiate, moving)
             self._clip, self._join = Replayed(self._clip), Replayed(self._join)
-            return
-        self.differentiate = Replayed(self.differentiate, moving, listed)
-        self.tracer.differentiate = Replayed(self.tracer.differentiate, moving, listed)
+        else:
+            self.tracer.differentiate = replayed(self.tracer.differentiate)
+
+    def _is_watched(self) -> bool:
+        return hooks.are_on(self.model, self.parameters.values())
 
     def backward(
         self, batch: Any, state: Any, traced: bool = False

@@ -15,7 +15,7 @@ from unrolled.torch.assembly import assemble
 from unrolled.torch.compiling import hook_guards
 from unrolled.torch.curves import CELL_MODES
 from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks, is_recording
+from unrolled.torch.hooks import Hooks, is_recording, weakly
 from unrolled.torch.names import named_parts
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
@@ -117,7 +117,7 @@ class Watch(Keeper):
             self.hooks.remove()  # hooks of a watch that never came to be would fail
             raise
         self.hooks.on_step(self._before_step, self._after_step)
-        hook_guards.begin()
+        hook_guards.begin(self)
 
     def loss(self, value: Any) -> None:
         """Tell the loss of a minibatch, before the optimizer's step; the mean is recorded.
@@ -163,7 +163,7 @@ class Watch(Keeper):
             self.hooks.remove()
             self.recurrences, self.passing = Recurrences(self.notes), Passing()
             self.step = Step()
-            hook_guards.end()
+            hook_guards.end(self)
 
     def _hook_model(self) -> None:
         """Hook what has no hooks yet: a model may get new layers and weights at any time."""
@@ -248,8 +248,11 @@ class Watch(Keeper):
         self.parameters: Named = {name: p for name, p in trained if not is_lazy(p)}
         self.has_lazy = len(self.parameters) < len(trained)
         self.names = {id(p): name for name, p in self.parameters.items()}
+        # modules' hooks keep this watch; where the model takes none, those of parameters have to
+        scripted = isinstance(self.model, torch.jit.ScriptModule)
+        on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
         for parameter in self.parameters.values():
-            self.hooks.on_gradient(parameter, self._on_gradient)
+            self.hooks.on_gradient(parameter, on_gradient)
 
     def _hook_unfrozen(self) -> Named:
         """Hook parameters that have been unfrozen since, which may be at any time."""
