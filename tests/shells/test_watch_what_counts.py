@@ -104,31 +104,33 @@ def test_nothing_grows_while_nothing_is_sent_back():
 
 
 @pytest.mark.parametrize("clear_late", [False, True])
-def test_a_minibatch_whose_gradients_are_cleared_leaves_no_trace(clear_late):
+@pytest.mark.parametrize("to_none", [False, True])
+def test_a_minibatch_whose_gradients_are_cleared_leaves_no_trace(clear_late, to_none):
     model = WithLoss()
     truth = alone(model, data())
     with watch(model) as watched:
         for x in (data() * math.nan, data(3, 30.0), data()):
             if not clear_late:
-                model.zero_grad()
+                model.zero_grad(to_none)
             loss = model(x)
             watched.loss(loss)
-            model.zero_grad()
+            model.zero_grad(to_none)
             loss.backward()
         sgd(model).step()
         same(watched.last, truth)
 
 
-def test_clearing_takes_back_what_one_graph_had_brought():
+@pytest.mark.parametrize("to_none", [False, True])
+def test_clearing_takes_back_what_one_graph_had_brought(to_none):
     model = nn.GRU(D, H)
     with watch(model) as watched:
         found = []
         for discarded in (False, True):
-            model.zero_grad()
+            model.zero_grad(to_none)
             Y, _ = model(data())
             if discarded:
                 Y.sum().backward(retain_graph=True)
-                model.zero_grad()
+                model.zero_grad(to_none)
             Y.pow(2).sum().backward()
             sgd(model).step()
             found.append(watched.last.layers)

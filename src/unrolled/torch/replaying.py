@@ -7,8 +7,8 @@ starts them without the lines and the bookkeeping, see `unrolled.kernels.listed`
 
 What is replayed are the operations. The lines of the model do not run again: whatever else they
 do, printing, counting, deciding by a number in Python, they did while they were recorded. So a
-trainer replays only if it is told that it may (``Trainer(replay=True)``), and not while somebody
-watches its layers.
+trainer replays only if it is told that it may (``Trainer(replay=True)``), and not while
+somebody watches that model.
 """
 
 import warnings

@@ -72,7 +72,7 @@ class Step:
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
         versions: how often each parameter had been written to.
-        left: the gradients that the last pass left.
+        left: the gradients that the last pass left, and how often each had been written to.
         told: losses that had been told by then.
     """
 
@@ -91,7 +91,7 @@ class Step:
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
     versions: list[int] = field(default_factory=list)
-    left: list[ref[torch.Tensor]] = field(default_factory=list)
+    left: list[tuple[ref[torch.Tensor], int]] = field(default_factory=list)
     told: int = 0
 
     def went_back(self, parameters: Named) -> None:
@@ -100,7 +100,7 @@ class Step:
         names, gradients = list(have), list(have.values())
         # one that is itself differentiable is replaced, not added to, by the next pass
         replaced = any(gradient.requires_grad for gradient in gradients)
-        self.left = [] if replaced else [ref(gradient) for gradient in gradients]
+        self.left = [] if replaced else [(ref(g), g._version) for g in gradients]
         # an optimizer may have stepped, and cleared, while the gradients came
         before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
         self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
@@ -117,7 +117,19 @@ class Step:
         """Whether all gradients of the last pass are gone (``zero_grad``), and nothing moved."""
         if not self.left or self.stepped:
             return False
-        return all(gradient() is None for gradient in self.left)
+        return all(gradient() is None for gradient, _ in self.left)
+
+    def zeroed_gradients(self, arrived: torch.Tensor | None = None) -> bool:
+        """Whether they are all there, but zero (``zero_grad(set_to_none=False)``).
+
+        Args:
+            arrived: the gradient that the next pass has already added to.
+        """
+        left = [(gradient(), version) for gradient, version in self.left]
+        rest = [(g, version) for g, version in left if g is not None and g is not arrived]
+        if not rest or self.stepped or any(g._version == version for g, version in rest):
+            return False  # numbers are looked at, and a GPU waited for, only if all were changed
+        return not any(g.any() for g, _ in rest)
 
     def before_update(self, parameters: Named) -> dict[str, torch.Tensor]:
         """Copies of the weights that an optimizer is about to move."""

@@ -274,6 +274,9 @@ class Watch(Keeper):
             if all(p.grad is None for p in self.parameters.values()):
                 self._throw_away(len(self.passing.told))
             self.step.left = []  # else they were replaced, by hand
+        elif self.step.zeroed_gradients():
+            self._throw_away(len(self.passing.told))
+            self.step.left = []
         return self._logs()
 
     def _throw_away(self, told: int) -> None:
@@ -289,7 +292,7 @@ class Watch(Keeper):
         if running != self.backward_pass:  # its first gradient
             self.settle()
             self.backward_pass = running
-            if self.step.lost_gradients():
+            if self.step.lost_gradients() or self.step.zeroed_gradients(parameter.grad):
                 self._throw_away(self.step.told)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         name = self.names.get(id(parameter), "")

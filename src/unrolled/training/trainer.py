@@ -39,9 +39,10 @@ class Trainer(Divergence, HyperParameters):
             `unrolled.functional.updates`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
         replay: whether a training step may be recorded and replayed: the lines of the model
-            then run in the first steps only (and while it is watched), and what listeners are
-            given is overwritten by the next step. PyTorch replays CUDA graphs on a GPU, else
-            lists of operations; JAX and TensorFlow always compile; MXNet runs every line.
+            then run in the first steps only (and while it is watched, or its parameters have
+            hooks), and what listeners are given is overwritten by the next step. PyTorch
+            replays CUDA graphs on a GPU, else lists of operations; JAX and TensorFlow always
+            compile; MXNet runs every line.
 
     Raises:
         SettingError: an unknown method.
