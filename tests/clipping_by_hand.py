@@ -22,7 +22,7 @@ def by_hand(method, gradients, parameters, theta):
     for name, g in gradients.items():
         W, result = parameters[name], g.copy()
         rows = "weight" in name.rpartition(".")[-1]
-        units = range(g.shape[0 if rows else -1]) if g.ndim > 1 else [None]
+        units = range(g.shape[0 if rows else -1]) if g.ndim > 1 and name != "b" else [None]
         for unit in units:
             at = ... if unit is None else (unit,) if rows else (..., unit)
             allowed = theta * max(np.linalg.norm(W[at].ravel()), 1e-3)

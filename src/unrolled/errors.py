@@ -77,7 +77,7 @@ class NotFiniteError(UnrolledError, ArithmeticError):
 
 
 def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> str:
-    """``" Did you mean 'x'?"`` if a known name is near, then what there is.
+    """The end of a sentence: ``did you mean 'x'?`` if a known name is near, then what there is.
 
     Example:
         >>> did_you_mean("num_hidden", ["num_hiddens", "lr"])

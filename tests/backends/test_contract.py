@@ -535,6 +535,22 @@ def test_full_precision_is_for_a_block_of_lines(backend: Any) -> None:
     assert products_of(backend) == before
 
 
+def test_after_evaluating_a_model_is_as_it_was(backend: Any, native: Native) -> None:
+    if not native.switches:
+        pytest.skip("a call is in training if it is given random numbers")
+    model, X = native.model(), backend.asarray(floats(5, 2))
+
+    def draws() -> bool:
+        return not np.array_equal(*(backend.to_numpy(native.predict(model, X)) for _ in range(2)))
+
+    for training in (True, False):
+        backend.set_training(model, training)
+        assert draws() == training
+        with backend.evaluating(model):
+            assert not draws()
+        assert draws() == training
+
+
 def test_set_training_switches_dropout(backend: Any, native: Native) -> None:
     if not native.switches:
         pytest.skip("models of this framework have no such switch; see its own tests")

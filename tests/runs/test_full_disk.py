@@ -102,3 +102,38 @@ def test_the_end_of_the_longest_log_makes_room_for_the_model(monkeypatch, tmp_pa
     assert before["telemetry.jsonl"].startswith(after)
     assert after.endswith(b"}\n")
     assert 1400 < len(before["telemetry.jsonl"]) - len(after) < 1800
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "gone")]
+)
+def test_a_log_makes_no_room_where_the_disk_is_not_full(monkeypatch, tmp_path, error):
+    monkeypatch.setattr(runs, "ROOM", 0)
+    directory = RunDirectory.create(tmp_path / "run")
+    with directory:
+        write = directory.lines("metrics.jsonl")
+        for step in range(100):
+            write({"step": step, "text": "x" * 80})
+    before = (directory.path / "metrics.jsonl").read_bytes()
+
+    def refused(path, content):
+        raise error
+
+    monkeypatch.setattr(runs, "write_whole", refused)
+    with pytest.raises(RunError, match=f"cannot be written: {error.strerror}"):
+        directory.save_model({"W": np.ones((10, 10), np.float32)})
+    assert (directory.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_log_that_is_too_short_makes_no_room(monkeypatch, tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    with directory:
+        directory.lines("metrics.jsonl")({"step": 1})
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_whole", full)
+    with pytest.raises(RunError, match="No space left"):
+        directory.save_model({"W": np.ones((10, 10), np.float32)})
+    assert (directory.path / "metrics.jsonl").read_text() == '{"step": 1}\n'

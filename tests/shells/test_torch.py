@@ -544,6 +544,52 @@ def test_stop_ends_the_training_after_the_running_minibatch() -> None:
     assert trainer.train_batch_idx == 3
 
 
+def test_a_stop_during_the_preparation_counts() -> None:
+    trainer = unrolled.Trainer(5)
+
+    class Told(Batches):
+        def train_dataloader(self) -> Any:
+            trainer.stop()  # as a signal does
+            return super().train_dataloader()
+
+    trainer.fit(linear(), Told(*some_batches(2)))
+    assert (trainer.train_batch_idx, trainer.stopping) == (0, True)
+    trainer.fit(linear(), Batches(*some_batches(2)))
+    assert (trainer.train_batch_idx, trainer.stopping) == (10, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gradient_clip_val": -1}, "gradient_clip_val is -1; it must be above 0 to clip"),
+        ({"gradient_clip_val": math.nan}, "gradient_clip_val is nan; it must be above 0"),
+        ({"max_epochs": -1}, "max_epochs is -1; it must be 0 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_errors(settings: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        unrolled.Trainer(**{"max_epochs": 1} | settings)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_what_is_recorded_of_a_loss_is_the_mean(reduction: str) -> None:
+    class Ear(Listener):
+        def on_step(self, trainer: Any, step: StepRecord) -> None:
+            found.append(step.loss)
+
+        def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+            found.extend((epoch.loss, epoch.val_loss))
+
+    found: list[Any] = []
+    data = regression_data(num_train=64, num_val=100)
+    model = unrolled.NativeModel(nn.Linear(2, 1), nn.MSELoss(reduction=reduction), lr=0.0)
+    with torch.no_grad():
+        model.net.weight.zero_(), model.net.bias.zero_()
+    unrolled.Trainer(1, listeners=[Ear()]).fit(model, data)
+    for loss in found:
+        assert loss == pytest.approx(float(data.y.pow(2).mean()), rel=0.5)
+
+
 def test_plots_have_so_many_points_per_epoch() -> None:
     model = linear()
     unrolled.Trainer(3).fit(model, regression_data(num_train=128, num_val=64))

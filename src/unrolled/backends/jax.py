@@ -229,6 +229,10 @@ def set_training(model: Any, training: bool) -> None:
     """Nothing: a Linen module is in training where it is given random numbers."""
 
 
+def evaluating(model: Any) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     model = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     if not isinstance(model, nn.Module) or model.scope is None:

@@ -236,6 +236,11 @@ def set_training(model: gluon.Block, training: bool) -> None:
     autograd.set_training(training)  # in MXNet a matter of the thread, not of the model
 
 
+def evaluating(model: gluon.Block) -> AbstractContextManager[None]:
+    scope: AbstractContextManager[None] = autograd.predict_mode()
+    return scope
+
+
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 

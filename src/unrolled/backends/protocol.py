@@ -104,6 +104,9 @@ class Backend(Protocol):
     def set_training(self, model: Any, training: bool) -> None:
         """Switch layers that behave differently in training (dropout) on or off."""
 
+    def evaluating(self, model: Any) -> AbstractContextManager[None]:
+        """A context in which they are off; after it they are as they were."""
+
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled where the framework profits from it."""
 

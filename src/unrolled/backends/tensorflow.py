@@ -275,10 +275,27 @@ def full_precision() -> Iterator[None]:
 
 def set_training(model: Any, training: bool) -> None:
     """Keras is told at every call: what calls a model finds it here, ``model.training``."""
-    model.training = training
+    for part in _told(model):
+        part.training = training
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    before = [(part, getattr(part, "training", False)) for part in _told(model)]
+    set_training(model, False)
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def _told(model: Any) -> Iterator[Any]:
+    """The model and all its parts that are told by ``training`` whether they are trained."""
+    yield model
     for _, child in _children(model):
         if hasattr(child, "training"):
-            set_training(child, training)
+            yield from _told(child)
 
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -246,6 +246,17 @@ def set_training(model: nn.Module, training: bool) -> None:
     model.train(training)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]  # some may be frozen
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from unrolled.data.tokens import indices, release, smallest_type
 from unrolled.data.vocabulary import Ids
@@ -102,6 +103,7 @@ class SequenceLoader:
         use_random_iter: random instead of sequential.
         asarray: what makes an array of the framework from one of NumPy.
         seed: of offsets and orders.
+        before: inputs of a sequence ahead of those that have targets, see `WindowLoader`.
 
     Raises:
         SettingError: ``batch_size`` or ``num_steps`` is below 1.
@@ -122,27 +124,34 @@ class SequenceLoader:
         use_random_iter: bool = False,
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
+        before: int = 0,
     ) -> None:
         check_sizes(batch_size=batch_size, num_steps=num_steps)
-        self.needs = batch_size * num_steps + num_steps + (0 if use_random_iter else 1)
+        self.needs = batch_size * num_steps + num_steps + before
+        if not use_random_iter:  # every stream begins so much earlier
+            self.needs += 1 + before * (batch_size - 1)
         if len(corpus) < self.needs:
+            back = f" that reach back over back_steps={before + num_steps}" if before else ""
             raise TextError(
                 f"the text to train on has {len(corpus):,} tokens; minibatches of batch_size="
-                f"{batch_size} sequences of num_steps={num_steps} need at least {self.needs:,}. "
-                "Take a longer text, or a smaller batch_size or num_steps"
+                f"{batch_size} sequences of num_steps={num_steps}{back} need at least "
+                f"{self.needs:,}. Take a longer text, or a smaller batch_size or "
+                f"{'back_steps' if before else 'num_steps'}"
             )
         self.corpus = corpus
         self.batch_size = batch_size
         self.num_steps = num_steps
+        self.before = before
         self.continues = not use_random_iter
         self.asarray = asarray
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         """Minibatches of an epoch; some offsets give one less."""
+        B, T = self.batch_size, self.num_steps
         if self.continues:
-            return (len(self.corpus) - 1) // self.batch_size // self.num_steps
-        return (len(self.corpus) - 1) // self.num_steps // self.batch_size
+            return ((len(self.corpus) - 1) // B - self.before) // T
+        return (len(self.corpus) - 1 - self.before) // T // B
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         every = max(1, RELEASE_EVERY // self.batch_size)
@@ -152,22 +161,21 @@ class SequenceLoader:
             yield self.asarray(indices(X)), self.asarray(indices(Y))
 
     def _sequential(self) -> Iterator[tuple[Ids, Ids]]:
-        B, T = self.batch_size, self.num_steps
+        B, T, before = self.batch_size, self.num_steps, self.before
         offset = int(self.rng.integers(0, T + 1))
         length = (len(self.corpus) - offset - 1) // B  # of one stream
         Xs = self.corpus[offset : offset + B * length].reshape(B, length)
         Ys = self.corpus[offset + 1 : offset + 1 + B * length].reshape(B, length)
-        for start in range(0, length - T + 1, T):
-            yield Xs[:, start : start + T], Ys[:, start : start + T]
+        for start in range(before, length - T + 1, T):
+            yield Xs[:, start - before : start + T], Ys[:, start : start + T]
 
     def _random(self) -> Iterator[tuple[Ids, Ids]]:
-        B, T = self.batch_size, self.num_steps
+        B, T, before = self.batch_size, self.num_steps, self.before
         offset = int(self.rng.integers(0, T))
-        count = (len(self.corpus) - offset - 1) // T  # subsequences
-        Xs = self.corpus[offset : offset + count * T].reshape(count, T)
-        Ys = self.corpus[offset + 1 : offset + 1 + count * T].reshape(count, T)
+        count = (len(self.corpus) - offset - before - 1) // T  # subsequences
+        windows = sliding_window_view(self.corpus[offset:], before + T + 1)[::T]  # views
         order = np.arange(count, dtype=smallest_type(count))  # an eighth to a half of int64's
         self.rng.shuffle(order)
         for start in range(0, count - B + 1, B):
-            rows = order[start : start + B]
-            yield Xs[rows], Ys[rows]
+            XY = windows[order[start : start + B]]  # (B, before + T + 1)
+            yield XY[:, :-1], XY[:, before + 1 :]

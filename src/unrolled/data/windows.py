@@ -1,13 +1,13 @@
 """Minibatches that overlap: gradients may go further back than one minibatch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from unrolled.data.batching import Seed, SequenceLoader
 from unrolled.data.vocabulary import Ids
-from unrolled.errors import SettingError, TextError
+from unrolled.errors import SettingError
 
 
 class WindowLoader(SequenceLoader):
@@ -47,46 +47,10 @@ class WindowLoader(SequenceLoader):
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
     ) -> None:
-        super().__init__(corpus, batch_size, num_steps, use_random_iter, asarray, seed)
         if back_steps < num_steps:
             raise SettingError(
                 f"windows reach back over back_steps={back_steps} inputs for num_steps="
                 f"{num_steps} targets; they must be at least as many"
             )
-        self.before = back_steps - num_steps
-        self.needs += self.before * (1 if use_random_iter else batch_size)
-        if len(corpus) < self.needs:
-            raise TextError(
-                f"the text to train on has {len(corpus):,} tokens; minibatches of batch_size="
-                f"{batch_size} sequences of num_steps={num_steps} that reach back over "
-                f"back_steps={back_steps} need at least {self.needs:,}. Take a longer text, or "
-                "a smaller batch_size or back_steps"
-            )
-
-    def __len__(self) -> int:
-        """Minibatches of an epoch; some offsets give one less."""
-        B, T = self.batch_size, self.num_steps
-        if self.continues:
-            return ((len(self.corpus) - 1) // B - self.before) // T
-        return (len(self.corpus) - 1 - self.before) // T // B
-
-    def _sequential(self) -> Iterator[tuple[Ids, Ids]]:
-        B, T, before = self.batch_size, self.num_steps, self.before
-        offset = int(self.rng.integers(0, T + 1))
-        length = (len(self.corpus) - offset - 1) // B  # of one stream
-        Xs = self.corpus[offset : offset + B * length].reshape(B, length)
-        Ys = self.corpus[offset + 1 : offset + 1 + B * length].reshape(B, length)
-        for start in range(before, length - T + 1, T):
-            yield Xs[:, start - before : start + T], Ys[:, start : start + T]
-
-    def _random(self) -> Iterator[tuple[Ids, Ids]]:
-        B, T, before = self.batch_size, self.num_steps, self.before
-        offset = int(self.rng.integers(0, T))
-        count = (len(self.corpus) - offset - before - 1) // T  # subsequences
-        order = self.rng.permutation(count)
-        for first in range(0, count - B + 1, B):
-            starts = offset + T * order[first : first + B, None]  # (B, 1)
-            yield (
-                self.corpus[starts + np.arange(before + T)],
-                self.corpus[starts + before + 1 + np.arange(T)],
-            )
+        before = back_steps - num_steps
+        super().__init__(corpus, batch_size, num_steps, use_random_iter, asarray, seed, before)

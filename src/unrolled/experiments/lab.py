@@ -92,8 +92,7 @@ class Scores(Listener):
         self._sum, self._forward = 0.0, Compiled(face.backend)
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
-        # a loss that is a sum already counts every sequence of its minibatch
-        self._sum += step.loss * (1 if trainer.model.reduction == "sum" else step.num_targets)
+        self._sum += step.loss * step.num_targets
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.loss, self._sum = self._sum / epoch.num_targets, 0.0

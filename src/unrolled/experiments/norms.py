@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.measures import norms
+from unrolled.telemetry.measures import coefficient, norms
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.telemetry.through_time import layer_numbers
 from unrolled.training.records import Backward, Listener, StepRecord
@@ -74,14 +74,13 @@ class Norms(Listener):
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         clips = trainer.gradient_clip_val > 0
-        quotient = step.clipped_norm / step.gradient_norm if step.gradient_norm else 1.0
         record = TelemetryRecord(
             step=step.step,
             epoch=step.epoch,
-            loss=step.loss / step.num_targets,
+            loss=step.loss,
             gradient_norm=step.gradient_norm,
             clipped_norm=step.clipped_norm,
-            clip_coefficient=quotient,
+            clip_coefficient=coefficient(step.gradient_norm, step.clipped_norm),
             clip_method=trainer.gradient_clip_method if clips else None,
             clip_threshold=trainer.gradient_clip_val if clips else None,
             parameters=self._parameters,

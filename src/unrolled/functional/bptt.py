@@ -2,7 +2,7 @@
 
 The formulas of `unrolled.functional.recurrent` under automatic differentiation say the same;
 here every derivative stands as an equation, and with them what that hides: the gradient
-that arrives at every hidden state. It is also less work, since nothing is recorded, and
+that arrives at every hidden state. It is also less work: no graph is recorded, and
 each weight gradient is one product over all time steps.
 
 The gates of a cell lie side by side on the last axis, in the order of ``GATES``, G of them:
@@ -137,7 +137,7 @@ STEPS: dict[str, tuple[Callable[..., tuple[Arrays, ...]], Callable[..., tuple[Ar
 
 @dataclass(frozen=True)
 class Tape:
-    """What the way back needs of the way there.
+    """What the backward pass needs of the forward pass.
 
     Attributes:
         old: the state arrays before every step, ``(T, B, H)`` each.
@@ -152,7 +152,7 @@ class Tape:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What the way back finds.
+    """What the backward pass finds.
 
     Attributes:
         inputs: dL/dA, ``(T, B, G * H)``.
@@ -170,7 +170,7 @@ class Gradients:
 def forward(
     xp: Namespace, cell: str, A: Array, state: Arrays, W_h: Array, b_hh: Array = 0.0
 ) -> tuple[Arrays, Tape]:
-    """Carry a cell over all steps and keep what the way back needs.
+    """Carry a cell over all steps and keep what the backward pass needs.
 
     Args:
         xp: array namespace.

@@ -10,6 +10,17 @@ Seed = int | Sequence[int] | None
 """What a generator of NumPy takes."""
 
 
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias by its name.
+
+    Example:
+        >>> [is_bias(name) for name in ("lstm.bias_ih_l0", "layers.0.b_h", "b", "embed.weight")]
+        [True, True, True, False]
+    """
+    leaf = name.rsplit(".", 1)[-1]
+    return "bias" in leaf or leaf == "b" or leaf.startswith("b_")
+
+
 def normal_weights(
     shapes: Mapping[str, tuple[int, ...]], sigma: float, seed: int | None = None
 ) -> dict[str, npt.NDArray[np.float32]]:
@@ -32,7 +43,7 @@ def normal_weights(
     rng = np.random.default_rng(seed)
     return {
         name: np.zeros(shape, dtype=np.float32)
-        if name.rpartition(".")[2].startswith("b")
+        if is_bias(name)
         else rng.normal(0.0, sigma, shape).astype(np.float32)
         for name, shape in shapes.items()
     }
@@ -43,7 +54,7 @@ def xavier_uniform(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Matrices from ``U(-a, a)`` with ``a = sqrt(6 / (rows + columns))``.
 
-    The spread that keeps the size of signals about equal on the way there and back through
+    The spread that keeps the size of signals about equal on the way forward and back through
     a layer of that many inputs and outputs.
 
     Args:

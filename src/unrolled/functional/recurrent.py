@@ -115,9 +115,9 @@ def gru(
     ``H_t = Z H + (1 - Z) C``, and the candidate in one of two conventions:
 
     - with ``b_hh``, reset after the product, ``C = tanh(X_t W_xh + b_h + R (H W_hh + b_hh))``:
-      what cuDNN, PyTorch, Keras and Flax compute, and the default here, so that the
+      what cuDNN, PyTorch, Keras and Flax compute, and so do the models here (``CELLS``): the
       same weights give the same numbers everywhere;
-    - without, reset before it, ``C = tanh(X_t W_xh + b_h + (R H) W_hh)``: the original.
+    - without, reset before it, ``C = tanh(X_t W_xh + b_h + (R H) W_hh)``, as textbooks print it.
 
     Args:
         xp: array namespace.

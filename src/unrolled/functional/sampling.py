@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.errors import SettingError
+
 Logits = npt.NDArray[np.floating]
 
 
@@ -21,6 +23,31 @@ def greedy(logits: Logits) -> int:
     return int(logits.argmax())
 
 
+def check_ranges(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Make sure that the settings of a draw mean something.
+
+    Raises:
+        SettingError: one is out of its range; the message names all that are.
+
+    Example:
+        >>> check_ranges(1.0, 0, None)
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.SettingError: top_k is 0; it must be at least 1
+    """
+    problems = [
+        f"{name} is {value}; it must be {rule}"
+        for name, value, fits, rule in (
+            ("temperature", temperature, 0 <= temperature < float("inf"), "0 or more"),
+            ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
+            ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+        )
+        if not fits
+    ]
+    if problems:
+        raise SettingError("; ".join(problems))
+
+
 def probabilities(
     logits: Logits,
     temperature: float = 1.0,
@@ -35,12 +62,15 @@ def probabilities(
 
     Args:
         logits: ``(V,)``.
-        temperature: above 0; below 1 sharpens, above 1 flattens.
+        temperature: below 1 sharpens, above 1 flattens; at 0 only the most likely remains.
         top_k: tokens to keep, at least 1; None keeps all.
         top_p: probability to keep, in ``(0, 1]``; None keeps all.
 
     Returns:
         Probabilities ``(V,)`` that add up to 1.
+
+    Raises:
+        SettingError: a value out of its range.
 
     Example:
         >>> logits = np.log([0.5, 0.3, 0.2])
@@ -52,6 +82,11 @@ def probabilities(
     Reference: top-p: A. Holtzman et al., The curious case of neural text degeneration,
     2020, https://arxiv.org/abs/1904.09751.
     """
+    check_ranges(temperature, top_k, top_p)
+    if temperature == 0:
+        certain: npt.NDArray[np.float64] = np.zeros(len(logits))
+        certain[greedy(logits)] = 1.0
+        return certain
     below = (logits - logits.max()).astype(np.float64)  # the best one's is 0
     with np.errstate(over="ignore"):  # at a tiny temperature all but the best become -inf
         p: npt.NDArray[np.float64] = np.exp(below / temperature)
@@ -82,6 +117,9 @@ def draw(
     top_p: float | None = None,
 ) -> int:
     """A token drawn from `probabilities`; temperature 0 is `greedy`.
+
+    Raises:
+        SettingError: a value out of its range.
 
     Example:
         >>> draw(np.log([0.9, 0.1]), np.random.default_rng(0), top_k=1)

@@ -5,7 +5,8 @@ from functools import reduce
 from operator import add
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.errors import SettingError, did_you_mean
+from unrolled.errors import ParameterError, SettingError, did_you_mean
+from unrolled.functional.initial import is_bias
 
 Arrays = Mapping[str, Array]
 
@@ -13,13 +14,25 @@ Arrays = Mapping[str, Array]
 def global_norm(xp: Namespace, arrays: Iterable[Array]) -> Array:
     """L2 norm of all values of all arrays together: ``sqrt(sum_i ||g_i||^2)``.
 
+    Args:
+        xp: array namespace.
+        arrays: one or more, of any shapes.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ParameterError: there are no arrays.
+
     Example:
         >>> import numpy as np
         >>> from unrolled.backends.numpy import xp
         >>> float(global_norm(xp, [np.array([3.0]), np.array([[4.0]])]))
         5.0
     """
-    squares = map(xp.sum_squares, arrays)
+    squares = list(map(xp.sum_squares, arrays))
+    if not squares:
+        raise ParameterError("there are no gradients to take the norm of: call backward() first")
     # reduce, not sum(): its start, the int 0, makes float64 of float32 in NumPy 1
     return xp.sqrt(reduce(add, squares))
 
@@ -133,7 +146,7 @@ def clip_by_value(xp: Namespace, gradients: Arrays, theta: float) -> dict[str, A
 
 
 SMALLEST_UNIT = 1e-3
-"""Weights of a unit that are shorter count as this long, so that those that start at 0 learn."""
+"""The least norm that a unit's weights count with, so that those that start at 0 can move."""
 
 
 def unit_axis(name: str) -> int:
@@ -160,8 +173,8 @@ def clip_adaptively(
     """Scale the gradient of each unit so that it is at most ``theta`` times its weights.
 
     ``G_i <- G_i min(1, theta max(||W_i||, 0.001) / ||G_i||)`` for each unit ``i``: for one
-    column of a weight ``W (D, H)`` of the models from scratch, see `unit_axis`. A bias or any
-    other vector is one unit as a whole.
+    column of a weight ``W (D, H)`` of the models from scratch, see `unit_axis`. A bias ``(H,)`` or
+    ``(1, H)``, or any other vector, is one unit as a whole.
 
     Args:
         xp: array namespace.
@@ -183,7 +196,8 @@ def clip_adaptively(
     """
 
     def clip(name: str, g: Array) -> Array:
-        unit = unit_axis(name) % len(g.shape) if len(g.shape) > 1 else None
+        whole = len(g.shape) < 2 or is_bias(name)
+        unit = None if whole else unit_axis(name) % len(g.shape)
         axes = tuple(axis for axis in range(len(g.shape)) if axis != unit) or None
         gradient = xp.sqrt(xp.sum(g * g, axis=axes, keepdims=True))
         W = parameters[name]
@@ -262,6 +276,11 @@ def clip(
 
 def sgd(parameter: Array, gradient: Array, lr: float) -> Array:
     """One step of gradient descent: ``parameter - lr * gradient``.
+
+    Args:
+        parameter: its value, of any shape.
+        gradient: of the same shape.
+        lr: learning rate.
 
     Example:
         >>> sgd(1.0, 0.5, lr=0.1)

@@ -21,7 +21,7 @@ SMALLEST_SHARE = 2**21
 """Multiplications under which a thread is not worth starting."""
 
 KEPT = {"rnn": (), "rnn_relu": (), "gru": ("gates",), "lstm": ("cells", "gates")}
-"""What the way back needs beside the outputs, by the kernels' names."""
+"""What the backward pass needs beside the outputs, by the kernels' names."""
 
 Shape = tuple[int, ...]
 
@@ -199,7 +199,7 @@ class Compiled:
         dY: Array,
         d_last: Sequence[Array],
     ) -> bptt.Gradients:
-        """The way back along a tape of `unrolled.functional.bptt`, without weights and inputs."""
+        """The backward pass along a tape of `functional.bptt`, without weights and inputs."""
         parts = tape.kept[:2] if cell == "lstm" else tape.kept  # tanh(C) is not kept here
         gates = (self.xp.concat(list(parts), -1),) if parts else ()  # (T, B, 4 * H)
         state = [old[0] for old in tape.old]

@@ -68,7 +68,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Result:
-    """What the way back finds, in the shapes of what went in.
+    """What the backward pass finds, in the shapes of what went in.
 
     Attributes:
         X: dL/dX, ``(T, B, D)``; None for ids.
@@ -172,7 +172,7 @@ def assemble(
         cell, X: as for `forward`.
         w: the weights.
         H_before: hidden states before every step, ``(T, B, H)``.
-        g: what the way back found.
+        g: what the backward pass found.
         by_rows: as for `backward`.
     """
     G = len(bptt.GATES[cell])

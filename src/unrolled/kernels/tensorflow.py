@@ -22,7 +22,7 @@ SMALLEST_WORK = 2**26
 """Multiplications of the recurrent weights under which to call back costs more than it saves."""
 
 Passes = tuple[Any, Tensors, Callable[[Any, Tensors], explicit.Result]]
-"""Outputs, last state, and the way back from their gradients."""
+"""Outputs, last state, and the backward pass from their gradients."""
 
 
 def recur(

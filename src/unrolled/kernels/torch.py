@@ -122,11 +122,11 @@ def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def through_time(
     cell: str, tape: bptt.Tape, W_h: Sequence[torch.Tensor], dY: torch.Tensor, d_last: Tensors
 ) -> bptt.Gradients:
-    """The way back along a tape, without the gradients of weights.
+    """The backward pass along a tape, without the gradients of weights.
 
     Args:
         cell: name in `unrolled.functional.bptt.GATES`.
-        tape: of the way there.
+        tape: of the forward pass.
         W_h: ``(H, H)`` of each gate.
         dY: gradient with respect to the outputs, ``(T, B, H)``.
         d_last: gradient with respect to the last state, ``(B, H)`` each.

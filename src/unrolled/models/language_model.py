@@ -281,7 +281,7 @@ class RNNModelScratch(RecurrentLanguageModel):
         return self.init_state(batch_size, self.num_hiddens, device)
 
     def one_hot(self, ids: Array) -> Array:
-        """Ids of any shape as one-hot rows, of the parameters' type."""
+        """Ids of any shape as one-hot rows, float32 (in PyTorch of the parameters' type)."""
         return self.backend.xp.one_hot(ids, self.vocab_size)
 
     def forward(self, X: Array, state: State | None = None) -> tuple[Array, State]:

@@ -15,7 +15,7 @@ import numpy as np
 from unrolled.backends import Array, Namespace
 from unrolled.errors import ParameterError
 from unrolled.functional import bptt
-from unrolled.functional.initial import Seed, xavier_uniform
+from unrolled.functional.initial import Seed, is_bias, xavier_uniform
 from unrolled.functional.recurrent import CELLS, State
 from unrolled.kernels import explicit, recur
 from unrolled.training.module import Module
@@ -151,7 +151,7 @@ class RecurrentLayer(Layer):
         weights = [self.array(name) for name in self.names()]
         reshape = self.backend.xp.reshape
         return [
-            reshape(array, (-1,)) if name[0] == "b" else array
+            reshape(array, (-1,)) if is_bias(name) else array
             for name, array in zip(self.names(), weights, strict=True)
         ]
 

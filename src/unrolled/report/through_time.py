@@ -19,7 +19,7 @@ def heatmap(source: Source, name: str, layer: Layer) -> Heatmap:
     rows, values = _rows(layer.gradients.values)
     T = max(map(len, layer.gradients.values), default=0)
     backward = name.endswith(".backward")
-    reach = layer.reach.series("fallen below 1% of its last")
+    reach = layer.reach.series("reaches so far (1% of its last)")
     # forward the gradient comes from the last step, backward from the first
     y = [None if r is None else (r if backward else T - 1 - r) for r in reach.y]
     inside = [b for b in layer.borders if 0 < b < T]
@@ -91,7 +91,12 @@ def over_steps(found: Sequence[Source]) -> list[Chart]:
     """Reach, fall per step, and share of saturated units against the training step."""
     layers = [(s, n, x) for s in found if s.telemetry for n, x in s.telemetry.layers.items()]
     kinds: tuple[tuple[str, str, Axis, list[Mark]], ...] = (
-        ("reach", "Reach of the gradient", Axis("steps back until below 1%", limits=(0, None)), []),
+        (
+            "reach",
+            "Reach of the gradient",
+            Axis("steps back with 1% or more", limits=(0, None)),
+            [],
+        ),
         (
             "fall",
             "Fall of the gradient per step back",

@@ -17,6 +17,7 @@ A run that trains several models, its parts, tells them apart: their lines begin
 Every file but the logs is written whole or not at all, and of a log every line.
 """
 
+import errno
 import json
 import math
 import os
@@ -35,6 +36,9 @@ from unrolled.writing import write_whole
 MODEL = "model.safetensors"
 COMPLETE = ("config.json", MODEL, "summary.json")
 """Without these a run cannot be used."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What systems say of a disk, or of a user's share of one, that is full."""
 
 ROOM = 64 * 1024
 """Bytes for what a run writes after its model."""
@@ -208,10 +212,12 @@ class RunDirectory:
         content = to_bytes(arrays)
         try:
             self._replace(MODEL, content)
-        except RunError:
-            if not self._logged:
+        except RunError as error:
+            if getattr(error.__context__, "errno", None) not in FULL:
                 raise
-            longest = max(self._logged, key=lambda file: file.stat().st_size)
+            longest = max(self._logged, key=_size, default=None)
+            if longest is None or _size(longest) < len(content):
+                raise
             _cut(longest, len(content) + ROOM)
             self._replace(MODEL, content)
 
@@ -326,6 +332,10 @@ class _Lines:
 
     def close(self) -> None:
         self.file.close()
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _cut(file: Path, size: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unrolled.errors import RunError
 from unrolled.telemetry.findings import FINDINGS, Finding
+from unrolled.telemetry.findings.finding import SEVERITIES
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 from unrolled.telemetry.records import TelemetryRecord
@@ -39,7 +40,8 @@ def diagnose(
 def judge(history: History) -> list[Finding]:
     """All findings about a history."""
     history.complete()
-    return [finding for find in FINDINGS.values() for finding in find(history)]
+    findings = [finding for find in FINDINGS.values() for finding in find(history)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 @dataclass

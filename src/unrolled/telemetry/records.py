@@ -44,11 +44,12 @@ class LayerRecord:
         fall_per_step: factor by which the mean norm changes for each step back from the
             last (geometric mean over the steps up to the border); below 1 it vanishes,
             above 1 it explodes.
-        reach: steps back from the last until the mean norm is below 1% of its last;
-            the number of steps there are to the border if it never is.
+        reach: steps back from the last before the mean norm falls below 1% of its last;
+            the number of steps there are to the border if it never does.
         saturated: share of hidden units of this minibatch that are saturated,
             ``|h| > 0.99`` (for ReLU: dead, ``h = 0``); 0 of a cell of unknown kind whose
-            states go beyond 1, as no tanh does.
+            states go beyond 1, as no tanh does. A saturated tanh unit passes next to nothing
+            back; in a GRU or an LSTM the gates still may.
         weight_gradient_split: of each time step the norm of its part of ``dL/dW_hh``
             (all gates together); the parts themselves add up to ``dL/dW_hh``.
         borders: time steps before which the gradient was cut by truncation; 0 where the

@@ -102,7 +102,10 @@ def weight_gradient_split(xp: Namespace, H_before: Array, D: Array) -> Array:
 
 
 def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
-    """Share of hidden units that pass back next to nothing: ``|h| > 0.99``, for ReLU ``h = 0``.
+    """Share of hidden units that are saturated: ``|h| > 0.99``, for ReLU ``h = 0``.
+
+    Those of a plain recurrent network pass next to nothing back. In a GRU or an LSTM that is for
+    the gates to say: a unit that only remembers may stay near 1.
 
     Args:
         xp: array namespace.
@@ -180,23 +183,23 @@ def fall_per_step(norms: Sequence[float], border: int = 0) -> float | None:
 
 
 def reach(norms: Sequence[float], border: int = 0) -> int | None:
-    """Steps back from the last until the norm is below 1% of its last.
+    """How many steps back from the last the gradient reaches, as `REACHED` has it.
 
     Args:
         norms: of all steps in the order in which the layer reads them.
         border: the earliest step that the gradient reaches.
 
     Returns:
-        The steps to the border if the norm is never that small; None where the last norm is 0
-        or not finite.
+        Steps before the norm first falls below 1% of its last: those to the border if it
+        never does. None where the last norm is 0 or not finite.
 
     Example:
         >>> reach([1e-6, 1e-4, 1e-2, 1.0]), reach([0.1, 0.2, 0.5, 1.0])
-        (2, 3)
+        (1, 3)
     """
     last = norms[-1]
     if not 0 < last < math.inf:
         return None
     steps = len(norms) - 1 - border
-    below = (k for k in range(1, steps + 1) if norms[-1 - k] < REACHED * last)
-    return next(below, steps)
+    reached = (k for k in range(1, steps + 1) if norms[-1 - k] < REACHED * last)
+    return next(reached, steps + 1) - 1

@@ -1,4 +1,4 @@
-"""One layer and direction of a fused layer: its way there and its way back.
+"""One layer and direction of a fused layer: its forward and its backward pass.
 
 Letters: T steps, B sequences, N = rows of all steps together (T * B, for packed sequences
 fewer), D inputs, H hidden units, G gates.
@@ -64,7 +64,7 @@ class Direction:
         self.tapes: list[bptt.Tape] = []
 
     def take(self, Y: torch.Tensor) -> None:
-        """The way there of an `nn.RNN`, whose hidden states ``(N, H)`` are all that it needs."""
+        """The forward pass of an `nn.RNN`, whose hidden states ``(N, H)`` are all that it needs."""
         state, Y = self.first, self._turn(Y)
         self.tapes = []
         for begin, end, size in self.pieces:
@@ -74,7 +74,7 @@ class Direction:
             state = (known[-1],)
 
     def forward(self, X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
-        """The way there.
+        """The forward pass.
 
         Args:
             X: what the layer reads, ``(N, D)``.

@@ -16,7 +16,7 @@ CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn_relu", "GRU": "gru", "LSTM": "lstm"
 
 @dataclass
 class Call:
-    """One call of a fused layer, and what the way back has brought to it.
+    """One call of a fused layer, and what the backward pass has brought to it.
 
     Attributes:
         layer: the module.
@@ -30,7 +30,7 @@ class Call:
         packed: whether it read a `PackedSequence`.
         order: which sequence each place of a packed batch holds; None for their own order.
         versions: how often each of its tensors had been written to by then.
-        dY: gradient at ``Y``; None for 0, and before the way back.
+        dY: gradient at ``Y``; None for 0, and before the backward pass.
         d_last: gradient at the last state's arrays, likewise.
     """
 

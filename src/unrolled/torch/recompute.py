@@ -134,7 +134,7 @@ def _forward(
 
 
 def _backward(parts: list[Direction], dY: torch.Tensor) -> list[torch.Tensor]:
-    """The way back of all directions of a layer: the gradient at the input side of each."""
+    """The backward pass of all directions of a layer: the gradient at the input side of each."""
     sides = dY.chunk(len(parts), -1)
     return [part.backward(side) for part, side in zip(parts, sides, strict=True)]
 

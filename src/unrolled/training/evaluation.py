@@ -10,10 +10,11 @@ from unrolled.data.vocabulary import Ids
 def mean_cross_entropy(
     backend: Backend, model: Any, ids: Ids, batch_size: int, num_steps: int, device: Any = None
 ) -> float | None:
-    """Mean cross-entropy in nats of every token of a text, given those before it.
+    """Mean cross-entropy in nats of the tokens of a text, given those before them.
 
     The text is cut into ``batch_size`` contiguous streams (fewer if it is short), each
-    read from its start to its end with the state carried along.
+    read from its start to its end with the state carried along. The first token of a stream
+    is given nothing, and up to ``batch_size`` tokens at the end of the text are left out.
 
     Args:
         backend: the model's.
@@ -32,10 +33,9 @@ def mean_cross_entropy(
     length = (len(ids) - 1) // streams
     X = ids[: streams * length].reshape(streams, length)
     Y = ids[1 : streams * length + 1].reshape(streams, length)
-    backend.set_training(model, False)
     evaluate = backend.compile(model.loss_and_state)
     total, state = 0.0, None
-    with backend.without_gradients():
+    with backend.evaluating(model), backend.without_gradients():
         for start in range(0, length, num_steps):
             part = slice(start, start + num_steps)
             batch = tuple(backend.asarray(indices(Z[:, part]), device) for Z in (X, Y))

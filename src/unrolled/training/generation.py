@@ -68,17 +68,7 @@ def chooser(
     if temperature is None and top_k is None and top_p is None:
         return sampling.greedy
     temperature = 1.0 if temperature is None else temperature
-    problems = [
-        f"{name} is {value}; it must be {rule}"
-        for name, value, fits, rule in (
-            ("temperature", temperature, 0 <= temperature < float("inf"), "0 or more"),
-            ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
-            ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
-        )
-        if not fits
-    ]
-    if problems:
-        raise SettingError("; ".join(problems))
+    sampling.check_ranges(temperature, top_k, top_p)
     rng = np.random.default_rng(seed)
     return sampling.Draw(rng, temperature, top_k, top_p)
 
@@ -168,8 +158,7 @@ def generate_batch(
         check_prefix(vocab, prefix, allow_unknown, UNKNOWN_ALLOWED)
     texts = [vocab.encode(prefix).tolist() for prefix in prefixes]
     choose = choose or [sampling.greedy] * len(texts)
-    backend.set_training(net, False)
-    with backend.without_gradients():
+    with backend.evaluating(net), backend.without_gradients():
         step, state = _stepping(backend, net, device, texts)
         ends = [len(text) + length for text in texts]
         if isinstance(step, NativeStepper) and length > 0:

@@ -78,8 +78,13 @@ class HyperParameters:
         self.hparams = hparams | kept
         for name, value in kept.items():
             # a subclass' argument that happens to be called like a method must not hide it
-            if name in own or not hasattr(type(self), name):
+            if name in own or not _is_method(type(self), name):
                 setattr(self, name, value)
+
+
+def _is_method(Class: type, name: str) -> bool:
+    found = inspect.getattr_static(Class, name, None)
+    return callable(found) or hasattr(found, "__get__")  # or a property
 
 
 def _initializes(frame: FrameType, instance: object) -> bool:

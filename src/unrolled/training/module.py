@@ -55,7 +55,10 @@ class Module(HyperParameters):
         return self.net(X)
 
     def loss(self, y_hat: Any, y: Any) -> Any:
-        """The mean loss of predictions ``y_hat`` against targets ``y``, a scalar."""
+        """The mean loss of predictions ``y_hat`` against targets ``y``, a scalar.
+
+        A model whose ``reduction`` is ``"sum"`` gives the sum; what is recorded is the mean.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define loss(y_hat, y)")
 
     def configure_optimizers(self) -> Any:

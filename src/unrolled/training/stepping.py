@@ -237,7 +237,7 @@ def stepper_of(
 
     Args:
         net: the model.
-        own_logits: ``ids (1, T) -> (T, V)``, what the model itself says.
+        own_logits: ``ids (1, T) -> (1, V)``, what the model itself says after the last.
         X: ids ``(1, T)`` to ask it for, two at least: the first meets an empty state.
         batch_size: texts to be written side by side.
     """

@@ -95,11 +95,9 @@ class Tracer:
         if key not in self._taps:
             backend, model = self.trainer.backend, self.trainer.model
             # in evaluation, or dropout would draw from the framework's generator
-            backend.set_training(model, False)
-            with backend.without_gradients(), tracing() as trace:
+            with backend.evaluating(model), backend.without_gradients(), tracing() as trace:
                 backend.rehearse(self.trainer.objective, parameters, batch, state, *context)
                 one = backend.to_numpy(backend.xp.sum(next(iter(parameters.values()))))
-            backend.set_training(model, True)
             zeros = {name: np.zeros(shape, one.dtype) for name, shape in trace.shapes.items()}
             trace.layers = {n: _without_arrays(layer) for n, layer in trace.layers.items()}
             while len(self._taps) >= MOST_SHAPES:

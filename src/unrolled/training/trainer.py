@@ -30,8 +30,9 @@ class Trainer(Divergence, HyperParameters):
 
     Args:
         max_epochs: passes over the training data.
-        num_gpus: GPUs to use, as far as there are any; 0 means the CPU.
-        gradient_clip_val: above 0, gradients are clipped at this between backward and step.
+        num_gpus: 0 trains on the CPU; any other number on the first GPU, if there is one.
+        gradient_clip_val: above 0, gradients are clipped at this between backward and step;
+            0 clips nothing.
         listeners: told of every step and epoch.
         gradient_clip_method: what is limited: ``"global_norm"``, the L2 norm of all gradients
             together; ``"per_tensor"``, that of each; ``"value"``, every value;
@@ -45,7 +46,7 @@ class Trainer(Divergence, HyperParameters):
             compile; MXNet runs every line.
 
     Raises:
-        SettingError: an unknown method.
+        SettingError: an unknown method, or a number that makes no sense.
 
     Attributes:
         epoch: the running one, from 0.
@@ -84,6 +85,11 @@ class Trainer(Divergence, HyperParameters):
         replay: bool = False,
     ) -> None:
         check_clip_method(gradient_clip_method)
+        if not gradient_clip_val >= 0:
+            what = "it must be above 0 to clip gradients at it, or 0 not to clip"
+            raise SettingError(f"gradient_clip_val is {gradient_clip_val}; {what}")
+        if max_epochs < 0:
+            raise SettingError(f"max_epochs is {max_epochs}; it must be 0 or more")
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
@@ -95,6 +101,7 @@ class Trainer(Divergence, HyperParameters):
         Raises:
             NotFiniteError: the loss or a gradient became NaN or infinite.
         """
+        self.stopping = False  # a `stop` from now on counts, during the preparation too
         self.prepare(model, data)
         for listener in self.listeners:
             listener.on_fit_start(self)
@@ -119,12 +126,12 @@ class Trainer(Divergence, HyperParameters):
         self._clip = self.backend.compile(partial(clip, xp, method))
         self._join = self.backend.compile(partial(_join, xp))
         self.last_good = None
-        self.stopping = self.draws_losses = False
+        self.draws_losses = False
         self.train_curves: set[str] = set()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def stop(self) -> None:
-        """End the training after the running minibatch."""
+        """End the training after the running minibatch, or the running validation."""
         self.stopping = True
 
     @property
@@ -295,16 +302,24 @@ class Trainer(Divergence, HyperParameters):
     def _step_record(self, batch: Any, *scalars: Any) -> StepRecord:
         """Loss and norms leave the device together."""
         loss, norm, clipped_norm = self.backend.to_numpy(self._join(scalars)).tolist()
+        targets = math.prod(batch[-1].shape)
         if self.gradient_clip_method == "global_norm":
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
         return StepRecord(
             epoch=self.epoch + 1,
             step=self.train_batch_idx + 1,
-            loss=loss,
-            num_targets=math.prod(batch[-1].shape),
+            loss=self._mean_loss(loss, targets),
+            num_targets=targets,
             gradient_norm=norm,
             clipped_norm=clipped_norm,
         )
+
+    def _mean_loss(self, loss: float, targets: int) -> float:
+        """The mean over the targets of what the model's `Module.loss` gave."""
+        reduction = getattr(self.model, "reduction", None)
+        if reduction is None:  # a `NativeModel` has the framework's own loss
+            reduction = getattr(getattr(self.model, "loss_fn", None), "reduction", "mean")
+        return loss / targets if reduction == "sum" else loss
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""
@@ -319,7 +334,8 @@ class Trainer(Divergence, HyperParameters):
             self.val_batch_idx += 1
             if loss is not None:
                 targets = math.prod(batch[-1].shape)
-                total, count = total + float(loss) * targets, count + targets
+                total += self._mean_loss(float(loss), targets) * targets
+                count += targets
         return total / count if count else None
 
     def validation_step(self, batch: Any) -> Any:

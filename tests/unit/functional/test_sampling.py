@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unrolled.errors import SettingError
 from unrolled.functional.sampling import draw, greedy, probabilities
 
 # steps of 1/8 make ties frequent
@@ -143,6 +144,23 @@ def test_the_same_seed_gives_the_same_draws():
 def test_temperature_zero_is_greedy(xs, seed):
     logits = np.array(xs)
     assert draw(logits, np.random.default_rng(seed), temperature=0) == greedy(logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0; it must be 0 or more"),
+        ({"temperature": math.nan}, "temperature is nan; it must be 0 or more"),
+        ({"top_k": 0, "top_p": 2}, "top_k is 0; it must be at least 1; top_p is 2; it must be"),
+    ],
+)
+def test_what_means_nothing_is_an_error(options, said):
+    with pytest.raises(SettingError, match=said):
+        probabilities(np.zeros(3), **options)
+
+
+def test_at_temperature_zero_one_token_is_certain():
+    assert list(probabilities(np.array([1.0, 3.0, 3.0]), temperature=0)) == [0, 1, 0]
 
 
 def test_a_tiny_temperature_is_greedy():

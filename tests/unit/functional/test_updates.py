@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from clipping_by_hand import by_hand, norm_of
 from unrolled.backends.numpy import xp
-from unrolled.errors import SettingError
+from unrolled.errors import ParameterError, SettingError
 from unrolled.functional.updates import (
     CLIP_METHODS,
     clip,
@@ -119,7 +119,14 @@ def test_sgd_on_a_parabola_shrinks_the_distance_by_one_minus_lr():
     assert round(float(x), 3) == 0.054
 
 
-SHAPES = {"W": (4, 3), "net.weight": (3, 5), "kernel": (2, 2, 3, 4), "b": (3,), "scale": ()}
+SHAPES = {
+    "W": (4, 3),
+    "net.weight": (3, 5),
+    "kernel": (2, 2, 3, 4),
+    "b": (1, 3),
+    "W_x": (1, 3),
+    "scale": (),
+}
 
 
 def some(scale, seed):
@@ -134,7 +141,7 @@ def some(scale, seed):
 @pytest.mark.parametrize("theta", [0.01, 0.5, 100.0])
 @pytest.mark.parametrize("method", CLIP_METHODS)
 def test_every_method_clips_as_by_hand(method, theta):
-    gradients, parameters = some(2.0, seed=0), some(1.0, seed=1) | {"b": np.zeros(3)}
+    gradients, parameters = some(2.0, seed=0), some(1.0, seed=1) | {"b": np.zeros((1, 3))}
     expected = by_hand(method, gradients, parameters, theta)
     clipped, before, after = clip(xp, method, gradients, parameters, theta)
     assert list(clipped) == list(gradients)
@@ -142,6 +149,12 @@ def test_every_method_clips_as_by_hand(method, theta):
         np.testing.assert_allclose(clipped[name], g, rtol=1e-12, err_msg=name)
     assert float(before) == pytest.approx(norm_of(gradients), rel=1e-12)
     assert float(after) == pytest.approx(norm_of(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_without_gradients_there_is_no_norm(method):
+    with pytest.raises(ParameterError, match=r"no gradients .* call backward\(\) first"):
+        clip(xp, method, {}, {}, 1.0)
 
 
 @pytest.mark.parametrize("method", CLIP_METHODS)

@@ -136,6 +136,30 @@ def test_saturated_and_dead(exploded):
     assert share >= 0.95
 
 
+def test_units_of_a_gru_that_only_remember_are_not_saturated():
+    torch.manual_seed(0)
+    model = nn.GRU(3, 8)
+    with torch.no_grad():
+        model.bias_ih_l0[8:16] = 20.0  # of the update gate: nothing is forgotten
+    records = []
+    with watch(model, sink=records.append):
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for _ in range(20):
+            optimizer.zero_grad()
+            H = torch.where(torch.rand(1, 4, 8) < 0.5, -0.999, 0.999)
+            model(torch.randn(9, 4, 3), H)[0][-1].sum().backward()
+            optimizer.step()
+    (layer,) = records[-1].layers.values()
+    assert layer.saturated > 0.95
+    assert layer.fall_per_step > 0.99
+    assert not [name for name in names(diagnose(records)) if "saturated" in name]
+
+
+def test_the_gravest_findings_come_first(exploded):
+    severities = [finding.severity for finding in diagnose(exploded)]
+    assert severities == sorted(severities, key=["serious", "warning", "note"].index)
+
+
 def test_a_clipped_explosion_is_no_explosion():
     found = names(diagnose(explosion(clip=20)))
     assert "exploded" not in found

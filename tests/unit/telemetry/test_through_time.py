@@ -99,9 +99,15 @@ def test_a_geometric_fall_is_found(factor):
     n = [5 * factor ** (9 - t) for t in range(10)]
     assert fall_per_step(n) == pytest.approx(factor)
     assert fall_per_step([123.0, *n], border=1) == pytest.approx(factor)
-    below = next((k for k in range(1, 10) if factor**k < 0.01), 9)
-    assert reach(n) == below
-    assert reach([0.0, *n], border=1) == min(below, 9)
+    reached = max(k for k in range(10) if factor**k >= 0.01)
+    assert reach(n) == reached
+    assert reach([0.0, *n], border=1) == reached
+
+
+def test_all_the_way_is_not_all_but_one():
+    assert reach([0.001, 0.5, 1.0]) == 1
+    assert reach([0.5, 0.5, 1.0]) == 2
+    assert reach([0.5, 0.001, 1.0]) == 0
 
 
 @pytest.mark.parametrize("n", [[1.0], [1.0, 0.0], [1.0, math.nan], [math.inf, 1.0]])

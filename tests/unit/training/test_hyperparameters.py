@@ -124,6 +124,29 @@ def test_the_parents_value_counts_where_both_have_a_name():
     assert model.lr == model.hparams["lr"] == 0.2
 
 
+def test_a_default_of_the_class_is_no_method_and_gives_way():
+    class Base(HyperParameters):
+        lr = 0.5
+
+        def __init__(self):
+            self.save_hyperparameters()
+
+        def step(self):
+            return "a method"
+
+        @property
+        def width(self):
+            return 7
+
+    class Model(Base):
+        def __init__(self, lr=0.1, step=3, width=9):
+            super().__init__()
+
+    model = Model(lr=0.3)
+    assert (model.lr, model.step(), model.width) == (0.3, "a method", 7)
+    assert model.hparams == {"lr": 0.3, "step": 3, "width": 9}
+
+
 def test_a_parents_ignore_holds_for_the_subclass_arguments():
     class IgnoringParent(HyperParameters):
         def __init__(self, a):

@@ -50,7 +50,7 @@ class Problem(NamedTuple):
         X: inputs ``(T, B, D)``, or ids ``(T, B)``.
         state, weights, taps: see `unrolled.kernels.written.torch.recur`.
         device: where.
-        differentiated: whether there will be a way back.
+        differentiated: whether there will be a backward pass.
         tf32: whether PyTorch multiplies float32 with 11 bits.
     """
 
@@ -123,7 +123,7 @@ class Trial:
     def run(self, engine: Engine) -> Tensors:
         """All that an engine computes, computed."""
         # what the user has switched on at this place of a program, hooks on tensors that are
-        # kept for the way back for one, is not meant for a trial
+        # kept for the backward pass for one, is not meant for a trial
         with (
             torch.set_grad_enabled(self.problem.differentiated),
             saved_tensors_hooks(lambda x: x, lambda x: x),

@@ -4,7 +4,7 @@ A step of a recurrence is a few small operations. The CPU takes longer to start 
 to compute them, and T steps are hundreds of starts. A CUDA graph keeps the operations together
 with the addresses that they read and write, so every call copies its arrays to those addresses
 and the results away from them. What a call gave back is therefore never overwritten by a later
-one: as many ways there may wait for their ways back as like to.
+one: any number of forward passes may wait for their backward passes.
 
 Where there is no GPU the tests put in the graph's place what computes again at each replay.
 
@@ -72,7 +72,7 @@ class Graphs:
 
     Args:
         passes: what is recorded.
-        keep: whether there will be a way back; without, `forward` gives a tape with nothing
+        keep: whether there will be a backward pass; without, `forward` gives a tape with nothing
             but the states.
         record: how.
     """
@@ -102,7 +102,7 @@ class Graphs:
         last, new, old, kept = _parts(found, n)
         tape = bptt.Tape(old, new, kept)
         if self.keep and len(self._captured) > recorded:
-            # record the way back now: there a thread of autograd's would have to
+            # record the backward pass now: there a thread of autograd's would have to
             self.backward(xp, cell, tape, W_h, new[0], last)
         return last, tape
 

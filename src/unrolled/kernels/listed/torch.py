@@ -3,7 +3,7 @@
 A training step of a small model is some hundred lines of Python and a few dozen operations, each
 with PyTorch's bookkeeping for automatic differentiation. Around the arithmetic of 256 hidden
 units that takes a quarter of the time. What the operations are is the same at every step. So
-they are listed once, as PyTorch's dispatcher and the native kernels meet them, the way back
+they are listed once, as PyTorch's dispatcher and the native kernels meet them, the backward pass
 included; then the list runs by itself: every operation reads and writes the same memory as the
 first time. It is to a CPU what a CUDA graph is to a GPU.
 

@@ -99,7 +99,7 @@ typedef struct {
 int32_t unrolled_product(const Product *p);
 int64_t unrolled_product_workspace(const Product *p);
 
-// The way back through an affine map Y = X W + b.
+// The backward pass through an affine map Y = X W + b.
 typedef struct {
     int32_t precision, instructions, threads, openmp;
     int64_t N, D, V;

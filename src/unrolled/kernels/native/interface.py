@@ -56,7 +56,7 @@ class Product(ctypes.Structure):
 
 
 class AffineGradients(ctypes.Structure):
-    """The way back through an affine map."""
+    """The backward pass through an affine map."""
 
     _fields_ = [
         *_fields(ctypes.c_int32, "precision instructions threads openmp"),

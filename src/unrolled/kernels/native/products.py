@@ -1,4 +1,4 @@
-"""What a model needs beside the recurrence: matrix products, and the way back through them."""
+"""What a model needs beside the recurrence: matrix products, and the backward pass through them."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def affine_backward(
     threads: int = 1,
     instructions: str = "",
 ) -> None:
-    """The way back through ``Y = X W + b``.
+    """The backward pass through ``Y = X W + b``.
 
     Args:
         X: ``(N, D)``.

@@ -40,7 +40,7 @@ def rnn_step_back(dH, dC, H_old, H, C_old, C, kept):
 
 @triton.jit
 def relu_step(A, P, H, C, b):
-    """``H_t = max(A_t + P_t, 0)``; not a number remains that, as it must be seen."""
+    """``H_t = max(A_t + P_t, 0)``; NaN stays NaN, so that a divergence is noticed."""
     return tl.maximum(A[0] + P[0], 0.0, propagate_nan=tl.PropagateNan.ALL), C, ()
 
 

@@ -64,7 +64,7 @@ class Triton:
 
     Args:
         by_steps: a start for every step, instead of one for all; see the package.
-        keep: whether there will be a way back; without, `forward` keeps the states only.
+        keep: whether there will be a backward pass; without, `forward` keeps the states only.
         tf32: multiply float32 with 11 bits. Without, the matrix units multiply the upper and
             the lower bits apart, three products for one, and nothing is lost.
     """

@@ -47,7 +47,7 @@ def recur(
     if not X.is_floating_point():
         X = nn.functional.one_hot(X.long(), W_x.shape[1]).to(W_x.dtype)
     first = [part[None] for part in state]  # (1, B, H) each: one layer
-    train = torch.is_grad_enabled()  # only then cuDNN keeps what its way back needs
+    train = torch.is_grad_enabled()  # only then cuDNN keeps what its backward pass needs
     arguments = ([W_x, W_h, b_x, b_h], True, 1, 0.0, train, False, False)
     outputs, *last = LAYERS[cell](X, first if len(first) > 1 else first[0], *arguments)
     return outputs, tuple(part[0] for part in last)

@@ -1,7 +1,7 @@
 """The passes written out as an operation of autograd on PyTorch, whatever carries them.
 
-Written out are first derivatives. Where PyTorch shall record the way back too
-(``create_graph=True``), for a Hessian or a penalty on gradients, the way back is that of the
+Written out are first derivatives. Where PyTorch shall record the backward pass too
+(``create_graph=True``), for a Hessian or a penalty on gradients, the backward pass is that of the
 formula; and what `torch.func` transforms is the formula from the start.
 """
 
@@ -69,7 +69,7 @@ def kept_of(ctx: Any) -> tuple[torch.Tensor, Tensors, Tensors, Tensors]:
 
 
 def twice_by_formula(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """A way back that gives numbers, as one that gives a graph where PyTorch asks for it.
+    """A backward pass that gives numbers, as one that gives a graph where PyTorch asks for it.
 
     Args:
         backward: of an operation whose last arguments are ``X``, taps, state and weights, and

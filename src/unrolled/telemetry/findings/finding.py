@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from unrolled.telemetry.history import Column
 
-SERIOUS, WARNING, NOTE = "serious", "warning", "note"
+SERIOUS, WARNING, NOTE = SEVERITIES = "serious", "warning", "note"
 
 LASTING = 0.95
 """Share of the remaining steps for which something must hold to count as lasting: a single
@@ -41,17 +41,6 @@ class Finding:
 
 
 Findings = Iterator[Finding]
-
-
-def is_bias(name: str) -> bool:
-    """Whether a parameter is a bias by its name.
-
-    Example:
-        >>> [is_bias(name) for name in ("lstm.bias_ih_l0", "layers.0.b_h", "b", "embed.weight")]
-        [True, True, True, False]
-    """
-    leaf = name.rsplit(".", 1)[-1]
-    return "bias" in leaf or leaf == "b" or leaf.startswith("b_")
 
 
 def lasting(holds: npt.NDArray[np.bool_], known: Column) -> int | None:

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
+from unrolled.functional.initial import is_bias
 from unrolled.telemetry.findings.finding import (
     SERIOUS,
     WARNING,
     Finding,
     Findings,
-    is_bias,
     lasting,
     median,
     one_digit,
@@ -83,7 +83,7 @@ def exploded(h: History) -> Findings:
                 name,
                 {"norm": float(norm[peak]), "usual_norm": usual, "update_ratio": moved},
                 f"clip the global norm at about {one_digit(float(before[0]))}, or lower the "
-                "learning rate to a tenth; a mean instead of a summed loss does the same",
+                "learning rate to a tenth, or average the loss instead of summing it",
             )
     for name, layer in h.layers.items():
         growth = layer["first"] / np.where(layer["last"] > 0, layer["last"], np.nan)
@@ -111,7 +111,7 @@ def vanished(h: History) -> Findings:
                 "vanished",
                 WARNING,
                 f"The gradient at the first time step of {name} is {median(share):.1g} times that "
-                f"at the last; it is below 1% after {reach:.0f} of {window:.0f} steps. "
+                f"at the last; it falls below 1% {reach + 1:.0f} of {window:.0f} steps back. "
                 "What happened earlier does not teach it.",
                 None,
                 name,

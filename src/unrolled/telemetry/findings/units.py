@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from unrolled.functional.initial import is_bias
 from unrolled.telemetry.findings.finding import (
     NOTE,
     SERIOUS,
     WARNING,
     Finding,
     Findings,
-    is_bias,
     lasting,
     mean,
     median,
@@ -18,6 +18,10 @@ from unrolled.telemetry.history import ENOUGH, History
 
 SATURATED = 0.9
 """Share of saturated units from which on a layer is a set of switches."""
+
+PASSES_ON = 0.5
+"""Share of the gradient that a step passes back, from which on saturated units are no trouble:
+of a tanh they leave 2%, so it takes another way, through the gates of a GRU or an LSTM."""
 
 STILL_GROWING, STILL_FALLING, ARRIVED = 1.25, 0.8, 0.1
 """Through-time profile at the border of truncation beside halfway to it. Where it has
@@ -31,7 +35,7 @@ def saturated(h: History) -> Findings:
     for name, layer in h.layers.items():
         full = layer["saturated"] >= SATURATED
         begin = lasting(full, layer["saturated"])
-        if begin is None:
+        if begin is None or median(layer["fall"][begin:]) >= PASSES_ON:
             continue
         share = median(layer["saturated"][begin:])
         with np.errstate(invalid="ignore"):
