@@ -152,6 +152,16 @@ def kept_steps(compute):
 COUNTER, MEAN = torch.zeros(3), torch.zeros(1)
 
 
+packed = torch.nn.utils.rnn.pack_padded_sequence
+PACKED = packed(torch.ones(3, 2, 1), torch.tensor([3, 2]))
+LAYER = torch.nn.RNN(1, 1).requires_grad_(False)
+
+
+def packed_layer(x):
+    given = PACKED.data * x[0], PACKED.batch_sizes, torch.zeros(1, 2, 1), LAYER._flat_weights
+    return torch.rnn_tanh(*given, True, 1, 0.0, False, False)[0][:3, 0]
+
+
 def normalized(x):
     return torch.nn.functional.batch_norm(x.view(3, 1), MEAN, torch.ones(1), training=True)
 
@@ -168,31 +178,93 @@ UNLISTABLE = {
         "both makes tensors and works on those",
     ),
     "rows": (lambda x: x.to_sparse(), "a torch.sparse_coo tensor|looks at numbers"),
+    "a list of numbers": (lambda x: x[: len(x.tolist())] * 2, "tolist looks at numbers"),
+    "arithmetic in NumPy": (
+        lambda x: x + torch.from_numpy(np.square(x.numpy())),
+        "numpy looks at numbers",
+    ),
+    "an array of it": (lambda x: x + np.asarray(x).max().item(), "looks at numbers"),
+    "lengths": (lambda x: packed(x.view(3, 1, 1), [3]).data, "looks at numbers"),
+    "a packed sequence": (packed_layer, "rnn_tanh looks at numbers"),
 }
 
 
 @pytest.mark.parametrize("name", UNLISTABLE)
 def test_what_cannot_be_listed_says_why(name):
     function, reason = UNLISTABLE[name]
-    x, before = drawn(3), [drawn(3), COUNTER.clone(), MEAN.clone()]
-    with pytest.raises(UnlistableError, match=reason):
-        listed(lambda: (function(x),))
-    assert all(map(torch.equal, [x, COUNTER, MEAN], before))
+    runs, ends = [], []
+    for in_list in (False, True):
+        COUNTER.zero_(), MEAN.zero_()
+        torch.manual_seed(0)
+        x, seen = drawn(3), []
+
+        def compute(x=x, seen=seen):
+            seen.append(1)
+            return (function(x) * torch.rand(1), *map(torch.clone, (x, COUNTER, MEAN)))
+
+        if in_list:
+            with pytest.raises(UnlistableError, match=reason) as error:
+                listed(compute)
+            ends.append(error.value.found)
+        else:
+            ends.append(compute())
+        runs.append((len(seen), torch.rand(1)))
+    assert runs[0] == runs[1]  # the lines run once, to their end, and draw what they draw
+    for found, expected in zip(*ends, strict=True):
+        assert torch.equal(found.to_dense(), expected.to_dense())
 
 
 def test_what_nobody_is_told_of_is_found_out():
-    x = drawn(3)
+    x, count = drawn(3), [0]
 
     def compute():
-        torch.rand(1)
-        return (x + torch.from_numpy(np.square(x.numpy())),)
+        count[0] += 1
+        return (x * torch.rand(1) + count[0],)
 
     _, replay = listed(compute)
     replay()
     x.copy_(drawn(3, seed=1))
-    before = torch.get_rng_state()
-    with pytest.raises(UnlistableError, match="other numbers than its lines"):
+    torch.manual_seed(0)
+    expected = x * torch.rand(1) + 2
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    with pytest.raises(UnlistableError, match="other numbers than its lines") as error:
         replay()
+    assert torch.equal(error.value.found[0], expected)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_what_the_lines_keep_for_the_next_time_is_theirs():
+    class Model:
+        h = torch.ones(3)
+
+    model, x = Model(), drawn(3)
+
+    def compute():
+        model.h = model.h * x  # the next run reads what the list would overwrite
+        return (model.h + 1,)
+
+    expected, h = [], torch.ones(3)
+    for _ in range(2):
+        h = h * x
+        expected.append(h + 1)
+    results, replay = listed(compute)
+    replay()
+    assert torch.equal(results[0], expected[0])
+    with pytest.raises(UnlistableError, match="other numbers") as error:
+        replay()
+    assert torch.equal(error.value.found[0], expected[1])
+
+
+def test_a_failure_of_the_computation_draws_nothing():
+    before = torch.get_rng_state()
+
+    def compute():
+        torch.rand(3)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        listed(compute)
     assert torch.equal(torch.get_rng_state(), before)  # for who now computes it without a list
 
 
@@ -200,10 +272,9 @@ def test_a_computation_on_much_memory_is_left_alone(monkeypatch):
     monkeypatch.setattr(lists, "MOST_BYTES", 2**20)
     x = drawn(2**17)
     listed(lambda: (x + 1,))
-    before = torch.get_rng_state()
-    with pytest.raises(NotWorthListingError, match="more than 1 MB"):
-        listed(lambda: (torch.rand(1) + x.repeat(4),))
-    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(NotWorthListingError, match="more than 1 MB") as error:
+        listed(lambda: (1 + x.repeat(4),))
+    assert torch.equal(error.value.found[0], 1 + x.repeat(4))
 
 
 def test_pytorchs_compiler_is_not_loaded_for_it():

@@ -2,6 +2,7 @@
 
 import weakref
 from collections import OrderedDict
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -231,19 +232,39 @@ def test_what_needs_much_memory_runs_as_it_is_written_without_a_word(monkeypatch
     replayed = Replayed(found, copied=(0,), record=lists.listed)
     for i in range(SIGHTINGS + 2):
         assert replayed(torch.tensor([float(i)])).sum() == 9 * i
-    assert len(runs) == SIGHTINGS + 3  # once more while it was listed
+    assert len(runs) == SIGHTINGS + 2  # never twice for one call
 
 
 def test_what_is_found_out_late_runs_as_it_is_written():
+    total = [0]
+
     def found(x):
-        return x + torch.from_numpy(x.numpy() * 2)
+        total[0] += 1
+        return {"product": x * total[0], "many": [(x,)]}
 
     replayed = Replayed(found, copied=(0,), record=lists.listed)
     for i in range(SIGHTINGS):
-        assert replayed(torch.tensor([float(i)])) == 3 * i
+        assert replayed(torch.tensor([2.0]))["product"] == 2 * (i + 1)
     with pytest.warns(UserWarning, match="cannot be recorded: its operations alone give other"):
-        assert replayed(torch.tensor([7.0])) == 21
-    assert replayed(torch.tensor([8.0])) == 24
+        assert replayed(torch.tensor([2.0])) == {"product": 2 * 4, "many": [(2,)]}
+    assert replayed(torch.tensor([2.0]))["product"] == 2 * 5
+    assert total == [5]  # no line has run twice
+
+
+def test_what_is_found_out_early_runs_as_it_is_written():
+    total = [0]
+
+    def found(x):
+        total[0] += 1
+        return [x[:k].sum() for k in (x * total[0]).tolist()]
+
+    replayed = Replayed(found, copied=(0,), record=lists.listed)
+    for i in range(SIGHTINGS + 2):
+        with (
+            pytest.warns(UserWarning, match="tolist looks") if i == SIGHTINGS - 1 else nullcontext()
+        ):
+            replayed(torch.tensor([1]))
+    assert total == [SIGHTINGS + 2]
 
 
 def test_another_number_of_threads_is_another_recording():
@@ -257,6 +278,75 @@ def test_another_number_of_threads_is_another_recording():
             assert len(replayed._recordings) == threads
     finally:
         torch.set_num_threads(before)
+
+
+class Changing(unrolled.Module):
+    """Its parts change between the epochs, or its lines keep something for the next step."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change, self.lr, self.scale, self.calls = change, 0.01, 0.1, 0
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(1, 6), torch.nn.Dropout(0.5), torch.nn.Linear(6, 1)
+        )
+        self.register_buffer("mean", torch.ones(6))
+
+    def forward(self, X):
+        first, drop, last = self.net
+        H = first(X[..., None].float()) * self.scale
+        if self.change == "a buffer":
+            self.mean = 0.9 * self.mean + 0.1 * H.detach().mean((0, 1))
+        if self.change == "a count":
+            self.calls += 1
+            H = H / self.calls
+        if self.change == "lengths":
+            return last(torch.cat([h[:n] for h, n in zip(H, X[:, 0].tolist(), strict=True)]))
+        return last(drop(H) - self.mean)
+
+    def loss(self, y_hat, y):
+        return (y_hat - 1).pow(2).mean() + y.float().mean()
+
+    def epoch_end(self, record):
+        super().epoch_end(record)
+        if self.change == "frozen":
+            self.net[0].requires_grad_(record.epoch % 2 == 0)
+        if self.change == "dropout":
+            self.net[1].p = 0.0
+        if self.change == "a number":
+            self.scale = 0.05 / record.epoch
+
+
+class Late(torch.optim.Optimizer):
+    """Steps with the gradient of the step before, as it was handed over."""
+
+    def __init__(self, params):
+        super().__init__(params, {})
+        self.kept = {}
+
+    def step(self):
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                if p in self.kept:
+                    p -= 0.01 * self.kept[p]
+                self.kept[p] = p.grad
+
+
+CHANGES = ("frozen", "dropout", "a number", "a buffer", "a count", "lengths", "late")
+
+
+@pytest.mark.filterwarnings("ignore:not replayed")
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_in_between_is_trained_as_it_is_then(change):
+    results = []
+    for replay in (False, True):
+        torch.manual_seed(0)
+        data = unrolled.TextData(TEXT, batch_size=4, num_steps=9, seed=0)
+        model = Changing(change)
+        if change == "late":
+            model.configure_optimizers = lambda m=model: Late(m.parameters())
+        unrolled.Trainer(4, replay=replay).fit(model, data)
+        results.append([p.tolist() for p in model.parameters()])
+    assert results[0] == results[1]
 
 
 def test_another_model_may_be_watched():

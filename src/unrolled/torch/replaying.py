@@ -6,7 +6,8 @@ CPU itself. A CUDA graph starts them all at once, see `unrolled.kernels.graphs`;
 starts them without the lines and the bookkeeping, see `unrolled.kernels.listed`.
 
 What is replayed are the operations. The lines of the model do not run again: whatever else they
-do, printing, counting, deciding by a number in Python, they did while they were recorded. So a
+do, printing, counting, deciding by a number in Python, they did while they were recorded (the
+trainer records anew if such a number stands in an attribute of the model and changes). So a
 trainer replays only if it is told that it may (``Trainer(replay=True)``), and not while
 somebody watches that model.
 """
@@ -52,7 +53,7 @@ class Replayed:
             for one. They are copied to where the recording reads them. All other tensors are
             read where they are, so calls are alike only if these are the same tensors.
         record: makes a recording.
-        lines_count: whether the lines must run this time.
+        circumstances: what else a recording depends on; None: the lines must run this time.
     """
 
     def __init__(
@@ -60,25 +61,33 @@ class Replayed:
         function: Callable[..., Any],
         copied: Collection[int] = (),
         record: Record = recorded_when_warm,
-        lines_count: Callable[[], bool] = bool,
+        circumstances: Callable[[], Hashable] = tuple,
     ) -> None:
         self.function, self.copied, self.record = function, copied, record
-        self.lines_count = lines_count
+        self.circumstances = circumstances
         self._seen: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, _Recording] = {}
         self._works = True
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for these arguments."""
-        if not self._works or self.lines_count():
+        circumstances = self.circumstances() if self._works else None
+        if circumstances is None:
             return self._as_written(arguments)
         moving: list[Any] = []
         staying: list[Any] = []
         for i, argument in enumerate(arguments):
             _leaves(argument, moving if i in self.copied else staying)
         threads = torch.get_num_threads()
-        key = (threads, *map(_kind, moving), *map(_kind_and_place, staying))
-        recording = self._recordings.get(key) or self._recorded(key, arguments)
+        key = (threads, circumstances, *map(_kind, moving), *map(_kind_and_place, staying))
+        recording = self._recordings.get(key)
+        if recording is None and self._is_time(key):
+            recording = _Recording(self.function, self.copied, arguments)
+            try:
+                recording.begin(self.record)
+                self._recordings[key] = recording
+            except Exception as error:  # an operation that must not be recorded, no memory, ...
+                return self._unrecorded(error, key, recording, arguments)
         if recording is None:
             found = self._as_written(arguments)
             if any(map(_is_sparse, pytree.tree_leaves(found))):
@@ -87,60 +96,68 @@ class Replayed:
         try:
             return recording(moving)
         except UnlistableError as error:  # at the first run of a list
-            self._give_up(error)
-            return self._as_written(arguments)
+            return self._unrecorded(error, key, recording, arguments)
 
-    def _recorded(self, key: Hashable, arguments: tuple[Any, ...]) -> "_Recording | None":
-        """A recording of such a call, if it is time for one, and possible."""
+    def _is_time(self, key: Hashable) -> bool:
+        """Whether such a call has been made often enough to be worth recording."""
         self._seen[key] = seen = self._seen.get(key, 0) + 1
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
-        if seen < SIGHTINGS or len(self._recordings) >= MOST:
-            return None
-        try:
-            recording = _Recording(self.function, self.copied, arguments, self.record)
-        except NotWorthListingError:
+        return seen >= SIGHTINGS and len(self._recordings) < MOST
+
+    def _unrecorded(
+        self, error: Exception, key: Hashable, recording: "_Recording", arguments: tuple[Any, ...]
+    ) -> Any:
+        """What the function gives, now that it turns out not to be recordable."""
+        if isinstance(error, NotWorthListingError):
             self._seen[key] = NEVER
-            return None
-        except Exception as error:  # an operation that must not be recorded, no memory, ...
+        else:
             self._give_up(error)
-            return None
-        self._recordings[key] = recording
-        return recording
+        if isinstance(error, UnlistableError) and error.found is not None:
+            return pytree.tree_map(_alone, recording.latest)  # its lines have run; not once more
+        return self._as_written(arguments)
 
     def _give_up(self, error: Exception) -> None:
         self._works = False
         self._recordings.clear()
         reason, _, _ = str(error).partition("\n")
-        warnings.warn(f"not replayed, as it cannot be recorded: {reason}", stacklevel=4)
+        warnings.warn(f"not replayed, as it cannot be recorded: {reason}", stacklevel=5)
 
     def _as_written(self, arguments: tuple[Any, ...]) -> Any:
         return pytree.tree_map(_alone, self.function(*arguments))
 
 
 class _Recording:
-    """One way to call a function, recorded."""
+    """One way to call a function, to be recorded.
+
+    Attributes:
+        latest: what the function gave when its lines last ran.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
         copied: Collection[int],
         arguments: tuple[Any, ...],
-        record: Record,
     ) -> None:
-        mine = [pytree.tree_map(_clone, x) if i in copied else x for i, x in enumerate(arguments)]
-        self._places = [x for i in sorted(copied) for x in pytree.tree_leaves(mine[i])]
-        found: Any = None
+        self.function = function
+        self.arguments = [
+            pytree.tree_map(_clone, x) if i in copied else x for i, x in enumerate(arguments)
+        ]
+        self._places = [x for i in sorted(copied) for x in pytree.tree_leaves(self.arguments[i])]
+        self.latest: Any = None
 
-        def compute() -> tuple[torch.Tensor, ...]:
-            nonlocal found
-            found = None  # no graph of a run before, see `_alone`
-            found = function(*mine)
-            return tuple(x for x in pytree.tree_leaves(found) if isinstance(x, torch.Tensor))
-
-        results, self._replay = record(compute)
+    def begin(self, record: Record) -> None:
+        """Record it."""
+        results, self._replay = record(self._compute)
         tensors = map(_alone, results)
-        self._found = pytree.tree_map_only(torch.Tensor, lambda _: next(tensors), found)
+        self._found = pytree.tree_map_only(torch.Tensor, lambda _: next(tensors), self.latest)
+        self.latest = None
+
+    def _compute(self) -> tuple[torch.Tensor, ...]:
+        self.latest = None  # no graph of a run before, see `_alone`
+        self.latest = self.function(*self.arguments)
+        return tuple(x for x in pytree.tree_leaves(self.latest) if isinstance(x, torch.Tensor))
 
     def __call__(self, moving: list[Any]) -> Any:
         for place, x in zip(self._places, moving, strict=True):
@@ -203,7 +220,7 @@ def _kind(x: Any) -> Hashable:
         return x if isinstance(x, Hashable) else object()
     if x.layout != torch.strided:
         return object()  # like no other, so never recorded
-    return x.shape, x.stride(), x.dtype, x.device
+    return x.shape, x.stride(), x.dtype, x.device, x.requires_grad
 
 
 def _kind_and_place(x: Any) -> Hashable:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
@@ -16,6 +17,9 @@ from unrolled.torch.replaying import Replayed, recorded_when_warm
 from unrolled.training import data, trainer
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.tracing import ThroughTime
+
+PLAIN = (bool, int, float, str)
+"""Types of a model's attributes that its lines may decide by."""
 
 
 class DataModule(data.DataModule):
@@ -39,15 +43,25 @@ class Trainer(trainer.Trainer):
             return
         record = recorded_when_warm if self.gpus else listed
         # minibatch and state come from a new place every time, parameters stay
-        replayed = partial(Replayed, copied=(1, 2), record=record, lines_count=self._is_watched)
+        replayed = partial(
+            Replayed, copied=(1, 2), record=record, circumstances=self._circumstances
+        )
         self.differentiate = replayed(self.differentiate)
         if self.gpus:
             self._clip, self._join = Replayed(self._clip), Replayed(self._join)
         else:
             self.tracer.differentiate = replayed(self.tracer.differentiate)
 
-    def _is_watched(self) -> bool:
-        return hooks.are_on(self.model, self.parameters.values())
+    def _circumstances(self) -> tuple[Any, ...] | None:
+        """What a step depends on beside tensors: numbers, switches and texts in the model.
+
+        None if somebody watches, so that the model's lines must run. A number that changes with
+        every step, a count of calls, is never the same, and so no such step is replayed.
+        """
+        if hooks.are_on(self.model, self.parameters.values()):
+            return None
+        modules = self.model.modules() if isinstance(self.model, nn.Module) else (self.model,)
+        return tuple(v for m in modules for v in vars(m).values() if type(v) in PLAIN)
 
     def backward(
         self, batch: Any, state: Any, traced: bool = False
@@ -58,8 +72,19 @@ class Trainer(trainer.Trainer):
                 parameter.grad = found[1].get(name)  # a replay leaves them where they were
         return found
 
+    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
+        clipped, before, after = super().clipped(gradients, limit)
+        if isinstance(self.differentiate, Replayed) and not _lets_go(self.optim):
+            clipped = {name: gradient.clone() for name, gradient in clipped.items()}
+        return clipped, before, after
+
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model)
+
+
+def _lets_go(optimizer: Any) -> bool:
+    """Whether an optimizer is known not to keep gradients, which the next replay changes."""
+    return type(optimizer) is SGD or type(optimizer).__module__.startswith("torch.optim.")
 
 
 class SGD(HyperParameters):

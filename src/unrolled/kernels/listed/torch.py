@@ -20,6 +20,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -49,9 +50,27 @@ UNTOLD = (aten.native_batch_norm.default,)
 DECIDING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Marks of operations whose numbers decide what comes next, ``loss.item()`` for one."""
 
+LOOKING = {
+    torch.Tensor.tolist,
+    torch.Tensor.numpy,
+    torch.Tensor.__array__,
+    torch.Tensor.__dlpack__,
+    torch._pack_padded_sequence,  # its lengths say which sequences run on
+}
+"""The same among functions that the dispatcher never hears of."""
+
+LAYERS = {torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu}
+"""Functions that look at numbers if they are given a packed sequence, at how long each is."""
+
 
 class UnlistableError(RuntimeError):
-    """A computation that does more, or other things the next time, than its list says."""
+    """A computation that does more, or other things the next time, than its list says.
+
+    Attributes:
+        found: what it gave when this was found out, if it came to its end.
+    """
+
+    found: Tensors | None = None
 
 
 class NotWorthListingError(UnlistableError):
@@ -69,14 +88,18 @@ def listed(compute: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]
             memory; or, when it is first replayed, it gives other results than its list.
     """
     kind = _ListingCompiled if "torch._dynamo" in sys.modules else _Listing
-    with _no_draws_if_unlistable(), kind() as listing, loading.telling(listing.note):
+    listing = kind()
+    with _no_draws_if_it_fails(), listing, _Looking(listing), loading.telling(listing.note):
         results = compute()
+    if listing.why_not is not None:
+        listing.why_not.found = results
+        raise listing.why_not
     listing.share_memory(results)
     return results, _Replay(listing.steps, listing.fixed, results, compute)
 
 
 @contextmanager
-def _no_draws_if_unlistable() -> Iterator[torch.Tensor]:
+def _no_draws_if_it_fails() -> Iterator[torch.Tensor]:
     """Give back what was drawn for nothing: whoever trains goes on as if nobody had tried."""
     draws = torch.get_rng_state()
     try:
@@ -128,13 +151,47 @@ class _Replay:
                 step()
 
     def _prove(self, compute: Callable[[], Tensors]) -> None:
-        with _no_draws_if_unlistable() as draws:
-            for step in self.steps:
-                step()
-            torch.set_rng_state(draws)
-            for found, expected in zip(self.results, compute(), strict=True):
-                if not torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True):
-                    raise UnlistableError("its operations alone give other numbers than its lines")
+        # the lines first: they may read what is left of the last step, which the list overwrites
+        with _no_draws_if_it_fails() as draws:
+            expected = compute()
+        after = torch.get_rng_state()
+        torch.set_rng_state(draws)
+        for step in self.steps:
+            step()
+        alike = torch.equal(torch.get_rng_state(), after)
+        torch.set_rng_state(after)
+        if not (alike and all(map(_same, self.results, expected))):
+            error = UnlistableError("its operations alone give other numbers than its lines")
+            error.found = expected
+            raise error
+
+
+def _same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        return False
+    return torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+class _Looking(TorchFunctionMode):
+    """Looks out for functions that look at numbers without an operation."""
+
+    def __init__(self, listing: "_Listing") -> None:
+        super().__init__()
+        self.listing = listing
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in LOOKING or (function in LAYERS and _is_packed(*args, **kwargs)):
+            self.listing.give_up(UnlistableError(f"{function.__name__} looks at numbers"))
+        return function(*args, **kwargs)
+
+
+def _is_packed(x: Any, second: Any = None, *rest: Any, **options: Any) -> bool:
+    """Whether a layer is called with ``(data, batch_sizes, ...)``, not ``(X, state, ...)``."""
+    second = options.get("batch_sizes", second)
+    return isinstance(second, torch.Tensor) and not second.is_floating_point()
 
 
 class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -146,6 +203,8 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         steps: the operations.
         fixed: memory that belongs to one tensor from the first step to the last.
+        why_not: what was met that cannot be listed. The computation goes on all the same, as its
+            lines may have left something behind already and must not run twice.
     """
 
     @classmethod
@@ -156,6 +215,7 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[_Step] = []
         self.fixed: list[torch.UntypedStorage] = []
+        self.why_not: UnlistableError | None = None
         self._memory: dict[int, torch.UntypedStorage] = {}  # by where it begins
         self._own: set[int] = set()  # memory that is written anew every time
         self._given: set[int] = set()  # memory that came with its numbers
@@ -163,11 +223,21 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note(self, name: str, call: Any, workspace: int) -> bool:
         """Write down a call of the native library, see `loading.telling`."""
+        if self.why_not is not None:
+            return True
         if isinstance(call, Norms):
-            raise UnlistableError(f"{name} reads tables of addresses, which do not last")
+            why = f"{name} reads tables of addresses, which do not last"
+            self.give_up(UnlistableError(why))
+            return True
         self.steps.append(_Step(partial(loading.make, name, call, workspace)))
         self._pointers += [pointer for _, pointer in pointers(call)]
         return True
+
+    def give_up(self, why: UnlistableError) -> None:
+        """Write down nothing more, and let go of all memory."""
+        self.why_not = self.why_not or why
+        self.steps.clear()
+        self._memory.clear()
 
     def share_memory(self, results: Tensors) -> None:
         """Let tensors take the memory of others that no later step needs.
@@ -211,10 +281,20 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if any(mark in operation.tags for mark in DECIDING):
-            raise UnlistableError(f"{operation} looks at numbers")
-        writes = self._writes(operation, args, kwargs)
+        try:
+            writes = self.why_not is None and self._writes(operation, args, kwargs)
+        except UnlistableError as why:
+            self.give_up(why)
         found = operation(*args, **kwargs)
+        try:
+            if self.why_not is None:
+                self._write_down(operation, args, kwargs, found, writes)
+        except UnlistableError as why:
+            self.give_up(why)
+        return found
+
+    def _write_down(self, operation: Any, args: Any, kwargs: Any, found: Any, writes: bool) -> None:
+        """Write down an operation that has run."""
         before = {_place(x) for x in _tensors((args, kwargs))}
         results = _tensors(found)
         made = [x for x in results if _place(x) not in before]  # the others are views
@@ -236,15 +316,16 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 places = tuple(map(_memory, made))
                 run = _again(operation, args, kwargs, places)
                 self.steps.append(_Step(run, (*given, *places)))
-        return found
 
     def _writes(self, operation: Any, args: Any, kwargs: Any) -> bool:
-        """Whether an operation writes to tensors that it is given; if so, whether it may.
+        """Whether an operation may be listed, and writes to tensors that it is given.
 
         It may change what the list makes anew every time. What came from outside changes for
         good, and numbers that came with their memory are not there a second time: over those
         it may write, but not add to them.
         """
+        if any(mark in operation.tags for mark in DECIDING):
+            raise UnlistableError(f"{operation} looks at numbers")
         arguments = operation._schema.arguments
         given = dict(zip((argument.name for argument in arguments), args, strict=False)) | kwargs
         changed = [a for a in arguments if a.alias_info is not None and a.alias_info.is_write]
