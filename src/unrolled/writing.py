@@ -7,6 +7,9 @@ from pathlib import Path
 def write_whole(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
+    A link stays a link, to a file that is replaced. What is no file, ``/dev/stdout`` or a named
+    pipe, is written to as it is.
+
     Raises:
         OSError: it cannot be written; what was there before is there still.
 
@@ -18,6 +21,10 @@ def write_whole(path: str | Path, content: bytes) -> None:
         (b'content', 1)
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
     unfinished = path.parent / f".{path.name}.unfinished"
     try:
         unfinished.write_bytes(content)
