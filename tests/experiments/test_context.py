@@ -17,7 +17,7 @@ class Training(SimpleNamespace):
 def test_a_signal_stops_the_training_and_handlers_are_as_before():
     before = {each: signal.getsignal(each) for each in context.SECOND}
     training = Training(stopping=False)
-    with context._stop_when_told(training) as told:
+    with context._stop_when_told(training.stop) as told:
         signal.raise_signal(signal.SIGTERM)
         assert training.stopping
         assert told == [signal.SIGTERM]
@@ -37,7 +37,7 @@ def hangup():
 
 def test_a_closing_terminal_may_send_its_signal_again_until_all_is_kept(hangup):
     training = Training(stopping=False)
-    with context._stop_when_told(training) as told:
+    with context._stop_when_told(training.stop) as told:
         signal.raise_signal(hangup)
         signal.raise_signal(hangup)
     signal.raise_signal(hangup)
@@ -48,7 +48,7 @@ def test_a_closing_terminal_may_send_its_signal_again_until_all_is_kept(hangup):
 def test_a_training_that_is_to_outlive_its_terminal_goes_on(hangup):
     signal.signal(hangup, signal.SIG_IGN)
     training = Training(stopping=False)
-    with context._stop_when_told(training) as told:
+    with context._stop_when_told(training.stop) as told:
         signal.raise_signal(hangup)
         signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(hangup) is signal.SIG_IGN
@@ -59,7 +59,7 @@ def test_handlers_that_python_has_not_set_become_the_usual_ones(monkeypatch):
     set_to = []  # Python tells of such a handler as None, and takes no None
     monkeypatch.setattr(signal, "signal", lambda each, handler: set_to.append((each, handler)))
     monkeypatch.setattr(signal, "getsignal", lambda each: None)
-    with context._stop_when_told(Training()):
+    with context._stop_when_told(Training().stop):
         pass
     assert set_to[len(context.SECOND) :] == list(context.SECOND.items())
 
@@ -68,10 +68,23 @@ def test_another_thread_leaves_signals_alone():
     seen = []
 
     def train():
-        with context._stop_when_told(Training()):
+        with context._stop_when_told(Training().stop):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=train)
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_signal_ends_what_is_measured_after_a_training_and_the_run_is_kept(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    made = context.Context("language-model", "numpy", 0, tmp_path / "out")
+    seen = []
+    for part in made.going_through("measuring")(range(5)):
+        seen.append(part)
+        if part == 2:
+            signal.raise_signal(signal.SIGTERM)
+    assert (seen, made.status, made._told) == ([0, 1, 2], "interrupted", [signal.SIGTERM])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list(made.going_through("measuring")(range(3))) == [0, 1, 2]

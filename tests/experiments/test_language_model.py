@@ -135,6 +135,8 @@ def test_heldout_loss_does_not_depend_on_how_it_is_cut(tmp_path, framework):
     whole = mean_cross_entropy(backend, model, ids, 1, 1000)
     assert mean_cross_entropy(backend, model, ids, 1, 7) == pytest.approx(whole, rel=1e-5)
     assert mean_cross_entropy(backend, model, ids[:1], 1, 7) is None
+    half = mean_cross_entropy(backend, model, ids, 1, 7, going_through=lambda starts: starts[::2])
+    assert half is None  # not the mean over something else
 
 
 def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, framework, capsys):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from unrolled.output import LOST, output_lost
 from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.environment import environment
-from unrolled.runs.progress import Report, say
+from unrolled.runs.progress import Part, Report, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Telemetry, to_lines
 from unrolled.training.records import Listener
@@ -121,7 +121,7 @@ class Context:
             sinks += [tracker.record for tracker in attached]
             listeners.append(Telemetry(telemetry_every, sinks))
         trainer.listeners.extend(listeners)
-        with ExitStack() as stack, self.directory, report, _stop_when_told(trainer) as told:
+        with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:
             for tracker in attached:
                 stack.callback(tracker.close)
             try:
@@ -136,6 +136,27 @@ class Context:
         kept = values() or trainer.trained_model.export_parameters()
         self._values |= kept if part is None else with_prefix(f"{part}.", kept)
         self.directory.save_model(self._values)
+
+    def going_through(self, what: str) -> Callable[[Sequence[Part]], Iterator[Part]]:
+        """How to go through the parts of something that is done after the training.
+
+        It is shown how far it is, and a signal ends it before the next part: the run is kept.
+
+        Args:
+            what: is done.
+        """
+
+        def through(parts: Sequence[Part]) -> Iterator[Part]:
+            with _stop_when_told(lambda: None) as told:
+                for part in shown(what, parts):
+                    if told:
+                        break
+                    yield part
+            self._told += told
+            if told:
+                self.status = "interrupted"
+
+        return through
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, say where everything is, and how it ended.
@@ -188,14 +209,14 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 
 @contextmanager
-def _stop_when_told(trainer: Any) -> Iterator[list[int]]:
-    """A signal ends the training after the running minibatch, and stands in the list."""
+def _stop_when_told(stop_it: Callable[[], None]) -> Iterator[list[int]]:
+    """The first signal ends what runs as ``stop_it`` does, and stands in the list."""
     told: list[int] = []
     heard = {each: at_once for each, at_once in SECOND.items() if not _outlived(each)}
 
     def stop(signum: int, frame: Any) -> None:
         told.append(signum)
-        trainer.stop()
+        stop_it()
         for each, at_once in heard.items():
             signal.signal(each, at_once)
 

@@ -252,7 +252,8 @@ def run(context: Context, settings: Settings) -> None:
     )
     context.fit(trainer, model, data, report, telemetry_every=settings.telemetry_every)
     net, sizes = trainer.trained_model, (settings.batch_size, settings.num_steps)
-    heldout = mean_cross_entropy(face.backend, net, data.heldout_ids, *sizes, device)
+    through = context.going_through("measuring on text that it has not seen")
+    heldout = mean_cross_entropy(face.backend, net, data.heldout_ids, *sizes, device, through)
     summary: dict[str, Any] = {
         "epochs": report.last.epoch if report.last else 0,
         "perplexity": perplexity(report.last.loss) if report.last else None,

@@ -82,10 +82,11 @@ def untied(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> V
 def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Values by name in the model's order, and tied places, from a safetensors file.
 
-    Numbers of types that NumPy lacks, as bfloat16, come as float32, which holds them all.
+    Numbers in bfloat16, which NumPy lacks, come as float32, which holds them all.
 
     Raises:
-        ParameterError: it is missing, cannot be read, is damaged, or no safetensors file.
+        ParameterError: it is missing, cannot be read, is damaged, no safetensors file, or has
+            numbers of another type that NumPy lacks.
     """
     try:
         with open(path, "rb") as opened:
@@ -101,7 +102,7 @@ def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]
             order, tied = _about((file.metadata() or {}).get(METADATA, "{}"))
             names = list(file.keys())
             names.sort(key=lambda name: order.get(name, len(order)))
-            values = {name: _known(file, name) for name in names}
+            values = {name: _known(path, file, name) for name in names}
         return values, tied
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         other = next((kind for head, kind in OTHER_FILES.items() if beginning.startswith(head)), "")
@@ -130,14 +131,33 @@ def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
     return {name: number for number, name in enumerate(order)}, tied
 
 
-def _known(file: Any, name: str) -> npt.NDArray[Any]:
+def _known(path: str | Path, file: Any, name: str) -> npt.NDArray[Any]:
     """An array of a file, of one of NumPy's own types.
 
     Raises:
-        ValueError: its type is too far from those.
+        ParameterError: its type is too far from those.
     """
+    kind = file.get_slice(name).get_dtype()
+    if kind == "BF16":
+        return _bfloat16(path, name)
     try:
         return as_known(file.get_tensor(name))
     except (TypeError, AttributeError):  # no package here knows the type
-        kind = file.get_slice(name).get_dtype()
-        raise ValueError(f"{name} is of type {kind}, which NumPy does not know") from None
+        raise ParameterError(
+            f"'{path}': {name} is of type {kind}, which NumPy does not know; save it as float32, "
+            "by the program that wrote it"
+        ) from None
+
+
+def _bfloat16(path: str | Path, name: str) -> npt.NDArray[np.float32]:
+    """An array of the upper halves of float32 numbers, the lower halves being 0.
+
+    Source: https://github.com/huggingface/safetensors, the section on the format.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        about = json.loads(file.read(size))[name]
+        begin, end = about["data_offsets"]
+        file.seek(8 + size + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(about["shape"])

@@ -6,14 +6,16 @@ without colour.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unrolled.output import Output
 from unrolled.training.records import EpochRecord, Listener, StepRecord
+
+Part = TypeVar("Part")
 
 PLAIN_LINE_EVERY_S = 20.0
 """Where there is no live line, a sign of life at least this often."""
@@ -33,6 +35,15 @@ def console() -> Console:
 def say(text: str) -> None:
     """Print lines to standard output."""
     console().print(text)
+
+
+def shown(what: str, parts: Sequence[Part]) -> Iterator[Part]:
+    """Give parts one by one, and show on a terminal how far it is: a line that goes away again."""
+    output = console()
+    columns = TextColumn("{task.description}", markup=False), TimeRemainingColumn()
+    live = Progress(*columns, console=output, transient=True, disable=not output.is_terminal)
+    with live:
+        yield from live.track(parts, description=what)
 
 
 class Report(Listener):

@@ -1,5 +1,6 @@
 """How well a trained language model predicts text that it has not seen."""
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from unrolled.backends import Backend
@@ -8,7 +9,13 @@ from unrolled.data.vocabulary import Ids
 
 
 def mean_cross_entropy(
-    backend: Backend, model: Any, ids: Ids, batch_size: int, num_steps: int, device: Any = None
+    backend: Backend,
+    model: Any,
+    ids: Ids,
+    batch_size: int,
+    num_steps: int,
+    device: Any = None,
+    going_through: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> float | None:
     """Mean cross-entropy in nats of the tokens of a text, given those before them.
 
@@ -23,9 +30,11 @@ def mean_cross_entropy(
         batch_size: streams to read side by side.
         num_steps: steps to read at a time.
         device: where the model is.
+        going_through: gives the places at which to read, one by one; it may show how far it is.
 
     Returns:
-        None for a text of less than two tokens, which holds nothing to predict.
+        None for a text of less than two tokens, which holds nothing to predict, and if
+        ``going_through`` ends before the text does.
     """
     if len(ids) < 2:
         return None
@@ -34,12 +43,12 @@ def mean_cross_entropy(
     X = ids[: streams * length].reshape(streams, length)
     Y = ids[1 : streams * length + 1].reshape(streams, length)
     evaluate = backend.compile(model.loss_and_state)
-    total, state = 0.0, None
+    total, read, state = 0.0, 0, None
     with backend.evaluating(model), backend.without_gradients():
-        for start in range(0, length, num_steps):
+        for start in going_through(range(0, length, num_steps)):
             part = slice(start, start + num_steps)
             batch = tuple(backend.asarray(indices(Z[:, part]), device) for Z in (X, Y))
             loss, state = evaluate(batch, state)
-            total += float(loss) * Y[:, part].size
+            total, read = total + float(loss) * Y[:, part].size, read + Y[:, part].size
             release(ids)
-    return total / Y.size
+    return total / read if read == Y.size else None
