@@ -11,8 +11,18 @@ LONGEST_SHOWN = 60
 """Characters of a path that a message about it shows."""
 
 
+class ReaderGoneError(Exception):
+    """Who reads the output has had enough of it."""
+
+
 class Commands(click.Group):
     """Commands in the order written here; a wrong one is told the nearest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `head` for one; click would call it a failure
+            raise ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -4,13 +4,14 @@ import io
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from unrolled import __version__
-from unrolled.arguments import PATH, Commands
+from unrolled import __version__, frameworks
+from unrolled.arguments import PATH, Commands, ReaderGoneError
 from unrolled.errors import RunError, UnrolledError
 from unrolled.output import output_lost, silence
 
@@ -334,6 +335,12 @@ def _width() -> int:
     return shutil.get_terminal_size().columns
 
 
+def _working(what: str) -> AbstractContextManager[Any]:
+    from unrolled.runs.progress import working  # when needed: it loads what draws on terminals
+
+    return working(what)
+
+
 def main() -> None:
     """Run the command line; errors go to standard error, without a traceback."""
     for name in ("stdout", "stderr"):
@@ -343,6 +350,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show a character of the text must not end a training
             stream.reconfigure(errors="backslashreplace")
+    frameworks.working = _working
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
@@ -354,12 +362,12 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
         _fail("stopped by Ctrl-C", INTERRUPTED)
-    except BrokenPipeError:  # the reader, `head` for one, has had enough
-        sys.stderr.close()
+    except (BrokenPipeError, ReaderGoneError):
+        silence(sys.stdout)  # or Python would fail to write the rest of it at its end
         sys.exit(0)
     except OSError as error:
-        if error.filename is not None:  # of a file, which the library tells of in its own words
-            raise
+        if error.filename is not None:
+            _fail(f"'{error.filename}': {error.strerror}; name another", RunError.exit_code)
         silence(sys.stdout)
         _fail(str(output_lost(error)), RunError.exit_code)
 

@@ -34,8 +34,9 @@ def examine() -> Iterator[str]:
             f"{title:<11} {facts['version']}, devices: {', '.join(facts['devices'])}, "
             f"threads: {facts['threads']}, NumPy {facts['numpy']}"
         )
-        yield f"{'':<11} {_checked(name)}"
-        yield from (f"{'':<11} {line}" for line in _compared(name))
+        with frameworks.working(f"checking {title}"):
+            told = [_checked(name), *_compared(name)]
+        yield from (f"{'':<11} {line}" for line in told)
 
 
 def _compared(name: str) -> list[str]:

@@ -8,6 +8,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from unrolled.errors import MissingFrameworkError, SettingError, did_you_mean
@@ -21,6 +24,10 @@ APART = {"mxnet": "in an environment of its own, as it takes an older NumPy than
 
 NEEDS = {"jax": ("jax", "flax", "optax")}
 """What must be there beside a module of the framework's own name."""
+
+
+working: Callable[[str], AbstractContextManager[Any]] = nullcontext
+"""Shows while it is open that something takes a while; the command line puts a live line here."""
 
 
 def check(name: str) -> str:
@@ -90,4 +97,7 @@ def face(name: str) -> Any:
         MissingFrameworkError: it is not installed; the message has the pip command.
     """
     require(name)
-    return importlib.import_module(f"unrolled.{name}")
+    if f"unrolled.{name}" in sys.modules:
+        return sys.modules[f"unrolled.{name}"]
+    with working(f"loading {FRAMEWORKS[name]}"):
+        return importlib.import_module(f"unrolled.{name}")

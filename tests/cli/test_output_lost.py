@@ -38,6 +38,12 @@ def test_a_run_is_kept_though_nobody_reads_what_it_says(ending, tmp_path):
     assert {file.name for file in (tmp_path / "out").iterdir()} >= KEPT
 
 
+@pytest.mark.parametrize("command", ["list", "--help", "doctor"])
+def test_a_reader_that_has_had_enough_is_no_failure(command, tmp_path):
+    done = shell(f"set -o pipefail; {UNROLLED} {command} | head -n 1", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @FULL
 def test_a_run_whose_output_finds_no_room_is_kept_and_tells(tmp_path):
     done = shell(f"{RUN} > /dev/full", tmp_path)

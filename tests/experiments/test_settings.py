@@ -106,3 +106,13 @@ def test_settings_come_back_from_json():
 def test_what_a_damaged_file_says_is_no_setting(settings, told):
     with pytest.raises(ParameterError, match=f"config.json does not hold.*{told}"):
         saved(Sized, {"settings": settings})
+
+
+def test_a_number_out_of_reach_is_told_its_limit():
+    @dataclass(frozen=True)
+    class Sizes:
+        count: int = setting(10, "how many", least=1, most=10**8)
+
+    assert parse(Sizes, ["count=100,000,000"]).count == 10**8
+    with pytest.raises(SettingError, match="count=1000000000: it must be at most 100,000,000"):
+        parse(Sizes, ["count=1000000000"])

@@ -191,8 +191,9 @@ def test_runs_of_different_experiments_are_not_compared(tmp_path):
     assert "not comparable" in page
     assert "different experiments (language-model: a; gradient-explosion: b)" in page
     found = specs(page)
-    assert [s["label"] for s in found["loss"]["series"]] == ["training"]
-    assert [s["label"] for s in found["loss-2"]["series"]] == ["unclipped", "clipped"]
+    assert [s["label"] for s in found["loss"]["series"]] == ["a: training"]  # whose it is
+    labels = [s["label"] for s in found["loss-2"]["series"]]
+    assert labels == ["b · unclipped", "b · clipped"]
 
 
 def test_runs_on_different_texts_are_called_so(tmp_path):

@@ -81,3 +81,42 @@ def test_a_misspelt_run_is_told_the_nearest(tmp_path):
     (tmp_path / "first-run/config.json").write_text("{}")
     with pytest.raises(RunError, match="did you mean 'first-run'"):
         RunDirectory.open(tmp_path / "frist-run")
+
+
+def test_a_run_that_watch_has_made_is_told_apart_from_a_damaged_one(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    config = {"experiment": "watch", "framework": "torch", "seed": None, "settings": {}}
+    directory.write_json("config.json", config)
+    with pytest.raises(RunError, match=r"made by watch, which keeps no weights.*unrolled report"):
+        RunDirectory.open(tmp_path / "run")
+
+
+def test_names_that_are_no_utf8_are_written_as_they_look_escaped(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_json("config.json", {"text": "caf\udce9", "rest": [math.inf]})
+    assert directory.read_json("config.json") == {"text": "caf\\udce9", "rest": [None]}
+
+
+def test_ctrl_c_while_a_run_begins_leaves_nothing(tmp_path):
+    directory = RunDirectory.create(tmp_path / "runs/first")
+
+    def begin():
+        with directory.all_or_nothing():
+            directory.write_json("config.json", {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_json("config.json", {})
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)
+    with pytest.raises(RunError, match=r"config\.json' cannot be read: Permission denied"):
+        directory.read_json("config.json")

@@ -529,3 +529,23 @@ def test_a_layer_used_twice_is_one_parameter_in_flax() -> None:
     bound = Tied().bind({"params": params})
     with pytest.raises(SettingError, match="use one submodule at two places"):
         unrolled.parameters(bound).tie("last.bias", to="last.bias")
+
+
+FRESH = {
+    "digit sums": lambda: unrolled.Model_RNN4SeqClass(unrolled.GRU(8, 6), 10, 8, 6, 19),
+    "regression": lambda: unrolled.LinearRegressionScratch(2, 0.03),
+    "language model": lambda: unrolled.RNNModelScratch(V, H),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_a_fresh_model_takes_values(name: str) -> None:
+    values = drawn(FRESH[name]())
+    found = FRESH[name]().import_parameters(values).export_parameters()
+    assert list(found) == list(values)
+    assert all(np.array_equal(found[part], values[part]) for part in values)
+
+
+def test_a_fresh_model_of_unknown_inputs_says_what_it_needs() -> None:
+    with pytest.raises(SettingError, match=r"initialize\(X\)\.import_parameters\(values\)"):
+        unrolled.LinearRegression(lr=0.03).import_parameters({})

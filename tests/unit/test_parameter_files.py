@@ -71,7 +71,7 @@ def test_bfloat16_comes_as_the_float32_that_holds_its_numbers(tmp_path, known, m
 
 def test_a_type_that_nothing_here_knows_is_named(tmp_path):
     (tmp_path / "file").write_bytes(of_type("F8_E8M0", np.zeros(4, np.uint8), 4))
-    with pytest.raises(ParameterError, match="a is of type F8_E8M0, .* save it as float32"):
+    with pytest.raises(ParameterError, match=r"a is of type F8_E8M0, .* save it as float32"):
         read(tmp_path / "file")
 
 

@@ -39,7 +39,10 @@ class Settings:
         ("srn", "lstm"), f"layers to compare: {', '.join(lab.LAYERS)}", choices=tuple(lab.LAYERS)
     )
     lengths: tuple[int, ...] = setting(
-        (10, 20, 30), f"digits of a sequence; published: {', '.join(map(str, LENGTHS))}", least=3
+        (10, 20, 30),
+        f"digits of a sequence; published: {', '.join(map(str, LENGTHS))}",
+        least=3,
+        most=10**4,
     )
     max_epochs: int = setting(500, "passes over the 300 training examples", least=1)
     num_hiddens: int = setting(32, "hidden units of a layer and direction", least=1)

@@ -33,7 +33,7 @@ from unrolled.telemetry.reading import TELEMETRY
 class Settings:
     """Settings of ``gradient-explosion``; the defaults are the published run."""
 
-    length: int = setting(20, "digits of a sequence", least=3)
+    length: int = setting(20, "digits of a sequence", least=3, most=10**4)
     num_hiddens: int = setting(32, "hidden units", least=1)
     batch_size: int = setting(64, "sequences of a minibatch", least=1)
     lr: float = setting(0.2, "learning rate of SGD, on a summed loss", above=0)
@@ -128,6 +128,10 @@ def charts(part: str, title: str, norms: Norms, clips: bool) -> list[Picture]:
     ]
 
 
+LEARNED = 0.2
+"""A test accuracy that says that something was learned: twice what guessing gives."""
+
+
 def explain(results: dict[str, Any]) -> str:
     """What became of the gradients, in words."""
     lines = []
@@ -152,9 +156,11 @@ def explain(results: dict[str, Any]) -> str:
     if {"unclipped", "clipped"} <= results.keys():
         lines.append(verdict(*(results[p] for p in ("unclipped", "clipped"))))
     if "learns" in results:
+        training, reached = (results["learns"][key] for key in ("training", "test_accuracy"))
         lines.append(
-            f"What learns is a smaller step: {results['learns']['training']} reaches "
-            f"{results['learns']['test_accuracy']:.2f}."
+            f"What learns is a smaller step: {training} reaches {reached:.2f}."
+            if reached > LEARNED
+            else f"A smaller step, {training}, reaches {reached:.2f}: it has not learned yet."
         )
     return "\n".join(lines)
 
@@ -171,7 +177,7 @@ def verdict(unclipped: dict[str, Any], clipped: dict[str, Any]) -> str:
     """
     kept = unclipped["dead_step"] is not None and clipped["dead_step"] is None
     alive = "Clipping kept the gradient alive." if kept else "Clipping made no difference of life."
-    gained = clipped["test_accuracy"] > max(0.2, unclipped["test_accuracy"] + 0.1)
+    gained = clipped["test_accuracy"] > max(LEARNED, unclipped["test_accuracy"] + 0.1)
     learned = "It made the network learn" if gained else "It did not make the network learn"
     return (
         f"{alive} {learned}: test accuracy {clipped['test_accuracy']:.2f}, and\n"

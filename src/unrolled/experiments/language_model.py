@@ -1,6 +1,5 @@
 """A recurrent character language model on *The Time Machine*, or on a text of one's own."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,15 @@ from unrolled import frameworks
 from unrolled.data.text import clean, read_text, time_machine
 from unrolled.data.tokens import TextFile
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import ParameterError, RunError, SettingError, check_fit, check_floating
+from unrolled.errors import (
+    MissingFrameworkError,
+    ParameterError,
+    RunError,
+    check_fit,
+    check_floating,
+)
 from unrolled.experiments.context import Context
+from unrolled.experiments.memory import check_memory
 from unrolled.experiments.settings import saved, setting
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
@@ -144,28 +150,6 @@ def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]
     return (start.splitlines()[0][:PREFIX_LENGTH],)
 
 
-def check_memory(settings: Settings, vocab_size: int) -> None:
-    """Make sure that the machine has room for a model.
-
-    Raises:
-        SettingError: its weights, their gradients and the copy for a divergence, float32
-            each, need more than there is: the system would end the program without a word.
-    """
-    H = settings.num_hiddens or 0
-    shapes = parameter_shapes(settings.model, settings.num_layers, vocab_size, H)
-    needed = 3 * 4 * sum(map(math.prod, shapes.values()))
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if needed > there:
-        raise SettingError(
-            f"num_hiddens={H:,} with {vocab_size:,} kinds of characters needs "
-            f"{needed / 2**30:,.0f} GiB to train, and this machine has {there / 2**30:,.0f}; "
-            "take fewer num_hiddens or num_layers"
-        )
-
-
 def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
     """The untrained model.
 
@@ -175,7 +159,7 @@ def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
         vocab_size: ``V``.
         seed: of the initial values.
     """
-    check_memory(settings, vocab_size)
+    check_memory(settings.model, settings.num_layers, vocab_size, settings.num_hiddens or 0)
     device = face.try_gpu() if settings.num_gpus else None
     if not settings.scratch:
         layer = face.recurrent_layer(
@@ -338,7 +322,14 @@ def load(path: Path) -> Trained:
     tokens = directory.read_json("vocabulary.json")
     with directory.telling_damage():
         values = directory.load_model()
-        trained = restore(config["framework"], config, values, tokens)
+        try:
+            trained = restore(config["framework"], config, values, tokens)
+        except MissingFrameworkError as error:
+            here = next(filter(frameworks.is_installed, frameworks.FRAMEWORKS), "FRAMEWORK")
+            raise MissingFrameworkError(
+                f"{error}; or carry the run to {here}: unrolled convert {path} --to {here} "
+                "--out NEW"
+            ) from None
     check_finite(path, values)
     return trained
 

@@ -27,8 +27,8 @@ class Settings:
     batch_size: int = setting(32, "examples of a minibatch", least=1)
     sigma: float = setting(0.01, "standard deviation of the initial weights", least=0)
     noise: float = setting(0.01, "standard deviation of the noise on y", least=0)
-    num_train: int = setting(1000, "training examples", least=1)
-    num_val: int = setting(1000, "validation examples; 0 skips validation", least=0)
+    num_train: int = setting(1000, "training examples", least=1, most=10**8)
+    num_val: int = setting(1000, "validation examples; 0 skips", least=0, most=10**8)
 
 
 def load_data(face: Any, settings: Settings, seed: int) -> Any:

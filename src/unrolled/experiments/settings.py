@@ -22,6 +22,7 @@ def setting(
     help: str,
     *,
     least: float | None = None,
+    most: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
     shown: str | None = None,
@@ -32,11 +33,13 @@ def setting(
         default: its value if not set.
         help: what it is, in a few words.
         least: the smallest value allowed.
+        most: the largest.
         above: the value that it must exceed.
         choices: the values allowed.
         shown: how to show the default in listings, where it depends on other settings.
     """
-    rules = {"help": help, "least": least, "above": above, "choices": choices, "shown": shown}
+    limits = {"least": least, "most": most, "above": above, "choices": choices}
+    rules = {"help": help, **limits, "shown": shown}
     return dataclasses.field(default=default, metadata=rules)
 
 
@@ -179,6 +182,8 @@ def _check(value: Any, rules: Any) -> None:
         raise ValueError(f"'{value}' is unknown: {did_you_mean(value, rules['choices'])}")
     if rules["least"] is not None and value < rules["least"]:
         raise ValueError(f"it must be at least {rules['least']:g}")
+    if rules["most"] is not None and value > rules["most"]:
+        raise ValueError(f"it must be at most {rules['most']:,.0f}")
     if rules["above"] is not None and value <= rules["above"]:
         raise ValueError(f"it must be above {rules['above']:g}")
 

@@ -38,7 +38,7 @@ def check_ranges(temperature: float, top_k: int | None, top_p: float | None) -> 
     problems = [
         f"{name} is {value}; it must be {rule}"
         for name, value, fits, rule in (
-            ("temperature", temperature, 0 <= temperature < float("inf"), "0 or more"),
+            ("temperature", temperature, 0 <= temperature < float("inf"), "0 or more, and finite"),
             ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
             ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
         )

@@ -123,6 +123,9 @@ class Model_RNN4SeqClass(sequence_classifier.SequenceClassifier, Module):  # noq
     reduction: str = "mean"
     seed: Any = None
 
+    def known_inputs(self) -> tuple[Any, ...]:
+        return (jnp.zeros((1, 1), int),)  # ids (B, L)
+
     def setup(self) -> None:
         sizes = (self.num_digits, self.input_size, self.hidden_size, self.num_classes)
         self.make_layers(sizes, self.seed)

@@ -1,6 +1,6 @@
 """Recurrent language models written out, on JAX's arrays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
@@ -21,17 +21,8 @@ get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _ls
 class LanguageModel(Module):
     """What language models have in common here; their `loss` is that of all frameworks."""
 
-    def example_inputs(self, data: Any) -> tuple[Any, ...]:
-        return ()
-
-    def initialize(self, *inputs: Any) -> Any:
-        ids = jnp.zeros((1, 1), int)  # no parameter depends on B or T
-        return super().initialize(*(inputs or (ids,)))
-
-    def import_parameters(self, values: Mapping[str, Any]) -> Any:
-        if self.scope is None:
-            return self.initialize().import_parameters(values)
-        return super().import_parameters(values)
+    def known_inputs(self) -> tuple[Any, ...]:
+        return (jnp.zeros((1, 1), int),)  # no parameter depends on B or T
 
 
 class RNNModelScratch(language_model.RNNModelScratch, LanguageModel):  # type: ignore[misc]  # two forms of loss

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -20,6 +21,9 @@ class LinearRegressionScratch(linear_regression.LinearRegressionScratch, Module)
     def setup(self) -> None:
         self.w = self.param("w", self._initial, "w")
         self.b = self.param("b", self._initial, "b")
+
+    def known_inputs(self) -> tuple[Any, ...]:
+        return (jnp.zeros((1, self.num_inputs)),)
 
     def _initial(self, key: Any, name: str) -> Any:
         values = self.initial_values(self.num_inputs, self.sigma, self.seed)

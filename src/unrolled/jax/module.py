@@ -131,12 +131,17 @@ class Module(module.Module, nn.Module):
         else:
             super().plot(key, value, train)
 
+    def known_inputs(self) -> tuple[Any, ...]:
+        """Inputs that show the shapes of the parameters, if the model knows any by itself."""
+        return ()
+
     def example_inputs(self, data: Any) -> tuple[Any, ...]:
-        """Inputs that show the shapes of the parameters, from a loader of their own."""
-        return tuple(next(iter(data.train_dataloader()))[:-1])
+        """Inputs that show the shapes of the parameters, if need be from a loader of their own."""
+        return self.known_inputs() or tuple(next(iter(data.train_dataloader()))[:-1])
 
     def initialize(self, *inputs: Any) -> Any:
         """The model bound to fresh parameters, made for inputs like these."""
+        inputs = inputs or self.known_inputs()
         variables = self.init(jax.random.key(backend.fresh_seed()), *inputs)
         others = set(variables) - {"params", "plots"}
         if others:
@@ -148,6 +153,18 @@ class Module(module.Module, nn.Module):
         # copies: two parameters may have been given one array, and that would be a tie
         every = backend.places(variables.get("params", {})).items()
         return self.bind({"params": backend.nested({n: jnp.array(a) for n, a in every})})
+
+    def import_parameters(self, values: Mapping[str, Any]) -> Any:
+        if self.scope is not None:
+            return super().import_parameters(values)
+        if not self.known_inputs():
+            name = type(self).__name__
+            raise SettingError(
+                f"{name} makes its parameters when it sees its first inputs: give it some, "
+                f"{name}(...).initialize(X).import_parameters(values), or take "
+                "trainer.trained_model after training"
+            )
+        return self.initialize().import_parameters(values)
 
     def take(self, values: Mapping[str, Any]) -> Any:
         params = backend.nested(backend.places(self))

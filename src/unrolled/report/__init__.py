@@ -58,6 +58,8 @@ def _check_free(file: Path) -> None:
         raise RunError(f"'{file}' is a directory; name a file for --out")
     if not file.exists():
         return
+    if not file.is_file():
+        raise RunError(f"'{file}' is no regular file; name another for --out")
     with file.open("rb") as old:
         if GENERATOR.encode() not in old.read(1000):
             raise RunError(f"'{file}' exists and is no report; choose another --out, or remove it")
@@ -66,6 +68,6 @@ def _check_free(file: Path) -> None:
 def _replace(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text.encode())
+        write_whole(file, text.encode("utf-8", "backslashreplace"))  # of names that are no UTF-8
     except OSError as error:
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None

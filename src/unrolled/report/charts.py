@@ -72,18 +72,24 @@ class Source:
         return f"{self.label}: {words}" if self.label else words
 
 
-def sources(runs: Sequence[Run]) -> list[Source]:
-    """All models of all runs."""
+def sources(runs: Sequence[Run], named: bool = False) -> list[Source]:
+    """All models of all runs.
+
+    Args:
+        runs: of one experiment.
+        named: whether there are runs of others beside them, so that one has to be named, too.
+    """
     pairs = [
         (run, part)
         for run in runs
         for part in dict.fromkeys([*run.metrics, *run.telemetry]) or [""]
     ]
-    if len(pairs) == 1:
+    named = named or len(runs) > 1
+    if len(pairs) == 1 and not named:
         return [Source(*pairs[0], "", 0)]
 
     def label(run: Run, part: str) -> str:
-        return " · ".join(name for name in (run.name if len(runs) > 1 else "", part) if name)
+        return " · ".join(name for name in (run.name if named else "", part) if name)
 
     return [Source(*pair, label(*pair) or "whole run", i) for i, pair in enumerate(pairs)]
 

@@ -53,8 +53,9 @@ def css() -> str:
 def pictures(runs: Sequence[Run]) -> dict[str, list[Picture]]:
     """All pictures of the page by section, each under an id of its own."""
     found: dict[str, list[Picture]] = {name: [] for name in PICTURED}
-    for group in by_experiment(runs).values():
-        sources = charts.sources(group)
+    groups = by_experiment(runs).values()
+    for group in groups:
+        sources = charts.sources(group, named=len(groups) > 1)
         found["Learning"] += charts.measures(sources)
         found["Experiment"] += [picture for run in group for picture in lab_pictures(run)]
         found["Gradients"] += charts.norms(sources)
@@ -139,7 +140,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _lead(run: Run, named: bool) -> str:
     config, summary = run.config, run.summary
-    told = [run.experiment, str(config.get("framework", "")), f"seed {config.get('seed', '?')}"]
+    told = [run.experiment, str(config.get("framework", ""))]
+    if config.get("seed") is not None:  # the loops that are watched have seeds of their own
+        told.append(f"seed {config['seed']}")
     told.append(str(summary.get("status", "unfinished: it has left no summary")))
     text = ", ".join(part for part in told if part)
     return f"{run.name}: {text}" if named else text

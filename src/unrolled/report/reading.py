@@ -15,6 +15,7 @@ from typing import Any
 from unrolled.errors import ParameterError, RunError
 from unrolled.report.telemetry import Telemetry
 from unrolled.report.thin import Line, finite
+from unrolled.runs.directory import WATCH
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 
@@ -181,7 +182,7 @@ def _telemetry_reader(run: Run, hurry: bool) -> Any:
 def _lines(run: Run, name: str, read: Any) -> Iterator[Any]:
     file = run.path / name
     if not file.is_file():
-        if name == METRICS:
+        if name == METRICS and run.experiment != WATCH:
             run.notes.append(f"{name} is missing: there are no curves of the epochs")
         return
     found, bad = read(file)
@@ -217,7 +218,8 @@ def _read_parameters(run: Run) -> None:
     from unrolled.runs.directory import MODEL
 
     if not (run.path / MODEL).is_file():
-        run.notes.append(f"{MODEL} is missing: the run has not kept a model")
+        if run.experiment != WATCH:
+            run.notes.append(f"{MODEL} is missing: the run has not kept a model")
         return
     try:
         run.parameters = read(run.path / MODEL)[0]

@@ -19,7 +19,6 @@ Every file but the logs is written whole or not at all, and of a log every line.
 
 import errno
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,12 +29,16 @@ import numpy.typing as npt
 
 from unrolled.errors import ParameterError, RunError, did_you_mean
 from unrolled.parameters import read, to_bytes, untied
+from unrolled.runs.lines import Lines, Log, cut, size_of, unwritten, writable
 from unrolled.training.records import EpochRecord, Listener
 from unrolled.writing import write_whole
 
 MODEL = "model.safetensors"
 COMPLETE = ("config.json", MODEL, "summary.json")
 """Without these a run cannot be used."""
+
+WATCH = "watch"
+"""The experiment of a run that ``watch(model, out=...)`` has made: it keeps no weights."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What systems say of a disk, or of a user's share of one, that is full."""
@@ -78,7 +81,7 @@ class RunDirectory:
         self.path = path
         self._made = made
         self._written: list[Path] = []
-        self._logs: list[_Lines] = []
+        self._logs: list[Lines] = []
         self._logged: list[Path] = []
 
     @classmethod
@@ -135,6 +138,11 @@ class RunDirectory:
                 + (f"; {near}" if near else "; make one with: unrolled run language-model")
             )
         missing = [name for name in COMPLETE if not (path / name).is_file()]
+        if missing and "config.json" not in missing and _made_by_watch(cls(path)):
+            raise RunError(
+                f"'{path}' was made by watch, which keeps no weights. What it has recorded: "
+                f"unrolled report {path}, unrolled diagnose {path}"
+            )
         if missing:
             raise _incomplete(path, missing)
         return cls(path)
@@ -151,7 +159,7 @@ class RunDirectory:
         """Where a file inside it cannot be written, the others and the directory go, too."""
         try:
             yield
-        except RunError:
+        except BaseException:  # Ctrl-C, too
             with suppress(OSError):
                 for file in self._written:
                     file.unlink(missing_ok=True)
@@ -160,7 +168,7 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file as JSON, whole or not at all; NaN and infinity become null."""
-        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(writable(value), indent=2, ensure_ascii=False, allow_nan=False)
         self._replace(name, (text + "\n").encode())
 
     def read_json(self, name: str) -> Any:
@@ -175,7 +183,11 @@ class RunDirectory:
             return value
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
-        except (ValueError, RecursionError, OSError) as error:
+        except OSError as error:
+            raise RunError(
+                f"'{self.path / name}' cannot be read: {error.strerror}; see that you may read it"
+            ) from None
+        except (ValueError, RecursionError) as error:
             raise _damaged(self.path / name, error) from None
 
     def read_dict(self, name: str, *keys: str) -> dict[str, Any]:
@@ -215,10 +227,10 @@ class RunDirectory:
         except RunError as error:
             if getattr(error.__context__, "errno", None) not in FULL:
                 raise
-            longest = max(self._logged, key=_size, default=None)
-            if longest is None or _size(longest) < len(content):
+            longest = max(self._logged, key=size_of, default=None)
+            if longest is None or size_of(longest) < len(content):
                 raise
-            _cut(longest, len(content) + ROOM)
+            cut(longest, len(content) + ROOM)
             self._replace(MODEL, content)
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
@@ -252,7 +264,7 @@ class RunDirectory:
         Raises:
             RunError: it cannot be written, now or later.
         """
-        lines = _Lines(self.path / name)
+        lines = Lines(self.path / name)
         self._logs.append(lines)
         self._logged.append(lines.path)
         return lines
@@ -266,99 +278,21 @@ class RunDirectory:
             fields: the measures of an epoch by name.
             part: the model's name, where a run trains several; the lines begin with it.
         """
-        return _Log(self.lines("metrics.jsonl"), self.lines("timings.jsonl"), fields, part)
+        return Log(self.lines("metrics.jsonl"), self.lines("timings.jsonl"), fields, part)
 
     def _replace(self, name: str, content: bytes) -> None:
         try:
             write_whole(self.path / name, content)
         except OSError as error:
-            raise _unwritten(self.path / name, error) from None
+            raise unwritten(self.path / name, error) from None
         self._written.append(self.path / name)
 
 
-Write = Callable[[Mapping[str, Any]], None]
-
-
-class _Log(Listener):
-    def __init__(
-        self,
-        metrics: Write,
-        timings: Write,
-        fields: Callable[[EpochRecord], dict[str, Any]],
-        part: str | None,
-    ) -> None:
-        self.metrics, self.timings, self.fields = metrics, timings, fields
-        self.head = {} if part is None else {"part": part}
-
-    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
-        where = {**self.head, "epoch": epoch.epoch, "step": epoch.step}
-        norms = {
-            "gradient_norm": epoch.gradient_norm,
-            "gradient_norm_max": epoch.gradient_norm_max,
-            "clipped_norm": epoch.clipped_norm,
-        }
-        self.metrics({**where, **self.fields(epoch), **norms})
-        timing = {"train_s": epoch.train_s, "targets_per_s": epoch.num_targets / epoch.train_s}
-        self.timings({**where, **timing})
-
-
-class _Lines:
-    """Appends whole lines to a file; see `RunDirectory.lines`.
-
-    There is no buffer: one that could not be written would fail once more when it is closed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise _unwritten(path, error) from None
-
-    def __call__(self, record: Mapping[str, Any]) -> None:
-        try:
-            text = json.dumps(record, allow_nan=False)
-        except ValueError:  # seldom, so not looked for in every number of every line
-            text = json.dumps(_finite(record), allow_nan=False)
-        left = memoryview((text + "\n").encode())
-        begin = self.file.seek(0, os.SEEK_END)
-        try:
-            while left:
-                left = left[self.file.write(left) :]
-        except OSError as error:
-            with suppress(OSError):
-                self.file.truncate(begin)
-            raise _unwritten(self.path, error) from None
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-def _cut(file: Path, size: int) -> None:
-    """Take so many bytes off the end of a file of lines, or all; whole lines remain."""
-    with suppress(OSError), file.open("r+b") as lines:
-        end = max(0, file.stat().st_size - size)
-        whole = 0
-        for line in lines:
-            if whole + len(line) > end:
-                break
-            whole += len(line)
-        lines.truncate(whole)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null in their place."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _made_by_watch(directory: RunDirectory) -> bool:
+    try:
+        return bool(directory.read_config()["experiment"] == WATCH)
+    except RunError:
+        return False
 
 
 def _missing(path: Path) -> list[Path]:
@@ -370,10 +304,6 @@ def _remove_empty(directories: Sequence[Path]) -> None:
     with suppress(OSError):  # not empty, or not there
         for directory in directories:
             directory.rmdir()
-
-
-def _unwritten(path: Path, error: OSError) -> RunError:
-    return RunError(f"'{path}' cannot be written: {error.strerror}")
 
 
 def _not_made(path: Path, error: OSError) -> RunError:
@@ -396,7 +326,7 @@ def _incomplete(path: Path, missing: list[str]) -> RunError:
 
 
 def _runs_beside(path: Path) -> list[str]:
-    parent = path.parent
-    if not parent.is_dir():
+    try:
+        return sorted(p.name for p in path.parent.iterdir() if (p / "config.json").is_file())
+    except OSError:  # there is none, or nobody may look into it
         return []
-    return sorted(p.name for p in parent.iterdir() if (p / "config.json").is_file())

@@ -7,6 +7,7 @@ without colour.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO, TypeVar, cast
 
 from rich.console import Console
@@ -35,6 +36,12 @@ def console() -> Console:
 def say(text: str) -> None:
     """Print lines to standard output."""
     console().print(text)
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """Shows on a terminal, beside the output, that something takes a while; a context manager."""
+    output = Console(stderr=True)
+    return output.status(what) if output.is_terminal else nullcontext()
 
 
 def shown(what: str, parts: Sequence[Part]) -> Iterator[Part]:

@@ -37,6 +37,10 @@ def diagnose(
     return judge(History.of(records, epochs, summary))
 
 
+OF_TELEMETRY = ("saturated and dead", "vanished", "truncation too short")
+"""Findings about parameters and layers, of which the epochs do not tell."""
+
+
 def judge(history: History) -> list[Finding]:
     """All findings about a history."""
     history.complete()
@@ -52,11 +56,13 @@ class Diagnosis:
         findings: by the name of the model, ``""`` where the run has only one.
         seen: what it was judged by, one line for each model.
         skipped: what could not be read, one line for each file.
+        looked_for: what could be looked for in what there is, by the name of the model.
     """
 
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    looked_for: dict[str, list[str]] = field(default_factory=dict)
 
 
 def diagnose_run(path: str | Path) -> Diagnosis:
@@ -95,6 +101,7 @@ def diagnose_run(path: str | Path) -> Diagnosis:
             _from_epochs(each)
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
+        result.looked_for[part] = _looked_for(each)
     return result
 
 
@@ -133,16 +140,22 @@ def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
             say(finding.text, "  ")
             say(f"What to do: {finding.remedy}", "  ")
         if not findings:
-            say(f"nothing to report; looked for: {', '.join(FINDINGS)}")
+            looked_for = diagnosis.looked_for.get(part, list(FINDINGS))
+            say(
+                f"nothing to report; looked for: {', '.join(looked_for)}"
+                if looked_for
+                else "there is nothing in it that could be looked at"
+            )
         lines.append("")
     for text in diagnosis.skipped:
-        say(f"skipped: {text}")
+        say(f"note: {text}")
     return "\n".join(lines).strip()
 
 
 def _lines(path: Path, name: str, read: Any, skipped: list[str]) -> Iterator[Any]:
     if not (path / name).is_file():
-        skipped.append(f"{name} is missing")
+        if name == TELEMETRY:
+            skipped.append(f"there is no {name}: judged by the epochs alone")
         return
     found, bad = read(path / name)
     count = 0
@@ -171,6 +184,12 @@ def _from_epochs(history: History) -> None:
                 clip_coefficient=min(1.0, clipped / norm) if norm and clipped else None,
             )
         )
+
+
+def _looked_for(history: History) -> list[str]:
+    if not history.steps.length:
+        return []
+    return [name for name in FINDINGS if history.parameters or name not in OF_TELEMETRY]
 
 
 def _seen(history: History) -> str:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unrolled.errors import RunError, SettingError
-from unrolled.runs.directory import RunDirectory
+from unrolled.runs.directory import WATCH, RunDirectory
 from unrolled.runs.environment import environment
 from unrolled.telemetry.diagnose import Finding, diagnose
 from unrolled.telemetry.reading import TELEMETRY, read_telemetry
@@ -62,7 +62,7 @@ class Keeper:
         self._records: deque[TelemetryRecord] = deque(maxlen=keep)
         self._new: deque[TelemetryRecord] = deque(maxlen=keep)
         self._directory: RunDirectory | None = None
-        self._head = {"experiment": "watch", "framework": framework, "seed": None}
+        self._head = {"experiment": WATCH, "framework": framework, "seed": None}
         if out is not None:
             self._directory = RunDirectory.create(Path(out))
             config = {**self._head, "settings": dict(settings or {})}

@@ -62,11 +62,16 @@ class Divergence:
         clip = (
             f"a gradient_clip_val below {self.gradient_clip_val:g}"
             if self.gradient_clip_val
-            else "clipping (gradient_clip_val=1)"
+            else "clipping the gradients (gradient_clip_val, where there is such a setting)"
+        )
+        advice = (
+            "No weight has moved yet: look at the data and at the initial values"
+            if step == 1 and self.last_good is None
+            else f"Try a smaller lr (a tenth), or {clip}"
         )
         return NotFiniteError(
             f"{what} in epoch {epoch}, step {step}; training stopped, and the model keeps the "
-            f"last weights that gave a finite loss. Try a smaller lr (a tenth), or {clip}",
+            f"last weights that gave a finite loss. {advice}",
             epoch=epoch,
             step=step,
         )

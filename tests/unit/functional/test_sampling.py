@@ -150,7 +150,7 @@ def test_temperature_zero_is_greedy(xs, seed):
     ("options", "said"),
     [
         ({"temperature": -1.0}, "temperature is -1.0; it must be 0 or more"),
-        ({"temperature": math.nan}, "temperature is nan; it must be 0 or more"),
+        ({"temperature": math.nan}, "temperature is nan; it must be 0 or more, and finite"),
         ({"top_k": 0, "top_p": 2}, "top_k is 0; it must be at least 1; top_p is 2; it must be"),
     ],
 )

@@ -411,7 +411,7 @@ def test_damaged_lines_are_left_out_and_named(tmp_path, exploded, unrolled):
         "telemetry.jsonl: lines 2 to 5 are damaged and left out",
         "metrics.jsonl: line 2 is damaged and left out",
     ]
-    assert "skipped: telemetry.jsonl: lines 2 to 5 are" in unrolled("diagnose", run).out
+    assert "note: telemetry.jsonl: lines 2 to 5 are" in unrolled("diagnose", run).out
 
 
 @pytest.mark.parametrize("telemetry", [None, [], ["{"]])
@@ -421,8 +421,24 @@ def test_metrics_alone_are_judged_where_there_is_no_telemetry(tmp_path, telemetr
     run = write(tmp_path / "run", telemetry, metrics)
     found = diagnose_run(run)
     assert names(found.findings[""]) == ["divergence"]
-    assert any(text.startswith("telemetry.jsonl") for text in found.skipped)
+    assert any("telemetry.jsonl" in text for text in found.skipped)
     assert unrolled("diagnose", run).code == 0
+
+
+def test_it_says_what_it_could_look_for(tmp_path, unrolled):
+    metrics = [json.dumps({"epoch": e, "step": e, "loss": 2.0}) for e in range(1, 4)]
+    for telemetry, lines, said in (
+        (None, metrics, "looked for: NaN, exploded, divergence, plateau, clipping, memorised"),
+        ([], [], "there is nothing in it that could be looked at"),
+    ):
+        run = write(tmp_path / said[:5], telemetry, lines)
+        assert said in " ".join(unrolled("diagnose", run).out.split())
+
+
+def test_a_loss_far_above_its_first_is_divergence_after_few_steps():
+    records = [TelemetryRecord(s, 1, loss, 1.0) for s, loss in ((1, 3.3), (2, 5e28))]
+    assert only(diagnose(records), "divergence").numbers["last"] == 5e28
+    assert diagnose([TelemetryRecord(s, 1, loss, 1.0) for s, loss in ((1, 3.3), (2, 9.0))]) == []
 
 
 def test_a_run_that_stopped_for_nan_says_so(tmp_path):

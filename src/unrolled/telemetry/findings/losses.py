@@ -26,6 +26,9 @@ LEARNED = 0.5
 LOST = 0.5
 """Part of what was gained that must be lost again to call it divergence."""
 
+FAR_UP = 10.0
+"""Times the first loss that one must be to be called divergence after a few steps already."""
+
 MEMORISED, HELDOUT_ABOVE = 2.0, 2.0
 """A training perplexity below 2, with one more than twice as high on held-out data: memory,
 not skill."""
@@ -94,16 +97,19 @@ def plateau(h: History) -> Findings:
 def divergence(h: History) -> Findings:
     """A loss that loses again what it had gained, or rises from the start."""
     steps, loss = h.losses()
-    if len(loss) < ENOUGH:
+    if len(loss) < 2:
         return
-    size = max(3, len(loss) // 20)
+    few = len(loss) < ENOUGH
+    size = 1 if few else max(3, len(loss) // 20)
     smooth = np.array([np.median(loss[i : i + size]) for i in range(len(loss) - size + 1)])
     first, lowest, last = float(loss[0]), float(smooth.min()), float(smooth[-1])
     scale = abs(first) or 1.0
     lost = last - min(lowest, first)
     gained = max(first - lowest, 0.0)
     # above the start, or much of what was won is lost and it is no noise
-    if last > first + 0.5 * scale or (lost > LOST * gained > 0.1 * scale and lost > 0.2 * scale):
+    rose = last > first + (FAR_UP if few else 0.5) * scale
+    fell_back = not few and lost > LOST * gained > 0.1 * scale and lost > 0.2 * scale
+    if rose or fell_back:
         row = int(np.argmin(smooth))
         yield Finding(
             "divergence",
