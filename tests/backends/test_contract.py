@@ -535,7 +535,7 @@ def test_full_precision_is_for_a_block_of_lines(backend: Any) -> None:
     assert products_of(backend) == before
 
 
-def test_after_evaluating_a_model_is_as_it_was(backend: Any, native: Native) -> None:
+def test_evaluating_leaves_a_model_as_it_was(backend: Any, native: Native) -> None:
     if not native.switches:
         pytest.skip("a call is in training if it is given random numbers")
     model, X = native.model(), backend.asarray(floats(5, 2))

@@ -6,7 +6,7 @@ import pytest
 
 from installed import INSTALLED
 from unrolled import experiments
-from unrolled.errors import RunError
+from unrolled.errors import RunError, SettingError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
 from unrolled.frameworks import face as load_face
@@ -137,6 +137,13 @@ def test_heldout_loss_does_not_depend_on_how_it_is_cut(tmp_path, framework):
     assert mean_cross_entropy(backend, model, ids[:1], 1, 7) is None
     half = mean_cross_entropy(backend, model, ids, 1, 7, going_through=lambda starts: starts[::2])
     assert half is None  # not the mean over something else
+
+
+@pytest.mark.parametrize("setting", ["engine=reference", "precision=bfloat16"])
+def test_what_only_a_model_written_out_has_is_not_taken_for_another(tmp_path, framework, setting):
+    with pytest.raises(SettingError, match=f"{setting} .*scratch=false takes the framew"):
+        run(tmp_path, framework, *TINY, "scratch=false", setting)
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, framework, capsys):

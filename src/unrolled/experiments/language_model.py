@@ -15,6 +15,7 @@ from unrolled.errors import (
     MissingFrameworkError,
     ParameterError,
     RunError,
+    SettingError,
     check_fit,
     check_floating,
 )
@@ -187,6 +188,11 @@ def run(context: Context, settings: Settings) -> None:
         UnrolledError: what was asked for cannot run.
     """
     settings = complete(settings)
+    if not settings.scratch and (settings.engine, settings.precision) != ("auto", "float32"):
+        raise SettingError(
+            f"engine={settings.engine} and precision={settings.precision} are of a model written "
+            "out, and scratch=false takes the framework's own layer; leave out one of them"
+        )
     text = load_text(settings)
     prefixes = choose_prefixes(settings, text)
     settings = replace(settings, prefix=prefixes[0])

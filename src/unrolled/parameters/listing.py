@@ -206,7 +206,7 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias
                     values=to_numpy(array).copy(),
                     gradient=None if gradient is None else to_numpy(gradient).copy(),
                 )
-        raise ParameterError(f"no parameter '{name}': {did_you_mean(name, every)}")
+        raise ParameterError(f"no parameter '{name}': {did_you_mean(name, self._arrays())}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays()
