@@ -202,6 +202,55 @@ def test_every_variable_of_a_model_of_ones_own_moves() -> None:
         assert not np.array_equal(trainer.parameters[name].numpy(), value), name
 
 
+class InPython(Derived):
+    """One that no graph can hold: it counts, and asks for values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def call(self, X: Any) -> Any:
+        while tf.reduce_sum(tf.abs(X)) > 1000:
+            X = X / 2
+        return super().call(X)
+
+    def training_step(self, batch: Any) -> Any:
+        self.count += 1
+        return super().training_step(batch) * float(self.count <= 10)
+
+
+def test_a_model_of_ones_own_runs_in_python() -> None:
+    after = []
+    for epochs in (1, 2):  # in the second none of the ten minibatches shall count
+        unrolled.backend.seed(0)
+        model, trainer = InPython(), unrolled.Trainer(epochs)
+        model(example_batch()[0])
+        trainer.fit(model, Batches(*(example_batch(800, seed) for seed in range(10))))
+        assert model.count == trainer.train_batch_idx == 10 * epochs
+        after.append(model.get_weights())
+    np.testing.assert_array_equal(after[0][0], after[1][0])
+
+
+def test_a_model_of_ones_own_runs_in_python_inside_another() -> None:
+    model = unrolled.NativeModel(InPython(), mean_squared_error, lr=0.03)
+    assert model.runs_eagerly
+    unrolled.Trainer(max_epochs=1).fit(model, Batches(example_batch(800)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(linear, scratch, with_layer, lambda: unrolled.LinearRegression(0.1)),
+        lambda: unrolled.RNNLM(unrolled.RNN(3), V),
+        lambda: unrolled.RNNLMScratch(unrolled.RNNScratch(V, 3), V),
+        lambda: unrolled.Model_RNN4SeqClass(unrolled.BiLSTM(3, 3), 10, 3, 6, 19),
+        lambda: unrolled.NativeModel(Native(), mean_squared_error),
+    ],
+)
+def test_models_of_the_library_are_compiled(make: Any) -> None:
+    assert not make().runs_eagerly
+
+
 def test_building_a_model_uses_up_no_minibatch() -> None:
     def first_batch(model: Any) -> Any:
         trainer = unrolled.Trainer(max_epochs=1)
@@ -521,3 +570,80 @@ def test_models_are_kept_by_tensorflows_checkpoints(tmp_path: Path) -> None:
     path = tf.train.Checkpoint(model=model).save(str(tmp_path / "kept"))
     tf.train.Checkpoint(model=other).restore(path).assert_consumed()
     np.testing.assert_array_equal(other.W_hq.numpy(), model.W_hq.numpy())
+
+
+class Nested(unrolled.Module):
+    """Variables of TensorFlow's, Keras' and our own, at every place where one can stand."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.inner = unrolled.RNNLMScratch(unrolled.RNNScratch(vocab_size, 4, 1.0), vocab_size)
+        self.scales = [tf.Variable(tf.random.normal((3,))), keras.layers.Dense(2)]
+        self.scales[1].build((None, 3))
+        self.mean = tf.Variable(tf.random.normal(()), trainable=False)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    def forward(self, X: Any) -> Any:
+        return self.inner(tf.cast(X, tf.int64))  # Keras builds with zeros of float32
+
+
+def called(vocab_size: int = 5) -> Nested:
+    model = Nested(vocab_size)
+    model(tokens(2, 3, vocab_size=vocab_size))
+    return model
+
+
+NESTED = [(5, 4), (4, 4), (4,), (4, 5), (5,), (3,), (3, 2), (2,), ()]
+"""Shapes of its variables."""
+
+
+def test_keras_lists_every_variable_of_a_model() -> None:
+    model = called()
+    assert sorted(w.shape for w in model.get_weights()) == sorted(NESTED)
+    assert model.count_params() == sum(int(np.prod(shape)) for shape in NESTED)
+    assert [tuple(v.shape) for v in model.non_trainable_weights] == [()]
+    assert len(model.trainable_variables) == len(unrolled.backend.parameters(model)) == 8
+    model.set_weights([np.full(w.shape, 7) for w in model.get_weights()])
+    for _, variable in unrolled.backend.places(model, frozen=True).items():
+        np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, 7))
+
+
+kerass_own_warning = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+
+
+def values_of(model: Any) -> dict[str, Any]:
+    return {n: v.numpy() for n, v in unrolled.backend.places(model, frozen=True).items()}
+
+
+@kerass_own_warning
+def test_models_are_kept_by_kerass_files(tmp_path: Path) -> None:
+    model, other = called(), called()
+    model.save_weights(tmp_path / "kept.weights.h5")
+    other.load_weights(tmp_path / "kept.weights.h5")
+    model.save(tmp_path / "kept.keras")
+    made = keras.saving.load_model(tmp_path / "kept.keras", custom_objects={"Nested": Nested})
+    for loaded in (other, made):
+        found = values_of(loaded)
+        assert sorted(value.shape for value in found.values()) == sorted(NESTED)
+        for name, value in values_of(model).items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@kerass_own_warning
+def test_a_file_without_a_models_variables_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]).save_weights(path)
+    with pytest.raises(ValueError, match="has no b of this"):
+        Small().load_weights(path)
+
+
+class Small(unrolled.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = tf.Variable(0.0)
+        self.built = True

@@ -24,8 +24,7 @@ class BookModel(books.BookModel, VariablesModule):
 
     @property
     def runs_eagerly(self) -> bool:
-        """What a reader wrote need not be something that TensorFlow can compile."""
-        return not self.is_ours or getattr(self.net, "runs_eagerly", False)
+        return super().runs_eagerly or not self.is_ours
 
 
 class Device(str):
