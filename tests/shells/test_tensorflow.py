@@ -1,5 +1,6 @@
 """The library on TensorFlow: its models are TensorFlow's and Keras' own, and train as said."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -556,6 +557,38 @@ def test_an_epoch_takes_any_kind_of_updater(kind: str) -> None:
         perplexities.append(unrolled.train_epoch_ch8(net, batches, None, updater)[0])
     assert 1 < perplexities[0] < 60
     assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-4)
+
+
+def test_a_loop_of_epochs_compiles_a_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, vocab = unrolled.load_data_time_machine(4, 5, max_tokens=300, seed=0)
+    batches = list(batches)
+    nets = [scratch(vocab_size=len(vocab)) for _ in range(2)]
+    traced: list[int] = []
+    forward = unrolled.RNNModelScratch.forward
+
+    def counted(*inputs: Any) -> Any:
+        traced.append(1)
+        return forward(*inputs)
+
+    monkeypatch.setattr(unrolled.RNNModelScratch, "forward", counted)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for net, losses in zip(nets, (loss, None), strict=True):
+        traced.clear()
+        counts = []
+        for lr in (0.5, 0.5, 0.1):
+            unrolled.train_epoch_ch8(net, batches, losses, unrolled.SGD(lr), False)
+            counts.append(len(traced))
+        assert counts[0] == counts[-1]
+    # each epoch had its own optimizer, and copies of the net are on their own
+    one = scratch(vocab_size=len(vocab))
+    for lr in (0.5, 0.5, 0.1):
+        unrolled.train_epoch_ch8(copy.deepcopy(one), batches, None, unrolled.SGD(9.0), False)
+        unrolled.train_epoch_ch8(one, batches, None, unrolled.SGD(lr), False)
+        one._kept = None
+    for name, value in one.export_parameters().items():
+        for net in nets:
+            found = net.export_parameters()[name]
+            np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-7, err_msg=name)
 
 
 def test_clipping_a_list_of_gradients_scales_them_together() -> None:
