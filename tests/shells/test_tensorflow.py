@@ -481,10 +481,44 @@ def test_one_clipped_step_of_a_language_model_has_the_length_of_the_limit() -> N
     assert moved == pytest.approx(0.01 * model.lr, rel=1e-4)
 
 
+CELL_LAYERS = {
+    "rnn": keras.layers.SimpleRNNCell,
+    "gru": keras.layers.GRUCell,
+    "lstm": keras.layers.LSTMCell,
+}
+
+
+def of_cells(*cells: Any, **settings: Any) -> Any:
+    return keras.layers.RNN(
+        list(cells), **({"return_sequences": True, "return_state": True} | settings)
+    )
+
+
+@pytest.mark.parametrize("cell", CELL_LAYERS)
+def test_a_layer_of_several_cells_is_several_layers(cell: str) -> None:
+    layer = of_cells(CELL_LAYERS[cell](4), CELL_LAYERS[cell](4))
+    model, X = unrolled.RNNModel(layer, 5), tokens(3, 6, vocab_size=5)
+    logits, state = model(X)
+    H, *last = layer(tf.one_hot(X, 5))  # (B, T, H); of every cell its parts
+    Y = model.linear(tf.transpose(H, (1, 0, 2)))  # (T, B, V)
+    np.testing.assert_allclose(logits.numpy(), tf.reshape(Y, (-1, 5)).numpy(), rtol=1e-5, atol=1e-6)
+    for i, states in enumerate(last):
+        parts = state if cell == "lstm" else [state]
+        for part, expected in zip(parts, tf.nest.flatten(states), strict=True):
+            np.testing.assert_allclose(part[i].numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    written_out = scratch(cell, H=4, layers=2, vocab_size=5)
+    written_out.import_parameters(model.export_parameters())
+    np.testing.assert_allclose(written_out(X)[0].numpy(), logits.numpy(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         lambda: keras.layers.SimpleRNN(4),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(4), return_state=False),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(5)),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(4), go_backwards=True),
+        lambda: keras.layers.Bidirectional(of_cells(*map(keras.layers.LSTMCell, (4, 4)))),
         lambda: keras.layers.SimpleRNN(4, return_sequences=True),
         lambda: keras.layers.GRU(4, return_sequences=True, return_state=True, reset_after=False),
         lambda: keras.layers.Dense(4),
