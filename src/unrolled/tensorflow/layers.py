@@ -12,7 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from unrolled.errors import SettingError
-from unrolled.models.layers import check_apart, join_gates, split_gates, with_prefix, without_prefix
+from unrolled.models.layers import (
+    GATE_ORDERS,
+    check_apart,
+    join_gates,
+    split_gates,
+    with_prefix,
+    without_prefix,
+)
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.tensorflow.module import Module
 
@@ -37,8 +44,7 @@ CELLS = {
     keras.layers.LSTMCell: "lstm",
 }
 
-GATES = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
-"""The order in which Keras' layers keep their gates."""
+GATES = GATE_ORDERS["keras"]
 
 
 class RNNModel(StackedRNNModel, Module):
