@@ -1,5 +1,6 @@
 """The library on TensorFlow: its models are TensorFlow's and Keras' own, and train as said."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,55 @@ def test_every_variable_of_a_model_of_ones_own_moves() -> None:
     trainer.fit_epoch()
     for name, value in before.items():
         assert not np.array_equal(trainer.parameters[name].numpy(), value), name
+
+
+class InPython(Derived):
+    """One that no graph can hold: it counts, and asks for values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def call(self, X: Any) -> Any:
+        while tf.reduce_sum(tf.abs(X)) > 1000:
+            X = X / 2
+        return super().call(X)
+
+    def training_step(self, batch: Any) -> Any:
+        self.count += 1
+        return super().training_step(batch) * float(self.count <= 10)
+
+
+def test_a_model_of_ones_own_runs_in_python() -> None:
+    after = []
+    for epochs in (1, 2):  # in the second none of the ten minibatches shall count
+        unrolled.backend.seed(0)
+        model, trainer = InPython(), unrolled.Trainer(epochs)
+        model(example_batch()[0])
+        trainer.fit(model, Batches(*(example_batch(800, seed) for seed in range(10))))
+        assert model.count == trainer.train_batch_idx == 10 * epochs
+        after.append(model.get_weights())
+    np.testing.assert_array_equal(after[0][0], after[1][0])
+
+
+def test_a_model_of_ones_own_runs_in_python_inside_another() -> None:
+    model = unrolled.NativeModel(InPython(), mean_squared_error, lr=0.03)
+    assert model.runs_eagerly
+    unrolled.Trainer(max_epochs=1).fit(model, Batches(example_batch(800)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(linear, scratch, with_layer, lambda: unrolled.LinearRegression(0.1)),
+        lambda: unrolled.RNNLM(unrolled.RNN(3), V),
+        lambda: unrolled.RNNLMScratch(unrolled.RNNScratch(V, 3), V),
+        lambda: unrolled.Model_RNN4SeqClass(unrolled.BiLSTM(3, 3), 10, 3, 6, 19),
+        lambda: unrolled.NativeModel(Native(), mean_squared_error),
+    ],
+)
+def test_models_of_the_library_are_compiled(make: Any) -> None:
+    assert not make().runs_eagerly
 
 
 def test_building_a_model_uses_up_no_minibatch() -> None:
@@ -431,10 +481,44 @@ def test_one_clipped_step_of_a_language_model_has_the_length_of_the_limit() -> N
     assert moved == pytest.approx(0.01 * model.lr, rel=1e-4)
 
 
+CELL_LAYERS = {
+    "rnn": keras.layers.SimpleRNNCell,
+    "gru": keras.layers.GRUCell,
+    "lstm": keras.layers.LSTMCell,
+}
+
+
+def of_cells(*cells: Any, **settings: Any) -> Any:
+    return keras.layers.RNN(
+        list(cells), **({"return_sequences": True, "return_state": True} | settings)
+    )
+
+
+@pytest.mark.parametrize("cell", CELL_LAYERS)
+def test_a_layer_of_several_cells_is_several_layers(cell: str) -> None:
+    layer = of_cells(CELL_LAYERS[cell](4), CELL_LAYERS[cell](4))
+    model, X = unrolled.RNNModel(layer, 5), tokens(3, 6, vocab_size=5)
+    logits, state = model(X)
+    H, *last = layer(tf.one_hot(X, 5))  # (B, T, H); of every cell its parts
+    Y = model.linear(tf.transpose(H, (1, 0, 2)))  # (T, B, V)
+    np.testing.assert_allclose(logits.numpy(), tf.reshape(Y, (-1, 5)).numpy(), rtol=1e-5, atol=1e-6)
+    for i, states in enumerate(last):
+        parts = state if cell == "lstm" else [state]
+        for part, expected in zip(parts, tf.nest.flatten(states), strict=True):
+            np.testing.assert_allclose(part[i].numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    written_out = scratch(cell, H=4, layers=2, vocab_size=5)
+    written_out.import_parameters(model.export_parameters())
+    np.testing.assert_allclose(written_out(X)[0].numpy(), logits.numpy(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         lambda: keras.layers.SimpleRNN(4),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(4), return_state=False),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(5)),
+        lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(4), go_backwards=True),
+        lambda: keras.layers.Bidirectional(of_cells(*map(keras.layers.LSTMCell, (4, 4)))),
         lambda: keras.layers.SimpleRNN(4, return_sequences=True),
         lambda: keras.layers.GRU(4, return_sequences=True, return_state=True, reset_after=False),
         lambda: keras.layers.Dense(4),
@@ -509,6 +593,38 @@ def test_an_epoch_takes_any_kind_of_updater(kind: str) -> None:
     assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-4)
 
 
+def test_a_loop_of_epochs_compiles_a_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, vocab = unrolled.load_data_time_machine(4, 5, max_tokens=300, seed=0)
+    batches = list(batches)
+    nets = [scratch(vocab_size=len(vocab)) for _ in range(2)]
+    traced: list[int] = []
+    forward = unrolled.RNNModelScratch.forward
+
+    def counted(*inputs: Any) -> Any:
+        traced.append(1)
+        return forward(*inputs)
+
+    monkeypatch.setattr(unrolled.RNNModelScratch, "forward", counted)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for net, losses in zip(nets, (loss, None), strict=True):
+        traced.clear()
+        counts = []
+        for lr in (0.5, 0.5, 0.1):
+            unrolled.train_epoch_ch8(net, batches, losses, unrolled.SGD(lr), False)
+            counts.append(len(traced))
+        assert counts[0] == counts[-1]
+    # each epoch had its own optimizer, and copies of the net are on their own
+    one = scratch(vocab_size=len(vocab))
+    for lr in (0.5, 0.5, 0.1):
+        unrolled.train_epoch_ch8(copy.deepcopy(one), batches, None, unrolled.SGD(9.0), False)
+        unrolled.train_epoch_ch8(one, batches, None, unrolled.SGD(lr), False)
+        one._kept = None
+    for name, value in one.export_parameters().items():
+        for net in nets:
+            found = net.export_parameters()[name]
+            np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
 def test_clipping_a_list_of_gradients_scales_them_together() -> None:
     clipped = unrolled.grad_clipping([tf.constant([3.0]), tf.constant([[4.0]])], 1.0)
     np.testing.assert_allclose(clipped[0].numpy(), [0.6], rtol=1e-6)
@@ -521,3 +637,80 @@ def test_models_are_kept_by_tensorflows_checkpoints(tmp_path: Path) -> None:
     path = tf.train.Checkpoint(model=model).save(str(tmp_path / "kept"))
     tf.train.Checkpoint(model=other).restore(path).assert_consumed()
     np.testing.assert_array_equal(other.W_hq.numpy(), model.W_hq.numpy())
+
+
+class Nested(unrolled.Module):
+    """Variables of TensorFlow's, Keras' and our own, at every place where one can stand."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.inner = unrolled.RNNLMScratch(unrolled.RNNScratch(vocab_size, 4, 1.0), vocab_size)
+        self.scales = [tf.Variable(tf.random.normal((3,))), keras.layers.Dense(2)]
+        self.scales[1].build((None, 3))
+        self.mean = tf.Variable(tf.random.normal(()), trainable=False)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    def forward(self, X: Any) -> Any:
+        return self.inner(tf.cast(X, tf.int64))  # Keras builds with zeros of float32
+
+
+def called(vocab_size: int = 5) -> Nested:
+    model = Nested(vocab_size)
+    model(tokens(2, 3, vocab_size=vocab_size))
+    return model
+
+
+NESTED = [(5, 4), (4, 4), (4,), (4, 5), (5,), (3,), (3, 2), (2,), ()]
+"""Shapes of its variables."""
+
+
+def test_keras_lists_every_variable_of_a_model() -> None:
+    model = called()
+    assert sorted(w.shape for w in model.get_weights()) == sorted(NESTED)
+    assert model.count_params() == sum(int(np.prod(shape)) for shape in NESTED)
+    assert [tuple(v.shape) for v in model.non_trainable_weights] == [()]
+    assert len(model.trainable_variables) == len(unrolled.backend.parameters(model)) == 8
+    model.set_weights([np.full(w.shape, 7) for w in model.get_weights()])
+    for _, variable in unrolled.backend.places(model, frozen=True).items():
+        np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, 7))
+
+
+kerass_own_warning = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+
+
+def values_of(model: Any) -> dict[str, Any]:
+    return {n: v.numpy() for n, v in unrolled.backend.places(model, frozen=True).items()}
+
+
+@kerass_own_warning
+def test_models_are_kept_by_kerass_files(tmp_path: Path) -> None:
+    model, other = called(), called()
+    model.save_weights(tmp_path / "kept.weights.h5")
+    other.load_weights(tmp_path / "kept.weights.h5")
+    model.save(tmp_path / "kept.keras")
+    made = keras.saving.load_model(tmp_path / "kept.keras", custom_objects={"Nested": Nested})
+    for loaded in (other, made):
+        found = values_of(loaded)
+        assert sorted(value.shape for value in found.values()) == sorted(NESTED)
+        for name, value in values_of(model).items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@kerass_own_warning
+def test_a_file_without_a_models_variables_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]).save_weights(path)
+    with pytest.raises(ValueError, match="has no b of this"):
+        Small().load_weights(path)
+
+
+class Small(unrolled.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = tf.Variable(0.0)
+        self.built = True

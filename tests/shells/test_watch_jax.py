@@ -89,6 +89,70 @@ def test_a_tap_does_nothing_by_itself():
     assert jax.jit(loss, static_argnums=2)(params, x, "mine") == near(float(loss(params, x)))
 
 
+def in_python(params, x, call=lambda step: step):
+    """The loss of a loop in Python."""
+
+    @call
+    def step(h, x):
+        h = tap(cell(params, h, x), "mine")
+        return h, h @ params["out"]
+
+    h, total = jnp.zeros((B, H)), 0.0
+    for x_t in x:
+        h, y = step(h, x_t)
+        total = total + 0.1 * jnp.sum(y)
+    return total + jnp.sum(y**2)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("call", [lambda step: step, jax.jit, jax.checkpoint])
+def test_taps_of_a_loop_in_python_are_the_steps_of_a_layer(call, compiled):
+    params, x = start()
+    watched = u.watch(lambda params, x: in_python(params, x, call))
+    value, grads, seen = (jax.jit(watched) if compiled else watched)(params, x)
+    expected, gradients = jax.value_and_grad(loss)(params, x)
+    assert float(value) == near(float(expected))
+    for path in gradients:
+        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    ((name, layer),) = watched.keep(seen).layers.items()
+    assert name == "mine"
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_every_scan_with_a_tap_of_one_name_is_a_layer_of_its_own():
+    params, x = start()
+
+    def twice(params, x):
+        # the second reads one more step than there are, so the two have different lengths
+        longer = jnp.concatenate([x, x[:1]])
+        return loss(params, x, "mine") + loss(params, longer, "mine")
+
+    watched = u.watch(lambda params, x: twice(params, x) + in_python(params, x[:2]))
+    layers = watched.keep(watched(params, x)[2]).layers
+    found = {name: len(layer.hidden_gradient_mean) for name, layer in layers.items()}
+    assert found == {"mine": T, "mine#2": T + 1, "mine#3": 2}
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    assert layers["mine"].hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_taps_that_cannot_be_seen_have_a_note():
+    params, x = start()
+
+    def chosen(params, x):
+        step = lambda h: tap(cell(params, h, x[0]), "mine")  # noqa: E731
+        h = jax.lax.cond(x.sum() > 0, step, lambda h: h, jnp.ones((B, H)))
+        return jnp.sum(h @ params["out"])
+
+    watched = u.watch(chosen)
+    value, _, seen = watched(params, x)
+    assert float(value) == near(float(chosen(params, x)))
+    assert watched.keep(seen).layers == {}
+    assert watched.notes == {"mine": "not seen: this tap is inside a cond"}
+
+
 def test_clipping_and_updates_with_optax():
     params, x = start()
     watched = u.watch(loss, clips_at=0.5)

@@ -23,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.tied import first_places, once
 from unrolled.errors import SettingError
+from unrolled.kernels.measures.jax import norm
 
 name = "jax"
 
@@ -65,6 +66,7 @@ xp = Namespace(
     is_integer=lambda x: jnp.issubdtype(x.dtype, jnp.integer),
     stop_gradient=jax.lax.stop_gradient,
     scan=_scan,
+    row_norms=partial(norm, axis=-1),
 )
 
 

@@ -48,8 +48,8 @@ class Namespace:
             state. In reverse it begins with the last ``t``; the outputs keep the inputs' order.
         cross_entropy: ``f(logits, targets)``, the loss of that name in one operation, without
             copies of many logits; None where the formula is all there is.
-        row_norms: ``f(x)``, L2 norms along the last axis in one pass, squares in float64;
-            None where there is no such operation.
+        row_norms: ``f(x)``, L2 norms along the last axis, whose squares neither overflow nor
+            become 0; None where there is no such operation.
         norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in
             one pass; None, or gives None, where the formula is all there is.
         layer_numbers: likewise, see `unrolled.telemetry.through_time.layer_numbers`.

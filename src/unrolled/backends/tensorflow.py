@@ -126,25 +126,32 @@ def parameters(model: Any) -> dict[str, Array]:
     return once(places(model))
 
 
-def places(model: Any) -> dict[str, Array]:
-    return {".".join(path): variable for path, variable in _variables(model, ())}
+def places(model: Any, frozen: bool = False) -> dict[str, Array]:
+    return {".".join(path): variable for path, variable in _variables(model, (), frozen)}
 
 
-def _variables(node: Any, above: tuple[Any, ...]) -> Iterator[tuple[list[str], tf.Variable]]:
-    """Trainable variables in order of declaration, each with its path of attributes.
+def variable_of(variable: Any) -> tf.Variable:
+    """The TensorFlow variable inside one of Keras' own."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
-    Keras' own variables are given as the TensorFlow variable inside them.
+
+def _variables(
+    node: Any, above: tuple[Any, ...], frozen: bool
+) -> Iterator[tuple[list[str], tf.Variable]]:
+    """Variables in order of declaration, each with its path of attributes.
+
+    Only those that are trained, or those that are frozen, too.
     """
-    for part, child in _children(node):
+    for part, child in _children(node, frozen):
         if isinstance(child, (tf.Variable, keras.Variable)):
-            if child.trainable:
-                yield [part], child.value if isinstance(child, keras.Variable) else child
+            if child.trainable or frozen:
+                yield [part], variable_of(child)
         elif not any(child is other for other in above):  # a way back up
-            for path, variable in _variables(child, (*above, node)):
+            for path, variable in _variables(child, (*above, node), frozen):
                 yield [part, *path], variable
 
 
-def _children(node: Any) -> Iterable[tuple[str, Any]]:
+def _children(node: Any, frozen: bool = False) -> Iterable[tuple[str, Any]]:
     """What a module, a layer or a container of them holds, by name."""
     if isinstance(node, keras.Sequential) or hasattr(node, "operations"):  # of given layers
         node = node.layers
@@ -152,7 +159,9 @@ def _children(node: Any) -> Iterable[tuple[str, Any]]:
         return ((str(i), child) for i, child in enumerate(node))
     if isinstance(node, Mapping):
         return ((str(key), child) for key, child in node.items())
-    if not isinstance(node, (tf.Module, keras.Layer)) or not getattr(node, "trainable", True):
+    if not isinstance(node, (tf.Module, keras.Layer)):
+        return ()
+    if not (frozen or getattr(node, "trainable", True)):
         return ()
     # Keras keeps Dense.kernel as _kernel; its private containers list all once more
     return (

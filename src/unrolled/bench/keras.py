@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
-from unrolled.models.layers import join_gates
+from unrolled.models.layers import GATE_ORDERS, join_gates
 
 if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow":
     importlib.import_module("unrolled.backends.tensorflow")  # it keeps the import quiet
 
 import keras
-
-GATES = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
-"""The order in which Keras' layers keep their gates."""
 
 
 def fit(task: Task) -> Competing:
@@ -36,8 +33,8 @@ def fit(task: Task) -> Competing:
     recurrent = layers[task.cell](task.H, return_sequences=True, stateful=True)
     linear = keras.layers.Dense(task.V)
     model = keras.Sequential([keras.Input(batch_shape=(task.B, task.T, task.V)), recurrent, linear])
-    values = task.values()
-    kernel_x, kernel_h, bias_x, bias_h = join_gates(task.cell, GATES[task.cell], values)
+    values, gates = task.values(), GATE_ORDERS["keras"][task.cell]
+    kernel_x, kernel_h, bias_x, bias_h = join_gates(task.cell, gates, values)
     # a GRU has a pair of biases (2, G * H), the others one
     bias = np.stack([bias_x, bias_h]) if task.cell == "gru" else bias_x
     recurrent.set_weights([kernel_x, kernel_h, bias])

@@ -341,11 +341,16 @@ class RecurrentChapter:
 
         return _Data(train_iter, use_random_iter, place)
 
+    def trainer_of(self, model: Any) -> tuple[Any, Any]:
+        """What trains a `BookModel`, and the one to train in its place, here itself."""
+        return self.trainer(max_epochs=1, gradient_clip_val=THETA), model
+
     def _fit(
         self, model: Any, data: _Data, num_epochs: int, report: _Report | None = None
     ) -> tuple[EpochRecord, Any]:
         report = report or _Report(lambda net, prefix: "", 0)
-        trainer = self.trainer(num_epochs, gradient_clip_val=THETA, listeners=[report])
+        trainer, model = self.trainer_of(model)
+        trainer.max_epochs, trainer.listeners = num_epochs, [report]
         trainer.fit(model, data)
         if report.last is None:
             raise ValueError(f"num_epochs is {num_epochs}; it must be at least 1")

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from unrolled.telemetry.findings.gradients import EXPLODED_NORM
 from unrolled.telemetry.layers import layer_record
 from unrolled.telemetry.measures import coefficient, norms
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
@@ -22,13 +23,14 @@ DEAD, BURSTS, DEAD_STEPS = 0.01, 0.05, 20
 """Dead is a gradient whose norm, from some step on, stays below this share of what it began
 with; but for this share of the steps at most; and for so many steps or more.
 
+Another thing is a layer's part of the whole gradient of the same step, which is what the diagnosis
+of any run asks for (`unrolled.telemetry.findings.gradients.DEAD`): here one layer is looked at, as
+the published figures do, and all others may fall silent with it.
+
 Not `SILENT`, and not always: with most units saturated, a minibatch with one that is not
 still gives a little, and once in a while a burst, too little to bring the others back. And a
 short silence at the end is no death.
 """
-
-EXPLODED = 10.0
-"""Exploded is a gradient whose norm was this many times what it began with."""
 
 SETTLED = 100
 """The median is that of the steps after this one."""
@@ -102,7 +104,9 @@ class Norms(Listener):
 
         Returns:
             Of W, U and b ``first``, ``peak``, ``peak_step`` and the ``median`` after step
-            100, with ``clipped_median``, that of the norms after clipping; ``exploded``;
+            100, with ``clipped_median``, that of the norms after clipping; ``exploded``,
+            whether the three together were `EXPLODED_NORM` times what they began with (the
+            diagnosis of a run also asks how long the update was, which is not known here);
             ``dead_step``, from which on the gradient of the three together is dead (see
             ``DEAD``; None: it lives), and there ``saturated_when_dead``; ``silent_share``, of
             the steps from then on those below 1e-6, and ``bursts``, how many reach the border
@@ -122,7 +126,7 @@ class Norms(Listener):
         rest = self.recurrent[dead - 1 :] if dead else []
         return {
             **found,
-            "exploded": max(self.recurrent) >= EXPLODED * self.recurrent[0],
+            "exploded": max(self.recurrent) >= EXPLODED_NORM * self.recurrent[0],
             "dead_step": dead,
             "saturated_when_dead": self.saturated[dead - 1] if dead else None,
             "silent_share": sum(norm < SILENT for norm in rest) / len(rest) if rest else None,

@@ -27,7 +27,8 @@ GATES = {
     "gru": {"r": "r", "z": "z", "h": "n"},
     "lstm": {"i": "i", "f": "f", "c": "g", "o": "o"},
 }
-"""Our gates and Flax's names of them: layer ``i<name>`` is the input's, ``h<name>`` the state's."""
+"""Our gates, in any order, and Flax's names: layer ``i<name>`` is the input's, ``h<name>`` the
+state's."""
 
 
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:

@@ -5,15 +5,18 @@ It is run again equation by equation, and where a scan carries a state, zeros ar
 the state of every step: arguments like any other, whose gradients are those at the states.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
+
+from unrolled.telemetry.assembling import numbered
 
 TAP = "unrolled tap "
 
@@ -37,10 +40,11 @@ def tap(h: Any, name: str) -> Any:
     """Name a state inside a scan, so that `watch` looks at it under this name.
 
     Without a watch it does nothing. A scan with taps is looked at where they are, others at
-    every state that they carry.
+    every state that they carry; the second scan of the same name is ``name#2``. In a loop in
+    Python, too, taps of one name and shape are the steps of one layer.
 
     Args:
-        h: the state of one step, as it goes on to the next: ``(B, H)``, or ``(H,)``.
+        h: the state of one step, as it goes on to the next: ``(B, H)``, ``(B, ...)`` or ``(H,)``.
         name: of the layer.
 
     Returns:
@@ -60,7 +64,7 @@ def tap(h: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Loop:
-    """A scan that is looked at.
+    """A scan that is looked at, or the taps outside of scans.
 
     Attributes:
         names: of the states.
@@ -69,6 +73,7 @@ class Loop:
         places: of each, the place among the carried ones; None for one with a tap.
         sources: of each, where in the body, and in calls inside it, it is computed; likewise.
         reverse: whether it runs from the end.
+        steps: outside of scans, of every tap in its order the name and the step.
     """
 
     names: tuple[str, ...]
@@ -77,22 +82,45 @@ class Loop:
     places: tuple[int | None, ...]
     sources: tuple[tuple[Path, Any] | None, ...]
     reverse: bool
+    steps: tuple[tuple[int, int], ...] = ()
 
 
 def loops_of(jaxpr: Any) -> list[Loop]:
-    """The scans of a computation, in the order in which they run."""
-    loops: list[Loop] = []
-    for equation in _equations(jaxpr):
-        if equation.primitive.name == "scan":
-            loops.append(_loop(equation, len(loops)))
-    return loops
+    """The scans of a computation, in the order in which they run; the last: taps beside them."""
+    equations = list(_equations(jaxpr))
+    scans = [equation for equation in equations if equation.primitive.name == "scan"]
+    loops = [_loop(equation, number) for number, equation in enumerate(scans)]
+    loops.append(_written_out([equation for equation in equations if _is_tap(equation)]))
+    names = iter(numbered(name for loop in loops for name in loop.names))
+    return [replace(loop, names=tuple(islice(names, len(loop.names)))) for loop in loops]
+
+
+def _written_out(taps: Sequence[Any]) -> Loop:
+    """Loops in Python, of which nothing is left but their steps one after another."""
+    layers: dict[tuple[str, Any, Any], int] = {}  # of each how many steps
+    steps = []
+    for equation in taps:
+        aval = equation.outvars[0].aval
+        key = (_tap_name(equation), aval.shape, aval.dtype)
+        step = layers.get(key, 0)
+        layers[key] = step + 1
+        steps.append((list(layers).index(key), step))
+    return Loop(
+        tuple(name for name, _, _ in layers),
+        tuple((length, *shape) for (_, shape, _), length in layers.items()),
+        tuple(kind for _, _, kind in layers),
+        places=(None,) * len(layers),
+        sources=(None,) * len(layers),
+        reverse=False,
+        steps=tuple(steps),
+    )
 
 
 def _loop(equation: Any, number: int) -> Loop:
     params = equation.params
     body, length = params["jaxpr"].jaxpr, params["length"]
     found: list[tuple[str, Any, int | None, tuple[Path, Any] | None]] = [
-        (inner.params["name"].removeprefix(TAP), inner.outvars[0].aval, None, None)
+        (_tap_name(inner), inner.outvars[0].aval, None, None)
         for inner in _equations(body)
         if _is_tap(inner)
     ]
@@ -149,15 +177,20 @@ def _inner(equation: Any) -> Any:
 
 
 def unseen(jaxpr: Any) -> dict[str, str]:
-    """The scans that are left as they are, as notes."""
+    """The scans and taps that are left as they are, as notes."""
     notes: dict[str, str] = {}
     number = 0
     for equation in _equations(jaxpr):
-        name = equation.primitive.name
+        name, looked_at = equation.primitive.name, [equation]
         if name == "scan":
             name, number = f"scan{number}", number + 1
+            looked_at = list(_equations(equation.params["jaxpr"].jaxpr))
         if any(_has_states(part) for part in _parts(equation)):
             notes[name] = "scans inside it are not looked into"
+        for each in looked_at:
+            for part in _parts(each):
+                for label in _taps(part):
+                    notes[label] = f"not seen: this tap is inside a {each.primitive.name}"
     return notes
 
 
@@ -181,6 +214,19 @@ def _parts(equation: Any) -> Iterator[Any]:
 def _is_tap(equation: Any) -> bool:
     params = equation.params
     return equation.primitive.name == "name" and str(params["name"]).startswith(TAP)
+
+
+def _taps(jaxpr: Any) -> Iterator[str]:
+    """Names of the taps in a computation, at whatever depth."""
+    for equation in jaxpr.eqns:
+        if _is_tap(equation):
+            yield _tap_name(equation)
+        for part in _parts(equation):
+            yield from _taps(part)
+
+
+def _tap_name(equation: Any) -> str:
+    return str(equation.params["name"]).removeprefix(TAP)
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
@@ -211,8 +257,14 @@ def run(
     Returns:
         The results, flat; and of each loop the states of all steps.
     """
-    walk = _Walk(closed.jaxpr, list(zip(loops, taps, strict=True)))
-    return walk.run(closed.jaxpr, closed.consts, arguments, {}), walk.states
+    *scans, (beside, zeros) = zip(loops, taps, strict=True)
+    walk = _Walk(closed.jaxpr, scans)
+    added = _Taps(zeros[layer][step] for layer, step in beside.steps)
+    results = walk.run(closed.jaxpr, closed.consts, arguments, added)
+    states: list[list[Any]] = [[] for _ in beside.names]
+    for (layer, _), h in zip(beside.steps, added.seen, strict=True):
+        states[layer].append(h)
+    return results, [*walk.states, list(map(jnp.stack, states))]
 
 
 class _Walk:
@@ -222,7 +274,7 @@ class _Walk:
         self.states: list[list[Any]] = []
 
     def run(
-        self, jaxpr: Any, consts: Any, arguments: Any, added: dict[Any, Any], path: Path = ()
+        self, jaxpr: Any, consts: Any, arguments: Any, added: "_Taps", path: Path = ()
     ) -> list[Any]:
         """Evaluate; ``added`` holds what to add to variables as they are computed."""
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
@@ -237,9 +289,7 @@ class _Walk:
                 values[var] = value + added[path, var] if (path, var) in added else value
         return [read(var) for var in jaxpr.outvars]
 
-    def apply(
-        self, equation: Any, inputs: list[Any], added: dict[Any, Any], path: Path
-    ) -> list[Any]:
+    def apply(self, equation: Any, inputs: list[Any], added: "_Taps", path: Path) -> list[Any]:
         """The results of one equation."""
         name, params = equation.primitive.name, equation.params
         inner = _inner(equation)
@@ -249,7 +299,7 @@ class _Walk:
             return self.again(call, inputs, added, params) if name in REMATS else call(inputs)
         if name == "scan" and not isinstance(added, _InBody):
             return self.scan(equation, inputs)
-        if _is_tap(equation) and isinstance(added, _InBody):
+        if _is_tap(equation):
             return [added.at_tap(inputs[0])]
         # JAX itself evaluates the rest: what a primitive takes changes with its versions
         known = {
@@ -263,10 +313,10 @@ class _Walk:
         return list(jax.core.eval_jaxpr(alone, (), *known.values()))
 
     def again(
-        self, call: Callable[..., Any], inputs: list[Any], added: dict[Any, Any], params: Any
+        self, call: Callable[..., Any], inputs: list[Any], added: "_Taps", params: Any
     ) -> list[Any]:
         """A call under `jax.checkpoint`; what was seen inside comes out as its results."""
-        seen = added.seen if isinstance(added, _InBody) else []
+        seen = added.seen
 
         def inside(*inputs: Any) -> Any:
             before = len(self.states), len(seen)
@@ -290,7 +340,7 @@ class _Walk:
 
         def step(carry: Any, x: Any) -> Any:
             xs, tap_t = x
-            added = _InBody(loop, tap_t)
+            added = _InBody(tap_t)
             for source, z in zip(loop.sources, tap_t, strict=True):
                 if source is not None:
                     # one result may be carried twice: both taps are then that state's
@@ -311,10 +361,10 @@ class _Walk:
         return [*carry, *ys]
 
 
-class _InBody(dict[Any, Any]):
-    """What is added inside a loop's body; taps come in the order in which they were found."""
+class _Taps(dict[Any, Any]):
+    """What is added to variables; taps come in the order in which they were found."""
 
-    def __init__(self, loop: Loop, taps: Any) -> None:
+    def __init__(self, taps: Iterable[Any]) -> None:
         super().__init__()
         self.waiting = iter(taps)
         self.seen: list[Any] = []
@@ -324,3 +374,7 @@ class _InBody(dict[Any, Any]):
         h = h + next(self.waiting)
         self.seen.append(h)
         return h
+
+
+class _InBody(_Taps):
+    """Those inside a loop's body."""

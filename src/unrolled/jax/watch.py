@@ -13,9 +13,10 @@ import numpy as np
 from unrolled.backends import jax as backend
 from unrolled.jax import scans
 from unrolled.jax.scans import tap
+from unrolled.kernels.measures.jax import norm
 from unrolled.kernels.trace import tracing
 from unrolled.telemetry import through_time
-from unrolled.telemetry.assembling import curves_record, watched_record
+from unrolled.telemetry.assembling import curves_record, numbered, watched_record
 from unrolled.telemetry.keeping import KEEP, Keeper, Sink
 from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
 
@@ -26,7 +27,7 @@ xp = backend.xp
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("loss", "norms", "layers"),
+    data_fields=("loss", "norms", "finite", "layers"),
     meta_fields=("shapes",),
 )
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ class Seen:
         loss: a scalar.
         norms: by kind (``gradient``, ``weight``, and after `after` ``clipped`` and
             ``update``) and parameter.
+        finite: by kind (``gradient``, ``weight``) and parameter, whether all of it is: of
+            very large numbers the norm may be infinite all the same.
         layers: numbers by layer, see `through_time.layer_numbers`.
         shapes: of each layer its name, number of steps, and whether it runs backwards.
     """
 
     loss: Any
     norms: dict[str, dict[str, Any]]
+    finite: dict[str, dict[str, Any]]
     layers: dict[str, Any]
     shapes: tuple[tuple[str, int, bool], ...] = field(default=())
 
@@ -165,8 +169,10 @@ class Watch(Keeper):
             for name, dH, H in zip(loop.names, hidden, after, strict=True):
                 numbers[name] = _state_numbers(dH, H, loop.reverse)
                 shapes.append((name, H.shape[0], loop.reverse))
-        norms = {"gradient": norms_by_name(grads), "weight": norms_by_name(params)}
-        seen = Seen(value, norms, numbers, tuple(shapes))
+        both = {"gradient": grads, "weight": params}
+        norms = {kind: norms_by_name(tree) for kind, tree in both.items()}
+        finite = {kind: _by_name(_all_finite, tree) for kind, tree in both.items()}
+        seen = Seen(value, norms, finite, numbers, tuple(shapes))
         return ((value, aux) if self.has_aux else value), grads, seen
 
     def _parts(
@@ -204,13 +210,12 @@ def record_of(
     for name, weight in norms["weight"].items():
         gradient = norms["gradient"].get(name)
         update = norms.get("update", none).get(name)
-        finite = bool(np.isfinite([weight, 0.0 if gradient is None else gradient]).all())
         parameters[name] = ParameterRecord(
             gradient_norm=gradient,
             clipped_norm=norms.get("clipped", none).get(name),
             weight_norm=weight,
             update_ratio=update / weight if update is not None and weight else None,
-            finite=finite,
+            finite=all(bool(of_kind.get(name, True)) for of_kind in seen.finite.values()),
         )
     return watched_record(
         step=step,
@@ -222,7 +227,7 @@ def record_of(
             for name, steps, reverse in seen.shapes
         },
         clips_at=clips_at,
-        first_not_finite=_first(norms, float(seen.loss)),
+        first_not_finite=_first(seen),
     )
 
 
@@ -233,12 +238,17 @@ def norms_by_name(tree: Any) -> dict[str, Any]:
         >>> norms_by_name({"layers": [{"W": jnp.array([3.0, 4.0])}]})
         {'layers.0.W': Array(5., dtype=float32)}
     """
+    return _by_name(norm, tree)
+
+
+def _by_name(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): _norm(leaf) for path, leaf in leaves}
+    names = numbered(_name(path) for path, _ in leaves)
+    return {name: function(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
-def _norm(x: Any) -> Any:
-    return jnp.sqrt(jnp.sum(jnp.real(x * jnp.conj(x))))  # of complex numbers, too
+def _all_finite(x: Any) -> Any:
+    return jnp.all(jnp.isfinite(x))
 
 
 def _name(path: Any) -> str:
@@ -257,8 +267,8 @@ def _kind(params: Any) -> Any:
 
 def _state_numbers(dH: Any, H: Any, reverse: bool) -> Any:
     """Norms and saturation of states ``(T, ..., H)``, in the order in which they are computed."""
-    T, width = H.shape[0], H.shape[-1]
-    dH, H = (_real(x.reshape(T, -1, width)) for x in (dH, H))  # (T, B, H)
+    T, B = H.shape[0], H.shape[1] if H.ndim > 2 else 1
+    dH, H = (_real(x.reshape(T, B, -1)) for x in (dH, H))  # (T, B, H)
     norms = through_time.hidden_gradient_norms(xp, dH[::-1] if reverse else dH)
     share = through_time.saturated_share(xp, H, through_time.UNKNOWN)
     return jnp.concatenate([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share[None]])
@@ -269,10 +279,10 @@ def _real(x: Any) -> Any:
     return jnp.concatenate([x.real, x.imag], -1) if jnp.iscomplexobj(x) else x
 
 
-def _first(norms: Mapping[str, Mapping[str, float]], loss: float) -> str | None:
+def _first(seen: Seen) -> str | None:
     in_order = [
-        *((f"the weight {name}", norm) for name, norm in norms["weight"].items()),
-        ("the loss", loss),
-        *((f"the gradient of {name}", norm) for name, norm in norms["gradient"].items()),
+        *((f"the weight {name}", finite) for name, finite in seen.finite["weight"].items()),
+        ("the loss", np.isfinite(seen.loss)),
+        *((f"the gradient of {name}", known) for name, known in seen.finite["gradient"].items()),
     ]
-    return next((name for name, value in in_order if not np.isfinite(value)), None)
+    return next((name for name, finite in in_order if not finite), None)

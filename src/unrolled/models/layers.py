@@ -18,6 +18,15 @@ from unrolled.parameters import listed
 
 Values = dict[str, npt.NDArray[Any]]
 
+GATE_ORDERS = {
+    # and cuDNN, and Gluon
+    "torch": {"rnn": "h", "rnn_relu": "h", "gru": "rzh", "lstm": "ifco"},
+    "keras": {"rnn": "h", "gru": "zrh", "lstm": "ifco"},
+    "onnx": {"rnn": "h", "gru": "zrh", "lstm": "iofc"},
+}
+"""In which order the gates of a layer stand, by our letters; in our own kernels it is that of
+`unrolled.functional.bptt.GATES`. Flax keeps an array for each gate."""
+
 BIASES_THAT_STAY_APART = {("gru", "h")}
 """Where the bias of the recurrent side is multiplied by a gate, it cannot be merged."""
 
@@ -77,7 +86,7 @@ def split_gates(
 
     Args:
         cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        gates: the framework's order, in our letters: ``"h"``, ``"rzh"``, ``"ifco"``, ...
+        gates: the framework's order, see `GATE_ORDERS`.
         kernel_x: ``(D, G * H)``, G gates.
         kernel_h: ``(H, G * H)``.
         bias_x: ``(G * H,)``, added to the input side.

@@ -5,6 +5,7 @@ from typing import Any
 
 from unrolled.models.language_model import RNNModel
 from unrolled.models.layers import (
+    GATE_ORDERS,
     check_apart,
     join_gates,
     layer_prefix,
@@ -13,8 +14,7 @@ from unrolled.models.layers import (
     without_prefix,
 )
 
-GATES = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
-"""The order of the gates."""
+GATES = GATE_ORDERS["torch"]
 
 
 class StackedRNNModel(RNNModel):

@@ -15,13 +15,10 @@ import numpy as np
 
 from unrolled.errors import RunError
 from unrolled.experiments.language_model import checked, open_run
-from unrolled.models.layers import join_gates, layer_prefix, without_prefix
+from unrolled.models.layers import GATE_ORDERS, join_gates, layer_prefix, without_prefix
 
 OPSET = 17
 IR_VERSION = 8  # of that operator set's time, so that older runtimes read the file
-
-GATES = {"rnn": "h", "gru": "zrh", "lstm": "iofc"}
-"""The order in which ONNX keeps the gates of a layer."""
 
 
 def export(run: Path, file: Path) -> None:
@@ -85,7 +82,7 @@ def build(values: dict[str, Any], cell: str, num_layers: int) -> Any:
     states = [f"{part}{layer}" for layer in range(num_layers) for part in parts]
     for layer in range(num_layers):
         weights = without_prefix(layer_prefix(layer, num_layers), values)
-        W, R, b_x, b_h = join_gates(cell, GATES[cell], weights)
+        W, R, b_x, b_h = join_gates(cell, GATE_ORDERS["onnx"][cell], weights)
         constants |= {
             f"W{layer}": W.T[None],  # (1, G * H, D)
             f"R{layer}": R.T[None],  # (1, G * H, H)

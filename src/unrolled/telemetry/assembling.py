@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 from unrolled.telemetry.layers import layer_record
 from unrolled.telemetry.measures import coefficient
@@ -48,6 +48,30 @@ def watched_record(
         layers=layers,
         first_not_finite=first_not_finite,
     )
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Names of which no two are the same: those that come again have a number.
+
+    Example:
+        >>> numbered(["rnn", "out", "rnn"])
+        ['rnn', 'out', 'rnn#2']
+    """
+    taken: dict[str, None] = {}
+    for name in names:
+        free = (label for n in count(1) if (label := again(name, n)) not in taken)
+        taken[next(free)] = None
+    return list(taken)
+
+
+def again(name: str, number: int) -> str:
+    """What is called ``name``, seen for the n-th time.
+
+    Example:
+        >>> again("rnn", 1), again("rnn", 2)
+        ('rnn', 'rnn#2')
+    """
+    return name if number == 1 else f"{name}#{number}"
 
 
 def curves_record(

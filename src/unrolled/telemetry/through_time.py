@@ -44,8 +44,8 @@ def hidden_gradient_norms(xp: Namespace, dH: Array) -> Array:
         >>> hidden_gradient_norms(xp, np.array([[[0.0, 0.0]], [[3e-12, 4e-12]], [[6e-30, 8e-30]]]))
         array([[0.e+00], [5.e-12], [1.e-29]])
     """
-    # float32 holds 1e-30, but not its square: so summed in float64, or else measured beside the
-    # last step's largest entry
+    # float32 holds 1e-30, but not its square: so by an operation that knows, or else measured
+    # beside the last step's largest entry
     if xp.row_norms is not None:
         return xp.row_norms(dH)
     unit = xp.amax(xp.abs(dH[-1]))

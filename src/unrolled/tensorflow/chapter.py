@@ -17,6 +17,7 @@ from unrolled.tensorflow.training import SGD, Trainer
 
 class BookModel(books.BookModel, VariablesModule):
     def __init__(self, net: Any, make_optimizer: Any, loss: Any = None) -> None:
+        self.given_loss = loss
         if isinstance(loss, keras.losses.Loss):  # those take the targets first
             super().__init__(net, make_optimizer, lambda y_hat, y: loss(y, y_hat))
         else:
@@ -24,8 +25,7 @@ class BookModel(books.BookModel, VariablesModule):
 
     @property
     def runs_eagerly(self) -> bool:
-        """What a reader wrote need not be something that TensorFlow can compile."""
-        return not self.is_ours or getattr(self.net, "runs_eagerly", False)
+        return super().runs_eagerly or not self.is_ours
 
 
 class Device(str):
@@ -50,7 +50,40 @@ class Device(str):
         return self._context.__exit__(*error)
 
 
-_chapter = books.RecurrentChapter(backend, Trainer, lambda net, lr: SGD(lr), BookModel)
+class EpochTrainer(Trainer):
+    """Compiles once for a model, however often it is fitted."""
+
+    compiled_for: Any = None
+
+    def make_functions(self) -> None:
+        if self.compiled_for is not self.model:
+            super().make_functions()
+            self.compiled_for = self.model
+
+
+class Kept:
+    """A trainer with its model, kept with the net; copies of the net have none."""
+
+    def __init__(self, trainer: Any = None, model: Any = None) -> None:
+        self.trainer, self.model = trainer, model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, ()
+
+
+class RecurrentChapter(books.RecurrentChapter):
+    def trainer_of(self, model: BookModel) -> tuple[Any, BookModel]:
+        """Those of the net's last epoch, so that a reader's loop of epochs compiles once."""
+        if model.runs_eagerly:
+            return super().trainer_of(model)
+        kept = getattr(model.net, "_kept", None)
+        if kept is None or kept.model is None or kept.model.given_loss is not model.given_loss:
+            kept = model.net._kept = Kept(*super().trainer_of(model))
+        kept.model.make_optimizer = model.make_optimizer
+        return kept.trainer, kept.model
+
+
+_chapter = RecurrentChapter(backend, EpochTrainer, lambda net, lr: SGD(lr), BookModel)
 try_all_gpus = _chapter.try_all_gpus
 num_gpus = _chapter.num_gpus
 cpu = _chapter.cpu

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from unrolled.books import classifier, rnn, time_machine
 from unrolled.tensorflow.layers import recurrent_layer
-from unrolled.tensorflow.module import Module, VariablesModule
+from unrolled.tensorflow.module import Module, VariablesModule, is_ours
 from unrolled.tensorflow.training import DataModule
 
 
@@ -21,12 +21,8 @@ class TimeMachine(time_machine.TimeMachine, DataModule):
 class Classifier(classifier.Classifier, Module):
     @property
     def runs_eagerly(self) -> bool:
-        """What a reader wrote need not be something that TensorFlow can compile."""
-        return not all(map(_is_ours, (self, getattr(self, "rnn", self))))
-
-
-def _is_ours(module: Any) -> bool:
-    return type(module).__module__.startswith("unrolled.")
+        # what `rnn` is may be any function
+        return super().runs_eagerly or not is_ours(getattr(self, "rnn", self))
 
 
 class RNNScratch(rnn.RNNScratch, VariablesModule):

@@ -47,7 +47,7 @@ class RNNModelScratch(language_model.RNNModelScratch, VariablesModule):
     @property
     def runs_eagerly(self) -> bool:
         """A function of a reader's own need not be one that TensorFlow can compile."""
-        return not getattr(self.forward_fn, "takes_indices", False)
+        return super().runs_eagerly or not getattr(self.forward_fn, "takes_indices", False)
 
     def forward(self, X: Any, state: Any = None) -> Any:
         return super().forward(tf.convert_to_tensor(X), state)

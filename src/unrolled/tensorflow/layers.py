@@ -12,7 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from unrolled.errors import SettingError
-from unrolled.models.layers import check_apart, join_gates, split_gates, with_prefix, without_prefix
+from unrolled.models.layers import (
+    GATE_ORDERS,
+    check_apart,
+    join_gates,
+    split_gates,
+    with_prefix,
+    without_prefix,
+)
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.tensorflow.module import Module
 
@@ -37,14 +44,13 @@ CELLS = {
     keras.layers.LSTMCell: "lstm",
 }
 
-GATES = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
-"""The order in which Keras' layers keep their gates."""
+GATES = GATE_ORDERS["keras"]
 
 
 class RNNModel(StackedRNNModel, Module):
     def __init__(self, rnn_layer: Any, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
-        self.rnn, self.vocab_size, self.lr = rnn_layer, vocab_size, lr
+        self.rnn, self.vocab_size, self.lr = _one_by_one(rnn_layer), vocab_size, lr
         self.cell, self.num_hiddens, self.num_directions = _checked(self._stack())
         self.num_layers = len(self._stack())
         size = vocab_size
@@ -107,6 +113,20 @@ class RNNModel(StackedRNNModel, Module):
         return list(backend.parameters(self))[first : first + 3]
 
 
+def _one_by_one(layer: Any) -> Any:
+    """For an `RNN` of several cells, which go through a step together, one for each of them.
+
+    They compute the same: a cell sees what the one below gave for the same step. Where the order
+    of the steps, or what is kept between calls, is the whole layer's affair, it stays as it is.
+    """
+    cells = getattr(getattr(layer, "cell", None), "cells", None)
+    if cells is None or layer.go_backwards or layer.stateful:
+        return layer
+    kept = ("return_sequences", "return_state", "unroll", "zero_output_for_mask")
+    options = {name: getattr(layer, name) for name in kept}
+    return [keras.layers.RNN(cell, **options) for cell in cells]
+
+
 def _checked(stack: Sequence[Any]) -> tuple[str, int, int]:
     """Cell, hidden units and directions of a stack of Keras layers, all of one kind."""
     both = [isinstance(layer, keras.layers.Bidirectional) for layer in stack]
@@ -124,9 +144,9 @@ def _checked(stack: Sequence[Any]) -> tuple[str, int, int]:
     if len(kinds) != 1 or len(set(both)) != 1 or not fits:
         raise SettingError(
             f"RNNModel got {', '.join(type(layer).__name__ for layer in stack) or 'no layer'}; "
-            "it needs a SimpleRNN, GRU or LSTM of Keras, or an RNN of such a cell, several of one "
-            "kind and size, or Bidirectional ones, made with return_sequences=True, "
-            "return_state=True, use_bias=True (a GRU with reset_after=True), or by "
-            "recurrent_layer()"
+            "it needs a SimpleRNN, GRU or LSTM of Keras, or an RNN of one or more such cells, "
+            "several of one kind and size, or Bidirectional ones of one cell each, made with "
+            "return_sequences=True, return_state=True, use_bias=True (a GRU with "
+            "reset_after=True), or by recurrent_layer()"
         )
     return CELLS[type(cells[0])], cells[0].units, 2 if both[0] else 1

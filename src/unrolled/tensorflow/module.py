@@ -10,14 +10,30 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import tensorflow as tf
 
+from unrolled.backends.tied import once
+from unrolled.errors import ParameterError
 from unrolled.models import native
 from unrolled.training import module
+
+
+def is_ours(module: Any) -> bool:
+    """Whether the class of a module is one of this library's."""
+    return type(module).__module__.startswith("unrolled.")
 
 
 class _Shell(module.Module):
     backend: ClassVar[Backend] = backend
     training: bool = False
     lr: float
+
+    @property
+    def runs_eagerly(self) -> bool:
+        """What a reader wrote need not be something that TensorFlow can compile.
+
+        It may count in Python, or ask for values; and so may a part of this that a reader wrote.
+        """
+        parts = vars(self).values()
+        return not is_ours(self) or any(getattr(part, "runs_eagerly", False) for part in parts)
 
     def configure_optimizers(self) -> Any:
         """`keras.optimizers.SGD` at ``self.lr``."""
@@ -35,8 +51,8 @@ class _Shell(module.Module):
 class Module(_Shell, keras.Model):  # type: ignore[misc]  # Keras is untyped
     """A `keras.Model`: write ``call`` as Keras has it, or ``forward``, or set ``net``.
 
-    ``trainable_variables`` lists `tf.Variable`s kept as attributes too, which Keras
-    itself leaves out.
+    `tf.Variable`s kept as attributes, which Keras itself leaves out, are listed among its
+    ``variables`` and ``weights`` too, and kept by ``save_weights``.
     """
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
@@ -52,10 +68,39 @@ class Module(_Shell, keras.Model):  # type: ignore[misc]  # Keras is untyped
         return self.forward
 
     @property
-    def trainable_variables(self) -> list[Any]:
-        listed: list[Any] = super().trainable_variables
-        known = {id(v.value) for v in listed}
-        return listed + [v for v in backend.parameters(self).values() if id(v) not in known]
+    def variables(self) -> list[Any]:
+        return [*super().variables, *self._unknown_to_keras().values()]
+
+    @property
+    def weights(self) -> list[Any]:
+        return [*super().weights, *self._unknown_to_keras().values()]
+
+    def _unknown_to_keras(self) -> dict[str, Any]:
+        """The variables, frozen ones too, that Keras neither lists nor saves, by dotted name.
+
+        Those of a `Module` inside this one are listed there.
+        """
+        known = {id(backend.variable_of(variable)) for variable in super().variables}
+        every = once(backend.places(self, frozen=True))
+        return {name: variable for name, variable in every.items() if id(variable) not in known}
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for name, variable in self._unknown_to_keras().items():
+            store[name] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        values = {name: store[name] for name in store.keys()}  # noqa: SIM118 (no mapping)
+        own = self._unknown_to_keras()
+        missing = [name for name in own if name not in values]
+        if missing:
+            raise ParameterError(
+                f"the file has no {', '.join(missing)} of this {type(self).__name__}; it has "
+                f"{', '.join(values) or 'nothing'}: load into a model that is made as that one was"
+            )
+        for name, variable in own.items():
+            variable.assign(values.pop(name))
+        super().load_own_variables(values)
 
 
 class VariablesModule(_Shell, tf.Module):  # type: ignore[misc]

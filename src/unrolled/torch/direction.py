@@ -14,10 +14,14 @@ from unrolled.functional import bptt
 from unrolled.kernels.explicit import Weights, input_side
 from unrolled.kernels.torch import through_time
 from unrolled.kernels.written.torch import xp
+from unrolled.models.layers import GATE_ORDERS
 from unrolled.torch.fused import Call, Tensors
 
-ORDER = {"rnn": (0,), "rnn_relu": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 3, 2)}
-"""Where PyTorch has the gates that `bptt.GATES` names: it stacks r z n, and i f g o."""
+ORDER = {
+    cell: tuple(GATE_ORDERS["torch"][cell].index(gate) for gate in gates)
+    for cell, gates in bptt.GATES.items()
+}
+"""Where PyTorch has the gates that `bptt.GATES` names."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary, ref
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from unrolled.telemetry.assembling import again
 from unrolled.torch import fused
 from unrolled.torch.carried import Carried, is_of_layers, state_of, what_came_back
 from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
@@ -279,7 +280,7 @@ class Recurrences:
         if number > MOST_SEQUENCES:
             self.notes[name] = f"the first {MOST_SEQUENCES} sequences of a step only: {SEQUENCES}"
             return ""
-        return name if number == 1 else f"{name}#{number}"
+        return again(name, number)
 
     def _look(self, sequence: Sequence, label: str) -> None:
         try:

@@ -121,16 +121,20 @@ class Trainer(Divergence, HyperParameters):
         self.prepare_model(self.build(model, data))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
-        self.differentiate = self.differentiable(self.objective)
-        self.tracer = Tracer(self)
+        self.make_functions()
         self.starts = self.truncation.starts()
-        xp, method = self.backend.xp, self.gradient_clip_method
-        self._clip = self.backend.compile(partial(clip, xp, method))
-        self._join = self.backend.compile(partial(_join, xp))
         self.last_good = None
         self.draws_losses = False
         self.train_curves: set[str] = set()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+
+    def make_functions(self) -> None:
+        """What a step consists of, compiled where the framework compiles."""
+        xp, method = self.backend.xp, self.gradient_clip_method
+        self.differentiate = self.differentiable(self.objective)
+        self.tracer = Tracer(self)
+        self._clip = self.backend.compile(partial(clip, xp, method))
+        self._join = self.backend.compile(partial(_join, xp))
 
     def stop(self) -> None:
         """End the training after the running minibatch, or the running validation."""

@@ -12,7 +12,7 @@ import torch
 from torch import _VF, nn
 
 from unrolled.kernels.explicit import Weights
-from unrolled.models.stacked import GATES as TORCH_GATES
+from unrolled.models.layers import GATE_ORDERS
 
 LAYERS: dict[str, Any] = {
     "rnn": _VF.rnn_tanh,
@@ -37,7 +37,7 @@ def recur(
         gates: the gates' letters in that order.
     """
     w = Weights.of(cell, weights)
-    order = [gates.index(letter) for letter in TORCH_GATES[cell.removesuffix("_relu")]]
+    order = [gates.index(letter) for letter in GATE_ORDERS["torch"][cell]]
     W_x = torch.cat([w.x[i] for i in order], 1).T  # (G * H, D)
     W_h = torch.cat([w.h[i] for i in order], 1).T  # (G * H, H)
     b_x = torch.cat([w.b[i] for i in order])

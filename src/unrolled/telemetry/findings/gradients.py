@@ -38,7 +38,8 @@ VANISHED_IN_DEPTH = 1e-5
 steps that one would wait for."""
 
 DEAD = 1e-3
-"""A layer's part of the whole gradient below which it has stopped learning."""
+"""A layer's part of the whole gradient of the same step, below which it has stopped learning.
+Another thing is a curve beside its own beginning: `unrolled.experiments.norms.DEAD`."""
 
 
 def not_finite(h: History) -> Findings:
