@@ -1,6 +1,7 @@
 """The training design on JAX: data, trainer and optimizer."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -57,6 +58,11 @@ class Trainer(trainer.Trainer):
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """Gradients, nested as ``state.params``, clipped: for a `fit_epoch` of one's own."""
         return backend.nested(self.clipped(backend.places(grads), grad_clip_val)[0])
+
+    def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        found = self.clip_gradients(self.gradient_clip_val, backend.nested(gradients))
+        clipped = backend.places(found)
+        return OrderedDict((name, clipped[name]) for name in gradients)
 
     def build(self, model: Any, data: Any) -> Any:
         if backend.is_deferred(model):

@@ -10,6 +10,7 @@ from unrolled.backends import Backend, Namespace
 from unrolled.backends.rows import row_gradients
 from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method, clip
+from unrolled.training.clipping import Clipping
 from unrolled.training.divergence import Divergence
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
@@ -18,7 +19,7 @@ from unrolled.training.tracing import ThroughTime, Tracer
 from unrolled.training.truncation import Truncation
 
 
-class Trainer(Divergence, HyperParameters):
+class Trainer(Clipping, Divergence, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     A recurrent state is carried from one minibatch to the next, cut off from the old
@@ -241,7 +242,7 @@ class Trainer(Divergence, HyperParameters):
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         for listener in self.listeners:
             listener.on_gradients(self, gradients)
-        clipped, *norms = self.clipped(gradients)
+        gradients, clipped, *norms = self.limited(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         for listener in self.listeners:
             listener.on_backward(self, backward)
@@ -280,30 +281,11 @@ class Trainer(Divergence, HyperParameters):
         """
         return None
 
-    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
-        """The gradients, clipped if the limit is above 0; their norm before and after it.
-
-        Args:
-            gradients: by the parameters' names.
-            limit: None takes ``gradient_clip_val``.
-        """
-        limit = self.gradient_clip_val if limit is None else limit
-        needs_values = self.gradient_clip_method == "adaptive"
-        parameters = self.parameters if needs_values else {}
-        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
-
-    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
-        """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own."""
-        parameters = self.backend.parameters(model)
-        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
-        gradients = {name: g for name, g in held.items() if g is not None}
-        self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
-
     def _step_record(self, batch: Any, *scalars: Any) -> StepRecord:
         """Loss and norms leave the device together."""
         loss, norm, clipped_norm = self.backend.to_numpy(self._join(scalars)).tolist()
         targets = math.prod(batch[-1].shape)
-        if self.gradient_clip_method == "global_norm":
+        if self.gradient_clip_method == "global_norm" and not self.reader_clips:
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
         return StepRecord(
             epoch=self.epoch + 1,
