@@ -13,8 +13,8 @@ import numpy as np
 
 from unrolled.backends import Backend
 from unrolled.books.predicting import predict
+from unrolled.books.sequences import SeqDataLoader
 from unrolled.data.batching import SequenceLoader
-from unrolled.data.text import load_corpus_time_machine
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
 from unrolled.functional.losses import perplexity
@@ -164,12 +164,14 @@ class RecurrentChapter:
         trainer: its `Trainer`.
         sgd: ``(net, lr) -> optimizer`` with its ``SGD``.
         model: its ``BookModel``.
+        loader: its ``SeqDataLoader``.
     """
 
     backend: Backend
     trainer: type[Any]
     sgd: Callable[..., Any]
     model: Callable[..., Any]
+    loader: type[SeqDataLoader]
 
     def try_gpu(self, i: int = 0) -> Any:
         """The i-th GPU if there is one, else the CPU."""
@@ -217,10 +219,8 @@ class RecurrentChapter:
         batch_size: int,
         num_steps: int,
         use_random_iter: bool,
-        seed: int | None = None,
     ) -> SequenceLoader:
-        seed = self.backend.fresh_seed() if seed is None else seed
-        asarray = self.backend.asarray
+        seed, asarray = self.backend.fresh_seed(), self.backend.asarray
         ids = np.asarray(corpus)
         return SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed)
 
@@ -231,21 +231,14 @@ class RecurrentChapter:
         use_random_iter: bool = False,
         max_tokens: int = 10000,
         seed: int | None = None,
-    ) -> tuple[SequenceLoader, Vocab]:
-        """Minibatches of *The Time Machine* and its vocabulary.
-
-        Args:
-            batch_size: ``B``.
-            num_steps: ``T``.
-            use_random_iter: random instead of sequential order.
-            max_tokens: characters from the start of the book; 0 or less means all.
-            seed: of offsets and orders; None takes one from the framework's generator.
+    ) -> tuple[SeqDataLoader, Vocab]:
+        """Minibatches of *The Time Machine* and its vocabulary; arguments as of `SeqDataLoader`.
 
         Returns:
             An iterable of ``(X, Y)``, ids ``(B, T)`` each, and the vocabulary.
         """
-        corpus, vocab = load_corpus_time_machine(max_tokens)
-        return self._sequences(corpus, batch_size, num_steps, use_random_iter, seed), vocab
+        loader = self.loader(batch_size, num_steps, use_random_iter, max_tokens, seed)
+        return loader, loader.vocab
 
     def predict_ch8(
         self,
