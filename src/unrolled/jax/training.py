@@ -12,7 +12,7 @@ from unrolled.backends import jax as backend
 from unrolled.backends.tied import first_places
 from unrolled.data import synthetic, text_data
 from unrolled.functional import updates
-from unrolled.jax.module import State, is_published, without_aux
+from unrolled.jax.module import LEFT_LOSS, State, is_published, without_aux
 from unrolled.training import data, trainer
 from unrolled.training.tracing import ThroughTime
 
@@ -117,8 +117,9 @@ class Trainer(trainer.Trainer):
         return loss
 
     def _draw(self, plots: Any, train: bool) -> None:
+        self.leaves_losses |= LEFT_LOSS in plots
         for key, values in plots.items():
-            for value in values:
+            for value in values if key != LEFT_LOSS else ():
                 self.model.plot(key, value, train)
 
     def _validation_step(self, parameters: Any, batch: Any) -> tuple[Any, Any]:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -69,11 +70,19 @@ class Trainer(Clipping, Divergence, HyperParameters):
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
-    gradient_clip_method: str
-    truncation: Truncation
-    replay: bool
+    # what an __init__ of a reader's own, of the books' arguments, leaves as it is
+    listeners: Sequence[Listener] = ()
+    gradient_clip_method: str = "global_norm"
+    truncation: Truncation = Truncation()
+    replay: bool = False
+    gpus: Sequence[Any] = ()
+    stopping: bool = False
     draws_losses: bool = False
-    """Whether the loop draws training losses, so that `Module.training_step` need not."""
+    """Whether the loop draws training losses, so that `Module.plot_loss` need not."""
+    leaves_losses: bool = False
+    """Whether the model has left one to it."""
+    is_rehearsing: bool = False
+    """Whether a model is only shown a minibatch: then nothing is plotted."""
 
     def __init__(
         self,
@@ -81,9 +90,9 @@ class Trainer(Clipping, Divergence, HyperParameters):
         num_gpus: int = 0,
         gradient_clip_val: float = 0,
         listeners: Iterable[Listener] = (),
-        gradient_clip_method: str = "global_norm",
-        truncation: Truncation = Truncation(),  # noqa: B008 (frozen)
-        replay: bool = False,
+        gradient_clip_method: str = gradient_clip_method,
+        truncation: Truncation = truncation,
+        replay: bool = replay,
     ) -> None:
         check_clip_method(gradient_clip_method)
         if not gradient_clip_val >= 0:
@@ -94,7 +103,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
-        self.stopping = False
 
     def fit(self, model: Any, data: Any) -> None:
         """Train ``model`` on ``data`` for ``max_epochs``, or until `stop`.
@@ -117,6 +125,9 @@ class Trainer(Clipping, Divergence, HyperParameters):
         """Everything before the first minibatch; `fit` begins with it."""
         self.check_model(model)
         self.prepare_data(data)
+        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+        self.train_curves: set[str] = set()
+        self.draws_losses = self.leaves_losses = False
         self.prepare_model(self.build(model, data))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
@@ -127,9 +138,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
         self._clip = self.backend.compile(partial(clip, xp, method))
         self._join = self.backend.compile(partial(_join, xp))
         self.last_good = None
-        self.draws_losses = False
-        self.train_curves: set[str] = set()
-        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def stop(self) -> None:
         """End the training after the running minibatch, or the running validation."""
@@ -176,10 +184,20 @@ class Trainer(Clipping, Divergence, HyperParameters):
         """
         model = self.backend.to_device(model, self.gpus[0]) if self.gpus else model
         if self.backend.is_deferred(model):
+            model.trainer = self  # its step may ask for it
             self.backend.set_training(model, False)
-            with self.backend.without_gradients():
+            with self.rehearsing(), self.backend.without_gradients():
                 model.loss_and_state(self.prepare_batch(next(iter(data.train_dataloader()))), None)
         return model
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """While a model is only shown a minibatch."""
+        self.is_rehearsing = True
+        try:
+            yield
+        finally:
+            self.is_rehearsing = False
 
     def prepare_model(self, model: Any) -> None:
         """Introduce model and trainer to each other."""
@@ -250,8 +268,8 @@ class Trainer(Clipping, Divergence, HyperParameters):
         self.check_step(record, backward)
         self.last_good = self.backend.snapshot(self.parameters, self.last_good, clipped)
         self.parameters = self.backend.apply_gradients(self.optim, self.parameters, clipped)
+        self.model.step_end(record)  # before the next number: its point stands where the step began
         self.train_batch_idx += 1
-        self.model.step_end(record)
         return record, self.backend.stop_gradient(new_state) if new_state is not None else None
 
     def backward(
