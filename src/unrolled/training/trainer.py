@@ -258,6 +258,7 @@ class Trainer(Clipping, Divergence, HyperParameters):
         asked = [ear.on_batch(self, self.train_batch_idx + 1) for ear in self.listeners]
         traced = any(asked)
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
+        self._running = batch, loss
         for listener in self.listeners:
             listener.on_gradients(self, gradients)
         gradients, clipped, *norms = self.limited(gradients)
@@ -313,6 +314,11 @@ class Trainer(Clipping, Divergence, HyperParameters):
             gradient_norm=norm,
             clipped_norm=clipped_norm,
         )
+
+    def running_loss(self) -> float:
+        """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
+        batch, loss = self._running
+        return self._mean_loss(float(loss), math.prod(batch[-1].shape))
 
     def _mean_loss(self, loss: float, targets: int) -> float:
         """The mean over the targets of what the model's `Module.loss` gave."""
