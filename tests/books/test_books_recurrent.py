@@ -314,3 +314,37 @@ def test_devices_have_the_published_names(name: str) -> None:
         assert d2l.try_all_gpus() == [d2l.cpu()]
         with pytest.raises(SettingError, match="there is no GPU 0 here"):
             d2l.gpu()
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("name", INSTALLED)
+def test_the_gru_takes_the_eleven_arrays_that_the_books_print(name: str, num_layers: int) -> None:
+    d2l = load(name)
+    rng = np.random.default_rng(0)
+    shapes: list[tuple[int, ...]] = []
+    for D in (V, H)[:num_layers]:
+        shapes += [(D, H), (H, H), (H,)] * 3
+    params = [rng.normal(0, 0.5, s).astype(np.float32) for s in [*shapes, (H, V), (V,)]]
+    X = rng.normal(size=(4, 3, V)).astype(np.float32)  # (T, B, V)
+
+    def sigmoid(x: Any) -> Any:
+        return 1 / (1 + np.exp(-x))
+
+    rows, states = list(X), []
+    for layer in range(num_layers):
+        W_xz, W_hz, b_z, W_xr, W_hr, b_r, W_xh, W_hh, b_h = params[9 * layer : 9 * layer + 9]
+        h, outputs = np.zeros((3, H)), []
+        for x in rows:
+            Z = sigmoid(x @ W_xz + h @ W_hz + b_z)
+            R = sigmoid(x @ W_xr + h @ W_hr + b_r)
+            h = Z * h + (1 - Z) * np.tanh(x @ W_xh + (R * h) @ W_hh + b_h)
+            outputs.append(h)
+        rows = outputs
+        states.append(h)
+    truth = np.concatenate([h @ params[-2] + params[-1] for h in rows])
+
+    gru = d2l.gru if num_layers == 1 else d2l.Scratch(d2l.backend, "gru", num_layers).forward
+    zeros = [d2l.tensor(np.zeros((3, H), np.float32)) for _ in range(num_layers)]
+    Y, state = gru(d2l.tensor(X), tuple(zeros), list(map(d2l.tensor, params)))
+    np.testing.assert_allclose(d2l.numpy(Y), truth, atol=1e-5)
+    np.testing.assert_allclose([d2l.numpy(h) for h in state], states, atol=1e-5)

@@ -4,6 +4,7 @@ They keep plain arrays with gradients as attributes, write an optimizer of their
 their loop into the trainer's place. What comes out is compared with the same steps in NumPy.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,23 @@ import pytest
 
 from installed import INSTALLED
 from unrolled.frameworks import face as load
+from unrolled.training.records import Listener
 
 LR, STEPS, SIZE = 0.1, 5, 8
 W, B = np.array([[0.5], [-0.25]], np.float32), np.array([0.1], np.float32)
 
 
-def in_numpy(X: Any, y: Any, theta: float) -> tuple[Any, Any]:
-    """Weights and bias after the steps, by hand: half squared error, clipped, then SGD."""
+def in_numpy(X: Any, y: Any, theta: float, times: float = 1) -> tuple[Any, Any]:
+    """Weights and bias after the steps, by hand: half squared error, clipped, then SGD.
+
+    ``times``: what a reader multiplies the clipped gradients by.
+    """
     w, b = W.astype(np.float64), B.astype(np.float64)
     for _ in range(STEPS):
         error = X @ w + b - y
         dw, db = X.T @ error / len(X), error.mean(0)
         scale = min(1, theta / np.sqrt((dw**2).sum() + (db**2).sum())) if theta else 1
+        scale *= times
         w, b = w - LR * scale * dw, b - LR * scale * db
     return w, b
 
@@ -222,17 +228,12 @@ MAKE = {
 }
 
 
-@pytest.mark.parametrize("theta", [0, 0.05])
-@pytest.mark.parametrize("own_loop", [True, False], ids=["own loop", "the trainer's"])
-@pytest.mark.parametrize("name", INSTALLED)
-def test_a_model_written_out_makes_the_steps_of_the_formula(
-    name: str, own_loop: bool, theta: float
-) -> None:
-    d2l = load(name)
-    model, fit_epoch = MAKE[name](d2l)
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(2 * SIZE, 2)).astype(np.float32)
-    y = (X @ [[2.0], [-3.4]] + 4.2).astype(np.float32)
+X = np.random.default_rng(0).normal(size=(2 * SIZE, 2)).astype(np.float32)
+Y = (X @ [[2.0], [-3.4]] + 4.2).astype(np.float32)
+
+
+def eight_and_eight(d2l: Any) -> Any:
+    """Data to train on, all at once, and as much to validate on."""
 
     class Data(d2l.DataModule):
         def __init__(self) -> None:
@@ -241,8 +242,20 @@ def test_a_model_written_out_makes_the_steps_of_the_formula(
 
         def get_dataloader(self, train: bool) -> Any:
             rows = slice(0, SIZE) if train else slice(SIZE, None)
-            arrays = d2l.backend.asarray(X), d2l.backend.asarray(y)
+            arrays = d2l.backend.asarray(X), d2l.backend.asarray(Y)
             return self.get_tensorloader(arrays, train, rows)
+
+    return Data()
+
+
+@pytest.mark.parametrize("theta", [0, 0.05])
+@pytest.mark.parametrize("own_loop", [True, False], ids=["own loop", "the trainer's"])
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_model_written_out_makes_the_steps_of_the_formula(
+    name: str, own_loop: bool, theta: float
+) -> None:
+    d2l = load(name)
+    model, fit_epoch = MAKE[name](d2l)
 
     class Trainer(d2l.Trainer):
         pass
@@ -250,10 +263,10 @@ def test_a_model_written_out_makes_the_steps_of_the_formula(
     if own_loop:
         d2l.add_to_class(Trainer)(fit_epoch)
     trainer = Trainer(max_epochs=STEPS, gradient_clip_val=theta)
-    trainer.fit(model, Data())
+    trainer.fit(model, eight_and_eight(d2l))
 
     found = trainer.trained_model.export_parameters()
-    w, b = in_numpy(X[:SIZE], y[:SIZE], theta)
+    w, b = in_numpy(X[:SIZE], Y[:SIZE], theta)
     np.testing.assert_allclose(found["w"], w, rtol=2e-5)
     np.testing.assert_allclose(found["b"], b, rtol=2e-5)
     assert (trainer.train_batch_idx, trainer.val_batch_idx) == (STEPS, STEPS)
@@ -263,6 +276,107 @@ def test_a_model_written_out_makes_the_steps_of_the_formula(
         "train_loss": STEPS,
         "val_loss": STEPS,
     }
+
+
+def clip_in_place(self: Any, grad_clip_val: float, model: Any) -> None:
+    """As printed for PyTorch and MXNet, with a change of the reader's: half of it."""
+    params = model.parameters()
+    if hasattr(params, "values"):  # MXNet's own parameters
+        params = [p.data() for p in params.values()]
+    params = list(params)
+    norm = math.sqrt(sum((p.grad**2).sum() for p in params))
+    if norm > grad_clip_val:
+        for p in params:
+            p.grad[:] *= 0.5 * grad_clip_val / norm
+
+
+def clip_in_jax(self: Any, grad_clip_val: float, grads: Any) -> Any:
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten(grads)
+    norm = jax.numpy.sqrt(sum(jax.numpy.vdot(x, x) for x in leaves))
+
+    def clip(grad: Any) -> Any:
+        return jax.numpy.where(norm < grad_clip_val, grad, 0.5 * grad * (grad_clip_val / norm))
+
+    return jax.tree_util.tree_map(clip, grads)
+
+
+def clip_in_tensorflow(self: Any, grad_clip_val: float, grads: Any) -> Any:
+    import tensorflow as tf
+
+    norm = tf.math.sqrt(sum(tf.reduce_sum(grad**2) for grad in grads))
+    if tf.greater(norm, grad_clip_val):
+        return [0.5 * grad * grad_clip_val / norm for grad in grads]
+    return grads
+
+
+OWN_CLIPPING = {"jax": clip_in_jax, "tensorflow": clip_in_tensorflow}
+
+
+@pytest.mark.parametrize("theta", [0, 0.05])
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(name: str, theta: float) -> None:
+    class Norms(Listener):
+        def on_backward(self, trainer: Any, backward: Any) -> None:
+            arrays = backward.gradients.values(), backward.clipped.values()
+            squares = [sum((d2l.numpy(g) ** 2).sum() for g in grads) for grads in arrays]
+            norms.append(np.sqrt(squares))
+
+        def on_step(self, trainer: Any, step: Any) -> None:
+            recorded.append([step.gradient_norm, step.clipped_norm])
+
+    d2l = load(name)
+    norms, recorded = [], []  # type: ignore[var-annotated]
+
+    class Trainer(d2l.Trainer):
+        pass
+
+    clipping = OWN_CLIPPING.get(name, clip_in_place)
+    clipping.__name__ = "clip_gradients"
+    d2l.add_to_class(Trainer)(clipping)
+    trainer = Trainer(max_epochs=STEPS, gradient_clip_val=theta, listeners=[Norms()])
+    trainer.fit(MAKE[name](d2l)[0], eight_and_eight(d2l))
+
+    found = trainer.trained_model.export_parameters()
+    w, b = in_numpy(X[:SIZE], Y[:SIZE], theta, times=0.5 if theta else 1)
+    np.testing.assert_allclose(found["w"], w, rtol=2e-5)
+    np.testing.assert_allclose(found["b"], b, rtol=2e-5)
+    # what is reported are the gradients as they came, and as they were left
+    np.testing.assert_allclose(recorded, norms, rtol=1e-5)
+    assert theta == 0 or recorded[0] == pytest.approx([norms[0][0], theta / 2], rel=1e-5)
+    assert norms[0][0] > 1
+
+
+@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
+def test_a_clipping_of_ones_own_is_given_whole_gradients_also_in_a_replayed_training() -> None:
+    import torch
+
+    d2l = load("torch")
+    shapes = []
+
+    class Trainer(d2l.Trainer):
+        def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+            for p in model.parameters():
+                p.grad = p.grad * 0  # another array in the place of the gradient
+                shapes.append((p.grad.is_sparse, p.grad.shape == p.shape))
+
+    ids = torch.arange(12).reshape(3, 4)  # a few rows of a large table
+    loader = [(ids, ids + 1)] * 4
+
+    class Data:
+        def train_dataloader(self) -> Any:
+            return loader
+
+        def val_dataloader(self) -> None:
+            return None
+
+    model = d2l.RNNModelScratch(2000, 4, lr=1)
+    before = [p.detach().clone() for p in model.parameters()]
+    Trainer(max_epochs=2, gradient_clip_val=1, replay=True).fit(model, Data())
+    assert set(shapes) == {(False, True)}
+    for p, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(p, old)
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -1,6 +1,7 @@
 """What readers change in the books' programs, or leave out, works or is answered in words."""
 
 import importlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,21 @@ def test_the_words_of_the_book_are_counted_as_printed() -> None:
     vocab = Vocab([token for line in tokenize(read_time_machine()) for token in line])
     assert vocab.token_freqs[:3] == [("the", 2261), ("i", 1267), ("and", 1245)]
     assert len(Vocab()) == len(Vocab(None, reserved_tokens=None)) == 1
+
+
+def test_pairs_and_triples_of_words_are_counted_as_printed() -> None:
+    words = [token for line in tokenize(read_time_machine()) for token in line]
+    pairs = Vocab(list(pairwise(words)))
+    assert pairs.token_freqs[:3] == [
+        (("of", "the"), 309),
+        (("in", "the"), 169),
+        (("i", "had"), 130),
+    ]
+    triples = Vocab(list(zip(words[:-2], words[1:-1], words[2:], strict=True)))
+    assert triples.token_freqs[:2] == [
+        (("the", "time", "traveller"), 59),
+        (("the", "time", "machine"), 30),
+    ]
 
 
 def tied_params(d2l: Any) -> tuple[Any, list[Any]]:

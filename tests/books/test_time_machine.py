@@ -41,7 +41,7 @@ def test_a_given_vocabulary_is_used(d2l: Any) -> None:
 def test_windows_begin_at_every_place_and_targets_are_one_ahead(d2l: Any) -> None:
     data = d2l.TimeMachine(batch_size=2, num_steps=4, num_train=6, num_val=3)
     corpus, _ = data.build(time_machine())
-    X, y = values(d2l, (data.X, data.y))
+    X, y = values(d2l, (data.X, data.Y))
     assert X.tolist() == [corpus[i : i + 4] for i in range(9)]
     assert y.tolist() == [corpus[i + 1 : i + 5] for i in range(9)]
     assert np.issubdtype(X.dtype, np.integer)
@@ -50,7 +50,7 @@ def test_windows_begin_at_every_place_and_targets_are_one_ahead(d2l: Any) -> Non
 
 def test_training_shuffles_the_first_windows_and_validation_reads_the_next(d2l: Any) -> None:
     data = d2l.TimeMachine(batch_size=4, num_steps=4, num_train=30, num_val=5)
-    every, _ = values(d2l, (data.X, data.y))
+    every, _ = values(d2l, (data.X, data.Y))
     train = [values(d2l, batch)[0] for batch in data.train_dataloader()]
     valid = [values(d2l, batch)[0] for batch in data.val_dataloader()]
     assert [len(X) for X in train] == [4] * 7 + [2]

@@ -523,3 +523,50 @@ def test_train_ch8_reports_and_predicts(capsys: pytest.CaptureFixture[str]) -> N
     assert first == traveller == unrolled.predict_ch8("time traveller", 50, net, vocab)
     assert short.startswith("traveller")
     assert 1 < float(last.split()[1].rstrip(",")) < 28
+
+
+# Constants
+
+
+class Fixed(unrolled.Module):
+    """As the chapter on construction prints it: a layer beside weights that stay as they are."""
+
+    def __init__(self, grad_req: str = "write") -> None:
+        super().__init__()
+        self.rand_weight = self.params.get_constant("rand_weight", mx.np.full((2, 2), 0.5))
+        self.dense = mx.gluon.nn.Dense(1, in_units=2)
+        self.lr = 0.1
+        self.initialize(mx.init.One())
+        self.dense.bias.grad_req = grad_req
+
+    def forward(self, X: Any) -> Any:
+        return self.dense(mx.np.dot(X, self.rand_weight.data()))
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        return ((y_hat - y) ** 2 / 2).mean()
+
+
+@pytest.mark.parametrize("grad_req", ["write", "null"])
+def test_what_has_no_gradient_stays_as_it_is_while_the_rest_is_trained(grad_req: str) -> None:
+    data = unrolled.SyntheticRegressionData([2, -3.4], 4.2, num_train=4, batch_size=4, seed=0)
+    model = Fixed(grad_req)
+    unrolled.Trainer(1, gradient_clip_val=100).fit(model, data)
+    X, y = data.X[:4].asnumpy(), data.y[:4].asnumpy()
+    Z = X @ np.full((2, 2), 0.5)
+    error = Z.sum(1, keepdims=True) - y  # (4, 1); the bias begins at zero
+    step = 0.1 * error.mean(0) if grad_req == "write" else np.zeros(1)
+    np.testing.assert_allclose(model.dense.bias.data().asnumpy(), -step, rtol=1e-5)
+    weight = 1 - 0.1 * (error * Z).mean(0)
+    np.testing.assert_allclose(model.dense.weight.data()[0].asnumpy(), weight, rtol=1e-5)
+    assert (model.rand_weight.data() == 0.5).all()
+
+
+def test_parameters_are_gluons_or_with_plain_arrays_a_list_of_all() -> None:
+    layers = unrolled.LinearRegression(lr=0.1)
+    assert isinstance(layers.parameters(), gluon.ParameterDict)
+    assert list(layers.parameters()) == list(layers.collect_params())
+    layers.initialize(mx.init.One(), force_reinit=True)
+    layers(mx.np.ones((1, 2)))
+    layers.scale = mx.np.array([3.0])
+    layers.scale.attach_grad()
+    assert [float(p.sum()) for p in layers.parameters()] == [2, 0, 3]

@@ -38,6 +38,23 @@ def make(torch, face, lr=0.01, metric=True, seed=0, **options):
     return face.RunnerV3(model, optimizer, loss_fn, face.Accuracy() if metric else None)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_custom_log_finds_the_loss_of_its_own_step(torch, face, reduction):
+    told = []
+    runner, (train, _) = make(torch, face, reduction=reduction), loaders(torch, face)
+    runner.train(
+        train,
+        num_epochs=2,
+        log_steps=0,
+        custom_print_log=lambda runner: told.append(runner.train_step_losses[-1]),
+    )
+    twin, (train, _) = make(torch, face, reduction=reduction), loaders(torch, face)
+    twin.train(train, num_epochs=2, log_steps=0)
+    assert told == runner.train_step_losses == twin.train_step_losses
+    assert [step for step, _ in told] == list(range(12))
+    assert 2 < told[0][1] < 4  # about log 19: a mean
+
+
 def test_it_trains_exactly_as_the_published_loop(torch, face, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner, (train, dev) = make(torch, face), loaders(torch, face)

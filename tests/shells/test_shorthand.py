@@ -25,6 +25,7 @@ CALLS = {
     "arange": (lambda d, x: d.arange(1, 4), np.arange(1, 4)),
     "ones": (lambda d, x: d.ones((2, 3), dtype=d.int32), np.ones((2, 3))),
     "zeros": (lambda d, x: d.zeros((2, 3)), np.zeros((2, 3))),
+    "to": (lambda d, x: d.to(x, d.cpu()), x),
     "tensor": (lambda d, x: d.tensor([[1.0, 2.0]]), np.array([[1.0, 2.0]])),
 }
 

@@ -188,12 +188,14 @@ def value_and_grad(
     def differentiate(
         parameters: Mapping[str, Array], *arguments: Any
     ) -> tuple[tuple[Array, Any], dict[str, Array]]:
-        for parameter in parameters.values():
+        # a constant, or one with grad_req="null", has no place for a gradient
+        trained = {name: p for name, p in parameters.items() if p.grad is not None}
+        for parameter in trained.values():
             parameter._fresh_grad = False  # backward sets it
         with autograd.record(train_mode=autograd.is_training()):
             value, auxiliary = function(parameters, *arguments)
         value.backward()
-        gradients = {name: p.grad for name, p in parameters.items() if p._fresh_grad}
+        gradients = {name: p.grad for name, p in trained.items() if p._fresh_grad}
         return (value.detach(), auxiliary), gradients
 
     return differentiate

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from unrolled.backends import Backend
+from unrolled.books.predicting import predict
+from unrolled.books.sequences import SeqDataLoader
 from unrolled.data.batching import SequenceLoader
-from unrolled.data.text import load_corpus_time_machine
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
 from unrolled.functional.losses import perplexity
 from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel, by_name
-from unrolled.training.generation import generate
 from unrolled.training.records import EpochRecord, Listener
 from unrolled.training.trainer import count
 
@@ -164,12 +164,14 @@ class RecurrentChapter:
         trainer: its `Trainer`.
         sgd: ``(net, lr) -> optimizer`` with its ``SGD``.
         model: its ``BookModel``.
+        loader: its ``SeqDataLoader``.
     """
 
     backend: Backend
     trainer: type[Any]
     sgd: Callable[..., Any]
     model: Callable[..., Any]
+    loader: type[SeqDataLoader]
 
     def try_gpu(self, i: int = 0) -> Any:
         """The i-th GPU if there is one, else the CPU."""
@@ -217,10 +219,8 @@ class RecurrentChapter:
         batch_size: int,
         num_steps: int,
         use_random_iter: bool,
-        seed: int | None = None,
     ) -> SequenceLoader:
-        seed = self.backend.fresh_seed() if seed is None else seed
-        asarray = self.backend.asarray
+        seed, asarray = self.backend.fresh_seed(), self.backend.asarray
         ids = np.asarray(corpus)
         return SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed)
 
@@ -231,29 +231,36 @@ class RecurrentChapter:
         use_random_iter: bool = False,
         max_tokens: int = 10000,
         seed: int | None = None,
-    ) -> tuple[SequenceLoader, Vocab]:
-        """Minibatches of *The Time Machine* and its vocabulary.
-
-        Args:
-            batch_size: ``B``.
-            num_steps: ``T``.
-            use_random_iter: random instead of sequential order.
-            max_tokens: characters from the start of the book; 0 or less means all.
-            seed: of offsets and orders; None takes one from the framework's generator.
+    ) -> tuple[SeqDataLoader, Vocab]:
+        """Minibatches of *The Time Machine* and its vocabulary; arguments as of `SeqDataLoader`.
 
         Returns:
             An iterable of ``(X, Y)``, ids ``(B, T)`` each, and the vocabulary.
         """
-        corpus, vocab = load_corpus_time_machine(max_tokens)
-        return self._sequences(corpus, batch_size, num_steps, use_random_iter, seed), vocab
+        loader = self.loader(batch_size, num_steps, use_random_iter, max_tokens, seed)
+        return loader, loader.vocab
 
     def predict_ch8(
-        self, prefix: str, num_preds: int, net: Any, vocab: Vocab, device: Any = None
+        self,
+        prefix: str | Sequence[str],
+        num_preds: int,
+        net: Any,
+        vocab: Any,
+        device: Any = None,
     ) -> str:
-        """The prefix and ``num_preds`` characters after it, each the most likely."""
+        """The prefix and ``num_preds`` tokens after it, each the most likely.
+
+        Args:
+            prefix: a text, or a list of words.
+            num_preds: tokens to add.
+            net: a recurrent language model.
+            vocab: any with ``vocab[token]`` and ``idx_to_token``, as the books print one; what
+                it does not know is written as ``<unk>``.
+            device: where the model is.
+        """
         ours = isinstance(net, RecurrentLanguageModel)
         model = net if ours else self.model(net, None)
-        return generate(self.backend, model, vocab, prefix, num_preds, device=place_of(device))
+        return predict(self.backend, model, vocab, prefix, num_preds, place_of(device))
 
     def grad_clipping(self, net: Any, theta: float) -> None:
         """Scale a network's gradients in place so that their global norm is at most theta."""
@@ -301,7 +308,7 @@ class RecurrentChapter:
         self,
         net: Any,
         train_iter: Any,
-        vocab: Vocab,
+        vocab: Any,
         lr: float,
         num_epochs: int,
         device: Any = None,
@@ -312,7 +319,7 @@ class RecurrentChapter:
         Args:
             net: a recurrent language model.
             train_iter: minibatches ``(X, Y)``.
-            vocab: their vocabulary.
+            vocab: their vocabulary, as for `predict_ch8`.
             lr: learning rate.
             num_epochs: passes over ``train_iter``.
             device: where the model is.
@@ -322,17 +329,17 @@ class RecurrentChapter:
             The trained network: ``net`` itself, but in JAX, where it cannot change.
         """
 
-        def predict(net: Any, prefix: str) -> str:
+        def go_on(net: Any, prefix: str) -> str:
             return self.predict_ch8(prefix, 50, net, vocab, device)
 
         model = self.model(net, lambda: self.sgd(net, lr))
         data = self._data(train_iter, use_random_iter, place_of(device))
-        last, trained = self._fit(model, data, num_epochs, _Report(predict, 10))
+        last, trained = self._fit(model, data, num_epochs, _Report(go_on, 10))
         speed = last.num_targets / last.train_s
         where = place_of(device) or self.backend.cpu()
         print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {where}")
-        print(predict(trained.net, "time traveller"))
-        print(predict(trained.net, "traveller"))
+        print(go_on(trained.net, "time traveller"))
+        print(go_on(trained.net, "traveller"))
         return trained.net
 
     def _data(self, train_iter: Any, use_random_iter: bool, device: Any) -> _Data:

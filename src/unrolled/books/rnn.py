@@ -4,17 +4,17 @@ Shape letters: ``T`` time steps, ``B`` batch size, ``D`` inputs, ``H`` hidden un
 vocabulary size.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from unrolled.backends import Array
+from unrolled.books import predicting
 from unrolled.books.classifier import Classifier
-from unrolled.data.vocabulary import Vocab
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import CELLS
 from unrolled.kernels import recur
 from unrolled.models.recurrent_layers import Layer, zero_state
-from unrolled.training.generation import generate
 from unrolled.training.module import Module
 
 
@@ -140,19 +140,19 @@ class RNNLMScratch(Classifier, WrittenOut):
     def validation_step(self, batch: Any) -> Any:
         return Module.validation_step(self, batch)  # without the accuracy
 
-    def predict(self, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
-        """The prefix and ``num_preds`` characters after it, each the most likely.
+    def predict(
+        self, prefix: str | Sequence[str], num_preds: int, vocab: Any, device: Any = None
+    ) -> str:
+        """The prefix and ``num_preds`` tokens after it, each the most likely.
 
         Args:
-            prefix: text to begin with.
-            num_preds: characters to add.
-            vocab: of the text that the model was trained on.
+            prefix: a text to begin with, or a list of words.
+            num_preds: tokens to add.
+            vocab: of the text that the model was trained on; any with ``vocab[token]`` and
+                ``idx_to_token``. What it does not know is written as ``<unk>``.
             device: where the model is.
-
-        Raises:
-            TextError: the prefix is empty, or has characters that the vocabulary lacks.
         """
-        return generate(self.backend, _Stepping(self), vocab, prefix, num_preds, device=device)
+        return predicting.predict(self.backend, _Stepping(self), vocab, prefix, num_preds, device)
 
 
 class RNN(Module):

@@ -108,8 +108,8 @@ class RunnerV3:
                 end; 0 evaluates never.
             save_path: where the model goes whenever it is better than ever before.
             custom_print_log: called with the runner after every backward, before the
-                gradients are clipped and the weights are moved. What it makes of the
-                gradients counts.
+                gradients are clipped and the weights are moved; the last of
+                ``train_step_losses`` is this step's. What it makes of the gradients counts.
             options: of the framework's ``Trainer``, as ``gradient_clip_val=20`` and
                 ``num_gpus=1``.
 
@@ -208,6 +208,7 @@ class _Log(Listener):
         if self.custom is None:
             return
         runner.model = trainer.trained_model.net
+        runner.train_step_losses.append((trainer.train_batch_idx, trainer.running_loss()))
         self.custom(runner)
         # it may have put other gradients into the framework's own place for them
         for name, parameter in trainer.parameters.items():
@@ -218,7 +219,8 @@ class _Log(Listener):
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         runner, number = self.runner, step.step - 1
         last = trainer.max_epochs * trainer.num_train_batches - 1
-        runner.train_step_losses.append((number, step.loss))
+        if self.custom is None:  # else it has it already
+            runner.train_step_losses.append((number, step.loss))
         runner.gradient_norms.append((number, step.gradient_norm, step.clipped_norm))
         self.epoch_losses.append(step.loss)
         if self.log_steps and number % self.log_steps == 0:

@@ -29,7 +29,7 @@ class TimeMachine(DataModule):
 
     Attributes:
         vocab: the vocabulary.
-        X, y: ids ``(num_train + num_val, T)`` of the windows, and one character later.
+        X, Y: ids ``(num_train + num_val, T)`` of the windows, and one character later.
 
     Raises:
         SettingError: ``batch_size`` or ``num_steps`` is below 1.
@@ -38,7 +38,7 @@ class TimeMachine(DataModule):
     Example:
         >>> from unrolled import torch
         >>> data = torch.TimeMachine(batch_size=2, num_steps=10)
-        >>> X, y = next(iter(data.val_dataloader()))
+        >>> X, Y = next(iter(data.val_dataloader()))
         >>> tuple(X.shape), "".join(data.vocab.to_tokens(X[0]))
         ((2, 10), 'del there ')
     """
@@ -70,7 +70,12 @@ class TimeMachine(DataModule):
         tokens = indices(np.array(corpus[: count + num_steps]))
         windows = np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
         self.X = self.backend.asarray(windows[:, :-1].copy())
-        self.y = self.backend.asarray(windows[:, 1:].copy())
+        self.Y = self.backend.asarray(windows[:, 1:].copy())
+
+    @property
+    def y(self) -> Any:
+        """The same as ``Y``, by the name that data sets of regression have for their targets."""
+        return self.Y
 
     def _download(self) -> str:
         """The text as it was published."""
@@ -93,4 +98,4 @@ class TimeMachine(DataModule):
     def get_dataloader(self, train: bool) -> Any:
         border, end = self.num_train, self.num_train + self.num_val
         rows = slice(0, border) if train else slice(border, end)
-        return self.get_tensorloader((self.X, self.y), train, rows)
+        return self.get_tensorloader((self.X, self.Y), train, rows)

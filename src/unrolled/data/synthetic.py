@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.training.data import DataModule
 
@@ -16,7 +17,7 @@ class SyntheticRegressionData(DataModule):
 
     Args:
         w: the true weights, ``(d,)``.
-        b: the true bias, a number.
+        b: the true bias, a number or an array of one.
         noise: standard deviation of the noise.
         num_train: training examples.
         num_val: validation examples.
@@ -37,7 +38,7 @@ class SyntheticRegressionData(DataModule):
     def __init__(
         self,
         w: Any,
-        b: float,
+        b: Any,
         noise: float = 0.01,
         num_train: int = 1000,
         num_val: int = 1000,
@@ -46,8 +47,7 @@ class SyntheticRegressionData(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        # numbers, or an array of the framework, which NumPy need not be able to read
-        w = np.asarray(self.backend.to_numpy(w) if hasattr(w, "device") or hasattr(w, "ctx") else w)
+        w, b = self._numbers(w), self._numbers(b)
         self.w = self.backend.asarray(w.astype(np.float32))
         self.seed = self.backend.fresh_seed() if seed is None else seed
         n = num_train + num_val
@@ -56,6 +56,11 @@ class SyntheticRegressionData(DataModule):
         y = X @ np.reshape(w, (-1, 1)) + b + rng.normal(0, noise, (n, 1))
         self.X = self.backend.asarray(X.astype(np.float32))  # (n, d)
         self.y = self.backend.asarray(y.astype(np.float32))  # (n, 1)
+
+    def _numbers(self, values: Any) -> npt.NDArray[Any]:
+        """Of numbers, or of an array of the framework, which NumPy need not be able to read."""
+        ours = hasattr(values, "device") or hasattr(values, "ctx")
+        return np.asarray(self.backend.to_numpy(values) if ours else values)
 
     def get_dataloader(self, train: bool) -> Any:
         rows = slice(0, self.num_train) if train else slice(self.num_train, None)

@@ -97,8 +97,9 @@ class Vocab:
     Tokens of equal frequency keep the order of their first appearance.
 
     Args:
-        tokens: a list of tokens, a list of lines of tokens, a string of characters, or how
-            often each token occurs, by token.
+        tokens: a list of tokens, a list of lines that are lists of tokens, a string of
+            characters, or how often each token occurs, by token. A tuple is one token, as a
+            pair of words that follow each other.
         min_freq: rarer tokens are left out and count as unknown.
         reserved_tokens: tokens to place after ``<unk>``, whether they occur or not.
         alphabetical: order all of them by their characters instead, ``<unk>`` too, as the
@@ -112,6 +113,8 @@ class Vocab:
         ['h', '<unk>']
         >>> vocab.token_freqs[:2]
         [('l', 3), ('o', 2)]
+        >>> Vocab(list(zip("banana", "anana"))).token_freqs[0]
+        (('a', 'n'), 2)
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Vocab:
         reserved_tokens: Sequence[str] | None = None,
         alphabetical: bool = False,
     ) -> None:
-        self.token_freqs: list[tuple[str, int]] = sorted(
+        self.token_freqs: list[tuple[Any, int]] = sorted(
             _count(tokens).items(), key=lambda item: item[1], reverse=True
         )
         frequent = (token for token, count in self.token_freqs if count >= min_freq)
@@ -207,7 +210,7 @@ class Vocab:
         return [c for c in dict.fromkeys(text) if c not in self.token_to_idx]
 
 
-def _count(tokens: Any) -> Mapping[str, int]:
+def _count(tokens: Any) -> Mapping[Any, int]:
     if tokens is None:
         return {}
     if isinstance(tokens, Mapping):
@@ -215,6 +218,6 @@ def _count(tokens: Any) -> Mapping[str, int]:
     if isinstance(tokens, str):
         return count_characters(pieces_of(tokens))
     tokens = list(tokens)
-    if tokens and isinstance(tokens[0], (list, tuple)):
+    if tokens and isinstance(tokens[0], list):
         tokens = chain.from_iterable(tokens)
     return Counter(tokens)

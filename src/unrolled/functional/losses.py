@@ -5,7 +5,7 @@ import math
 from unrolled.backends.namespace import Array, Namespace
 
 
-def squared_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:
+def squared_loss(xp: Namespace, y_hat: Array, y: Array, averaged: bool = True) -> Array:
     """Half the squared error, averaged: ``mean((y_hat - y)^2 / 2)``.
 
     The half makes the derivative of one term ``y_hat - y``; other libraries' mean
@@ -15,9 +15,10 @@ def squared_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:
         xp: array namespace.
         y_hat: predictions of any shape.
         y: targets, reshaped to the shape of ``y_hat``.
+        averaged: False leaves out the mean.
 
     Returns:
-        A scalar.
+        A scalar, or the shape of ``y_hat`` without the mean.
 
     Example:
         >>> import numpy as np
@@ -25,7 +26,8 @@ def squared_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:
         >>> float(squared_loss(xp, np.array([[1.0], [2.0]]), np.array([1.0, 4.0])))
         1.0
     """
-    return xp.mean((y_hat - xp.reshape(y, tuple(y_hat.shape))) ** 2 / 2)
+    losses = (y_hat - xp.reshape(y, tuple(y_hat.shape))) ** 2 / 2
+    return xp.mean(losses) if averaged else losses
 
 
 def absolute_loss(xp: Namespace, y_hat: Array, y: Array) -> Array:

@@ -1,12 +1,12 @@
 """The English edition's recurrent chapters, on JAX."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from unrolled.books import classifier, rnn, time_machine
-from unrolled.data.vocabulary import Vocab
 from unrolled.jax.layers import recurrent_layer
 from unrolled.jax.module import Module
 from unrolled.jax.training import DataModule
@@ -65,7 +65,7 @@ class RNNLMScratch(rnn.RNNLMScratch, Classifier, _WrittenOut):
         return Module.validation_step(self, *arguments)
 
     def predict(  # type: ignore[override]  # the values live elsewhere
-        self, prefix: str, num_preds: int, vocab: Vocab, params: Any
+        self, prefix: str | Sequence[str], num_preds: int, vocab: Any, params: Any
     ) -> str:
         """As in other frameworks, with the trained values, ``trainer.state.params``."""
         return rnn.RNNLMScratch.predict(self.bind({"params": params}), prefix, num_preds, vocab)

@@ -20,6 +20,9 @@ from unrolled.models import native
 from unrolled.training import module
 from unrolled.training.board import ProgressBoard
 
+LEFT_LOSS = "loss, left to the trainer"
+"""What a training loss is called among the plots of compiled code; the trainer draws it itself."""
+
 
 class State(TrainState):
     """A `TrainState` with what the books' loops keep beside it."""
@@ -124,6 +127,12 @@ class Module(module.Module, nn.Module):
         rngs = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
         apply = partial(self.unbind()[0].apply, rngs=rngs)
         return params, batch, State(0, apply_fn=apply, params=params, tx=None, opt_state=None)
+
+    def plot_loss(self, loss: Any, train: bool) -> None:
+        if train and self.trainer is None and self.scope is not None:
+            self.sow("plots", LEFT_LOSS, loss)
+        else:
+            super().plot_loss(loss, train)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
         if self.trainer is None and self.scope is not None:

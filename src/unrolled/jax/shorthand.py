@@ -13,7 +13,7 @@ matmul, concat, stack = jnp.matmul, jnp.concatenate, jnp.stack
 reduce_mean, argmax, size = jnp.mean, jnp.argmax, jnp.size
 transpose, swapaxes = jnp.transpose, jnp.swapaxes
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
-numpy = backend.to_numpy
+numpy, to = backend.to_numpy, backend.to_device
 get_seed = backend.fresh_seed
 
 

@@ -1,6 +1,7 @@
 """The training design on JAX: data, trainer and optimizer."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -11,7 +12,7 @@ from unrolled.backends import jax as backend
 from unrolled.backends.tied import first_places
 from unrolled.data import synthetic, text_data
 from unrolled.functional import updates
-from unrolled.jax.module import State, is_published, without_aux
+from unrolled.jax.module import LEFT_LOSS, State, is_published, without_aux
 from unrolled.training import data, trainer
 from unrolled.training.tracing import ThroughTime
 
@@ -57,6 +58,11 @@ class Trainer(trainer.Trainer):
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """Gradients, nested as ``state.params``, clipped: for a `fit_epoch` of one's own."""
         return backend.nested(self.clipped(backend.places(grads), grad_clip_val)[0])
+
+    def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        found = self.clip_gradients(self.gradient_clip_val, backend.nested(gradients))
+        clipped = backend.places(found)
+        return OrderedDict((name, clipped[name]) for name in gradients)
 
     def build(self, model: Any, data: Any) -> Any:
         if backend.is_deferred(model):
@@ -111,8 +117,9 @@ class Trainer(trainer.Trainer):
         return loss
 
     def _draw(self, plots: Any, train: bool) -> None:
+        self.leaves_losses |= LEFT_LOSS in plots
         for key, values in plots.items():
-            for value in values:
+            for value in values if key != LEFT_LOSS else ():
                 self.model.plot(key, value, train)
 
     def _validation_step(self, parameters: Any, batch: Any) -> tuple[Any, Any]:

@@ -122,14 +122,15 @@ class Scratch:
         Args:
             inputs: ids ``(T, B)``, or one-hot (or any other) rows ``(T, B, V)``.
             state: as from `init_state`, or as returned for the text before.
-            params: as from `get_params`, or their values in that order.
+            params: as from `get_params`, or their values in that order; those of a GRU also
+                without ``b_hh``, as the books print it, see `unrolled.functional.recurrent.gru`.
 
         Returns:
             Logits ``(T * B, V)``, time-major, and the state.
         """
         xp = self.backend.xp
         values = list(params.values() if isinstance(params, Mapping) else params)
-        size, states = len(self._cell.weights), self._cell.num_states
+        size, states = (len(values) - 2) // self.num_layers, self._cell.num_states
         new_state: State = ()
         H = inputs
         for layer in range(self.num_layers):

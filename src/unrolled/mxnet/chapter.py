@@ -1,14 +1,16 @@
 """The books' names for the recurrent chapter, on MXNet."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import mxnet as mx
 
+from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
 from unrolled.books import recurrent as books
+from unrolled.books import regression, sequences
 from unrolled.mxnet.module import Module
-from unrolled.mxnet.training import SGD, Trainer
+from unrolled.mxnet.training import SGD, SyntheticRegressionData, Trainer
 
 
 class BookModel(books.BookModel, Module):
@@ -18,8 +20,16 @@ class BookModel(books.BookModel, Module):
         super().__init__(net, *others)
 
 
+class SeqDataLoader(sequences.SeqDataLoader):
+    backend: ClassVar[Backend] = backend
+
+
 _chapter = books.RecurrentChapter(
-    backend, Trainer, lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr), BookModel
+    backend,
+    Trainer,
+    lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr),
+    BookModel,
+    SeqDataLoader,
 )
 try_gpu = _chapter.try_gpu
 try_all_gpus = _chapter.try_all_gpus
@@ -33,6 +43,13 @@ predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
+
+_regression = regression.RegressionChapter(backend, SyntheticRegressionData)
+synthetic_data = _regression.synthetic_data
+linreg = _regression.linreg
+squared_loss = _regression.squared_loss
+load_array = _regression.load_array
+evaluate_loss = _regression.evaluate_loss
 
 
 def sgd(params: Iterable[Any], lr: float, batch_size: int) -> None:

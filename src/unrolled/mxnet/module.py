@@ -35,6 +35,12 @@ class Module(module.Module, gluon.Block):  # type: ignore[misc]
         inside = (b for b in self._children.values() if isinstance(b, Module))
         return own + [array for block in inside for array in block.get_scratch_params()]
 
+    def parameters(self) -> Any:
+        """Gluon's ``collect_params()``; with plain arrays to train, a list of all arrays."""
+        if not any(array.grad is not None for array in self.get_scratch_params()):
+            return self.collect_params()
+        return [array for array in backend.parameters(self).values() if array.grad is not None]
+
     def forward(self, X: Any, *more: Any) -> Any:
         if isinstance(self, gluon.HybridBlock):
             return gluon.HybridBlock.forward(self, X, *more)
@@ -50,9 +56,10 @@ class Module(module.Module, gluon.Block):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         """`gluon.Trainer` with ``"sgd"`` at ``self.lr``; ours if there are plain arrays too."""
         self.check_lr()
-        if any(array.grad is not None for array in self.get_scratch_params()):
-            return SGD(backend.parameters(self).values(), self.lr)
-        return gluon.Trainer(self.collect_params(), "sgd", {"learning_rate": self.lr})
+        params = self.parameters()
+        if isinstance(params, list):
+            return SGD(params, self.lr)
+        return gluon.Trainer(params, "sgd", {"learning_rate": self.lr})
 
 
 class ArraysModule(Module):

@@ -13,7 +13,7 @@ matmul, concat, stack = mx.np.dot, mx.np.concatenate, mx.np.stack
 reduce_mean, argmax = mx.np.mean, mx.np.argmax
 transpose, swapaxes = mx.np.transpose, mx.np.swapaxes
 float32, int32, int64 = mx.np.float32, mx.np.int32, mx.np.int64
-numpy = backend.to_numpy
+numpy, to = backend.to_numpy, backend.to_device
 
 
 def reshape(x: Any, *shape: Any) -> Any:

@@ -1,8 +1,9 @@
 """The books' names for the recurrent chapter, on TensorFlow."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+from unrolled.backends import Backend
 from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
 
 # isort: split
@@ -10,9 +11,10 @@ import keras
 import tensorflow as tf
 
 from unrolled.books import recurrent as books
+from unrolled.books import regression, sequences
 from unrolled.functional import updates
 from unrolled.tensorflow.module import VariablesModule
-from unrolled.tensorflow.training import SGD, Trainer
+from unrolled.tensorflow.training import SGD, SyntheticRegressionData, Trainer
 
 
 class BookModel(books.BookModel, VariablesModule):
@@ -50,6 +52,10 @@ class Device(str):
         return self._context.__exit__(*error)
 
 
+class SeqDataLoader(sequences.SeqDataLoader):
+    backend: ClassVar[Backend] = backend
+
+
 class EpochTrainer(Trainer):
     """Compiles once for a model, however often it is fitted."""
 
@@ -83,7 +89,9 @@ class RecurrentChapter(books.RecurrentChapter):
         return kept.trainer, kept.model
 
 
-_chapter = RecurrentChapter(backend, EpochTrainer, lambda net, lr: SGD(lr), BookModel)
+_chapter = RecurrentChapter(
+    backend, EpochTrainer, lambda net, lr: SGD(lr), BookModel, SeqDataLoader
+)
 try_all_gpus = _chapter.try_all_gpus
 num_gpus = _chapter.num_gpus
 cpu = _chapter.cpu
@@ -94,6 +102,13 @@ load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
+
+_regression = regression.RegressionChapter(backend, SyntheticRegressionData)
+synthetic_data = _regression.synthetic_data
+linreg = _regression.linreg
+squared_loss = _regression.squared_loss
+load_array = _regression.load_array
+evaluate_loss = _regression.evaluate_loss
 
 
 def grad_clipping(gradients: Sequence[Any], theta: float) -> list[Any]:

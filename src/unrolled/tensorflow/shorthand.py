@@ -12,7 +12,7 @@ matmul, concat, stack = tf.matmul, tf.concat, tf.stack
 reduce_mean, argmax = tf.reduce_mean, tf.argmax
 reshape, transpose, swapaxes = tf.reshape, tf.transpose, tf.experimental.numpy.swapaxes
 float32, int32, int64 = tf.float32, tf.int32, tf.int64
-numpy = backend.to_numpy
+numpy, to = backend.to_numpy, backend.to_device
 
 
 def randn(*shape: int) -> tf.Tensor:

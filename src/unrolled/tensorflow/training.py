@@ -1,6 +1,6 @@
 """The training design on TensorFlow: data, trainer and optimizer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -39,6 +39,11 @@ class Trainer(trainer.Trainer):
         """The gradients, as a tape gives them, clipped: for a `fit_epoch` of one's own."""
         named = {str(i): tf.convert_to_tensor(g) for i, g in enumerate(grads)}
         return list(self.clipped(named, grad_clip_val)[0].values())
+
+    def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        names = [name for name in self.parameters if name in gradients]
+        found = self.clip_gradients(self.gradient_clip_val, [gradients[name] for name in names])
+        return dict(zip(names, found, strict=True))
 
 
 class SGD(HyperParameters):

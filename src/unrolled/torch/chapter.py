@@ -1,21 +1,32 @@
 """The books' names for the recurrent chapter, on PyTorch."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 
+from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.books import recurrent as books
+from unrolled.books import regression, sequences
 from unrolled.torch.module import Module
-from unrolled.torch.training import SGD, Trainer
+from unrolled.torch.training import SGD, SyntheticRegressionData, Trainer
 
 
 class BookModel(books.BookModel, Module):
     pass
 
 
+class SeqDataLoader(sequences.SeqDataLoader):
+    backend: ClassVar[Backend] = backend
+
+
 _chapter = books.RecurrentChapter(
-    backend, Trainer, lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr), BookModel
+    backend,
+    Trainer,
+    lambda net, lr: SGD(books.parameters_of(backend, net).values(), lr),
+    BookModel,
+    SeqDataLoader,
 )
 try_gpu = _chapter.try_gpu
 try_all_gpus = _chapter.try_all_gpus
@@ -29,6 +40,13 @@ predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
+
+_regression = regression.RegressionChapter(backend, SyntheticRegressionData)
+synthetic_data = _regression.synthetic_data
+linreg = _regression.linreg
+squared_loss = _regression.squared_loss
+load_array = _regression.load_array
+evaluate_loss = _regression.evaluate_loss
 
 
 @torch.no_grad()

@@ -19,3 +19,8 @@ numpy = backend.to_numpy
 def reshape(x: torch.Tensor, *shape: Any) -> torch.Tensor:
     """``x.reshape(*shape)``."""
     return x.reshape(*shape)
+
+
+def to(x: torch.Tensor, *where: Any, **options: Any) -> torch.Tensor:
+    """``x.to(*where, **options)``."""
+    return x.to(*where, **options)

@@ -1,6 +1,7 @@
 """What ends a training that has become NaN or infinite."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -17,7 +18,7 @@ class Divergence:
     """
 
     backend: ClassVar[Backend]
-    listeners: list[Listener]
+    listeners: Sequence[Listener]
     parameters: dict[str, Any]
     last_good: dict[str, Any] | None
     gradient_clip_val: float

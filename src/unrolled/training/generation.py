@@ -16,6 +16,16 @@ Choose = Callable[[Any], int]
 UNKNOWN_ALLOWED = ", or let them count as <unk> with --allow-unknown"
 
 
+def check_begins(prefix: Sequence[str]) -> None:
+    """Make sure that there is something to continue from.
+
+    Raises:
+        TextError: there is not.
+    """
+    if not prefix:
+        raise TextError("the prefix is empty; give at least one character to continue from")
+
+
 def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False, way_out: str = "") -> None:
     """Make sure that a text can be continued.
 
@@ -29,8 +39,7 @@ def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False, way_out
         TextError: it is empty, or has characters that the vocabulary lacks (unless
             ``allow_unknown``).
     """
-    if not prefix:
-        raise TextError("the prefix is empty; give at least one character to continue from")
+    check_begins(prefix)
     unknown = vocab.unknown(prefix)
     if unknown and not allow_unknown:
         names = ", ".join(repr(c) for c in unknown)
@@ -157,6 +166,29 @@ def generate_batch(
     for prefix in prefixes:
         check_prefix(vocab, prefix, allow_unknown, UNKNOWN_ALLOWED)
     texts = [vocab.encode(prefix).tolist() for prefix in prefixes]
+    texts = continue_ids(backend, net, texts, length, choose, device)
+    continued = ("".join(vocab.to_tokens(text[-length:])) if length > 0 else "" for text in texts)
+    return [prefix + more for prefix, more in zip(prefixes, continued, strict=True)]
+
+
+def continue_ids(
+    backend: Backend,
+    net: Any,
+    texts: list[list[int]],
+    length: int,
+    choose: Sequence[Choose] | None = None,
+    device: Any = None,
+) -> list[list[int]]:
+    """Continue several texts side by side, as ids.
+
+    Args:
+        backend, net, length, device: as of `generate`.
+        texts: the ids of each, at least one; those that are added stand here afterwards.
+        choose: of each text, ``logits (V,) -> id``; None is greedy for all.
+
+    Returns:
+        The texts.
+    """
     choose = choose or [sampling.greedy] * len(texts)
     with backend.evaluating(net), backend.without_gradients():
         step, state = _stepping(backend, net, device, texts)
@@ -171,8 +203,7 @@ def generate_batch(
                 if len(text) == fed < end:
                     text.append(choice(row))
             X = np.array([[text[min(fed, len(text) - 1)]] for text in texts])  # (B, 1)
-    continued = ("".join(vocab.to_tokens(text[-length:])) if length > 0 else "" for text in texts)
-    return [prefix + more for prefix, more in zip(prefixes, continued, strict=True)]
+    return texts
 
 
 def _stepping(

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
-from unrolled.errors import SettingError, check_fit
+from unrolled.errors import DataError, SettingError, check_fit
 from unrolled.parameters import Parameters, shapes_of
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters
@@ -94,8 +95,14 @@ class Module(HyperParameters):
         return loss
 
     def plot_loss(self, loss: Any, train: bool) -> None:
-        """Add a minibatch's loss to the board, or what a subclass shows in its place."""
-        self.plot("loss", loss, train)
+        """Add a minibatch's loss to the board, or what a subclass shows in its place.
+
+        That of a training step of the trainer's is drawn by `step_end`, which has it as a number.
+        """
+        if train and getattr(self.trainer, "draws_losses", False):
+            self.trainer.leaves_losses = True
+        else:
+            self.plot("loss", loss, train)
 
     def loss_and_state(self, batch: Any, state: Any) -> tuple[Any, Any]:
         """The loss of a training minibatch, and the state to carry to the next.
@@ -112,10 +119,9 @@ class Module(HyperParameters):
     def step_end(self, record: StepRecord) -> None:
         """Called by the trainer after every minibatch: adds the loss to the board.
 
-        Unless the model has plotted other things of its training steps, and no loss.
+        Unless the model has plotted by itself what it wants to show of its training steps.
         """
-        curves = self.trainer.train_curves
-        if "loss" in curves or not curves:
+        if self.trainer.leaves_losses or not self.trainer.train_curves:
             self._draw("loss", record.loss, train=True)
 
     def epoch_end(self, record: EpochRecord) -> None:
@@ -124,16 +130,22 @@ class Module(HyperParameters):
     def plot(self, key: str, value: Any, train: bool) -> None:
         """Add a point to the curve ``train_<key>`` or ``val_<key>``, against the epoch.
 
-        Without a trainer (a training loop of one's own) there is no epoch: nothing
-        happens; nor for a training loss that the trainer draws itself.
+        Without a trainer (a training loop of one's own) there is no epoch: nothing happens.
+
+        Args:
+            key: what it is of.
+            value: a number, or an array of one.
+            train: whether it comes from a training step.
+
+        Raises:
+            DataError: the array has not one number.
         """
         trainer = self.trainer
-        if trainer is None:
+        if trainer is None or getattr(trainer, "is_rehearsing", False):
             return
-        if train:
+        if train and hasattr(trainer, "train_curves"):  # a trainer of a reader's own has none
             trainer.train_curves.add(key)
-        if not (train and key == "loss" and trainer.draws_losses):
-            self._draw(key, value, train)
+        self._draw(key, value, train)
 
     def _draw(self, key: str, value: Any, train: bool) -> None:
         trainer = self.trainer
@@ -145,8 +157,19 @@ class Module(HyperParameters):
             x = trainer.epoch + 1
             every_n = trainer.num_val_batches / self.plot_valid_per_epoch
         label = f"{'train' if train else 'val'}_{key}"
-        number = value if isinstance(value, float) else float(self.backend.to_numpy(value))
-        self.board.draw(x, number, label, max(1, int(every_n)))
+        self.board.draw(x, self._number(key, value), label, max(1, int(every_n)))
+
+    def _number(self, key: str, value: Any) -> float:
+        if isinstance(value, (int, float)):
+            return value
+        plain = isinstance(value, (np.ndarray, np.generic))
+        values = value if plain else self.backend.to_numpy(value)
+        if values.size != 1:
+            raise DataError(
+                f"plot('{key}', ...) was given an array of shape {values.shape}; a point of a "
+                "curve is one number: take its mean, or its norm"
+            )
+        return float(values.item())
 
     def export_parameters(self) -> dict[str, npt.NDArray[Any]]:
         """The values of all parameters by name, the same names in every framework.

@@ -95,7 +95,12 @@ class Tracer:
         if key not in self._taps:
             backend, model = self.trainer.backend, self.trainer.model
             # in evaluation, or dropout would draw from the framework's generator
-            with backend.evaluating(model), backend.without_gradients(), tracing() as trace:
+            with (
+                self.trainer.rehearsing(),
+                backend.evaluating(model),
+                backend.without_gradients(),
+                tracing() as trace,
+            ):
                 backend.rehearse(self.trainer.objective, parameters, batch, state, *context)
                 one = backend.to_numpy(backend.xp.sum(next(iter(parameters.values()))))
             zeros = {name: np.zeros(shape, one.dtype) for name, shape in trace.shapes.items()}

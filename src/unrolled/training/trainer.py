@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from unrolled.backends import Backend, Namespace
 from unrolled.backends.rows import row_gradients
 from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method, clip
+from unrolled.training.clipping import Clipping
 from unrolled.training.divergence import Divergence
 from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
@@ -18,7 +20,7 @@ from unrolled.training.tracing import ThroughTime, Tracer
 from unrolled.training.truncation import Truncation
 
 
-class Trainer(Divergence, HyperParameters):
+class Trainer(Clipping, Divergence, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     A recurrent state is carried from one minibatch to the next, cut off from the old
@@ -70,11 +72,19 @@ class Trainer(Divergence, HyperParameters):
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
-    gradient_clip_method: str
-    truncation: Truncation
-    replay: bool
+    # what an __init__ of a reader's own, of the books' arguments, leaves as it is
+    listeners: Sequence[Listener] = ()
+    gradient_clip_method: str = "global_norm"
+    truncation: Truncation = Truncation()
+    replay: bool = False
+    gpus: Sequence[Any] = ()
+    stopping: bool = False
     draws_losses: bool = False
-    """Whether the loop draws training losses, so that `Module.training_step` need not."""
+    """Whether the loop draws training losses, so that `Module.plot_loss` need not."""
+    leaves_losses: bool = False
+    """Whether the model has left one to it."""
+    is_rehearsing: bool = False
+    """Whether a model is only shown a minibatch: then nothing is plotted."""
 
     def __init__(
         self,
@@ -82,9 +92,9 @@ class Trainer(Divergence, HyperParameters):
         num_gpus: int = 0,
         gradient_clip_val: float = 0,
         listeners: Iterable[Listener] = (),
-        gradient_clip_method: str = "global_norm",
-        truncation: Truncation = Truncation(),  # noqa: B008 (frozen)
-        replay: bool = False,
+        gradient_clip_method: str = gradient_clip_method,
+        truncation: Truncation = truncation,
+        replay: bool = replay,
     ) -> None:
         check_clip_method(gradient_clip_method)
         if not gradient_clip_val >= 0:
@@ -95,7 +105,6 @@ class Trainer(Divergence, HyperParameters):
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
-        self.stopping = False
 
     def fit(self, model: Any, data: Any) -> None:
         """Train ``model`` on ``data`` for ``max_epochs``, or until `stop`.
@@ -118,15 +127,15 @@ class Trainer(Divergence, HyperParameters):
         """Everything before the first minibatch; `fit` begins with it."""
         self.check_model(model)
         self.prepare_data(data)
+        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+        self.train_curves: set[str] = set()
+        self.draws_losses = self.leaves_losses = False
         self.prepare_model(self.build(model, data))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
         self.make_functions()
         self.starts = self.truncation.starts()
         self.last_good = None
-        self.draws_losses = False
-        self.train_curves: set[str] = set()
-        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
 
     def make_functions(self) -> None:
         """What a step consists of, compiled where the framework compiles."""
@@ -181,10 +190,20 @@ class Trainer(Divergence, HyperParameters):
         """
         model = self.backend.to_device(model, self.gpus[0]) if self.gpus else model
         if self.backend.is_deferred(model):
+            model.trainer = self  # its step may ask for it
             self.backend.set_training(model, False)
-            with self.backend.without_gradients():
+            with self.rehearsing(), self.backend.without_gradients():
                 model.loss_and_state(self.prepare_batch(next(iter(data.train_dataloader()))), None)
         return model
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """While a model is only shown a minibatch."""
+        self.is_rehearsing = True
+        try:
+            yield
+        finally:
+            self.is_rehearsing = False
 
     def prepare_model(self, model: Any) -> None:
         """Introduce model and trainer to each other."""
@@ -245,9 +264,10 @@ class Trainer(Divergence, HyperParameters):
         asked = [ear.on_batch(self, self.train_batch_idx + 1) for ear in self.listeners]
         traced = any(asked)
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
+        self._running = batch, loss
         for listener in self.listeners:
             listener.on_gradients(self, gradients)
-        clipped, *norms = self.clipped(gradients)
+        gradients, clipped, *norms = self.limited(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         for listener in self.listeners:
             listener.on_backward(self, backward)
@@ -255,8 +275,8 @@ class Trainer(Divergence, HyperParameters):
         self.check_step(record, backward)
         self.last_good = self.backend.snapshot(self.parameters, self.last_good, clipped)
         self.parameters = self.backend.apply_gradients(self.optim, self.parameters, clipped)
+        self.model.step_end(record)  # before the next number: its point stands where the step began
         self.train_batch_idx += 1
-        self.model.step_end(record)
         return record, self.backend.stop_gradient(new_state) if new_state is not None else None
 
     def backward(
@@ -286,30 +306,11 @@ class Trainer(Divergence, HyperParameters):
         """
         return None
 
-    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
-        """The gradients, clipped if the limit is above 0; their norm before and after it.
-
-        Args:
-            gradients: by the parameters' names.
-            limit: None takes ``gradient_clip_val``.
-        """
-        limit = self.gradient_clip_val if limit is None else limit
-        needs_values = self.gradient_clip_method == "adaptive"
-        parameters = self.parameters if needs_values else {}
-        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
-
-    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
-        """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own."""
-        parameters = self.backend.parameters(model)
-        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
-        gradients = {name: g for name, g in held.items() if g is not None}
-        self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
-
     def _step_record(self, batch: Any, *scalars: Any) -> StepRecord:
         """Loss and norms leave the device together."""
         loss, norm, clipped_norm = self.backend.to_numpy(self._join(scalars)).tolist()
         targets = math.prod(batch[-1].shape)
-        if self.gradient_clip_method == "global_norm":
+        if self.gradient_clip_method == "global_norm" and not self.reader_clips:
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
         return StepRecord(
             epoch=self.epoch + 1,
@@ -319,6 +320,11 @@ class Trainer(Divergence, HyperParameters):
             gradient_norm=norm,
             clipped_norm=clipped_norm,
         )
+
+    def running_loss(self) -> float:
+        """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
+        batch, loss = self._running
+        return self._mean_loss(float(loss), math.prod(batch[-1].shape))
 
     def _mean_loss(self, loss: float, targets: int) -> float:
         """The mean over the targets of what the model's `Module.loss` gave."""

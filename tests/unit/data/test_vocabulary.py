@@ -51,6 +51,12 @@ def test_an_empty_first_line_changes_nothing():
     assert Vocab([[], ["the", "time"]]).idx_to_token == ["<unk>", "the", "time"]
 
 
+def test_a_tuple_is_one_token():
+    vocab = Vocab([("a", "b"), ("b", "a"), ("a", "b")])
+    assert vocab.token_freqs == [(("a", "b"), 2), (("b", "a"), 1)]
+    assert vocab.to_tokens([0, 1]) == ["<unk>", ("a", "b")]
+
+
 @pytest.mark.parametrize("nothing", ["", [], [[]], ()])
 def test_a_vocabulary_of_nothing_knows_unknown_only(nothing):
     assert Vocab(nothing).idx_to_token == ["<unk>"]
