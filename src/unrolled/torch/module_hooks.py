@@ -61,7 +61,7 @@ class ModuleHooks:
             hook = self.when_seen(seen.after_cell, name, seen.after_unseen)
             self.hooks.after(module, hook, eager=True)
         elif not known:
-            self.hooks.after(module, self.when_seen(seen.after_any, name))
+            self.hooks.after(module, self.when_seen(seen.own.after, name, seen.own.after_unseen))
 
     def _leave_out(self, name: str, module: nn.Module) -> None:
         """A module that takes no hooks, and all in it; their parameters have some of their own."""
