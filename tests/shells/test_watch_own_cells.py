@@ -144,6 +144,24 @@ def test_a_parametrized_cell_is_left_alone(when):
     assert all(torch.equal(alone[name], beside[name]) for name in alone)
 
 
+def test_a_parametrized_module_of_one_s_own_is_looked_at():
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(H, H))
+
+        def forward(self, x, h):
+            return torch.tanh(x + h @ self.w)
+
+    model = nn.utils.parametrizations.spectral_norm(Cell(), "w")
+    with watch(model) as watched:
+        states = run(model, torch.zeros(B, H), data(width=H))
+        step(model, states[-1].sum())
+        ((_, layer),) = watched.last.layers.items()
+    truth = [h.grad.norm(dim=1).mean().item() for h in states]
+    assert layer.hidden_gradient_mean == near(truth)
+
+
 @pytest.mark.parametrize("kind", [nn.GRU, nn.GRUCell])
 def test_a_minibatch_without_sequences_leaves_no_note(kind):
     model = kind(D, H)

@@ -52,7 +52,7 @@ class ModuleHooks:
             self.hooks.after(module, self.when_seen(self.after_leaf, name), eager=opaque)
 
     def _add_recurrent(self, name: str, module: nn.Module, seen: Recurrences, opaque: bool) -> None:
-        known = type(module).__module__.startswith("torch.")
+        known = kind_of(module).__module__.startswith("torch.")
         if isinstance(module, FUSED):
             self.hooks.before(module, self.when_seen(seen.before_fused, name))
             hook = self.when_seen(seen.after_fused, name, seen.after_unseen)
@@ -70,7 +70,12 @@ class ModuleHooks:
             self.hooks.is_new(part)
 
 
+def kind_of(module: nn.Module) -> type:
+    """The class of a module; PyTorch makes a new one where weights are parametrized."""
+    kind = type(module)
+    return kind.__bases__[0] if is_parametrized(module) else kind
+
+
 def is_cell(module: nn.Module) -> bool:
     """Whether a module is one of PyTorch's cells, also one whose weights are parametrized."""
-    kind = type(module)
-    return (kind.__base__ if is_parametrized(module) else kind) in CELL_MODES
+    return kind_of(module) in CELL_MODES
