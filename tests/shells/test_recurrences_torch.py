@@ -290,7 +290,9 @@ def test_gradients_put_in_place_by_hand():
         sgd(model).step()
         record = watched.last
     assert record.layers["gru"].hidden_gradient_mean == near(truth.curve())
-    assert {n: p.gradient_norm for n, p in record.parameters.items()} == near(expected)
+    assert {n: p.clipped_norm for n, p in record.parameters.items()} == near(expected)
+    # whether they were clipped before they were put there, nobody has seen
+    assert (record.gradient_norm, record.clip_coefficient) == (None, None)
 
 
 def test_more_sequences_than_are_shown_say_so():
@@ -397,14 +399,15 @@ def test_optimizers_that_step_while_gradients_come():
     assert {n: p.gradient_norm for n, p in record.parameters.items()} == near(norms)
 
 
-def test_a_fused_layer_whose_weights_have_moved_already_says_so():
-    model = make(nn.RNN)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.RNNCell])
+def test_a_layer_whose_weights_have_moved_already_says_so(kind):
+    model = make(kind)
     with watch(model) as watched:
         for parameter in model.parameters():
             own = torch.optim.SGD([parameter], lr=0.1)
             parameter.register_post_accumulate_grad_hook(lambda _, own=own: own.step())
-        model(data())[0].sum().backward()
-        assert "weights" in watched.notes["rnn"]
+        (model(data())[0] if kind is nn.RNN else model(data()[0])).sum().backward()
+        assert "weights" in watched.notes[kind.__name__.lower()]
         assert watched.last.layers == {}
 
 

@@ -22,6 +22,18 @@ def one_anew(h):
     return h * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None]
 
 
+class Own(nn.Module):
+    """A cell of one's own."""
+
+    def __init__(self, inputs, hidden):
+        super().__init__()
+        self.x, self.h = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+
+    def forward(self, x, h=None):
+        h = torch.zeros(len(x), H) if h is None else h
+        return torch.tanh(self.x(x) + self.h(h))
+
+
 STARTS = {
     "none": lambda h: None,
     "zeros": torch.zeros_like,
@@ -31,6 +43,7 @@ STARTS = {
 }
 CARRIED = {
     "detached": lambda h: h,
+    "a leaf of its own": lambda h: h.detach().requires_grad_(),
     "buffer": lambda h: torch.zeros_like(h).copy_(h),
     "one anew": one_anew,
     "fewer": lambda h: h[..., :2, :],
@@ -41,7 +54,8 @@ def borders(kind, next_state, every=1, validation=False):
     """Those of the last of four steps, in which state and minibatch come from the one before."""
     torch.manual_seed(0)
     model = kind(D, H)
-    is_cell, has_c = isinstance(model, nn.RNNCellBase), kind in (nn.LSTM, nn.LSTMCell)
+    is_cell = isinstance(model, (nn.RNNCellBase, Own))
+    has_c = kind in (nn.LSTM, nn.LSTMCell)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first = torch.zeros(B, H) if is_cell else torch.zeros(1, B, H)
     state = next_state(first)
@@ -75,10 +89,29 @@ def test_a_first_state_that_comes_from_nowhere_is_no_border(how, kind, every):
 
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("validation", [False, True])
-@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell, Own])
 @pytest.mark.parametrize("how", CARRIED)
 def test_a_state_that_is_carried_on_is_a_border(how, kind, validation, every):
     assert borders(kind, CARRIED[how], every, validation) == [0]
+
+
+@pytest.mark.parametrize("how", [how for how in STARTS if how != "none"])
+def test_a_first_state_of_a_cell_of_one_s_own_that_comes_from_nowhere_is_no_border(how):
+    assert borders(Own, STARTS[how]) == []
+
+
+@pytest.mark.parametrize("how", [torch.Tensor.detach, CARRIED["a leaf of its own"]])
+@pytest.mark.parametrize("kind", [nn.GRUCell, Own])
+def test_a_state_that_is_cut_off_on_the_way_is_a_border(kind, how):
+    model, h, states = kind(D, H), torch.zeros(B, H), []
+    with watch(model) as watched:
+        for t, x_t in enumerate(data(0)):
+            h = model(x_t, how(h) if t == 4 else h)
+            states.append(h)
+        sum(states).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        ((_, layer),) = watched.last.layers.items()
+    assert (len(layer.hidden_gradient_mean), layer.borders) == (T, [4])
 
 
 def test_a_state_that_was_warmed_up_without_gradients_is_carried_on():

@@ -105,3 +105,20 @@ def test_closing_gives_the_compiler_its_setting_back():
     watched.close()
     step(model, torch.compile(model, backend="eager"))
     assert watched.steps == 1
+
+
+def test_a_compiled_step_of_an_optimizer_does_not_take_the_watch_in(recwarn):
+    torch.manual_seed(0)
+    model = nn.Linear(D, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
+    run = torch.compile(optimizer.step, backend="eager")
+    with watch(model) as watched:
+        for number in (1, 2, 3):
+            optimizer.zero_grad()
+            model(torch.ones(2, D)).pow(2).sum().backward()
+            before = model.weight.detach().clone()
+            run()
+            moved = ((model.weight - before).norm() / before.norm()).item()
+            assert watched.steps == number
+            assert watched.last.parameters["weight"].update_ratio == pytest.approx(moved, rel=1e-5)
+    assert not [w for w in recwarn if "Dynamo" in str(w.message)]

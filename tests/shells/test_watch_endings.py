@@ -47,3 +47,21 @@ def test_a_closed_watch_says_that_it_is():
     with pytest.raises(SettingError, match="closed"), watched:
         train(model)
     assert watched.last.step == 1
+
+
+def test_a_sink_that_raises_an_error_ends_no_training():
+    seen = []
+
+    def sink(record):
+        seen.append(record.step)
+        if record.step < 3:
+            raise ConnectionError("the tracker is down")
+
+    model = torch.nn.Linear(3, 1)
+    with watch(model, sink=sink) as watched:
+        with pytest.warns(RuntimeWarning, match="ConnectionError at step 1: the tracker"):
+            train(model)
+        for _ in range(2):  # warnings are errors: there is no second one
+            train(model)
+        assert "tracker is down" in watched.notes["sink"]
+        assert seen == [record.step for record in watched.records] == [1, 2, 3]

@@ -704,7 +704,7 @@ def test_nothing_of_a_step_is_kept():
         gc.collect()
         assert not any(reference() is not None for reference in (*kept, *gradients))
         assert len(watched.records) == 3
-        assert not watched.before
+        assert not watched.step.before
         assert not watched.step.gradient
 
 

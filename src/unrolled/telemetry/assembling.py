@@ -39,7 +39,7 @@ def watched_record(
         step=step,
         epoch=epoch,
         loss=loss,
-        gradient_norm=global_norm(p.gradient_norm for p in parameters.values()),
+        gradient_norm=norm_before(parameters),
         clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
         clip_coefficient=clip,
         clip_method=clip_method(parameters, clip, clips_at),
@@ -116,14 +116,30 @@ def global_norm(norms: Iterable[float | None]) -> float | None:
     return math.hypot(*known) if known else None
 
 
+def norm_before(parameters: Mapping[str, ParameterRecord]) -> float | None:
+    """The norm before clipping, of the parameters that have moved, if any has, else of all.
+
+    Others may have gradients that nobody will use. None if that of one is not known.
+
+    Example:
+        >>> used, unused = ParameterRecord(3.0, 1.5), ParameterRecord(4.0)
+        >>> norm_before({"W": used, "b": unused}), norm_before({"b": unused})
+        (3.0, 4.0)
+        >>> norm_before({"W": used, "b": ParameterRecord(None, 1.5)})
+    """
+    moved = [p for p in parameters.values() if p.clipped_norm is not None]
+    if any(p.gradient_norm is None for p in moved):
+        return None
+    return global_norm(p.gradient_norm for p in moved or parameters.values())
+
+
 def clip_coefficient(parameters: Mapping[str, ParameterRecord]) -> float | None:
     """What clipping multiplied the gradients by, of the parameters that have moved.
 
-    Others may have gradients that nobody will use. None if nothing is known of after.
+    None if nothing is known of before or after.
     """
-    moved = [p for p in parameters.values() if p.clipped_norm is not None]
-    before = global_norm(p.gradient_norm for p in moved)
-    after = global_norm(p.clipped_norm for p in moved)
+    before = norm_before(parameters)
+    after = global_norm(p.clipped_norm for p in parameters.values())
     if before is None or after is None:
         return None
     clip = coefficient(before, after)

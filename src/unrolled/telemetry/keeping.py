@@ -24,7 +24,8 @@ class Keeper:
     """Keeps the records of a training, the latest in memory, all in a folder if there is one.
 
     Args:
-        sink: called with every record, as ``list.append`` or a tracker's function.
+        sink: called with every record, as ``list.append`` or a tracker's function. If it raises
+            an error, there is a warning, once, and a note, ``notes["sink"]``.
         out: run directory to make: ``telemetry.jsonl`` and what `unrolled report` and
             `unrolled diagnose` need. None writes nothing.
         keep: records kept in memory.
@@ -77,7 +78,17 @@ class Keeper:
         if self._directory is not None:
             self._tell_if_unwritten(lambda: self._write(record.as_dict()))
         if self.sink is not None:
-            self.sink(record)
+            try:
+                self.sink(record)
+            except Exception as error:  # a tracker that is down ends no training
+                self._tell_of_sink(error, record.step)
+
+    def _tell_of_sink(self, error: Exception, step: int) -> None:
+        """Say once that the sink has failed."""
+        if "sink" not in self.notes:
+            what = f"the sink raised {type(error).__name__} at step {step}: {error}"
+            self.notes["sink"] = f"{what}; it is called with the records that follow"
+            warnings.warn(f"watch: {self.notes['sink']}", RuntimeWarning, stacklevel=4)
 
     def _tell_if_unwritten(self, write: Callable[[], None]) -> None:
         """Write to the folder; if its disk is full, say so once and let the training go on."""

@@ -86,6 +86,29 @@ def is_of_layers(state: torch.Tensor, module: torch.nn.Module) -> bool:
     return state.dim() == 3 and any(isinstance(part, FUSED) for part in module.modules())
 
 
+def batch_axis(state: torch.Tensor, inputs: Iterable[torch.Tensor]) -> tuple[int, bool]:
+    """Which axis of a state is the batch's, and whether that is certain.
+
+    It is the first, but for states of several layers, ``(layers, B, H)``: there it is the one
+    that is as long as that of the input, ``(B, D)``.
+
+    Example:
+        >>> batch_axis(torch.ones(2, 6, 4), [torch.ones(6, 3)])
+        (1, True)
+    """
+    x = next(iter(inputs), None)
+    if state.dim() != 3 or state.shape[:2] == (1, 1):
+        return 0, True
+    if x is None or x.dim() == 0:
+        return 0, False
+    alike = [axis for axis in (0, 1) if state.shape[axis] == x.shape[0]]
+    if len(alike) != 1:
+        return 0, False
+    # a step of one's own in an axis of its own: (1, B, D) beside (1, B, H)
+    step = x.dim() == 3 and x.shape[:2] == state.shape[:2] and x.shape[0] == 1
+    return alike[0], not step
+
+
 def _is_made(later: Carried, earlier: Carried, by_weights: bool) -> bool:
     """Whether one output was computed from the other, in any way or only without weights."""
     goal, node = _node(earlier.new), _node(later.new)

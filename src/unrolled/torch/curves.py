@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -44,12 +45,19 @@ class Arrivals:
         waiting: of the pass ``task``, as long as it is not known whether it counts.
         second_order: whether a gradient can itself be differentiated; then the loss reaches
             the weights another way, too.
+        listeners: what the graph calls when a gradient arrives, and alone keeps alive.
     """
 
     gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
     waiting: dict[Any, torch.Tensor] = field(default_factory=dict)
     task: int = -1
     second_order: bool = False
+    listeners: list[ref[Any]] = field(default_factory=list)
+
+    def counts(self) -> bool:
+        """Whether gradients have arrived, or still can."""
+        waits = any(listener() is not None for listener in self.listeners)
+        return waits or bool(self.gradients or self.waiting)
 
     def arrive(self, task: int, key: Any, gradient: torch.Tensor) -> None:
         """A gradient has arrived in the backward pass ``task``."""
@@ -79,10 +87,15 @@ class FusedCall(Arrivals):
     end: torch.Tensor
     packed: bool
 
+    @property
+    def steps(self) -> int:
+        """How many time steps it read."""
+        return len(self.call.batch_sizes)
+
 
 @dataclass
 class CellCall(Arrivals):
-    """A call of a cell: its state before and after, ``(B, H)``.
+    """A call of a cell: its state before and after, ``(B, H)`` or more axes.
 
     Attributes:
         before: hidden state before it; None for zeros.
@@ -90,12 +103,31 @@ class CellCall(Arrivals):
         gradients: at ``"h"``, and at the LSTM's ``"c"``.
         inputs: for PyTorch's cells the module, ``x``, ``c`` before the call, the weights, and
             whether what arrives at ``c`` counts the way through ``h`` too.
+        axis: of the state, which is the batch's.
+        versions: how often each of its tensors had been written to by then.
     """
 
     before: torch.Tensor | None
     end: torch.Tensor
     inputs: tuple[Any, ...] = ()
+    axis: int = 0
     packed: bool = False
+    steps: int = 1
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.versions = self._versions()
+
+    def overwritten(self) -> set[str]:
+        """Which of its tensors have been written to since the call."""
+        return {name for name, now in self._versions().items() if now != self.versions[name]}
+
+    def _versions(self) -> dict[str, int]:
+        parts: dict[str, list[Any]] = {"output": [self.end], "state": [self.before]}
+        if self.inputs:
+            _, x, c, weights, _ = self.inputs
+            parts |= {"state": [self.before, c], "input": [x], "weights": weights}
+        return fused.versions_of(parts)
 
 
 def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
@@ -115,14 +147,20 @@ def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
 def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     """The curves of a loop over a cell; steps that the loss does not depend on count 0."""
     width = calls[0].end.shape[-1]
-    after = torch.stack([_rows(call.end) for call in calls])  # (T, B, H)
-    hidden = torch.stack([_rows(call.gradients.get("h", 0 * call.end)) for call in calls])
+    after = torch.stack([_rows(call.end, call.axis) for call in calls])  # (T, B, H)
+    arrived = [(call.gradients.get("h"), call) for call in calls]
+    hidden = torch.stack(
+        [_rows(0 * call.end if h is None else h, call.axis) for h, call in arrived]
+    )
     kind = torch.promote_types(hidden.dtype, torch.float32)
     hidden, after = hidden.to(kind), after.to(kind)
     steps, batch = after.shape[:2]
     if not calls[0].inputs:
         norms = through_time.hidden_gradient_norms(xp, hidden)
-        share = through_time.saturated_share(xp, after, through_time.UNKNOWN)[None]
+        # of states that the person has written to since it is not known
+        left = after[[not call.overwritten() for call in calls]]
+        known = left if len(left) else torch.zeros_like(after)
+        share = through_time.saturated_share(xp, known, through_time.UNKNOWN)[None]
         numbers = torch.cat([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share])
         return Curves(numbers, steps, borders=borders)
     cell, _, _, weights, _ = calls[0].inputs
@@ -145,11 +183,12 @@ def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     call = fused.Call(layer, X, [len(Y)], tuple(first), Y, [weights], kind, dY=dY, d_last=d_last)
     found = recompute_cells(call, calls[0].inputs[4])
     D = found.recurrent.reshape(steps, batch, -1)
-    before = found.before.reshape(steps, batch, width)
+    # computed again: the person may have written to those that were given out
+    before, after = (part.reshape(steps, batch, width) for part in (found.before, found.after))
     numbers = through_time.layer_numbers(xp, call.cell, hidden, D, before, after)
     return Curves(numbers, steps, borders=borders)
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
+def _rows(x: torch.Tensor, axis: int = 0) -> torch.Tensor:
     """``(B, .)`` of a state, batched or not, of any number of axes."""
-    return x[None] if x.dim() == 1 else x.flatten(1)
+    return x[None] if x.dim() == 1 else x.movedim(axis, 0).flatten(1)

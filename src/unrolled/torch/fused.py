@@ -1,5 +1,6 @@
 """Calls of PyTorch's fused recurrent layers: what goes in, what comes out, what comes back."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +59,7 @@ class Call:
     def _versions(self) -> dict[str, int]:
         weights = [weight for part in self.weights for weight in part]
         parts = {"output": [self.Y], "input": [self.X], "state": self.first, "weights": weights}
-        return {name: sum(t._version for t in tensors) for name, tensors in parts.items()}
+        return versions_of(parts)
 
     @property
     def cell(self) -> str:
@@ -69,6 +70,19 @@ class Call:
     def directions(self) -> int:
         """2 if it reads backwards too."""
         return 2 if self.layer.bidirectional else 1
+
+
+def versions_of(parts: Mapping[str, Iterable[torch.Tensor | None]]) -> dict[str, int]:
+    """How often the tensors of each part have been written to."""
+    return {
+        name: sum(tensor._version for tensor in tensors if tensor is not None)
+        for name, tensors in parts.items()
+    }
+
+
+def written_to(names: Iterable[str]) -> str:
+    """The note for a call that cannot be traced, as these parts of it were written to."""
+    return f"not traced: written to before the backward pass was over: {' and '.join(names)}"
 
 
 def why_not(layer: Any) -> str | None:

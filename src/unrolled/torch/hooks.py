@@ -8,6 +8,7 @@ from weakref import WeakMethod, ref
 
 import torch
 from torch import nn
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -86,10 +87,14 @@ class Steps:
             self.listeners = (*self.listeners, listening)
         return listening
 
+    # a compiled step must not take our operations in; unlike the public function, this one loads
+    # PyTorch's compiler only when it is called, and every optimizer has loaded it by then
+    @_disable_dynamo
     def _before(self, *given: Any) -> None:
         for listening in self.listeners:
             listening.call(listening.before, given)
 
+    @_disable_dynamo
     def _after(self, *given: Any) -> None:
         for listening in self.listeners:
             listening.call(listening.after, given)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.modules.loss import _Loss
 
-from unrolled.torch.recurrences import tensors_in
+from unrolled.torch.tensors import tensors_in
 from unrolled.torch.waiting import Waiting
 
 

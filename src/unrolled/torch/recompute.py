@@ -20,7 +20,7 @@ from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.kernels.explicit import input_side
 from unrolled.torch.direction import Direction, Layer, our_weights
-from unrolled.torch.fused import Call
+from unrolled.torch.fused import Call, written_to
 
 AGREES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How near the recomputed outputs must come to those of the layer, by its type."""
@@ -37,8 +37,7 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
     """
     written = call.overwritten()
     if written - {"output", "input"} or ("input" in written and _needs_input(call, written)):
-        names = " and ".join(sorted(written - {"output"}))
-        return [], f"not traced: written to before the backward pass was over: {names}"
+        return [], written_to(sorted(written - {"output"}))
     with torch.autocast(call.Y.device.type, enabled=False):
         kind = torch.promote_types(call.Y.dtype, torch.float32)
         dirs = call.directions

@@ -6,18 +6,19 @@ written by hand that take in what they gave out the call before. Calls that hand
 to the next make one sequence.
 """
 
-from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
 import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.telemetry.assembling import again
 from unrolled.torch import fused
-from unrolled.torch.carried import Carried, is_of_layers, state_of, what_came_back
 from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
 from unrolled.torch.direction import Layer
+from unrolled.torch.own_cells import OwnCells
 from unrolled.torch.recompute import recompute
 from unrolled.torch.sequence import Ends, Sequence
 from unrolled.torch.waiting import Waiting
@@ -29,7 +30,12 @@ SEQUENCES = "a call goes on with another if it begins with the very state that e
 
 REENTRANT = "with torch.utils.checkpoint(use_reentrant=False) all of it is seen"
 
-LATE = "a module of one's own is known by its second call"
+PARAMETRIZED = "not traced: its weights are parametrized, to read them is to compute them anew"
+
+OVERWRITTEN = "states were written to after they were given out: saturation is that of the others"
+
+FEW = 64
+"""States whose owners are remembered before it is looked which of them are still there."""
 
 
 class Recurrences:
@@ -45,7 +51,7 @@ class Recurrences:
         self.notes, self.all_seen = notes, all_seen
         self.found: dict[str, Curves] = {}
         self.batch = self.begun = 0
-        self.latest: dict[str, tuple[int, list[Any]]] = {}
+        self.own = OwnCells(self)
         self.passes = 0
         self.ends = Ends(MOST_SEQUENCES)
         self.begin_batch()
@@ -59,6 +65,7 @@ class Recurrences:
         self.waiting = Waiting()
         self.count: dict[str, int] = {}
         self.owned: dict[int, tuple[Any, str]] = {}
+        self.most_owned = FEW
         self.rng: dict[str, Any] = {}
         self.went_back = False
         self.batch += 1
@@ -66,7 +73,8 @@ class Recurrences:
     def clear(self) -> None:
         """Forget everything: the step is over."""
         self.begin_batch()
-        self.found, self.latest = {}, {}
+        self.found = {}
+        self.own.latest.clear()
 
     def throw_away(self, running: int) -> None:
         """Earlier backward passes do not count; one may be ``running`` that does."""
@@ -95,13 +103,16 @@ class Recurrences:
         call = fused.begin(layer, inputs, state, output, self.rng.pop(name, None))
         first = state[0] if isinstance(state, tuple) else state
         entry = FusedCall(call, ends[0].detach(), isinstance(Y, PackedSequence))
-        sequence = self._sequence(name, first, len(call.batch_sizes), entry)
+        sequence = self._sequence(name, first, entry)
         self._own(name, *ends)
         for key, tensor in (("Y", rows), *enumerate(ends)):
             self._listen(tensor, key, entry, sequence)
 
     def after_cell(self, name: str, cell: Any, args: Any, kwargs: Any, output: Any) -> None:
         """One of PyTorch's cells has run."""
+        if is_parametrized(cell):
+            self.notes[name] = PARAMETRIZED
+            return
         x = args[0] if args else kwargs["input"]
         state = args[1] if len(args) > 1 else kwargs.get("hx")
         h, c = output if isinstance(output, tuple) else (output, None)
@@ -117,50 +128,27 @@ class Recurrences:
         # one operation with two results, or h computed from c, which then gets h's gradient
         apart = c is not None and c.grad_fn is not h.grad_fn
         entry = CellCall(old[0], h.detach(), inputs=(cell, x.detach(), old[1], weights, apart))
-        sequence = self._sequence(name, h_old, 1, entry)
+        sequence = self._sequence(name, h_old, entry)
         self._own(name, *(h,) if c is None else (h, c))
         self._listen(h, "h", entry, sequence)
         if c is not None:
             self._listen(c, "c", entry, sequence)
 
-    def after_any(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        """A module of unknown kind has run: is its state what it gave out the call before?"""
-        outputs = list(tensors_in(output))
-        first, rest = tensors_in(args[:1]), tensors_in((args[1:], kwargs))
-        passes, before = self.latest.get(name, (0, []))
-        carried = list(what_came_back(before, first, rest, outputs))
-        late = passes != self.passes
-        if late:  # what was cut off since is of another minibatch
-            carried = [each for each in carried if each.given.grad_fn is not None]
-        owners = {self._owner(each.old) for each in carried}
-        # else it has no state, or one of a module inside it, that is seen already
-        if carried and owners <= {None, name}:
-            self._add_own(name, module, carried, late)
-        self.latest[name] = (self.passes, [ref(tensor) for tensor in outputs])
+    def add_state(
+        self, name: str, h: torch.Tensor, before: torch.Tensor | None, axis: int = 0
+    ) -> None:
+        """One more state of a recurrence that nothing else is known of.
 
-    def _add_own(self, name: str, module: Any, carried: list[Carried], late: bool) -> None:
-        """One more call of a module written by hand, of which these outputs came back."""
-        known = next((each for each in carried if self._owner(each.old) == name), None)
-        if known is None:
-            known, alone = state_of(carried)
-            if is_of_layers(known.old, module):
-                return
-            if late:
-                self.went_back = False
-                self.notes[name] = f"without what the first backward pass brought to it: {LATE}"
-            self.add_state(name, known.old, None)
-            if not alone:
-                self.notes[name] = (
-                    f"several of its outputs are handed on: number {known.place} is looked at"
-                )
-        self.add_state(name, known.new, known.given)
-
-    def add_state(self, name: str, h: torch.Tensor, before: torch.Tensor | None) -> None:
-        """One more state of a recurrence that nothing else is known of."""
+        Args:
+            name: of the recurrence.
+            h: the state.
+            before: the state that it was computed from; None for a first one.
+            axis: which is the batch's.
+        """
         if not h.requires_grad:
             return
-        entry = CellCall(None if before is None else before.detach(), h.detach())
-        sequence = self._sequence(name, before, 1, entry)
+        entry = CellCall(None if before is None else before.detach(), h.detach(), axis=axis)
+        sequence = self._sequence(name, before, entry)
         self._own(name, h)
         self._listen(h, "h", entry, sequence)
 
@@ -168,8 +156,11 @@ class Recurrences:
         """Remember whose states these are; what shares their memory is the same state."""
         for state in states:
             self.owned[state.data_ptr()] = (ref(state), name)
+        if len(self.owned) > self.most_owned:
+            left = {at: known for at, known in self.owned.items() if known[0]() is not None}
+            self.owned, self.most_owned = left, 2 * len(left) + FEW
 
-    def _owner(self, state: torch.Tensor) -> str | None:
+    def owner(self, state: torch.Tensor) -> str | None:
         """The name of the recurrence that a state is known to belong to."""
         known, name = self.owned.get(state.data_ptr(), (None, ""))
         # memory that was let go may hold another tensor by now
@@ -178,9 +169,9 @@ class Recurrences:
     def last_state(self, name: str) -> torch.Tensor | None:
         """Where the last sequence of this name stands, if no gradient has arrived since."""
         last = None if self.went_back else self.by_name.get(name)
-        return None if last is None else last.calls[-1].end
+        return None if last is None else last.last.end
 
-    def _sequence(self, name: str, state: torch.Tensor | None, length: int, entry: Any) -> Sequence:
+    def _sequence(self, name: str, state: torch.Tensor | None, entry: Any) -> Sequence:
         """Add a call with this first state to the sequence that it continues, or to a new one."""
         found = self._continued(name, state)
         if self.went_back:
@@ -189,17 +180,16 @@ class Recurrences:
             else:
                 self._next_batch(name)
                 found = None
-        cut = state is not None and not state.requires_grad
+        cut = state is not None and state.grad_fn is None and not isinstance(state, nn.Parameter)
         if found is None:
             self.begun += 1
             found = Sequence(name, self.batch, self.begun)
-            cut = state is not None and cut and self._is_carried(name, state)
-        elif state is found.calls[-1].end:
-            cut = False  # a tap: what became of the state in between is not known
-        if cut:
-            found.borders.append(found.length)
-        found.length += length
-        found.calls.append(entry)
+            found.carried = state is not None and cut and self._is_carried(name, state)
+        else:
+            self.by_end.pop((name, found.last.end.data_ptr()), None)
+            # at a tap it is not known what became of the state in between
+            cut = cut and state is not found.last.end
+        found.add(entry, cut)
         self.ends.add(name, found.place, entry.end)
         self.by_end[name, entry.end.data_ptr()] = self.by_name[name] = found
         return found
@@ -218,12 +208,19 @@ class Recurrences:
 
     def _is_carried(self, name: str, state: torch.Tensor) -> bool:
         """Whether a sequence goes on with an earlier one; zeros are a start."""
-        return bool(state.any()) and (not self.all_seen or self.ends.has(name, state))
+        return (not self.all_seen or self.ends.has(name, state)) and bool(state.any())
+
+    def is_end(self, name: str, state: torch.Tensor) -> bool:
+        """Whether a sequence of this name, begun earlier or running, has ended in this state."""
+        return self._continued(name, state) is not None or self._is_carried(name, state)
 
     def after_unseen(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """PyTorch's layer or cell has run in a step that is not recorded, the next may be."""
         last = output[1] if isinstance(module, fused.FUSED) else output
-        h = last[0] if isinstance(last, tuple) else last
+        self.has_ended(name, last[0] if isinstance(last, tuple) else last)
+
+    def has_ended(self, name: str, h: torch.Tensor) -> None:
+        """A sequence that is not looked at has come to this state."""
         self.begun += 1
         self.ends.add(name, self.begun, h.detach())
 
@@ -242,6 +239,7 @@ class Recurrences:
             if gradient is not None:  # nothing of the loss depends on it
                 self._arrive(gradient, key, entry, sequence)
 
+        entry.listeners.append(ref(hook))
         if node is None:  # a parameter that is handed on as a state
             tensor.register_hook(lambda gradient: hook((gradient,)))  # type: ignore[no-untyped-call]
         else:
@@ -290,11 +288,17 @@ class Recurrences:
 
     def _curves(self, sequence: Sequence, label: str) -> dict[str, Curves]:
         calls = sequence.calls
-        if any(call.second_order for call in calls):
+        if any(call.second_order for call in calls) or not calls[0].end.numel():
             return {}
         if isinstance(calls[0], FusedCall):
             return self._of_fused(sequence, label)
-        return {label: of_cells(calls, tuple(sequence.borders))}
+        written = {name for call in calls for name in call.overwritten()}
+        if written - {"output"}:
+            self.notes[label] = fused.written_to(sorted(written - {"output"}))
+            return {}
+        if written and not calls[0].inputs:
+            self.notes[label] = OVERWRITTEN
+        return {label: of_cells(calls, sequence.borders)}
 
     def _of_fused(self, sequence: Sequence, label: str) -> dict[str, Curves]:
         calls, layers = sequence.calls, list[list[Layer]]()
@@ -311,23 +315,6 @@ class Recurrences:
             number = f".{parts[0].number}" if layer.num_layers > 1 else ""
             name = f"{label}{number}{'.backward' if parts[0].reverse else ''}"
             numbers, steps = of_layer(parts, calls[0].call.cell)
-            borders = () if parts[0].reverse else tuple(sequence.borders)
+            borders = () if parts[0].reverse else sequence.borders
             result[name] = Curves(numbers, steps, parts[0].reverse, borders)
         return result
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors of floating numbers in nested tuples, lists and dicts.
-
-    Example:
-        >>> [t.shape[0] for t in tensors_in((torch.ones(1), [torch.ones(2)], {"a": None}))]
-        [1, 2]
-    """
-    if isinstance(value, torch.Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)

@@ -1,6 +1,7 @@
 """Calls of a recurrent module that hand their state to the next."""
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,24 +11,55 @@ import torch
 class Sequence:
     """Calls of one module, each beginning with the state in which the last one ended.
 
+    Pieces of it that nothing can come of any more are left out: the state of forward passes
+    that are never sent back may be handed on for ever.
+
     Attributes:
         name: of the module.
         batch: of `Recurrences`, in which the gradients were found.
         place: among all sequences, in the order of their beginnings.
+        carried: whether its first state comes from an earlier sequence, or a piece left out.
+        pieces: the calls between its borders.
         label: its name among the module's sequences; None while no gradient has reached it.
     """
 
     name: str
     batch: int
     place: int
-    calls: list[Any] = field(default_factory=list)
-    borders: list[int] = field(default_factory=list)
-    length: int = 0
+    carried: bool = False
+    pieces: list[list[Any]] = field(default_factory=list)
     label: str | None = None
+
+    @property
+    def calls(self) -> list[Any]:
+        """All calls, in order."""
+        return [call for piece in self.pieces for call in piece]
+
+    @property
+    def last(self) -> Any:
+        """The last call."""
+        return self.pieces[-1][-1]
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """Time steps before which the gradient was cut."""
+        lengths = [sum(call.steps for call in piece) for piece in self.pieces]
+        starts = [0, *accumulate(lengths[:-1])]
+        return tuple(starts if self.carried else starts[1:])
+
+    def add(self, call: Any, cut: bool) -> None:
+        """One more call; if its state was cut off, behind a border."""
+        if cut:
+            while self.pieces and not any(call.counts() for call in self.pieces[0]):
+                self.pieces.pop(0)
+                self.carried = True
+        if cut or not self.pieces:
+            self.pieces.append([])
+        self.pieces[-1].append(call)
 
     def goes_on(self, state: torch.Tensor, mark: int) -> bool:
         """Whether a call that begins with this state continues the sequence."""
-        last = self.calls[-1]
+        last = self.last
         return mark == last.end.data_ptr() and state.shape == last.end.shape and not last.packed
 
     def begin_anew(self, batch: int) -> None:

@@ -69,11 +69,13 @@ class Step:
         scale: what a loss scaler multiplied the gradients by until it took it back.
         left_scaled: what the optimizer itself still divides them by.
         skipped: whether the optimizer was told to skip (1) or not (0).
+        before: the weights before any optimizer moved them.
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
-        versions: how often each parameter had been written to.
-        left: the gradients that the last pass left, and how often each had been written to.
+        versions: how often each of the fresh had been written to after the last pass.
+        left: the gradients that it left, and how often each had been written to.
         told: losses that had been told by then.
+        since: backward passes since the last step, with those that were thrown away.
     """
 
     gradient: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -88,67 +90,151 @@ class Step:
     scale: torch.Tensor | None = None
     left_scaled: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
+    before: dict[str, torch.Tensor] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
-    versions: list[int] = field(default_factory=list)
-    left: list[tuple[ref[torch.Tensor], int]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
+    left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
     told: int = 0
+    since: int = 0
+
+    def touched(self, name: str) -> None:
+        """A backward pass has added to the gradient of a parameter."""
+        self.fresh.add(name)
+        self.order.setdefault(name)
 
     def went_back(self, parameters: Named) -> None:
-        """A backward pass is over: take the norms of the gradients as they stand."""
-        have = {n: p.grad for n, p in parameters.items() if p.grad is not None}
-        names, gradients = list(have), list(have.values())
+        """A backward pass is over: remember how it has left weights and gradients."""
+        self.passes += 1
+        self.since += 1
+        have = self._gradients(parameters)
+        self.versions = {name: parameters[name]._version for name in have}
         # one that is itself differentiable is replaced, not added to, by the next pass
-        replaced = any(gradient.requires_grad for gradient in gradients)
-        self.left = [] if replaced else [(ref(g), g._version) for g in gradients]
+        replaced = any(gradient.requires_grad for gradient in have.values())
+        self.left = {} if replaced else {n: (ref(g), g._version) for n, g in have.items()}
+
+    def take_gradients(self, parameters: Named) -> None:
+        """The norms of the gradients as a backward pass has left them."""
+        have = self._gradients(parameters)
+        names, gradients = list(have), list(have.values())
         # an optimizer may have stepped, and cleared, while the gradients came
         before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
         self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
         self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
-        if not names:
-            return
-        if self.whole is not None:
-            # had it not been thrown away, what was added to it would not be finite either
-            bad = (~torch.isfinite(self.whole)).float()
-            self.lost = bad if self.lost is None else self.lost + bad
-        self.whole = total(list(self.gradient.values()))
+        if names:
+            self.lost = self._lost()
+            self.whole = total(list(self.gradient.values()))
 
-    def lost_gradients(self) -> bool:
-        """Whether all gradients of the last pass are gone (``zero_grad``), and nothing moved."""
-        if not self.left or self.stepped:
-            return False
-        return all(gradient() is None for gradient, _ in self.left)
+    def _gradients(self, parameters: Named) -> dict[str, torch.Tensor]:
+        """Those that count: others are of an earlier step, or of parameters frozen by now."""
+        return {
+            name: p.grad
+            for name, p in parameters.items()
+            if name in self.fresh and p.grad is not None and p.requires_grad
+        }
 
-    def zeroed_gradients(self, arrived: torch.Tensor | None = None) -> bool:
-        """Whether they are all there, but zero (``zero_grad(set_to_none=False)``).
+    def _lost(self) -> torch.Tensor | None:
+        """How many passes are thrown away if what the last one left is not there any more."""
+        if self.whole is None:
+            return self.lost
+        # had it not been thrown away, what was added to it would not be finite either
+        bad = (~torch.isfinite(self.whole)).float()
+        return bad if self.lost is None else self.lost + bad
+
+    def cleared(self, parameters: Named, arrived: nn.Parameter | None = None) -> bool:
+        """Whether what the last pass left is gone, by ``zero_grad`` of either kind.
 
         Args:
-            arrived: the gradient that the next pass has already added to.
+            parameters: of the model.
+            arrived: the one whose gradient the next pass has already added to.
         """
-        left = [(gradient(), version) for gradient, version in self.left]
-        rest = [(g, version) for g, version in left if g is not None and g is not arrived]
-        if not rest or self.stepped or any(g._version == version for g, version in rest):
-            return False  # numbers are looked at, and a GPU waited for, only if all were changed
-        return not any(g.any() for g, _ in rest)
+        if not self.left or self.stepped:
+            return False
+        changed, known = {}, False
+        for name, (gradient, version) in self.left.items():
+            parameter = parameters.get(name)
+            if parameter is None or parameter is arrived:
+                continue
+            known, now = True, parameter.grad
+            if now is None:
+                continue
+            if now is gradient() and now._version == version:
+                return False
+            changed[name] = now
+        if not known and arrived is not None:  # it is the only one: was it added to?
+            return all(gradient() is not arrived.grad for gradient, _ in self.left.values())
+        # numbers are looked at, and a GPU waited for, only if all were changed, and once
+        if any((g._values() if g.is_sparse else g).any() for g in changed.values()):
+            self.left |= {name: (ref(g), g._version) for name, g in changed.items()}
+            return False
+        return True
 
-    def before_update(self, parameters: Named) -> dict[str, torch.Tensor]:
-        """Copies of the weights that an optimizer is about to move."""
-        return {name: p.detach().clone() for name, p in parameters.items()}
+    def written(self, parameters: Named, known: set[str]) -> bool:
+        """Whether weights were written to after the last backward pass.
 
-    def take_clipped(self, parameters: Named) -> None:
-        """The norms of the gradients as the optimizer takes them."""
-        have = {n: p.grad for n, p in parameters.items() if p.grad is not None}
+        Args:
+            parameters: of the model.
+            known: names of those that do not count: an optimizer moves them.
+        """
+        return any(
+            name not in known and parameters[name]._version != version
+            for name, version in self.versions.items()
+            if name in parameters
+        )
+
+    def anew(self) -> "Step":
+        """The same step without its passes so far: what they brought was thrown away."""
+        return Step(
+            lost=self._lost(),
+            scale=self.scale,
+            left_scaled=self.left_scaled,
+            skipped=self.skipped,
+            before=self.before,
+            since=self.since,
+        )
+
+    def after(self) -> "Step":
+        """The next step; gradients that no optimizer has taken in this one may go into it."""
+        rest = self.fresh - self.stepped if self.stepped else set()
+        return Step(
+            gradient={name: norm for name, norm in self.gradient.items() if name in rest},
+            left={name: left for name, left in self.left.items() if name in rest},
+        )
+
+    def failed(self) -> None:
+        """An optimizer's step has raised an error: it has moved nothing that counts."""
+        self.before = {name: self.before[name] for name in self.before if name in self.stepped}
+        self.clipped = {name: self.clipped[name] for name in self.clipped if name in self.stepped}
+
+    def before_update(self, parameters: Named) -> None:
+        """Copies of the weights that an optimizer is about to move, if none has moved them."""
+        rest = parameters.keys() - self.before.keys()
+        self.before |= {name: parameters[name].detach().clone() for name in rest}
+
+    def take_clipped(self, parameters: Named, as_they_came: bool = False) -> None:
+        """The norms of the gradients as the optimizer takes them.
+
+        Args:
+            parameters: that it moves.
+            as_they_came: whether nobody can have changed them, but in the backward pass itself.
+        """
+        have = {
+            name: p.grad
+            for name, p in parameters.items()
+            if p.grad is not None and p.requires_grad and (name in self.fresh or not self.passes)
+        }
         self.clipped |= dict(zip(have, norms_of(list(have.values())), strict=True))
         for name in have.keys() - self.gradient.keys():
-            # no backward pass was seen to bring it: made by hand, or for a lazy parameter
-            self.gradient[name] = self.clipped[name]
+            # no backward pass was seen to bring it, and it may have been clipped since
+            if as_they_came:
+                self.gradient[name] = self.clipped[name]
 
-    def updated(self, parameters: Named, before: dict[str, torch.Tensor]) -> None:
-        """An optimizer has moved the weights."""
-        old = norms_of(list(before.values()))
-        moves = norms_of([parameters[name].detach() - values for name, values in before.items()])
-        self.weight |= dict(zip(before, old, strict=True))
-        self.moved |= dict(zip(before, moves, strict=True))
+    def updated(self, parameters: Named) -> None:
+        """An optimizer has moved these weights."""
+        old = [self.before[name] for name in parameters]
+        moves = [p.detach() - old for p, old in zip(parameters.values(), old, strict=True)]
+        self.weight |= dict(zip(parameters, norms_of(old), strict=True))
+        self.moved |= dict(zip(parameters, norms_of(moves), strict=True))
 
     def take_weights(self, parameters: Named) -> None:
         """The norms of weights that have not moved, too; in the model's own order."""
@@ -161,6 +247,17 @@ def has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether ``optimizer.step`` computes the gradients itself, by calling back."""
     closure = args[1] if len(args) > 1 else kwargs.get("closure")
     return closure is not None
+
+
+def running_steps() -> int:
+    """How many optimizers' steps are running in this thread, one inside the other."""
+    count = 0
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        named = frame.f_globals.get("__name__") == torch.optim.Optimizer.__module__
+        count += named and frame.f_code.co_name == "wrapper"
+        frame = frame.f_back
+    return count
 
 
 def loss_scale() -> torch.Tensor | None:

@@ -6,23 +6,25 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
 from unrolled.telemetry.keeping import KEEP, Keeper, Sink
+from unrolled.telemetry.records import TelemetryRecord
 from unrolled.torch.assembly import assemble
 from unrolled.torch.compiling import hook_guards
-from unrolled.torch.curves import CELL_MODES
-from unrolled.torch.fused import FUSED
 from unrolled.torch.hooks import Hooks, is_recording, weakly
+from unrolled.torch.module_hooks import ModuleHooks
 from unrolled.torch.names import named_parts
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
-from unrolled.torch.steps import Named, Step, has_closure, loss_scale
+from unrolled.torch.steps import Named, Step, has_closure, loss_scale, running_steps
+from unrolled.torch.trained import Trained
 
 PATIENCE = 100
 """Passes without a step before a note says what a step is."""
+
+UNSEEN = "no pass was seen to bring their first gradients: norms before clipping may be missing"
 
 
 def watch(
@@ -107,11 +109,20 @@ class Watch(Keeper):
         self.passing = Passing()
         self.recurrences = Recurrences(self.notes)
         self.hooks = Hooks()
+        # modules' hooks keep this watch; where the model takes none, those of parameters have to
+        scripted = isinstance(model, torch.jit.ScriptModule)
+        on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
+        self.trained = Trained(self.hooks, on_gradient)
         self.backward_pass = -1
         self.optimizer: Any = None
-        self.before: dict[str, torch.Tensor] = {}
-        self.through_time = through_time
+        self.optimized: set[str] = set()
+        self.unsure: list[TelemetryRecord | None] = []
+        seen = self.recurrences if through_time else None
+        self.module_hooks = ModuleHooks(
+            self.hooks, self._when_seen, seen, self._after_leaf, self.notes
+        )
         try:
+            self._hook_root()
             self._hook_model()
         except BaseException:
             self.hooks.remove()  # hooks of a watch that never came to be would fail
@@ -149,13 +160,16 @@ class Watch(Keeper):
         It is one of which some parameters have moved, by an optimizer that holds only those,
         or all by hand, without an optimizer.
         """
-        if not self.closed and self.optimizer is None and (self.step.stepped or self._by_hand()):
+        if self.closed or self.optimizer is not None:
+            return
+        if self.step.stepped or self.step.written(self.parameters, self.optimized):
             self._complete()
+        self._believe()
 
-    def _by_hand(self) -> bool:
-        """Whether weights were written to after the last backward pass."""
-        versions = [p._version for p in self.parameters.values()]
-        return bool(self.step.passes) and versions != self.step.versions
+    @property
+    def parameters(self) -> Named:
+        """Those of the model that are trained, by name."""
+        return self.trained.parameters
 
     def close(self) -> None:
         super().close()
@@ -165,52 +179,28 @@ class Watch(Keeper):
             self.step = Step()
             hook_guards.end(self)
 
+    def _hook_root(self) -> None:
+        if not isinstance(self.model, torch.jit.ScriptModule):
+            self.hooks.after(self.model, self._when_seen(self._after_root, "the model"))
+
     def _hook_model(self) -> None:
         """Hook what has no hooks yet: a model may get new layers and weights at any time."""
         modules, parameters = named_parts(self.model)
         for name, module in modules:
-            if not self.hooks.is_new(module):
-                continue
-            if isinstance(module, torch.jit.ScriptModule):
-                self._leave_out(name, module)
-            else:
-                self._hook_module(name, module)
-        self._hook_parameters(parameters)
-
-    def _leave_out(self, name: str, module: nn.Module) -> None:
-        """A module that takes no hooks, and all in it; their parameters have some of their own."""
-        self.notes[name] = "not looked into, it is compiled by torch.jit: its weights are recorded"
-        for part in module.modules():
-            self.hooks.is_new(part)
-
-    def _hook_module(self, name: str, module: nn.Module) -> None:
-        seen = self.recurrences
-        known = type(module).__module__.startswith("torch.")
-        opaque = isinstance(module, FUSED) or type(module) in CELL_MODES
-        if self.through_time and isinstance(module, FUSED):
-            self.hooks.before(module, self._when_seen(seen.before_fused, name))
-            hook = self._when_seen(seen.after_fused, name, seen.after_unseen)
-            self.hooks.after(module, hook, eager=True)
-        elif self.through_time and opaque:
-            hook = self._when_seen(seen.after_cell, name, seen.after_unseen)
-            self.hooks.after(module, hook, eager=True)
-        elif self.through_time and not known:
-            self.hooks.after(module, self._when_seen(seen.after_any, name))
-        if module is self.model:
-            self.hooks.after(module, self._when_seen(self._after_root, name))
-        if not list(module.children()):
-            # those of an opaque module run in between compiled code, not inside it
-            self.hooks.after(module, self._when_seen(self._after_leaf, name), eager=opaque)
+            self.module_hooks.add(name, module)
+        self.trained.take(parameters)
 
     def _after_root(self, *given: Any) -> None:
         self.calls += 1
-        if self.calls == PATIENCE and not (self.steps or self.step.passes):
+        if self.calls == PATIENCE and not (self.steps or self.step.since):
             self.notes["steps"] = (
                 f"{PATIENCE} forward passes, and no backward pass that left gradients in the "
                 "model's parameters: gradients from torch.func are not seen, those from "
                 "torch.autograd.grad if an optimizer steps with them"
             )
-        self._hook_unfrozen()
+        if self.trained.has_lazy:
+            self._hook_model()  # they have their shape now, and get their first gradients next
+        self.trained.take_unfrozen(self.model)
         self.passing.after_root(*given)
 
     def _after_leaf(self, *given: Any) -> None:
@@ -242,26 +232,6 @@ class Watch(Keeper):
 
         return hook
 
-    def _hook_parameters(self, named: list[tuple[str, nn.Parameter]]) -> None:
-        trained = [(name, p) for name, p in named if p.requires_grad]
-        self.frozen = [p for _, p in named if not p.requires_grad]
-        self.parameters: Named = {name: p for name, p in trained if not is_lazy(p)}
-        self.has_lazy = len(self.parameters) < len(trained)
-        self.names = {id(p): name for name, p in self.parameters.items()}
-        # modules' hooks keep this watch; where the model takes none, those of parameters have to
-        scripted = isinstance(self.model, torch.jit.ScriptModule)
-        on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
-        for parameter in self.parameters.values():
-            self.hooks.on_gradient(parameter, on_gradient)
-
-    def _hook_unfrozen(self) -> Named:
-        """Hook parameters that have been unfrozen since, which may be at any time."""
-        if not any(p.requires_grad for p in self.frozen):
-            return {}
-        before = self.parameters
-        self._hook_parameters(named_parts(self.model)[1])
-        return {name: p for name, p in self.parameters.items() if name not in before}
-
     def _logs(self) -> bool:
         return not self.closed and self.steps % self.every == 0
 
@@ -269,15 +239,27 @@ class Watch(Keeper):
         """Whether a forward pass that runs now belongs to a step to be recorded."""
         if self.closed or not torch.is_grad_enabled():
             return False
-        self.settle()
-        if self.step.lost_gradients():
-            if all(p.grad is None for p in self.parameters.values()):
-                self._throw_away(len(self.passing.told))
-            self.step.left = []  # else they were replaced, by hand
-        elif self.step.zeroed_gradients():
-            self._throw_away(len(self.passing.told))
-            self.step.left = []
+        self._look_back()
         return self._logs()
+
+    def _look_back(self, arrived: nn.Parameter | None = None) -> None:
+        """A new pass begins: find out what has become of the passes before.
+
+        Args:
+            arrived: the parameter that the first gradient of a backward pass was added to.
+        """
+        if self.optimizer is None and self.step.stepped:
+            self._complete()
+        if not self.step.cleared(self.parameters, arrived):
+            return
+        told = len(self.passing.told) if arrived is None else self.step.told
+        if self.optimizer is None and self.step.written(self.parameters, self.optimized):
+            # or they were only moved, for a look from there, or set back: the first time an
+            # optimizer may be seen to step after all
+            self._complete(sure=self.steps > 0)
+        else:
+            self.step = self.step.anew()
+            self._throw_away(told)
 
     def _throw_away(self, told: int) -> None:
         """What the backward passes so far have brought was cleared, and no step made of it."""
@@ -290,103 +272,125 @@ class Watch(Keeper):
             return
         running = torch._C._current_graph_task_id()
         if running != self.backward_pass:  # its first gradient
-            self.settle()
             self.backward_pass = running
-            if self.step.lost_gradients() or self.step.zeroed_gradients(parameter.grad):
-                self._throw_away(self.step.told)
+            self._look_back(parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
-        name = self.names.get(id(parameter), "")
-        self.step.fresh.add(name)
-        self.step.order.setdefault(name)
+        name = self.trained.names.get(id(parameter))
+        if name is not None:  # else it is unfrozen since, which is seen when the pass is over
+            self.step.touched(name)
 
     @torch.no_grad()
     def _after_backward(self) -> None:
         finished, self.backward_pass = self.backward_pass, -1
         if self.closed:
             return
-        self.step.passes += 1
-        for name, parameter in self._hook_unfrozen().items():
+        for name, parameter in self.trained.take_unfrozen(self.model).items():
             if parameter.grad is not None:  # by a pass through a part of the model alone
-                self.step.fresh.add(name)
-                self.step.order.setdefault(name)
-        self.step.versions = [p._version for p in self.parameters.values()]
-        if self.step.passes == PATIENCE and not self.steps:
+                self.step.touched(name)
+        self.step.went_back(self.parameters)
+        if self.step.since == PATIENCE and not self.steps:
             self.notes["steps"] = (
                 f"{PATIENCE} backward passes, and no step of an optimizer that holds the model's "
                 "parameters: records are made at steps"
             )
         if self._logs():
-            self.step.went_back(self.parameters)
+            self.step.take_gradients(self.parameters)
             self.step.told = len(self.passing.told)
             self.passing.after_backward(finished)
             self.recurrences.after_backward(finished)
-        if self.optimizer is None and self.step.stepped >= self.step.fresh:
+        step = self.step
+        if self.optimizer is None and step.stepped and step.stepped >= step.fresh:
             self._complete()  # every parameter has its optimizer, that stepped by itself
 
     @torch.no_grad()
     def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.closed or self.optimizer is not None:  # an optimizer that calls another
+        if self.closed:
             return
-        if any(p.grad is not None for p in self._hook_unfrozen().values()):
-            self.notes["unfrozen"] = (
-                "parameters were unfrozen before a pass through parts of the model that none of "
-                "the others had a gradient in: its norms are those after clipping"
-            )
-        mine = self._held_by(optimizer)
-        if self.has_lazy or not mine:  # they may have come since
-            self._hook_model()
-            mine = self._held_by(optimizer)
+        if self.optimizer is not None:
+            if running_steps() > 1 or not self.trained.held_by(optimizer):
+                return  # an optimizer that calls another, or one in another thread
+            self.optimizer = None  # its step has ended in an error
+            self.step.failed()
+        mine = self._moved_by(optimizer)
         if not mine:
             return
-        self.optimizer = optimizer
+        self.optimizer, self.unsure = optimizer, []
+        self.optimized |= mine.keys()
         if self._logs():
-            self.before = self.step.before_update(mine)
+            self.step.before_update(mine)
             self.step.scale = loss_scale()
             self.step.left_scaled = getattr(optimizer, "grad_scale", None)
             self.step.skipped = getattr(optimizer, "found_inf", None)
             if not has_closure(args, kwargs):
-                self.step.take_clipped(mine)
+                self.step.take_clipped(mine, as_they_came=self.backward_pass != -1)
             if not self.step.passes and self.backward_pass == -1:
                 # the gradients came from torch.autograd.grad
                 self.passing.after_backward(self.passing.waiting.last())
                 self.recurrences.after_backward(self.recurrences.waiting.last())
 
+    def _moved_by(self, optimizer: Any) -> Named:
+        """What an optimizer that is about to step moves of the model; some may be new."""
+        new = list(self.trained.take_unfrozen(self.model))
+        mine = self.trained.held_by(optimizer)
+        lazy = self.trained.has_lazy
+        if lazy or not mine or (self._logs() and self.trained.lacks(optimizer, self.model)):
+            self._hook_model()
+            new += [name for name in self.trained.held_by(optimizer) if name not in mine]
+        unseen = [name for name in new if self.parameters[name].grad is not None]
+        if unseen:
+            some = f"{unseen[0]} and {len(unseen) - 1} more"
+            self.notes["unfrozen"] = f"unfrozen, or new in the model: {some}: {UNSEEN}"
+        for name in unseen:
+            self.step.touched(name)
+        return self.trained.held_by(optimizer)
+
     @torch.no_grad()
     def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.closed or self.optimizer is not optimizer:
             return
-        self.optimizer, mine = None, self._held_by(optimizer)
-        if self.before:
+        self.optimizer, mine = None, self.trained.held_by(optimizer)
+        if self.step.before.keys() >= mine.keys():  # it is recorded
             if has_closure(args, kwargs):
                 self.step.take_clipped(mine)
-            self.step.updated(mine, self.before)
-            self.before = {}
+            self.step.updated(mine)
         if not any(p.grad is not None for p in mine.values()) and not self.step.fresh:
             return  # there was nothing to step with
         self.step.stepped |= mine.keys()
         if self.backward_pass == -1 and self.step.fresh <= self.step.stepped:
             self._complete()
 
-    def _held_by(self, optimizer: Any) -> Named:
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return {name: p for name, p in self.parameters.items() if id(p) in held}
-
     @torch.no_grad()
-    def _complete(self) -> None:
-        """A step is over: make its record, if it is to have one, and begin the next."""
-        step, passing, logs = self.step, self.passing, self._logs()
-        self.step = Step()
+    def _complete(self, sure: bool = True) -> None:
+        """A step is over: make its record, if it is to have one, and begin the next.
+
+        Args:
+            sure: whether it was one; else the next step that is seen says so.
+        """
+        self._believe()
+        step, record, logs = self.step, None, self._logs()
+        self.step = step.after()
         self.notes.pop("steps", None)
-        if not logs:
+        if logs:
+            step.take_weights(self.parameters)
+            found = self.recurrences.found
+            record, thrown = assemble(self.steps + 1, step, found, self.passing, self.clips_at)
+            self.skipped += thrown
+            if self.backward_pass == -1:
+                self.recurrences.clear()
+                self.passing.clear()
+            else:  # a pass of the next step has begun
+                self._throw_away(step.told)
+            if record is None:  # the optimizer was told to leave it out
+                return
+        self.unsure = [record]
+        if sure:
+            self._believe()
+
+    def _believe(self) -> None:
+        """Count the last step, if it is not counted so far."""
+        records, self.unsure = self.unsure, []
+        for record in records:
             self.steps += 1
-            return
-        step.take_weights(self.parameters)
-        found = self.recurrences.found
-        record, thrown = assemble(self.steps + 1, step, found, passing, self.clips_at)
-        self.recurrences.clear()
-        self.passing.clear()
-        self.skipped += thrown
-        if record is not None:
-            self.steps += 1
-            self.add(record)
-            self._hook_model()
+            if record is not None:
+                self.add(record)
+                self._hook_model()
