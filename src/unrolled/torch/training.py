@@ -72,11 +72,11 @@ class Trainer(trainer.Trainer):
                 parameter.grad = found[1].get(name)  # a replay leaves them where they were
         return found
 
-    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
-        clipped, before, after = super().clipped(gradients, limit)
+    def limited(self, gradients: Any) -> tuple[Any, Any, Any, Any]:
+        gradients, clipped, *norms = super().limited(gradients)
         if isinstance(self.differentiate, Replayed) and not _lets_go(self.optim):
             clipped = {name: gradient.clone() for name, gradient in clipped.items()}
-        return clipped, before, after
+        return gradients, clipped, *norms
 
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model)

@@ -167,9 +167,8 @@ class _Replay:
 
 
 def _same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-        return False
-    return torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True)
+    alike = (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    return alike and torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 class _Looking(TorchFunctionMode):
@@ -223,11 +222,9 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note(self, name: str, call: Any, workspace: int) -> bool:
         """Write down a call of the native library, see `loading.telling`."""
-        if self.why_not is not None:
-            return True
         if isinstance(call, Norms):
-            why = f"{name} reads tables of addresses, which do not last"
-            self.give_up(UnlistableError(why))
+            self.give_up(UnlistableError(f"{name} reads tables of addresses, which do not last"))
+        if self.why_not is not None:
             return True
         self.steps.append(_Step(partial(loading.make, name, call, workspace)))
         self._pointers += [pointer for _, pointer in pointers(call)]
