@@ -130,8 +130,9 @@ def test_keras_layers_of_a_cell_are_the_layers(cell: str) -> None:
     X = np.arange(6).reshape(2, 3)
     outputs = [net(X, net.begin_state(batch_size=2, dtype="float32"))[0] for net in nets]
     np.testing.assert_allclose(*outputs, atol=1e-6)
-    with pytest.raises(SettingError, match="or an RNN of such a cell"):
-        d2l.RNNModel(keras.layers.RNN([keras.layers.LSTMCell(3)] * 2, **options), V)
+    backwards = keras.layers.RNN([keras.layers.LSTMCell(3)] * 2, go_backwards=True, **options)
+    with pytest.raises(SettingError, match="or an RNN of one or more such cells"):
+        d2l.RNNModel(backwards, V)
 
 
 @needs["tensorflow"]

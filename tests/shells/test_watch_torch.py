@@ -817,7 +817,7 @@ def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
         def full(lines, record):
             raise RunError(f"'{lines.path}' cannot be written: No space left on device")
 
-        monkeypatch.setattr("unrolled.runs.directory._Lines.__call__", full)
+        monkeypatch.setattr("unrolled.runs.lines.Lines.__call__", full)
         with pytest.warns(RuntimeWarning, match="No space left"):
             steps(1)
         assert len(steps(2, 3)) == 4

@@ -151,7 +151,7 @@ class Parameters(Mapping[str, Parameter]):
         Traceback (most recent call last):
         ...
         unrolled.errors.ParameterError: no parameter '0.wieght': did you mean '0.weight'? \
-There are: 0.weight, 0.bias, 1.weight, 1.bias
+There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
     """
 
     def __init__(
