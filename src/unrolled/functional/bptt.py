@@ -30,7 +30,13 @@ GATES = {"rnn": "h", "rnn_relu": "h", "gru": "zrh", "lstm": "ifoc"}
 
 
 def gates(x: Array, count: int) -> list[Array]:
-    """The ``count`` parts ``(..., H)`` of ``(..., count * H)``."""
+    """The ``count`` parts ``(..., H)`` of ``(..., count * H)``, those of the gates side by side.
+
+    Example:
+        >>> import numpy as np
+        >>> gates(np.array([1, 2, 3, 4]), 2)
+        [array([1, 2]), array([3, 4])]
+    """
     H = x.shape[-1] // count
     return [x[..., g * H : (g + 1) * H] for g in range(count)]
 
@@ -265,6 +271,20 @@ def backward(
         W_h: ``(H, G * H)``.
         dY: gradient with respect to the outputs, ``(T, B, H)``, future steps not counted.
         d_last: gradient with respect to the last state, ``(B, H)`` each.
+
+    Returns:
+        The gradients at the input side, at the recurrent side and at every state; those of the
+        weights follow by `over_time`.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> A, W = np.zeros((3, 1, 1)), np.array([[0.5]])  # tanh'(0) = 1: each step halves
+        >>> zero = (np.zeros((1, 1)),)
+        >>> _, tape = forward(xp, "rnn", A, zero, W)
+        >>> dY = np.array([[[0.0]], [[0.0]], [[1.0]]])
+        >>> backward(xp, "rnn", tape, W, dY, zero).hidden.ravel()
+        array([0.25, 0.5 , 1.  ])
     """
     _, step_back = STEPS[cell]
     W_hT, count = xp.transpose(W_h), len(tape.new)
@@ -288,8 +308,19 @@ def over_time(xp: Namespace, X: Array, dY: Array) -> Array:
 
     Args:
         xp: array namespace.
-        X: what the weight multiplies, ``(T, B, D)``.
+        X: what the weight ``(M, N)`` multiplies, ``(T, B, M)``.
         dY: gradient with respect to the product, ``(T, B, N)``.
+
+    Returns:
+        ``(M, N)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> X, dY = np.array([[[1.0, 2.0]], [[3.0, 4.0]]]), np.array([[[1.0]], [[10.0]]])
+        >>> over_time(xp, X, dY)
+        array([[31.],
+               [42.]])
     """
     X, dY = (xp.reshape(x, (-1, x.shape[-1])) for x in (X, dY))  # (T * B, .)
     return xp.transpose(X) @ dY

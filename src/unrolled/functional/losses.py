@@ -94,7 +94,8 @@ def cross_entropy(xp: Namespace, logits: Array, targets: Array, averaged: bool =
     Args:
         xp: array namespace.
         logits: unnormalised log-probabilities ``(N, V)``.
-        targets: integer ids ``(N,)`` in ``[0, V)``.
+        targets: integer ids ``(N,)`` in ``[0, V)``; for others the result means nothing, and
+            PyTorch raises its own error.
         averaged: False leaves out the mean.
 
     Returns:
@@ -141,6 +142,9 @@ def perplexity(cross_entropy_nats: float) -> float:
     """The exponential of the mean cross-entropy over all tokens.
 
     1 for a perfect model, ``V`` for one that finds all ``V`` tokens equally likely.
+
+    Args:
+        cross_entropy_nats: the mean; one above 709 gives infinity.
 
     Example:
         >>> round(perplexity(math.log(28)), 6)

@@ -62,7 +62,7 @@ def rnn(
     Args:
         xp: array namespace.
         X: ``(T, B, D)`` or ids ``(T, B)``.
-        state: ``(H,)`` with ``H`` of shape ``(B, H)``.
+        state: one array ``(B, H)``, in a tuple, as other cells have several.
         W_xh: ``(D, H)``.
         W_hh: ``(H, H)``.
         b_h: ``(H,)``.
@@ -122,7 +122,7 @@ def gru(
     Args:
         xp: array namespace.
         X: ``(T, B, D)`` or ids ``(T, B)``.
-        state: ``(H,)`` with ``H`` of shape ``(B, H)``.
+        state: one array ``(B, H)``, in a tuple, as other cells have several.
         W_xz, W_xr, W_xh: ``(D, H)``.
         W_hz, W_hr, W_hh: ``(H, H)``.
         b_z, b_r, b_h, b_hh: ``(H,)``.

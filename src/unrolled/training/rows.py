@@ -22,7 +22,10 @@ def rows_suffice(trainer: Any) -> bool:
         and not trainer.reader_clips
         and trainer.gradient_clip_method in SCALING
         and trainer.backend.takes_rows(trainer.optim)
-        and all(ear.takes_rows or not _is_given_gradients(ear) for ear in trainer.listeners)
+        and all(
+            listener.takes_rows or not _is_given_gradients(listener)
+            for listener in trainer.listeners
+        )
     )
 
 

@@ -261,7 +261,7 @@ class Trainer(Clipping, Divergence, HyperParameters):
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
         carried = state is not None and self.truncation.state == "carried"
         state = self.starts.state(self, batch, state)
-        asked = [ear.on_batch(self, self.train_batch_idx + 1) for ear in self.listeners]
+        asked = [listener.on_batch(self, self.train_batch_idx + 1) for listener in self.listeners]
         traced = any(asked)
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
