@@ -6,8 +6,8 @@
   there is for the framework and the machine;
 - ``"auto"``: fast where it gains something, else reference.
 
-All give the same numbers, up to rounding. A step whose gradients through time are recorded
-(`unrolled.telemetry`) has its gradients written out under every name: they come by on the way.
+All give the same numbers, up to rounding. Where gradients through time are recorded
+(`unrolled.telemetry`), those written out are taken whatever the name: they are what is recorded.
 """
 
 import importlib

@@ -20,8 +20,8 @@ def mean_cross_entropy(
     """Mean cross-entropy in nats of the tokens of a text, given those before them.
 
     The text is cut into ``batch_size`` contiguous streams (fewer if it is short), each
-    read from its start to its end with the state carried along. The first token of a stream
-    is given nothing, and up to ``batch_size`` tokens at the end of the text are left out.
+    read from its start to its end with the state carried along. What stands before a stream is
+    not known in it, and fewer than ``batch_size`` tokens at the end of the text are left out.
 
     Args:
         backend: the model's.
