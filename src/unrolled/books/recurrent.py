@@ -20,6 +20,7 @@ from unrolled.errors import SettingError
 from unrolled.functional.losses import perplexity
 from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel, by_name
+from unrolled.models.native import reduction_of
 from unrolled.training.records import EpochRecord, Listener
 from unrolled.training.trainer import count
 
@@ -76,6 +77,10 @@ class BookModel(RecurrentLanguageModel):
         self.loss_fn = loss
         for name, parameter in own_parameters(net).items():
             setattr(self, name, parameter)  # now they are this model's
+
+    @property
+    def reduction(self) -> str:
+        return reduction_of(self.loss_fn)
 
     @property
     def is_ours(self) -> bool:

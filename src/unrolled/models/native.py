@@ -6,6 +6,16 @@ from typing import Any
 from unrolled.training.module import Module
 
 
+def reduction_of(loss: Any) -> str:
+    """What a loss makes of a minibatch: ``"sum"`` of one that says so, else ``"mean"``.
+
+    Example:
+        >>> reduction_of(abs)
+        'mean'
+    """
+    return "sum" if getattr(loss, "reduction", None) == "sum" else "mean"
+
+
 class NativeModel(Module):
     """A plain model of the framework, with the loss and the optimizer to train it by.
 
@@ -29,6 +39,10 @@ class NativeModel(Module):
     ) -> None:
         super().__init__()
         self.net, self.loss_fn, self.optimizer, self.lr = net, loss, optimizer, lr
+
+    @property
+    def reduction(self) -> str:
+        return reduction_of(self.loss_fn)
 
     def loss(self, y_hat: Any, y: Any) -> Any:
         return self.backend.xp.mean(self.loss_fn(y_hat, y))

@@ -328,10 +328,8 @@ class Trainer(Clipping, Divergence, HyperParameters):
 
     def _mean_loss(self, loss: float, targets: int) -> float:
         """The mean over the targets of what the model's `Module.loss` gave."""
-        reduction = getattr(self.model, "reduction", None)
-        if reduction is None:  # a `NativeModel` has the framework's own loss
-            reduction = getattr(getattr(self.model, "loss_fn", None), "reduction", "mean")
-        return loss / targets if reduction == "sum" else loss
+        summed = getattr(self.model, "reduction", "mean") == "sum"
+        return loss / targets if summed else loss
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""
