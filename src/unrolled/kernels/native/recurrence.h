@@ -23,7 +23,10 @@
 namespace unrolled {
 namespace INSTRUCTIONS {
 
-constexpr size_t BLOCK_ROWS = 32;            // of the batch, whose sums stay in the first cache
+// Rows of the batch whose sums stay in the first cache. A multiple of ROWS, so that a block which
+// is rounded up to whole tiles still fits the buffers of this size.
+constexpr size_t BLOCK_ROWS = ceil_div(32, ROWS) * ROWS;
+static_assert(BLOCK_ROWS % ROWS == 0, "blocks are rounded up to whole tiles of ROWS rows");
 constexpr size_t STRETCH_BYTES = 64 * 1024;  // of a panel, in the second, while the rows pass by
 
 // out (rows, COLUMNS) = or += A (rows, K) panel (K, COLUMNS), K stretch by stretch.

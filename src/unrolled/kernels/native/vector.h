@@ -44,7 +44,7 @@ template <class T>
 constexpr size_t LANES = REGISTER_BYTES / sizeof(T);
 
 INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-INLINE size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+INLINE constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 // memcpy of a register's size is how C++ spells a load from any address
 template <class T>
