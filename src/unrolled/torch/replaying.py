@@ -5,11 +5,9 @@ to start them, through Python and PyTorch, than a GPU to compute them, and about
 CPU itself. A CUDA graph starts them all at once, see `unrolled.kernels.graphs`; on the CPU a list
 starts them without the lines and the bookkeeping, see `unrolled.kernels.listed`.
 
-What is replayed are the operations. The lines of the model do not run again: whatever else they
-do, printing, counting, deciding by a number in Python, they did while they were recorded (the
-trainer records anew if such a number stands in an attribute of the model and changes). So a
-trainer replays only if it is told that it may (``Trainer(replay=True)``), and not while
-somebody watches that model.
+Only the operations are replayed, not the code that made them. So a trainer replays only if it
+is told that it may (``Trainer(replay=True)``), if the model's code is known (see `foreign_code`
+in `unrolled.torch.training`), and while nobody watches the model.
 """
 
 import warnings
@@ -86,7 +84,7 @@ class Replayed:
             try:
                 recording.begin(self.record)
                 self._recordings[key] = recording
-            except Exception as error:  # an operation that must not be recorded, no memory, ...
+            except RuntimeError as error:  # an operation that must not be recorded, no memory, ...
                 return self._unrecorded(error, key, recording, arguments)
         if recording is None:
             found = self._as_written(arguments)

@@ -1,7 +1,9 @@
 """The training design on PyTorch: data, trainer and optimizer."""
 
+import warnings
 from collections.abc import Iterable
 from functools import partial
+from inspect import isfunction, ismethod
 from typing import Any, ClassVar
 
 import torch
@@ -41,6 +43,13 @@ class Trainer(trainer.Trainer):
         super().prepare(model, data)
         if not self.replay:
             return
+        if foreign := foreign_code(self.model):
+            warnings.warn(
+                f"not replayed: {foreign} is not code of unrolled or PyTorch, and might compute "
+                "something else at the next step",
+                stacklevel=3,
+            )
+            return
         record = recorded_when_warm if self.gpus else listed
         # minibatch and state come from a new place every time, parameters stay
         replayed = partial(
@@ -55,8 +64,7 @@ class Trainer(trainer.Trainer):
     def _circumstances(self) -> tuple[Any, ...] | None:
         """What a step depends on beside tensors: numbers, switches and texts in the model.
 
-        None if somebody watches, so that the model's lines must run. A number that changes with
-        every step, a count of calls, is never the same, and so no such step is replayed.
+        None if somebody watches, so that the model's lines must run.
         """
         if hooks.are_on(self.model, self.parameters.values()):
             return None
@@ -80,6 +88,26 @@ class Trainer(trainer.Trainer):
 
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model)
+
+
+def foreign_code(model: Any) -> str | None:
+    """Name a function of the model that somebody else wrote; None if there is none.
+
+    The recorded operations are right for as long as the code that made them would make them
+    again. Foreign code may decide by anything: a list, a global, the time of day.
+    """
+    modules = model.modules() if isinstance(model, nn.Module) else (model,)
+    for module in modules:
+        for owner in (vars(module), *map(vars, type(module).__mro__)):
+            for name, value in owner.items():
+                source = value.func if isinstance(value, partial) else value
+                source = source.__func__ if ismethod(source) else source
+                if not isfunction(source):
+                    continue
+                package = (source.__module__ or "").partition(".")[0]
+                if package not in ("unrolled", "torch"):
+                    return f"{type(module).__name__}.{name} of {source.__module__}"
+    return None
 
 
 def _lets_go(optimizer: Any) -> bool:

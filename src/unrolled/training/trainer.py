@@ -41,13 +41,11 @@ class Trainer(Clipping, Divergence, HyperParameters):
             ``"adaptive"``, that of each unit beside its weights. See
             `unrolled.functional.updates`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
-        replay: whether a training step may be recorded and replayed: the lines of the model
-            then run in the first steps only (and while it is watched, or its parameters have
-            hooks), and what listeners are given is overwritten by the next step. They run anew
-            when a number, switch or text among the attributes of the model or its parts has
-            changed, or what is trained; what stands in lists and dicts there is taken as it
-            was. PyTorch replays CUDA graphs on a GPU, else lists of operations; JAX and
-            TensorFlow always compile; MXNet runs every line.
+        replay: whether a training step may be recorded and replayed, where the model's code is
+            this library's and PyTorch's alone; a warning names foreign code, which runs at every
+            step. What listeners are given is overwritten by the next step. PyTorch replays CUDA
+            graphs on a GPU, else lists of operations; JAX and TensorFlow always compile; MXNet
+            runs every line.
 
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
