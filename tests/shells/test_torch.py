@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -571,8 +572,20 @@ def test_numbers_that_make_no_sense_are_errors(settings: Any, said: str) -> None
         unrolled.Trainer(**{"max_epochs": 1} | settings)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_what_is_recorded_of_a_loss_is_the_mean(reduction: str) -> None:
+SUMMED = partial(nn.functional.mse_loss, reduction="sum")
+
+
+@pytest.mark.parametrize(
+    ("loss", "reduction"),
+    [
+        (nn.MSELoss(), None),
+        (nn.MSELoss(reduction="sum"), None),
+        (nn.functional.mse_loss, None),
+        (SUMMED, None),
+        (lambda y_hat, y: 1.0 * SUMMED(y_hat, y), "sum"),
+    ],
+)
+def test_what_is_recorded_of_a_loss_is_the_mean(loss: Any, reduction: str | None) -> None:
     class Ear(Listener):
         def on_step(self, trainer: Any, step: StepRecord) -> None:
             found.append(step.loss)
@@ -582,7 +595,7 @@ def test_what_is_recorded_of_a_loss_is_the_mean(reduction: str) -> None:
 
     found: list[Any] = []
     data = regression_data(num_train=64, num_val=100)
-    model = unrolled.NativeModel(nn.Linear(2, 1), nn.MSELoss(reduction=reduction), lr=0.0)
+    model = unrolled.NativeModel(nn.Linear(2, 1), loss, lr=0.0, reduction=reduction)
     with torch.no_grad():
         model.net.weight.zero_(), model.net.bias.zero_()
     unrolled.Trainer(1, listeners=[Ear()]).fit(model, data)

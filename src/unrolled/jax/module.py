@@ -189,6 +189,12 @@ class NativeModel(native.NativeModel, Module):
     loss_fn: Callable[..., Any]
     optimizer: Any = None
     lr: float = 0.1
+    reduction: str | None = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        told = native.check_reduction(self.reduction, self.loss_fn)
+        object.__setattr__(self, "reduction", told)  # the fields of Flax's modules are frozen
+        super().__post_init__()
 
     def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:  # type: ignore[override]
         return super().loss(state.apply_fn({"params": params}, *X), y)
