@@ -190,7 +190,7 @@ class Context:
         path = self.directory.path
         try:
             file = write([path], hurry=True)
-        except Exception as error:  # a picture must not fail a training
+        except (OSError, UnrolledError) as error:  # a full disk must not fail a training
             say(f"its report could not be written ({error}); try: unrolled report {path}")
         else:
             say(f"its report, to open in a browser: {file}")

@@ -1,17 +1,23 @@
 """Text from a language model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.backends import Backend
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError, check_seed
 from unrolled.functional import sampling
-from unrolled.training.stepping import NativeStepper, stepper_of
+from unrolled.functional.sampling import Draw
+from unrolled.training.stepping import NativeStepper, Stepper, stepper_of
 
 Choose = Callable[[Any], int]
+
+WINDOW = 64
+"""Tokens that a model reads at once when it checks a text."""
 
 UNKNOWN_ALLOWED = ", or let them count as <unk> with --allow-unknown"
 
@@ -190,39 +196,92 @@ def continue_ids(
         The texts.
     """
     choose = choose or [sampling.greedy] * len(texts)
+    if length <= 0 or not texts:
+        return texts
     with backend.evaluating(net), backend.without_gradients():
-        step, state = _stepping(backend, net, device, texts)
-        ends = [len(text) + length for text in texts]
-        if isinstance(step, NativeStepper) and length > 0:
-            texts[0] += step.write(texts[0], length, choose[0], state)
-        start = min(map(len, texts), default=0)  # all are fed so far at once, then one by one
-        X = np.array([text[:start] for text in texts])  # (B, T)
-        for fed in range(start, max(ends) if length > 0 and texts else start):
-            logits, state = step(X, state)  # (B, V)
-            for text, end, row, choice in zip(texts, ends, logits, choose, strict=True):
-                if len(text) == fed < end:
-                    text.append(choice(row))
-            X = np.array([[text[min(fed, len(text) - 1)]] for text in texts])  # (B, 1)
+        model = _Model(backend, net, device, len(texts))
+        # one of the reader's own is asked once for each token, by the model itself
+        known = all(choice is sampling.greedy or isinstance(choice, Draw) for choice in choose)
+        stepper = model.stepper(texts[0]) if known else None
+        if stepper is not None:
+            checking, again = deepcopy(choose), deepcopy(choose)
+            state = stepper.begin_state(len(texts))
+            written = _write(stepper, state, [list(text) for text in texts], length, choose)
+            if model.would_write(written, [*map(len, texts)], checking):
+                texts[:] = written
+                return texts
+            choose = again
+        return _write(model, model.begin_state(), texts, length, choose)
+
+
+def _write(
+    step: Any, state: Any, texts: list[list[int]], length: int, choose: Sequence[Choose]
+) -> list[list[int]]:
+    """Continue texts by ``step(X (B, T), state) -> (logits (B, V) of the last, state)``."""
+    ends = [len(text) + length for text in texts]
+    if isinstance(step, NativeStepper):
+        texts[0] += step.write(texts[0], length, choose[0], state)
+    start = min(map(len, texts))  # all are fed so far at once, then one by one
+    X = np.array([text[:start] for text in texts])  # (B, T)
+    for fed in range(start, max(ends)):
+        logits, state = step(X, state)  # (B, V)
+        for text, end, row, choice in zip(texts, ends, logits, choose, strict=True):
+            if len(text) == fed < end:
+                text.append(choice(row))
+        X = np.array([[text[min(fed, len(text) - 1)]] for text in texts])  # (B, 1)
     return texts
 
 
-def _stepping(
-    backend: Backend, net: Any, device: Any, texts: list[list[int]]
-) -> tuple[Callable[..., tuple[Any, Any]], Any]:
-    """What makes a step, ``(X (B, T), state) -> (logits (B, V) of the last, state)``, and the
-    state before the first: by a stepper for models of ours, by the model itself for all others.
-    """
-    call, B = backend.compile(net), len(texts)
+class _Model:
+    """A model that writes by itself, or checks what a stepper wrote in its place."""
 
-    def of_the_model(X: Any, state: Any) -> tuple[Any, Any]:
-        logits, state = call(backend.asarray(X, device), state)
-        return backend.to_numpy(logits)[-B:], state
+    def __init__(self, backend: Backend, net: Any, device: Any, batch_size: int) -> None:
+        self.backend, self.net, self.device, self.B = backend, net, device, batch_size
+        self.call = backend.compile(net)
 
-    def own_logits(X: Any) -> Any:
-        return of_the_model(X, net.begin_state(batch_size=1, device=device))[0]
+    def begin_state(self) -> Any:
+        return self.net.begin_state(batch_size=self.B, device=self.device)
 
-    if texts:
-        stepper = stepper_of(net, own_logits, np.array([[texts[0][0], texts[0][-1]]]), B)
-        if stepper is not None:
-            return stepper, stepper.begin_state(B)
-    return of_the_model, net.begin_state(batch_size=B, device=device)
+    def __call__(self, X: npt.NDArray[Any], state: Any) -> tuple[npt.NDArray[Any], Any]:
+        """Logits ``(B, V)`` after the last of the ids ``(B, T)``, and the state."""
+        logits, state = self._logits(X, state)
+        return logits[-self.B :], state
+
+    def _logits(self, X: npt.NDArray[Any], state: Any) -> tuple[npt.NDArray[Any], Any]:
+        logits, state = self.call(self.backend.asarray(X, self.device), state)
+        return self.backend.to_numpy(logits), state  # (T * B, V)
+
+    def windows(self, texts: Sequence[Sequence[int]]) -> Iterator[npt.NDArray[Any]]:
+        """Logits ``(B, V)`` after each id of texts, read in windows of one length.
+
+        One length, because frameworks compile for each; the last window is filled up with ids
+        whose logits nobody sees.
+        """
+        T, state = max(map(len, texts)), self.begin_state()
+        filled = np.zeros((self.B, -(-T // WINDOW) * WINDOW), int)
+        for row, text in zip(filled, texts, strict=True):
+            row[: len(text)] = text
+        for start in range(0, T, WINDOW):
+            logits, state = self._logits(filled[:, start : start + WINDOW], state)
+            yield from logits.reshape(WINDOW, self.B, -1)[: T - start]
+
+    def stepper(self, text: Sequence[int]) -> Stepper | NativeStepper | None:
+        """A faster engine with the model's weights, if it computes the same for two ids."""
+
+        def own_logits(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return [*self.windows(np.repeat(X, self.B, axis=0).tolist())][-1][:1]
+
+        # two ids: the first meets an empty state
+        return stepper_of(self.net, own_logits, np.array([[text[0], text[-1]]]), self.B)
+
+    def would_write(
+        self, texts: list[list[int]], starts: Sequence[int], choose: Sequence[Choose]
+    ) -> bool:
+        """Whether the model itself would choose every token that follows the starts of texts."""
+        rows = self.windows([text[:-1] for text in texts])
+        return all(
+            choice(row) == text[t]
+            for t, logits in enumerate(rows, 1)
+            for text, start, row, choice in zip(texts, starts, logits, choose, strict=True)
+            if start <= t < len(text)
+        )

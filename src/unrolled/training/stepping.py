@@ -232,8 +232,8 @@ def stepper_of(
 ) -> Stepper | NativeStepper | None:
     """The model as a stepper, if it is one of the project's own and computes the same.
 
-    A subclass, a hook or another activation may have changed what a model computes, so it
-    is asked once, and the answers are compared.
+    It is asked once, and the answers are compared, which tells activations apart. Whoever lets
+    the stepper write has the model check the text, see `unrolled.training.generation`.
 
     Args:
         net: the model.
