@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
-from unrolled.errors import NotFiniteError, RunError, TerminatedError
+from unrolled.errors import NotFiniteError, RunError, TerminatedError, UnrolledError
 from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.runs import trackers
