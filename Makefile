@@ -13,13 +13,16 @@ BOTH_CORES := -n 2 --dist loadfile
 test: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help run test lint check format reproduce bench clean
+MINUTES ?= 10
+
+.PHONY: help run test lint check sanitize format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
 	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
 	@echo "make lint       formatting, lint and types only"
 	@echo "make check      all of that: lint, then test"
+	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make format     format the code"
 	@echo "make reproduce  the published runs over three seeds (some minutes)"
 	@echo "make bench      training speed beside everything else (five minutes)"
@@ -29,10 +32,10 @@ help:
 $(RUN_ENV)/installed: WANTED := -c constraints.txt -e '.[torch]'
 $(TEST_ENV)/installed: WANTED := -c constraints.txt -e '.[torch,jax,beside,dev]' tensorflow-cpu
 $(MXNET_ENV)/installed: WANTED := -c constraints-mxnet.txt -e '.[mxnet,dev]'
-NATIVE := setup.py $(wildcard src/unrolled/kernels/native/*.h src/unrolled/kernels/native/*.cpp)
+NATIVE := setup.py $(wildcard $(addprefix src/unrolled/kernels/native/,*.h *.cpp *.txt))
 %/installed: pyproject.toml constraints.txt constraints-mxnet.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; try: make $(MAKECMDGOALS) PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo "installing into $*, once; the frameworks take some minutes ..."
+	@echo "installing into $*, once; the frameworks take some minutes, and half a minute the compiler ..."
 	@$(PYTHON) -m venv $*
 	@$*/bin/python $(PIP) $(WANTED)
 	@touch $@
@@ -59,6 +62,9 @@ lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/mypy
 
 check: lint test
+
+sanitize:
+	@$(PYTHON) tests/kernels/fuzz/run.py --minutes $(MINUTES)
 
 format: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format .

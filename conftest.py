@@ -1,4 +1,4 @@
-"""Examples that need a framework are tested where it is installed."""
+"""Which examples are tested: those of installed frameworks. And what a dead test process does."""
 
 import os
 from importlib.util import find_spec
@@ -38,3 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for name in MISSING:
                 if f"import {name}" in code or f'"{name}"' in code:
                     item.add_marker(pytest.mark.skip(reason=f"needs {name}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """End all tests when one has killed its process, rather than start another (pytest-xdist)."""
+    pytest.exit(f"{crashitem} killed its process, see above", returncode=1)

@@ -2,11 +2,14 @@
 
 They are optional: without a C++ compiler the package installs all the same, and computes with
 its frameworks alone. The library is plain C for its callers and knows nothing of Python, so
-one file serves every Python. `kernels.cpp` is compiled once for each instruction set; which
-of them runs is decided on the user's machine.
+one file serves every Python. `kernels.cpp` is compiled once for each instruction set and
+precision, on all cores; which instructions run is decided on the user's machine.
 """
 
+import os
 import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -14,13 +17,16 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 SOURCES = Path("src/unrolled/kernels/native")
-FLAGS = ["-std=c++17", "-O3", "-g0", "-fPIC", "-ffp-contract=fast", "-Wno-psabi"]
-INSTRUCTIONS = {"portable": []}
-if platform.machine() in ("x86_64", "AMD64"):
-    avx2 = ["-mavx2", "-mfma"]
-    avx512 = [*avx2, "-mavx512f", "-mprefer-vector-width=512"]
-    INSTRUCTIONS |= {"avx2": avx2, "avx512": avx512}
-    INSTRUCTIONS["avx512_bf16"] = [*avx512, "-mavx512bf16", "-mavx512bw", "-mavx512vl"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-DNDEBUG", "-fPIC", "-ffp-contract=fast", "-Wno-psabi"]
+
+
+def instruction_sets():
+    """Those of this machine: name, precisions, flags."""
+    everywhere, x86_64 = (SOURCES / "instruction_sets.txt").read_text().split("# x86_64\n")
+    lines = everywhere + (x86_64 if platform.machine() in ("x86_64", "AMD64") else "")
+    for name, *rest in (line.split() for line in lines.splitlines() if line[0] != "#"):
+        precisions = [word for word in rest if word[0] != "-"]
+        yield name, precisions, rest[len(precisions) :]
 
 
 class BuildNative(build_ext):
@@ -30,7 +36,7 @@ class BuildNative(build_ext):
         return str(Path(*fullname.split("."))) + ".so"  # the same for every Python
 
     def build_extension(self, ext):
-        def compile(source, folder, flags):
+        def compile(source, folder, *flags):
             return self.compiler.compile(
                 [str(SOURCES / source)],
                 output_dir=str(Path(self.build_temp) / folder),
@@ -38,22 +44,38 @@ class BuildNative(build_ext):
                 depends=ext.depends,
             )
 
-        objects, present = compile("threads.cpp", "common", []), []
-        for name, flags in INSTRUCTIONS.items():
-            try:
-                objects += compile("kernels.cpp", name, [f"-DINSTRUCTIONS={name}", *flags])
-                present.append(f"-DHAS_{name}")
-            except CompileError:
-                if name == "portable":
-                    raise
-                self.warn(f"this compiler knows no {name}: left out")
-        objects += compile("interface.cpp", "common", present)
-        objects += compile("xla.cpp", "common", [])
+        began, cores = time.monotonic(), os.cpu_count() or 1
+        print(
+            f"compiling the native kernels on {cores} cores, some 40/{cores} seconds ...",
+            flush=True,
+        )
+        with ThreadPoolExecutor(cores) as pool:
+            units = {
+                name: [
+                    pool.submit(
+                        compile, "kernels.cpp", f"{name}-{precision}",
+                        f"-DINSTRUCTIONS={name}", f"-DPRECISION={precision}", *flags,
+                    )
+                    for precision in precisions
+                ]
+                for name, precisions, flags in instruction_sets()
+            }  # fmt: skip
+            objects, present = compile("threads.cpp", "common") + compile("xla.cpp", "common"), []
+            for name, compiled in units.items():
+                try:
+                    objects += [path for unit in compiled for path in unit.result()]
+                    present.append(f"-DHAS_{name}")
+                except CompileError:
+                    if name == "portable":
+                        raise
+                    self.warn(f"this compiler knows no {name}: left out")
+        objects += compile("interface.cpp", "common", *present)
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(
             objects, str(target), libraries=["pthread", "dl"], target_lang="c++"
         )
+        print(f"compiled in {time.monotonic() - began:.0f} seconds", flush=True)
 
 
 setup(

@@ -16,6 +16,7 @@ from unrolled.kernels import native  # noqa: E402
 from unrolled.kernels.listed import torch as lists  # noqa: E402
 from unrolled.kernels.listed.torch import NotWorthListingError, UnlistableError, listed  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("instructions")
 needs_kernels = pytest.mark.skipif(not native.available()[0], reason="no native kernels")
 
 

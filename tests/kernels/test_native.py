@@ -18,10 +18,12 @@ from unrolled.kernels import native
 from unrolled.kernels.native import interface, loading, recording
 
 usable, reason = native.available()
-pytestmark = pytest.mark.skipif(not usable, reason=reason)
+pytestmark = [
+    pytest.mark.skipif(not usable, reason=reason),
+    pytest.mark.usefixtures("instructions"),
+]
 
 CELLS = ("rnn", "rnn_relu", "gru", "lstm")
-CHOICES = native.describe().get("choices", ())
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 FORMULAS = {**recurrent.CELLS, "rnn_relu": recurrent.RELU_RNN}
 
@@ -164,30 +166,26 @@ def check(layer, **how):
         assert distance(found[name], truth[name]) < tolerance, name
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_equal_to_the_formulas(cell, dtype, instructions):
-    check(Layer(cell, 6, 11, 70, dtype=dtype), instructions=instructions, threads=2)
+def test_equal_to_the_formulas(cell, dtype):
+    check(Layer(cell, 6, 11, 70, dtype=dtype), threads=2)
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @settings(deadline=None, max_examples=25)
 @given(
     cell=st.sampled_from(CELLS),
     dtype=st.sampled_from(["float32", "float64"]),
     T=st.integers(1, 4),
-    B=st.integers(1, 41),
+    B=st.integers(1, 41) | st.integers(1, 300),
     H=st.integers(1, 70),
     threads=st.integers(1, 5),
     zero_state=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_any_shape_and_any_number_of_threads(
-    instructions, cell, dtype, T, B, H, threads, zero_state, seed
-):
+def test_any_shape_and_any_number_of_threads(cell, dtype, T, B, H, threads, zero_state, seed):
     layer = Layer(cell, T, B, H, dtype=dtype, seed=seed, zero_state=zero_state, scale=0.5)
-    check(layer, instructions=instructions, threads=threads)
+    check(layer, threads=threads)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -196,6 +194,13 @@ def test_any_shape_and_any_number_of_threads(
 )
 def test_odd_sizes(cell, T, B, H):
     check(Layer(cell, T, B, H, dtype="float32", scale=0.5), threads=3)
+
+
+@pytest.mark.parametrize("B", [1, 33, *range(59, 68), 95, 96, 97, 127, 128, 256, 1024])
+@pytest.mark.parametrize("cell", CELLS)
+def test_batches_of_whole_tiles_and_of_a_row_more(cell, B):
+    for precision, threads in (("float32", 1), ("float32", 2), ("float64", 2)):
+        check(Layer(cell, 2, B, 17, dtype=precision, scale=0.5), threads=threads)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -241,11 +246,10 @@ def test_gradients_against_finite_differences(cell):
         assert slope == pytest.approx((found[name] * direction).sum(), rel=1e-6, abs=1e-6), name
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_bfloat16_rounds_only_what_is_multiplied(cell, instructions):
+def test_bfloat16_rounds_only_what_is_multiplied(cell):
     layer = Layer(cell, 5, 9, 65, dtype="float32", scale=0.5)
-    how = {"precision": "bfloat16", "instructions": instructions, "threads": 2}
+    how = {"precision": "bfloat16", "threads": 2}
     outputs, truth = layer.forward(**how), layer.truth()[0]
     assert 1e-5 < distance(outputs, truth) < 2e-2  # 8 bits: neither float32 nor nonsense
     found, truth = layer.backward(**how), layer.gradients()
@@ -253,7 +257,6 @@ def test_bfloat16_rounds_only_what_is_multiplied(cell, instructions):
         assert distance(found[name], truth[name]) < 4e-2, name
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 def test_bfloat16_products_of_numbers_that_it_can_hold_are_exact(instructions):
     rng = np.random.default_rng(0)
     A, B = (rng.integers(-8, 9, shape).astype("float32") for shape in ((13, 45), (45, 37)))
@@ -262,25 +265,23 @@ def test_bfloat16_products_of_numbers_that_it_can_hold_are_exact(instructions):
     assert np.array_equal(C, A @ B)
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_saturated_units_are_finite_and_exact(cell, dtype, instructions):
+def test_saturated_units_are_finite_and_exact(cell, dtype):
     layer = Layer(cell, 5, 4, 20, dtype=dtype, scale=300)
-    outputs = layer.forward(instructions=instructions)  # sums of some 100,000: fewer digits left
+    outputs = layer.forward()  # sums of some 100,000: fewer digits left
     assert distance(outputs, layer.truth()[0]) < 1e5 * np.finfo(dtype).eps
-    found = layer.backward(instructions=instructions)
+    found = layer.backward()
     assert all(np.isfinite(gradient).all() for gradient in found.values())
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_activations_to_the_last_digits(dtype, instructions):
+def test_activations_to_the_last_digits(dtype):
     """One step of a layer without recurrent weights is the activation itself."""
     sizes = np.concatenate([np.logspace(-30, 3, 400), [0.34657, 0.34658, 87.3, 88.8, 709.0, 1e4]])
     x = np.concatenate([-sizes, [0.0], sizes]).astype(dtype)
     H, outputs = len(x), np.empty((1, 1, len(x)), dtype)
-    how = {"h0": None, "instructions": instructions}
+    how = {"h0": None}
     W = np.zeros((H, H), dtype)
     native.forward("rnn", x.reshape(1, 1, H), [W], outputs, **how)
     exact, few = np.tanh(x.astype("float64")), 6 * np.finfo(dtype).eps
@@ -332,7 +333,6 @@ def test_gradients_that_nobody_gives_are_zeros(cell):
     assert not D.any()
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @settings(deadline=None, max_examples=25)
 @given(
     sizes=st.tuples(*[st.integers(1, 600) | st.integers(1, 20)] * 3),
@@ -341,7 +341,7 @@ def test_gradients_that_nobody_gives_are_zeros(cell):
     dtype=st.sampled_from(["float32", "float64"]),
     threads=st.integers(1, 4),
 )
-def test_products(instructions, sizes, transposed, start, dtype, threads):
+def test_products(sizes, transposed, start, dtype, threads):
     (M, N, K), rng = sizes, np.random.default_rng(0)
     A, B, C, bias = (rng.standard_normal(s).astype(dtype) for s in ((M, K), (K, N), (M, N), N))
     truth = A.astype("float64") @ B
@@ -355,23 +355,21 @@ def test_products(instructions, sizes, transposed, start, dtype, threads):
         bias=bias if start == "bias" else None,
         accumulate=start == "accumulate",
         threads=threads,
-        instructions=instructions,
     )
     assert distance(C, truth) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("instructions", CHOICES)
 @settings(deadline=None, max_examples=25)
 @given(
     sizes=st.tuples(*[st.integers(1, 300) | st.integers(1, 20)] * 3),
     dtype=st.sampled_from(["float32", "float64"]),
     threads=st.integers(1, 4),
 )
-def test_the_way_back_through_an_affine_map(instructions, sizes, dtype, threads):
+def test_the_way_back_through_an_affine_map(sizes, dtype, threads):
     (N, D, V), rng = sizes, np.random.default_rng(0)
     X, W, dY = (rng.standard_normal(s).astype(dtype) for s in ((N, D), (D, V), (N, V)))
     found = [np.full(shape, np.nan, dtype) for shape in ((N, D), (D, V), (V,))]
-    native.affine_backward(X, W, dY, *found, threads=threads, instructions=instructions)
+    native.affine_backward(X, W, dY, *found, threads=threads)
     x, w, dy = (array.astype("float64") for array in (X, W, dY))
     for gradient, truth in zip(found, (dy @ w.T, x.T @ dy, dy.sum(0)), strict=True):
         assert distance(gradient, truth) < TOLERANCE[dtype]
@@ -489,6 +487,12 @@ def test_threads_must_be_one_at_least():
         Layer("rnn", 2, 3, 5).forward(threads=0)
 
 
+@pytest.mark.parametrize(("M", "N", "K"), [(0, 3, 3), (3, 0, 3), (3, 3, 0)])
+def test_empty_arrays_are_refused(M, N, K):
+    with pytest.raises(ValueError, match="a size is zero"):
+        native.product(np.ones((M, K)), np.ones((K, N)), np.ones((M, N)))
+
+
 def test_the_library_itself_refuses_what_would_crash():
     functions = loading.loaded()
     assert functions.unrolled_forward(ctypes.byref(interface.Recurrence())) == 1
@@ -506,16 +510,18 @@ def test_a_library_of_another_version_is_not_used(monkeypatch):
         native.available.cache_clear()
 
 
-PRINT = "from unrolled.kernels import native; print(native.describe())"
-
-
-@pytest.mark.parametrize("name", [*CHOICES, "off"])
-def test_the_environment_chooses_the_instructions(name):
-    environment = {**os.environ, "UNROLLED_NATIVE": name}
+def test_the_environment_chooses_the_instructions(instructions):
+    """Of this process and of those that it starts."""
+    assert native.describe()["instructions"] == instructions
+    assert interface.INSTRUCTIONS[loading.in_use()] == instructions
     printed = subprocess.run(
-        [sys.executable, "-c", PRINT], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert ("'available': False" if name == "off" else f"'instructions': '{name}'") in printed
+        [sys.executable, "-c", "from unrolled.kernels import native; print(native.describe())"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"'instructions': '{instructions}'" in printed
+    with native.using("off"):
+        assert not native.available()[0]
+    assert native.available()[0]
 
 
 def test_an_unknown_name_in_the_environment_is_told(monkeypatch):

@@ -12,7 +12,6 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
 from unrolled.backends import jax as backend  # noqa: E402
-from unrolled.bench.ours import without_native  # noqa: E402
 from unrolled.errors import SettingError  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
 from unrolled.kernels import compiled, native, recur  # noqa: E402
@@ -21,6 +20,8 @@ from unrolled.kernels import jax as kernels  # noqa: E402
 usable, reason = native.available()
 natively = pytest.mark.skipif(not usable, reason=reason)
 cells = pytest.mark.parametrize("cell", CELLS)
+
+pytestmark = pytest.mark.usefixtures("instructions")
 
 T, B, D, H = 5, 2, 3, 4
 
@@ -75,7 +76,7 @@ def test_auto_and_fast_are_the_native_kernels_there_and_back(cell):
 def test_without_them_auto_is_the_formula_and_fast_the_passes_written_out(cell):
     arrays = drawn(cell)
     expected = gradients(cell, "reference", *arrays)
-    with without_native():
+    with native.using("off"):
         assert "unrolled" not in operations(cell, "fast")
         assert operations(cell, "auto") == operations(cell, "reference")
         assert_near(gradients(cell, "fast", *arrays), expected)

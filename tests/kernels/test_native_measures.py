@@ -12,9 +12,9 @@ from unrolled.telemetry.through_time import SATURATED, layer_numbers
 if not native.available()[0]:
     pytest.skip(native.available()[1], allow_module_level=True)
 
-CHOICES = native.describe()["choices"]
+pytestmark = pytest.mark.usefixtures("instructions")
+
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-instructions = pytest.mark.parametrize("instructions", CHOICES)
 
 
 def by_formula(dH, D, before, H, relu):
@@ -26,7 +26,6 @@ def by_formula(dH, D, before, H, relu):
     return np.concatenate([norms.mean(1), norms.max(1), parts, [saturated.mean()]])
 
 
-@instructions
 @dtypes
 @settings(deadline=None, max_examples=25)
 @given(
@@ -39,7 +38,7 @@ def by_formula(dH, D, before, H, relu):
     relu=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_layer_numbers(dtype, instructions, T, B, H, G, threads, how, relu, seed):
+def test_layer_numbers(dtype, T, B, H, G, threads, how, relu, seed):
     rng = np.random.default_rng(seed)
     dH, D, every, after = (
         rng.normal(0, 0.7, (T, B, width)).astype(dtype) for width in (H, G * H, H, H)
@@ -52,7 +51,7 @@ def test_layer_numbers(dtype, instructions, T, B, H, G, threads, how, relu, seed
     native.layer_numbers(
         dH, D, after, out, limit=0.0 if relu else SATURATED, relu=relu,
         before=every if how == "every" else None, first=first,
-        threads=threads, instructions=instructions,
+        threads=threads,
     )  # fmt: skip
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     scale = np.abs(every).max() * np.abs(D).max()
@@ -72,14 +71,13 @@ def test_small_gradients_and_nan_stay_what_they_are(dtype):
     assert not out[[2, 5, 6, 7, 8, 9]].any()
 
 
-@instructions
 @dtypes
 @pytest.mark.parametrize("threads", [1, 3])
-def test_norms_of_arrays_and_of_differences(instructions, dtype, threads):
+def test_norms_of_arrays_and_of_differences(dtype, threads):
     rng = np.random.default_rng(0)
     shapes = [(1,), (7, 5), (0, 3), (200, 333), ()]
     a, b = ([np.asarray(rng.normal(size=s), dtype) for s in shapes] for _ in range(2))
-    how = {"threads": threads, "instructions": instructions}
+    how = {"threads": threads}
     for minus in ((), b):
         out = np.full(len(a), np.nan)
         native.norms(a, out, minus, **how)

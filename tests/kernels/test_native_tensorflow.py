@@ -6,7 +6,6 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from unrolled.backends import tensorflow as backend  # noqa: E402
-from unrolled.bench.ours import without_native  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
 from unrolled.kernels import native, recur  # noqa: E402
 from unrolled.kernels import tensorflow as kernels  # noqa: E402
@@ -14,6 +13,8 @@ from unrolled.kernels import tensorflow as kernels  # noqa: E402
 usable, reason = native.available()
 natively = pytest.mark.skipif(not usable, reason=reason)
 cells = pytest.mark.parametrize("cell", CELLS)
+
+pytestmark = pytest.mark.usefixtures("instructions")
 
 T, B, D, H = 5, 2, 3, 4
 
@@ -85,7 +86,7 @@ def test_half_precision_and_gpus_are_left_to_tensorflow(monkeypatch):
 @cells
 def test_without_them_the_passes_are_tensorflows_own(cell):
     expected = step(cell, "reference")(drawn(cell))
-    with without_native():
+    with native.using("off"):
         found = step(cell, "fast")
         assert not calls_back(found, drawn(cell))
         assert_near(found(drawn(cell)), expected)

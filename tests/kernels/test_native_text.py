@@ -14,14 +14,15 @@ from unrolled.kernels import native
 from unrolled.kernels.native import interface, loading
 
 usable, reason = native.available()
-pytestmark = pytest.mark.skipif(not usable, reason=reason)
+pytestmark = [
+    pytest.mark.skipif(not usable, reason=reason),
+    pytest.mark.usefixtures("instructions"),
+]
 
 CELLS = ("rnn", "rnn_relu", "gru", "lstm")
-CHOICES = native.describe().get("choices", ())
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 FORMULAS = {**recurrent.CELLS, "rnn_relu": recurrent.RELU_RNN}
 
-all_instructions = pytest.mark.parametrize("instructions", CHOICES)
 all_cells = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -68,20 +69,17 @@ def distance(found, expected):
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-300)
 
 
-@all_instructions
 @all_cells
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("H", "V", "layers", "threads"),
     [(1, 1, 1, 1), (1, 2, 3, 2), (5, 2, 1, 1), (16, 300, 2, 3), (70, 28, 3, 1), (513, 1, 2, 2)],
 )
-def test_logits_and_state_are_those_of_the_formula(
-    instructions, cell, dtype, H, V, layers, threads
-):
+def test_logits_and_state_are_those_of_the_formula(cell, dtype, H, V, layers, threads):
     model = model_of(cell, H, V, layers, dtype)
     ids = np.random.default_rng(1).integers(0, V, 6)
     logits, state = truth(model, ids)
-    reading = reading_of(model, threads=threads, instructions=instructions)
+    reading = reading_of(model, threads=threads)
     assert not reading.state.any()
     for position in (slice(0, 3), slice(3, 4), slice(4, 6)):  # a text may come in pieces
         found = reading.read(ids[position])
@@ -90,7 +88,6 @@ def test_logits_and_state_are_those_of_the_formula(
     assert distance(reading.state, state) < TOLERANCE[dtype]
 
 
-@all_instructions
 @settings(deadline=None, max_examples=30)
 @given(
     cell=st.sampled_from(CELLS),
@@ -99,10 +96,10 @@ def test_logits_and_state_are_those_of_the_formula(
     layers=st.integers(1, 3),
     dtype=st.sampled_from(["float32", "float64"]),
 )
-def test_sizes_of_every_kind(instructions, cell, H, V, layers, dtype):
+def test_sizes_of_every_kind(cell, H, V, layers, dtype):
     model = model_of(cell, H, V, layers, dtype)
     ids = np.random.default_rng(1).integers(0, V, 3)
-    found = reading_of(model, instructions=instructions).read(ids)
+    found = reading_of(model).read(ids)
     assert distance(found, truth(model, ids)[0][-1]) < TOLERANCE[dtype]
 
 
@@ -116,13 +113,12 @@ def chosen(model, ids, count, choose, **options):
     return found, logits
 
 
-@all_instructions
 @all_cells
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("V", "threads"), [(1, 1), (2, 2), (28, 1), (300, 3)])
-def test_what_is_written_is_what_is_chosen_step_by_step(instructions, cell, dtype, V, threads):
+def test_what_is_written_is_what_is_chosen_step_by_step(cell, dtype, V, threads):
     model, ids = model_of(cell, 20, V, 2, dtype), np.array([0, V - 1, V // 2])
-    how = {"threads": threads, "instructions": instructions}
+    how = {"threads": threads}
     expected, logits = chosen(model, ids, 30, sampling.greedy, **how)
     reading = reading_of(model, **how)
     assert reading.write(ids, 30).tolist() == expected

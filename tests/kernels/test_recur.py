@@ -13,9 +13,11 @@ from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import PRECISIONS, WRITTEN_OUT, engines, native, project, recur
 from unrolled.kernels.trace import tracing
 
+pytestmark = pytest.mark.usefixtures("instructions")
+
 FRAMEWORKS = [name for name in INSTALLED if name in WRITTEN_OUT]
 ALL = {cell.engine: cell for cell in (*CELLS.values(), RELU_RNN)}
-SIZES = [(35, 4, 28, 16), (1, 1, 1, 1), (3, 1, 2, 513), (2, 5, 7, 3)]
+SIZES = [(35, 4, 28, 16), (1, 1, 1, 1), (3, 1, 2, 513), (2, 5, 7, 3), (2, 64, 3, 17)]
 
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
 cells = pytest.mark.parametrize("cell", ALL.values(), ids=ALL)

@@ -10,6 +10,8 @@ from unrolled.kernels import native  # noqa: E402
 from unrolled.kernels import torch as engine  # noqa: E402
 from unrolled.kernels.written import torch as written  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("instructions")
+
 T, B, D, H = 3, 2, 4, 5
 
 ENGINES = {

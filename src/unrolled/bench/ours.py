@@ -1,8 +1,5 @@
 """The project's own model under its own trainer: all its checks and records included."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,32 +76,16 @@ def trained(
     return ready
 
 
-@contextmanager
-def without_native() -> Iterator[None]:
-    """Inside it is as where no compiler was found when the package was installed."""
-    before = os.environ.get("UNROLLED_NATIVE")
-    os.environ["UNROLLED_NATIVE"] = "off"
-    native.available.cache_clear()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["UNROLLED_NATIVE"]
-        else:
-            os.environ["UNROLLED_NATIVE"] = before
-        native.available.cache_clear()
-
-
 def trained_without_native(framework: str, task: Task) -> Competing:
     """The fast engine in the framework's own operations."""
-    with without_native():
+    with native.using("off"):
         competing = trained(framework, task, "fast")
 
     def ready(batches: list[Batch]) -> Any:
         turn = competing(batches)
 
         def alone() -> float:
-            with without_native():
+            with native.using("off"):
                 return turn()
 
         return alone

@@ -18,7 +18,7 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 """
 
 from unrolled.kernels.native.interface import CELLS
-from unrolled.kernels.native.loading import available, describe
+from unrolled.kernels.native.loading import available, describe, using
 from unrolled.kernels.native.measures import layer_numbers, norms
 from unrolled.kernels.native.products import affine_backward, product
 from unrolled.kernels.native.recurrence import backward, forward
@@ -36,4 +36,5 @@ __all__ = [
     "layer_numbers",
     "norms",
     "product",
+    "using",
 ]

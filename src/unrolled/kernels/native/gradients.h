@@ -1,5 +1,6 @@
 // Gradients of weights: one product for a matrix, one pass over the rows for a bias.
 #pragma once
+#include "kernels.h"
 #include "product.h"
 #include "row_sums.h"
 
@@ -31,11 +32,10 @@ struct LayerGradients {
     const size_t B, H, G;
     const size_t skipped;  // rows of H_{t-1} that are zeros, as there is no first state
     const size_t K;        // the others, of all steps
-    const Product product;
 
-    LayerGradients(const Recurrence &call, size_t gates)
-        : r(call), B(size_t(call.B)), H(size_t(call.H)), G(gates), skipped(call.h0 ? 0 : B),
-          K(size_t(call.T) * B - skipped), product(of_W_h()) {}
+    explicit LayerGradients(const Recurrence &call)
+        : r(call), B(size_t(call.B)), H(size_t(call.H)), G(size_t(gates_of(call.cell))),
+          skipped(call.h0 ? 0 : B), K(size_t(call.T) * B - skipped) {}
 
     // All gates at once; the rows of H_{t-1} are h0 and the outputs.
     Product of_W_h() const {
@@ -44,20 +44,23 @@ struct LayerGradients {
         p.A_first = r.h0;
         p.split = int64_t(B - skipped);
         p.B_stride = int64_t(G * H);
-        for (size_t g = 0; g < G; ++g) {
-            p.B[g] = static_cast<const T *>(r.D) + (skipped * G + g) * H;
-            p.C[g] = r.dW_h[g];
-        }
         return p;
     }
 
-    size_t bytes() const { return r.dW_h[0] && K ? Multiply<E>(product).bytes : 0; }
+    size_t bytes() const { return r.dW_h[0] && K ? Multiply<E>(of_W_h()).bytes() : 0; }
 
     void work(Team &team) const {
         const size_t rows = size_t(r.T) * B, width = G * H;
         const T *D = static_cast<const T *>(r.D);
         const T *dA = r.cell == GRU ? static_cast<const T *>(r.dA) : D;
-        if (r.dW_h[0] && K) Multiply<E>(product).work(team);
+        if (r.dW_h[0] && K) {
+            Product product = of_W_h();
+            for (size_t g = 0; g < G; ++g) {
+                product.B[g] = D + (skipped * G + g) * H;
+                product.C[g] = r.dW_h[g];
+            }
+            Multiply<E>(product).work(team);
+        }
         if (r.dW_h[0] && !K)
             team.each(G, [&](size_t g) { std::memset(r.dW_h[g], 0, H * H * sizeof(T)); });
         const int64_t *ids = r.dW_x[0] ? r.ids : nullptr;
@@ -73,13 +76,12 @@ struct AffineBack {
     const AffineGradients &a;
     const Product of_X, of_W;
 
-    AffineBack(const AffineGradients &c)
+    explicit AffineBack(const AffineGradients &c)
         : a(c), of_X(product_of(c, c.N, c.D, c.V, c.dY, false, c.W, true, c.dX)),
           of_W(product_of(c, c.D, c.V, c.N, c.X, true, c.dY, false, c.dW)) {}
 
     size_t bytes() const {
-        const size_t x = Multiply<E>(of_X).bytes, w = Multiply<E>(of_W).bytes;
-        return x > w ? x : w;
+        return larger(Multiply<E>(of_X).bytes(), Multiply<E>(of_W).bytes());
     }
 
     void work(Team &team) const {

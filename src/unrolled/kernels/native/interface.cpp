@@ -1,10 +1,14 @@
 // The C functions: check what was given, find the CPU's kernels, start the threads.
 #include "interface.h"
 
+#include <algorithm>
+
 #include "kernels.h"
 
 namespace unrolled {
 namespace {
+
+constexpr int32_t MOST_THREADS = 1 << 16;
 
 bool in_range(int64_t x, int64_t low, int64_t high) { return low <= x && x <= high; }
 
@@ -25,34 +29,63 @@ bool cpu_has(int instructions) {
 }
 
 // NULL where the CPU or this build lacks them
-const Kernels *kernels(int instructions) {
-    if (!cpu_has(instructions)) return nullptr;
-    switch (instructions) {
-#ifdef HAS_avx512_bf16
-        case AVX512_BF16:
-            return &avx512_bf16::KERNELS;
+const Kernels *kernels(int instructions, int precision) {
+    if (!cpu_has(instructions) || !in_range(precision, FLOAT32, BFLOAT16)) return nullptr;
+#define TABLES(set) {&set::FLOAT32_KERNELS, &set::FLOAT64_KERNELS, &set::BFLOAT16_KERNELS}
+    static const Kernels *const tables[][3] = {
+        TABLES(portable),
+#ifdef HAS_avx2
+        TABLES(avx2),
+#else
+        {},
 #endif
 #ifdef HAS_avx512
-        case AVX512:
-            return &avx512::KERNELS;
+        TABLES(avx512),
+#else
+        {},
 #endif
-#ifdef HAS_avx2
-        case AVX2:
-            return &avx2::KERNELS;
+#ifdef HAS_avx512_bf16
+        {&avx512::FLOAT32_KERNELS, &avx512::FLOAT64_KERNELS, &avx512_bf16::BFLOAT16_KERNELS},
+#else
+        {},
 #endif
-        case PORTABLE:
-            return &portable::KERNELS;
-        default:
-            return nullptr;
-    }
+    };
+    return tables[instructions][precision];  // cpu_has knows no other instructions
 }
 
-int32_t check(const Recurrence &r, bool backward) {
+// Whether sizes are what the kernels can work on: all that scratch memory depends on. It is asked
+// for before there are arrays, so this comes before these are looked at.
+bool threads_fit(int32_t threads) { return in_range(threads, 1, MOST_THREADS); }
+bool sizes_fit(const Recurrence &r) {
+    return in_range(r.cell, RNN, LSTM) && in_range(r.precision, FLOAT32, BFLOAT16) &&
+           threads_fit(r.threads) && r.T > 0 && r.B > 0 && r.H > 0;
+}
+bool sizes_fit(const Product &p) {
+    return in_range(p.precision, FLOAT32, BFLOAT16) && threads_fit(p.threads) && p.M > 0 &&
+           p.N > 0 && p.K > 0 && in_range(p.groups, 1, 4);
+}
+bool sizes_fit(const AffineGradients &a) {
+    return in_range(a.precision, FLOAT32, BFLOAT16) && threads_fit(a.threads) && a.N > 0 &&
+           a.D > 0 && a.V > 0;
+}
+bool sizes_fit(const Norms &n) {
+    if (!in_range(n.precision, FLOAT32, FLOAT64) || !threads_fit(n.threads) || n.count < 1 ||
+        !n.sizes)
+        return false;
+    return std::all_of(n.sizes, n.sizes + n.count, [](int64_t size) { return size >= 0; });
+}
+bool sizes_fit(const LayerNumbers &l) {
+    return in_range(l.precision, FLOAT32, FLOAT64) && threads_fit(l.threads) && l.T > 0 &&
+           l.B > 0 && l.H > 0 && l.G > 0;
+}
+bool sizes_fit(const LanguageModel &m) {
+    return in_range(m.cell, RNN, LSTM) && in_range(m.precision, FLOAT32, FLOAT64) &&
+           m.layers > 0 && m.H > 0 && m.V > 0;
+}
+
+int32_t check_arrays(const Recurrence &r, bool backward) {
     const int gates = gates_of(r.cell);
-    if (!in_range(r.cell, RNN, LSTM) || !in_range(r.precision, FLOAT32, BFLOAT16) ||
-        r.threads < 1 || r.T < 1 || r.B < 1 || r.H < 1 || !r.outputs ||
-        (r.cell == LSTM && !r.cells) || !r.workspace)
-        return BAD_ARGUMENT;
+    if (!r.outputs || (r.cell == LSTM && !r.cells) || !r.workspace) return BAD_ARGUMENT;
     for (int g = 0; g < gates; ++g) {
         if (!r.W_h[g] || (!backward && !r.inputs[g])) return BAD_ARGUMENT;
         if (backward && (!r.dW_h[g] != !r.dW_h[0] || !r.dW_x[g] != !r.dW_x[0])) return BAD_ARGUMENT;
@@ -62,29 +95,54 @@ int32_t check(const Recurrence &r, bool backward) {
         return BAD_ARGUMENT;
     if (r.ids && (!backward || r.dW_x[0])) {
         for (int64_t k = 0; k < r.T * r.B; ++k)
-            if (r.ids[k] < 0 || r.ids[k] >= r.V) return BAD_ID;
+            if (!in_range(r.ids[k], 0, r.V - 1)) return BAD_ID;
     }
     return OK;
 }
-
-int32_t recur(const Recurrence *r, bool backward) {
-    const int32_t error = check(*r, backward);
-    if (error) return error;
-    const Kernels *k = kernels(r->instructions);
-    if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(r->threads, r->openmp, backward ? k->backward : k->forward, r);
+int32_t check_arrays(const Product &p) {
+    if (!p.A || !p.workspace || (p.split > 0 && !p.A_first)) return BAD_ARGUMENT;
+    for (int g = 0; g < p.groups; ++g)
+        if (!p.B[g] || !p.C[g]) return BAD_ARGUMENT;
+    return OK;
+}
+int32_t check_arrays(const AffineGradients &a) {
+    return a.X && a.W && a.dY && a.dX && a.dW && a.db && a.workspace ? OK : BAD_ARGUMENT;
+}
+int32_t check_arrays(const Norms &n) {
+    if (!n.a || !n.norms || !n.workspace) return BAD_ARGUMENT;
+    for (int64_t i = 0; i < n.count; ++i)
+        if (n.sizes[i] && (!n.a[i] || (n.b && !n.b[i]))) return BAD_ARGUMENT;
+    return OK;
+}
+int32_t check_arrays(const LayerNumbers &l) {
+    return l.dH && l.D && l.after && l.numbers && l.workspace ? OK : BAD_ARGUMENT;
+}
+int32_t check_arrays(const LanguageModel &m) {
+    if (!m.layer || !m.W_hq || !m.b_q || !m.packed) return BAD_ARGUMENT;
+    for (int32_t l = 0; l < m.layers; ++l)
+        for (int g = 0; g < gates_of(m.cell); ++g)
+            if (!m.layer[l].W_x[g] || !m.layer[l].W_h[g]) return BAD_ARGUMENT;
     return OK;
 }
 
-int32_t check(const LanguageModel &m) {
-    const int gates = gates_of(m.cell);
-    if (!in_range(m.cell, RNN, LSTM) || !in_range(m.precision, FLOAT32, FLOAT64) ||
-        m.layers < 1 || m.H < 1 || m.V < 1 || !m.layer || !m.W_hq || !m.b_q || !m.packed)
-        return BAD_ARGUMENT;
-    for (int32_t l = 0; l < m.layers; ++l)
-        for (int g = 0; g < gates; ++g)
-            if (!m.layer[l].W_x[g] || !m.layer[l].W_h[g]) return BAD_ARGUMENT;
-    return kernels(m.instructions) ? OK : NO_SUCH_INSTRUCTIONS;
+// First the sizes, then whether there are such kernels, then the arrays.
+template <class Call, class... How>
+int32_t check(const Call &call, How... how) {
+    if (!sizes_fit(call)) return BAD_ARGUMENT;
+    if (!kernels(call.instructions, call.precision)) return NO_SUCH_INSTRUCTIONS;
+    return check_arrays(call, how...);
+}
+
+template <class Call, class... How>
+int32_t call(const Call *c, void (*Kernels::*work)(const void *, Team &), How... how) {
+    const int32_t error = check(*c, how...);
+    if (!error) run(c->threads, c->openmp, kernels(c->instructions, c->precision)->*work, c);
+    return error;
+}
+template <class Call>
+int64_t bytes(const Call *c, size_t (*Kernels::*count)(const Call &)) {
+    const Kernels *k = sizes_fit(*c) ? kernels(c->instructions, c->precision) : nullptr;
+    return k ? int64_t((k->*count)(*c)) : -1;
 }
 
 }  // namespace
@@ -92,113 +150,53 @@ int32_t check(const LanguageModel &m) {
 
 using namespace unrolled;
 
-int32_t unrolled_forward(const Recurrence *r) { return recur(r, false); }
-int32_t unrolled_backward(const Recurrence *r) { return recur(r, true); }
-
-int64_t unrolled_forward_workspace(const Recurrence *r) {
-    const Kernels *k = kernels(r->instructions);
-    return k ? int64_t(k->forward_bytes(*r)) : -1;
-}
-int64_t unrolled_backward_workspace(const Recurrence *r) {
-    const Kernels *k = kernels(r->instructions);
-    return k ? int64_t(k->backward_bytes(*r)) : -1;
-}
-
-int32_t unrolled_product(const Product *p) {
-    if (!in_range(p->precision, FLOAT32, BFLOAT16) || p->threads < 1 || p->M < 1 || p->N < 1 ||
-        p->K < 1 || !in_range(p->groups, 1, 4) || !p->A || !p->workspace ||
-        (p->split > 0 && !p->A_first))
-        return BAD_ARGUMENT;
-    for (int g = 0; g < p->groups; ++g)
-        if (!p->B[g] || !p->C[g]) return BAD_ARGUMENT;
-    const Kernels *k = kernels(p->instructions);
-    if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(p->threads, p->openmp, k->product, p);
-    return OK;
-}
-
-int64_t unrolled_product_workspace(const Product *p) {
-    const Kernels *k = kernels(p->instructions);
-    return k ? int64_t(k->product_bytes(*p)) : -1;
-}
-
+int32_t unrolled_forward(const Recurrence *r) { return call(r, &Kernels::forward, false); }
+int32_t unrolled_backward(const Recurrence *r) { return call(r, &Kernels::backward, true); }
+int32_t unrolled_product(const Product *p) { return call(p, &Kernels::product); }
 int32_t unrolled_affine_backward(const AffineGradients *a) {
-    if (!in_range(a->precision, FLOAT32, BFLOAT16) || a->threads < 1 || a->N < 1 || a->D < 1 ||
-        a->V < 1 || !a->X || !a->W || !a->dY || !a->dX || !a->dW || !a->db || !a->workspace)
-        return BAD_ARGUMENT;
-    const Kernels *k = kernels(a->instructions);
-    if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(a->threads, a->openmp, k->affine_backward, a);
-    return OK;
+    return call(a, &Kernels::affine_backward);
 }
+int32_t unrolled_norms(const Norms *n) { return call(n, &Kernels::norms); }
+int32_t unrolled_layer_numbers(const LayerNumbers *l) { return call(l, &Kernels::layer_numbers); }
 
+int64_t unrolled_forward_workspace(const Recurrence *r) { return bytes(r, &Kernels::forward_bytes); }
+int64_t unrolled_backward_workspace(const Recurrence *r) {
+    return bytes(r, &Kernels::backward_bytes);
+}
+int64_t unrolled_product_workspace(const Product *p) { return bytes(p, &Kernels::product_bytes); }
 int64_t unrolled_affine_backward_workspace(const AffineGradients *a) {
-    const Kernels *k = kernels(a->instructions);
-    return k ? int64_t(k->affine_backward_bytes(*a)) : -1;
+    return bytes(a, &Kernels::affine_backward_bytes);
 }
-
-int32_t unrolled_norms(const Norms *n) {
-    if (!in_range(n->precision, FLOAT32, FLOAT64) || n->threads < 1 || n->count < 1 || !n->a ||
-        !n->sizes || !n->norms || !n->workspace)
-        return BAD_ARGUMENT;
-    for (int64_t i = 0; i < n->count; ++i)
-        if (n->sizes[i] < 0 || (n->sizes[i] && (!n->a[i] || (n->b && !n->b[i])))) return BAD_ARGUMENT;
-    const Kernels *k = kernels(n->instructions);
-    if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(n->threads, n->openmp, k->norms, n);
-    return OK;
-}
-
-int64_t unrolled_norms_workspace(const Norms *n) {
-    const Kernels *k = kernels(n->instructions);
-    return k ? int64_t(k->norms_bytes(*n)) + 1 : -1;  // of empty arrays, too, it is no NULL
-}
-
-int32_t unrolled_layer_numbers(const LayerNumbers *l) {
-    if (!in_range(l->precision, FLOAT32, FLOAT64) || l->threads < 1 || l->T < 1 || l->B < 1 ||
-        l->H < 1 || l->G < 1 || !l->dH || !l->D || !l->after || !l->numbers || !l->workspace)
-        return BAD_ARGUMENT;
-    const Kernels *k = kernels(l->instructions);
-    if (!k) return NO_SUCH_INSTRUCTIONS;
-    run(l->threads, l->openmp, k->layer_numbers, l);
-    return OK;
-}
-
+int64_t unrolled_norms_workspace(const Norms *n) { return bytes(n, &Kernels::norms_bytes); }
 int64_t unrolled_layer_numbers_workspace(const LayerNumbers *l) {
-    return l->T * int64_t(sizeof(int64_t));
+    return bytes(l, &Kernels::layer_numbers_bytes);
 }
+int64_t unrolled_packed_bytes(const LanguageModel *m) { return bytes(m, &Kernels::packed_bytes); }
+int64_t unrolled_read_workspace(const LanguageModel *m) { return bytes(m, &Kernels::read_bytes); }
 
 int32_t unrolled_pack(const LanguageModel *m) {
     const int32_t error = check(*m);
-    if (!error) kernels(m->instructions)->pack_model(*m);
+    if (!error) kernels(m->instructions, m->precision)->pack_model(*m);
     return error;
-}
-
-int64_t unrolled_packed_bytes(const LanguageModel *m) {
-    const Kernels *k = kernels(m->instructions);
-    return k ? int64_t(k->packed_bytes(*m)) : -1;
 }
 
 int32_t unrolled_read_threads(const LanguageModel *m) {
     const int64_t filled = unrolled_packed_bytes(m) / int64_t(second_cache_bytes()) + 1;
-    return int32_t(filled < openmp_threads() ? filled : openmp_threads());
+    return int32_t(std::min<int64_t>(filled, openmp_threads()));
 }
 
 int32_t unrolled_read(const Text *t) {
-    if (!t->model || t->threads < 1 || t->T < 1 || !in_range(t->given, 1, t->T) || !t->ids ||
-        (t->uniform && !(t->temperature > 0)) || !t->state || !t->logits || !t->workspace)
+    if (!t->model || !threads_fit(t->threads) || t->T < 1 || !in_range(t->given, 1, t->T) ||
+        !t->ids || (t->uniform && !(t->temperature > 0)) || !t->state || !t->logits ||
+        !t->workspace)
         return BAD_ARGUMENT;
-    const int32_t error = check(*t->model);
+    const LanguageModel &m = *t->model;
+    const int32_t error = check(m);
     if (error) return error;
     for (int64_t i = 0; i < t->given; ++i)
-        if (!in_range(t->ids[i], 0, t->model->V - 1)) return BAD_ID;
-    run(t->threads, t->openmp, kernels(t->model->instructions)->read_text, t);
+        if (!in_range(t->ids[i], 0, m.V - 1)) return BAD_ID;
+    run(t->threads, t->openmp, kernels(m.instructions, m.precision)->read_text, t);
     return OK;
-}
-
-int64_t unrolled_read_workspace(const LanguageModel *m) {
-    const Kernels *k = kernels(m->instructions);
-    return k ? int64_t(k->read_bytes(*m)) : -1;
 }
 
 int64_t unrolled_interface_bytes(void) {
@@ -215,8 +213,11 @@ const char *unrolled_message(int32_t error) {
         case NO_SUCH_INSTRUCTIONS:
             return "native kernel: this CPU has no such instructions";
         default:
-            return "native kernel: an array that is needed was not given, or a size is zero";
+            return "native kernel: an array that is needed was not given, a size is zero, or there are too "
+                   "many threads";
     }
 }
 
-int32_t unrolled_has_instructions(int32_t instructions) { return kernels(instructions) != nullptr; }
+int32_t unrolled_has_instructions(int32_t instructions) {
+    return kernels(instructions, BFLOAT16) != nullptr;
+}

@@ -1,6 +1,8 @@
-// Compiled once for each instruction set, with -DINSTRUCTIONS=<its name> and the compiler's
-// flags for it: chooses the template for a call's cell and precision.
+// Compiled once for each instruction set and precision, with -DINSTRUCTIONS=<its name>,
+// -DPRECISION=<FLOAT32, FLOAT64 or BFLOAT16> and the compiler's flags for the instructions.
 #include "kernels.h"
+
+#include <type_traits>
 
 #include "gradients.h"
 #include "gru.h"
@@ -14,137 +16,89 @@ namespace unrolled {
 namespace INSTRUCTIONS {
 namespace {
 
-// use(Job<Cell, E>(call)) for the cell and the precision that the call names
+// of a product's factors
+using Element = std::conditional_t<PRECISION == FLOAT64, double,
+                                   std::conditional_t<PRECISION == BFLOAT16, Pair, float>>;
+
+// use(Job<Cell, E>(call)) for the cell that the call names
 template <template <template <class> class, class> class Job, class E, class Call, class Use>
-void with_cell(const Call &call, Use use) {
-    if (call.cell == LSTM)
-        use(Job<Lstm, E>(call));
-    else if (call.cell == GRU)
-        use(Job<Gru, E>(call));
-    else
-        use(Job<Rnn, E>(call));
-}
-// use(a factor) of the type of the factors that a precision names
-template <class Use>
-void with_precision(int32_t precision, Use use) {
-    if (precision == FLOAT64)
-        use(double{});
-    else if (precision == BFLOAT16)
-        use(Pair{});
-    else
-        use(float{});
-}
-template <class Use>
-void with_recurrence(const Recurrence &r, Use use) {
-    with_precision(r.precision, [&](auto e) { with_cell<Recur, decltype(e)>(r, use); });
-}
-template <class Use>
-void with_gradients(const Recurrence &r, Use use) {
-    const size_t gates = size_t(gates_of(r.cell));
-    with_precision(r.precision, [&](auto e) { use(LayerGradients<decltype(e)>(r, gates)); });
-}
-template <class Use>
-void with_affine(const AffineGradients &a, Use use) {
-    with_precision(a.precision, [&](auto e) { use(AffineBack<decltype(e)>(a)); });
-}
-template <class Use>
-void with_product(const Product &p, Use use) {
-    with_precision(p.precision, [&](auto e) { use(Multiply<decltype(e)>(p)); });
-}
-template <class Use>
-void with_model(const LanguageModel &m, Use use) {
-    if (m.precision == FLOAT64)
-        with_cell<Read, double>(m, use);
-    else
-        with_cell<Read, float>(m, use);
+auto with_cell(const Call &call, Use use) {
+    if (call.cell == LSTM) return use(Job<Lstm, E>(call));
+    if (call.cell == GRU) return use(Job<Gru, E>(call));
+    return use(Job<Rnn, E>(call));
 }
 
+template <class E>
 void forward(const void *call, Team &team) {
-    with_recurrence(*static_cast<const Recurrence *>(call),
-                    [&](const auto &recur) { recur.forward(team); });
+    with_cell<Recur, E>(*static_cast<const Recurrence *>(call),
+                        [&](const auto &recur) { recur.forward(team); });
 }
+template <class E>
 void backward(const void *call, Team &team) {
     const Recurrence &r = *static_cast<const Recurrence *>(call);
-    with_recurrence(r, [&](const auto &recur) { recur.backward(team); });
-    with_gradients(r, [&](const auto &gradients) { gradients.work(team); });
+    with_cell<Recur, E>(r, [&](const auto &recur) { recur.backward(team); });
+    LayerGradients<E>(r).work(team);
 }
+template <class E>
 size_t forward_bytes(const Recurrence &r) {
-    size_t bytes = 0;
-    with_recurrence(r, [&](const auto &recur) { bytes = recur.bytes; });
-    return bytes;
+    return with_cell<Recur, E>(r, [](const auto &recur) { return recur.bytes; });
 }
+template <class E>
 size_t backward_bytes(const Recurrence &r) {  // the gradients come after the steps
-    size_t bytes = forward_bytes(r);
-    with_gradients(r, [&](const auto &gradients) {
-        const size_t more = gradients.bytes();
-        bytes = more > bytes ? more : bytes;
-    });
-    return bytes;
+    return larger(forward_bytes<E>(r), LayerGradients<E>(r).bytes());
 }
-void product(const void *call, Team &team) {
-    with_product(*static_cast<const Product *>(call),
-                 [&](const auto &multiply) { multiply.work(team); });
-}
-size_t product_bytes(const Product &p) {
-    size_t bytes = 0;
-    with_product(p, [&](const auto &multiply) { bytes = multiply.bytes; });
-    return bytes;
-}
-void affine_backward(const void *call, Team &team) {
-    with_affine(*static_cast<const AffineGradients *>(call),
-                [&](const auto &back) { back.work(team); });
-}
-size_t affine_backward_bytes(const AffineGradients &a) {
-    size_t bytes = 0;
-    with_affine(a, [&](const auto &back) { bytes = back.bytes(); });
-    return bytes;
-}
-// for calls whose precision is FLOAT32 or FLOAT64: Of<T>{call}.work(team)
-template <template <class> class Of, class Call>
-void work(const void *call, Team &team) {
-    const Call &c = *static_cast<const Call *>(call);
-    if (c.precision == FLOAT64)
-        Of<double>{c}.work(team);
-    else
-        Of<float>{c}.work(team);
-}
+template <class T>
 void pack_model(const LanguageModel &m) {
-    with_model(m, [](const auto &read) { read.pack_weights(); });
+    with_cell<Read, T>(m, [](const auto &read) { read.pack_weights(); });
 }
+template <class T>
 size_t packed_bytes(const LanguageModel &m) {
-    size_t bytes = 0;
-    with_model(m, [&](const auto &read) { bytes = read.packed_bytes(); });
-    return bytes;
+    return with_cell<Read, T>(m, [](const auto &read) { return read.packed_bytes(); });
 }
+template <class T>
 void read_text(const void *call, Team &team) {
     const Text &text = *static_cast<const Text *>(call);
-    with_model(*text.model, [&](const auto &read) { read.read(text, team); });
+    with_cell<Read, T>(*text.model, [&](const auto &read) { read.read(text, team); });
 }
+template <class T>
 size_t read_bytes(const LanguageModel &m) {
-    size_t bytes = 0;
-    with_model(m, [&](const auto &read) { bytes = read.workspace_bytes(); });
-    return bytes;
+    return with_cell<Read, T>(m, [](const auto &read) { return read.carve(nullptr).bytes; });
+}
+
+// Job(call).work(team), and how much scratch memory that needs
+template <class Job, class Call>
+void work(const void *call, Team &team) {
+    Job(*static_cast<const Call *>(call)).work(team);
+}
+template <class Job, class Call>
+size_t bytes(const Call &call) {
+    return Job(call).bytes();
+}
+
+template <class E>
+constexpr Kernels table() {
+    Kernels k{};
+    k.forward = forward<E>, k.forward_bytes = forward_bytes<E>;
+    k.backward = backward<E>, k.backward_bytes = backward_bytes<E>;
+    k.product = work<Multiply<E>, Product>, k.product_bytes = bytes<Multiply<E>, Product>;
+    k.affine_backward = work<AffineBack<E>, AffineGradients>;
+    k.affine_backward_bytes = bytes<AffineBack<E>, AffineGradients>;
+    if constexpr (std::is_floating_point<E>::value) {
+        k.norms = work<NormsOf<E>, Norms>, k.norms_bytes = bytes<NormsOf<E>, Norms>;
+        k.layer_numbers = work<MeasureLayer<E>, LayerNumbers>;
+        k.layer_numbers_bytes = bytes<MeasureLayer<E>, LayerNumbers>;
+        k.pack_model = pack_model<E>, k.packed_bytes = packed_bytes<E>;
+        k.read_text = read_text<E>, k.read_bytes = read_bytes<E>;
+    }
+    return k;
 }
 
 }  // namespace
 
-extern const Kernels KERNELS;
-const Kernels KERNELS = {LANES<float>,
-                         forward,
-                         backward,
-                         forward_bytes,
-                         backward_bytes,
-                         product,
-                         product_bytes,
-                         affine_backward,
-                         affine_backward_bytes,
-                         work<NormsOf, Norms>,
-                         NormsOf<float>::bytes,
-                         work<MeasureLayer, LayerNumbers>,
-                         pack_model,
-                         packed_bytes,
-                         read_text,
-                         read_bytes};
+#define JOINED(precision, name) precision##name
+#define OF(precision) JOINED(precision, _KERNELS)
+extern const Kernels OF(PRECISION);
+const Kernels OF(PRECISION) = table<Element>();
 
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled

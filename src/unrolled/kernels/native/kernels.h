@@ -1,4 +1,4 @@
-// What every instruction set has: one table of functions, made by kernels.cpp.
+// Tables of functions, made by kernels.cpp: one for each instruction set and precision.
 #pragma once
 #include "interface.h"
 #include "threads.h"
@@ -9,7 +9,6 @@ namespace unrolled {
 inline int gates_of(int cell) { return cell == LSTM ? 4 : cell == GRU ? 3 : 1; }
 
 struct Kernels {
-    size_t lanes;  // numbers of float32 in a register
     void (*forward)(const void *recurrence, Team &team);
     void (*backward)(const void *recurrence, Team &team);
     size_t (*forward_bytes)(const Recurrence &r);
@@ -18,18 +17,21 @@ struct Kernels {
     size_t (*product_bytes)(const Product &p);
     void (*affine_backward)(const void *affine, Team &team);
     size_t (*affine_backward_bytes)(const AffineGradients &a);
+
+    // NULL for BFLOAT16
     void (*norms)(const void *norms, Team &team);
     size_t (*norms_bytes)(const Norms &n);
     void (*layer_numbers)(const void *layer_numbers, Team &team);
+    size_t (*layer_numbers_bytes)(const LayerNumbers &l);
     void (*pack_model)(const LanguageModel &m);
     size_t (*packed_bytes)(const LanguageModel &m);
     void (*read_text)(const void *text, Team &team);
     size_t (*read_bytes)(const LanguageModel &m);
 };
 
-namespace portable { extern const Kernels KERNELS; }
-namespace avx2 { extern const Kernels KERNELS; }
-namespace avx512 { extern const Kernels KERNELS; }
-namespace avx512_bf16 { extern const Kernels KERNELS; }
+namespace portable { extern const Kernels FLOAT32_KERNELS, FLOAT64_KERNELS, BFLOAT16_KERNELS; }
+namespace avx2 { extern const Kernels FLOAT32_KERNELS, FLOAT64_KERNELS, BFLOAT16_KERNELS; }
+namespace avx512 { extern const Kernels FLOAT32_KERNELS, FLOAT64_KERNELS, BFLOAT16_KERNELS; }
+namespace avx512_bf16 { extern const Kernels BFLOAT16_KERNELS; }  // the others are those of avx512
 
 }  // namespace unrolled

@@ -22,6 +22,34 @@ def loaded() -> Any:
     return declare(ctypes.CDLL(str(LIBRARY)))
 
 
+@contextmanager
+def using(instructions: str) -> Iterator[None]:
+    """Inside it ``UNROLLED_NATIVE`` is this, in this process and in those that it starts.
+
+    Calls that were recorded or compiled before keep their instructions.
+
+    Args:
+        instructions: a set, or ``"off"`` for none of the kernels.
+
+    Example:
+        >>> with using("off"):
+        ...     available()
+        (False, 'switched off by UNROLLED_NATIVE=off')
+    """
+    before = os.environ.get("UNROLLED_NATIVE", "")
+    try:
+        _ask_for(instructions)
+        yield
+    finally:
+        _ask_for(before)
+
+
+def _ask_for(instructions: str) -> None:
+    os.environ["UNROLLED_NATIVE"] = instructions
+    available.cache_clear()
+    in_use.cache_clear()
+
+
 @cache
 def available() -> tuple[bool, str]:
     """Whether the kernels can be used, and a sentence about it.
@@ -137,6 +165,8 @@ def run(name: str, call: Any, workspace: str = "") -> None:
         raise ValueError(f"threads={call.threads}: at least 1 is needed")
     bytes = getattr(loaded(), workspace)(ctypes.byref(call)) if workspace else 0
     teller = _teller.get()
+    if bytes < 0:  # for such sizes there is no scratch memory; the function says what is wrong
+        check(getattr(loaded(), name)(ctypes.byref(call)))
     if teller is None or teller(name, call, bytes):
         make(name, call, bytes)
 

@@ -50,14 +50,20 @@ template <class T>
 struct NormsOf {
     static constexpr size_t CHUNK = 1 << 14;  // numbers that a thread sums at a time
     const Norms &n;
+    size_t all = 0;   // chunks of all arrays
+    Scratch scratch;
+    double *sums;     // of each
+
+    explicit NormsOf(const Norms &call) : n(call), scratch(call.workspace) {
+        for (size_t i = 0; i < size_t(n.count); ++i) all += chunks(i);
+        sums = scratch.take<double>(all);
+    }
+    size_t bytes() const { return scratch.bytes(); }
 
     void work(Team &team) const {
-        auto *sums = static_cast<double *>(n.workspace);  // of the chunks of all arrays
-        size_t all = 0;
-        for (size_t i = 0; i < size_t(n.count); ++i) all += chunks(n, i);
         team.each(all, [&](size_t item) {
             size_t i = 0, c = item;
-            for (; c >= chunks(n, i); ++i) c -= chunks(n, i);
+            for (; c >= chunks(i); ++i) c -= chunks(i);
             const size_t from = c * CHUNK, size = smaller(CHUNK, size_t(n.sizes[i]) - from);
             const T *a = static_cast<const T *>(n.a[i]) + from;
             sums[item] = sum_squares(a, n.b ? static_cast<const T *>(n.b[i]) + from : nullptr, size);
@@ -66,17 +72,12 @@ struct NormsOf {
             const double *next = sums;
             for (size_t i = 0; i < size_t(n.count); ++i) {
                 double sum = 0;
-                for (size_t c = 0; c < chunks(n, i); ++c) sum += *next++;
+                for (size_t c = 0; c < chunks(i); ++c) sum += *next++;
                 static_cast<double *>(n.norms)[i] = std::sqrt(sum);
             }
         });
     }
-    static size_t chunks(const Norms &n, size_t i) { return ceil_div(size_t(n.sizes[i]), CHUNK); }
-    static size_t bytes(const Norms &n) {
-        size_t all = 0;
-        for (size_t i = 0; i < size_t(n.count); ++i) all += chunks(n, i);
-        return all * sizeof(double);
-    }
+    size_t chunks(size_t i) const { return ceil_div(size_t(n.sizes[i]), CHUNK); }
 };
 
 template <class T>
@@ -84,14 +85,19 @@ struct MeasureLayer {
     // of a square of inner products: as many sums, and a register for each row, must fit
     static constexpr size_t SIDE = REGISTERS >= 32 ? 4 : 3;
     const LayerNumbers &l;
+    Scratch scratch;
+    int64_t *counts;  // of the units above the limit, at each step
+
+    explicit MeasureLayer(const LayerNumbers &call)
+        : l(call), scratch(call.workspace), counts(scratch.take<int64_t>(size_t(call.T))) {}
+    size_t bytes() const { return scratch.bytes(); }
 
     void work(Team &team) const {
         const size_t steps = size_t(l.T);
-        auto *above = static_cast<int64_t *>(l.workspace);
-        team.each(steps, [&](size_t t) { above[t] = step(t); });
+        team.each(steps, [&](size_t t) { counts[t] = step(t); });
         team.each(1, [&](size_t) {
             double sum = 0;
-            for (size_t t = 0; t < steps; ++t) sum += double(above[t]);
+            for (size_t t = 0; t < steps; ++t) sum += double(counts[t]);
             const double share = sum / double(l.T * l.B * l.H);
             numbers()[3 * steps] = T(l.relu ? 1 - share : share);
         });

@@ -101,18 +101,25 @@ void pack(const Rows<T> &matrix, bool transposed, size_t k0, size_t K, size_t n0
             }
 }
 
-// Scratch memory is handed out in whole cache lines.
-inline size_t lines(size_t bytes) { return ceil_div(bytes, LINE) * LINE; }
+// Memory at any address, handed out in whole cache lines. The same lines of code hand it out and,
+// from NULL, say how much there must be: what is carved is what was asked for.
+class Scratch {
+public:
+    explicit Scratch(void *memory)
+        : start_(ceil_div(reinterpret_cast<uintptr_t>(memory), LINE) * LINE), next_(start_) {}
 
-template <class E>
-inline E *take(char *&memory, size_t count) {
-    E *taken = reinterpret_cast<E *>(memory);
-    memory += lines(count * sizeof(E));
-    return taken;
-}
-inline char *aligned(void *workspace) {
-    return reinterpret_cast<char *>(ceil_div(reinterpret_cast<uintptr_t>(workspace), LINE) * LINE);
-}
+    template <class E>
+    E *take(size_t count) {
+        const uintptr_t taken = next_;
+        next_ += ceil_div(count * sizeof(E), LINE) * LINE;
+        return reinterpret_cast<E *>(taken);
+    }
+    size_t bytes() const { return next_ - start_ + LINE - 1; }  // to begin a line anywhere
+
+private:
+    const uintptr_t start_;
+    uintptr_t next_;
+};
 
 }  // namespace INSTRUCTIONS
 }  // namespace unrolled

@@ -36,14 +36,15 @@ struct Multiply {
     E *slices;  // (threads, height, stretch)
     E *panel;   // (threads, TOGETHER, stretch, WIDTH)
     T *edges;   // (threads, groups, height, WIDTH)
-    size_t bytes;
+    Scratch scratch;
 
     Multiply(const Product &call)
         : p(call), M(call.M), N(call.N), K(call.K),
           stretch(ceil_div(ceil_div(K, ceil_div(K, STRETCH)), 2) * 2),  // even, and even parts
           panels(ceil_div(N, WIDTH)), columns(size_t(call.groups) * panels),
           as_it_is(sizeof(E) == sizeof(T) && Sum<E>::DEPTH == 1 && !p.split &&
-                   (!p.transpose_a || columns <= FEW_PANELS)) {
+                   (!p.transpose_a || columns <= FEW_PANELS)),
+          scratch(call.workspace) {
         const size_t threads = size_t(call.threads);
         const size_t most =
             as_it_is ? MOST_ROWS : ceil_div(SLICES_BYTES, depth<E>(stretch) * sizeof(E));
@@ -51,12 +52,16 @@ struct Multiply {
         height = ceil_div(ceil_div(M, parts), ROWS) * ROWS;
         tall = ceil_div(M, height);
         wide = tall >= threads ? 1 : smaller(columns, ceil_div(2 * threads, tall));
-        char *memory = aligned(call.workspace);
-        slices = take<E>(memory, as_it_is ? 0 : threads * height * depth<E>(stretch));
-        panel = take<E>(memory, threads * depth<E>(stretch) * WIDTH * TOGETHER);
-        edges = take<T>(memory, N % WIDTH ? threads * size_t(call.groups) * height * WIDTH : 0);
-        bytes = size_t(memory - aligned(call.workspace)) + LINE;
+        slices = scratch.take<E>(as_it_is ? 0 : threads * slice_numbers());
+        panel = scratch.take<E>(threads * panel_numbers());
+        edges = scratch.take<T>(N % WIDTH ? threads * edge_numbers() : 0);
     }
+    size_t bytes() const { return scratch.bytes(); }
+
+    // of one thread
+    size_t slice_numbers() const { return height * depth<E>(stretch); }
+    size_t panel_numbers() const { return TOGETHER * depth<E>(stretch) * WIDTH; }
+    size_t edge_numbers() const { return size_t(p.groups) * height * WIDTH; }
 
     void work(Team &team) const {
         team.each(tall * wide, [&](size_t i) {
@@ -70,9 +75,10 @@ struct Multiply {
     void part(size_t rank, size_t m0, size_t m, size_t begin, size_t end) const {
         const Rows<T> A{static_cast<const T *>(p.A_first), size_t(p.split),
                         static_cast<const T *>(p.A), size_t(p.A_stride)};
-        E *sliced = slices + rank * height * depth<E>(stretch);
-        T *edge = edges + rank * size_t(p.groups) * height * WIDTH;
-        E *packed = panel + rank * depth<E>(stretch) * WIDTH * TOGETHER;
+        assert(rank < size_t(p.threads) && m <= height && height % ROWS == 0);
+        E *sliced = slices + rank * slice_numbers();
+        T *edge = edges + rank * edge_numbers();
+        E *packed = panel + rank * panel_numbers();
         for (size_t k0 = 0; k0 < K; k0 += stretch) {
             const size_t k = smaller(stretch, K - k0);
             if (!as_it_is) pack<ROWS>(A, !p.transpose_a, k0, k, m0, m, sliced);

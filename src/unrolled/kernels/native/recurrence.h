@@ -27,6 +27,8 @@ namespace INSTRUCTIONS {
 // is rounded up to whole tiles still fits the buffers of this size.
 constexpr size_t BLOCK_ROWS = ceil_div(32, ROWS) * ROWS;
 static_assert(BLOCK_ROWS % ROWS == 0, "blocks are rounded up to whole tiles of ROWS rows");
+template <class E>
+constexpr size_t BLOCK_NUMBERS = BLOCK_ROWS * COLUMNS<E>;  // sums of one block and one gate
 constexpr size_t STRETCH_BYTES = 64 * 1024;  // of a panel, in the second, while the rows pass by
 
 // out (rows, COLUMNS) = or += A (rows, K) panel (K, COLUMNS), K stretch by stretch.
@@ -57,7 +59,7 @@ struct Recur {
     const Recurrence &r;
     const size_t B, H, K, panels;  // panels of units
     const bool apart;              // whether each thread has sequences of its own
-    const size_t block, blocks;    // of the batch
+    const size_t block, blocks;    // rows of the batch in one, and how many of these
     E *weights;   // (panels, G, K, WIDTH)
     E *operands;  // (2, B, G, K): what is multiplied, for even and odd t, if it is not float
     Layer<T> layer;
@@ -68,11 +70,12 @@ struct Recur {
                 panels * G * K * WIDTH * sizeof(E) <= 2 * second_cache_bytes()),
           block(block_rows(size_t(call.threads))), blocks(ceil_div(B, block)),
           layer{call, B, H, G, nullptr} {
-        char *memory = aligned(call.workspace);
-        weights = take<E>(memory, panels * G * K * WIDTH);
-        operands = take<E>(memory, CONVERTS ? 2 * B * G * K : 0);
-        layer.carry = take<T>(memory, B * H);
-        bytes = size_t(memory - aligned(call.workspace)) + LINE;
+        assert(block <= BLOCK_ROWS && block % ROWS == 0);
+        Scratch scratch(call.workspace);
+        weights = scratch.take<E>(panels * G * K * WIDTH);
+        operands = scratch.take<E>(CONVERTS ? 2 * B * G * K : 0);
+        layer.carry = scratch.take<T>(B * H);
+        bytes = scratch.bytes();
     }
     size_t bytes;
 
@@ -92,7 +95,7 @@ struct Recur {
     E *operand(size_t t) const { return operands + (t & 1) * B * G * K; }
     Left left(size_t t, const void *array, size_t count) const {
         if constexpr (CONVERTS) return {operand(t), K, G * K};
-        return {reinterpret_cast<const E *>(array) , H, count * H};
+        return {reinterpret_cast<const E *>(array), H, count * H};
     }
     // The units [unit, unit + n) of one sequence, rounded for the next products.
     void convert(size_t t, size_t b, size_t g, size_t unit, size_t n, const T *from) const {
@@ -157,7 +160,7 @@ struct Recur {
             T *outputs = static_cast<T *>(r.outputs) + t * B * H;
             const T *H_before = t ? outputs - B * H : static_cast<const T *>(r.h0);
             const Left A = left(t - 1, H_before, 1);
-            alignas(64) T products[G][BLOCK_ROWS * WIDTH];
+            alignas(LINE) T products[G][BLOCK_NUMBERS<E>];
             for (size_t g = 0; g < G; ++g) {
                 if (H_before)
                     multiply(rows, K, A.first + row * A.row, A.row,
@@ -182,7 +185,7 @@ struct Recur {
         each_step(team, true, [&](size_t t, size_t panel, size_t row, size_t rows) {
             T *D = static_cast<T *>(r.D) + t * B * G * H;
             const void *direct = t == last ? r.d_h : Cell::CARRIES_HIDDEN ? layer.carry : nullptr;
-            alignas(64) T products[BLOCK_ROWS * WIDTH];
+            alignas(LINE) T products[BLOCK_NUMBERS<E>];
             from_step_after(t + 1, t < last, panel, row, rows, products);
             places(t, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
                 const V dH = load(products + at) + layer.get(direct, layer.state(p), p) +
@@ -198,7 +201,7 @@ struct Recur {
         if (!r.d_h0) return;
         each_block(team, [&](size_t panel, size_t row) {
             const size_t rows = smaller(block, B - row);
-            alignas(64) T products[BLOCK_ROWS * WIDTH];
+            alignas(LINE) T products[BLOCK_NUMBERS<E>];
             from_step_after(0, true, panel, row, rows, products);
             places(0, panel, row, rows, [&](const Place &p, size_t at) ALWAYS_INLINE {
                 const void *direct = Cell::CARRIES_HIDDEN ? layer.carry : nullptr;

@@ -30,6 +30,7 @@ struct SumRows {
     }
 
     void strip(size_t g, size_t first, size_t n) const {
+        assert(n <= STRIP && first + n <= N);
         const T *x = dA + g * N + first;
         T *rows = ids ? static_cast<T *>(dW_x[g]) + first : nullptr;
         T total[STRIP] = {};

@@ -59,16 +59,16 @@ struct Read {
         : model(m), H(m.H), vocabulary(m.V), layers(m.layers), states(m.cell == LSTM ? 2 : 1),
           units(ceil_div(H, WIDTH)), answers(ceil_div(vocabulary, WIDTH)) {}
 
-    size_t packed_bytes() const {
-        return ((2 * layers - 1) * G * units + answers) * H * WIDTH * sizeof(T) + LINE;
-    }
-    size_t workspace_bytes() const {
-        return 2 * lines(G * units * WIDTH * sizeof(T)) + lines(answers * WIDTH * sizeof(T)) +
-               lines(vocabulary * sizeof(double)) + LINE;
-    }
-    T *packed() const { return reinterpret_cast<T *>(aligned(model.packed)); }
-
     // All matrices of a step, in its order, but for W_x of the first layer: a row is looked up.
+    size_t packed_numbers() const {
+        return ((2 * layers - 1) * G * units + answers) * H * WIDTH;
+    }
+    T *packed() const { return Scratch(model.packed).take<T>(packed_numbers()); }
+    size_t packed_bytes() const {
+        Scratch scratch(nullptr);
+        scratch.take<T>(packed_numbers());
+        return scratch.bytes();
+    }
     void pack_weights() const {
         T *out = packed();
         const auto add = [&](const void *matrix, size_t columns) {
@@ -81,30 +81,46 @@ struct Read {
             for (size_t g = 0; g < G && l > 0; ++g) add(model.layer[l].W_x[g], H);
         }
         add(model.W_hq, vocabulary);
+        assert(out == packed() + packed_numbers());
+    }
+
+    struct Carved {
+        T *products;  // H_{t-1} W_h
+        T *inputs;    // X_t W_x above the first layer
+        T *logits;
+        double *totals;
+        size_t bytes;
+    };
+    Carved carve(void *workspace) const {
+        Scratch scratch(workspace);
+        Carved c{};
+        c.products = scratch.take<T>(G * units * WIDTH);
+        c.inputs = scratch.take<T>(G * units * WIDTH);
+        c.logits = scratch.take<T>(answers * WIDTH);
+        c.totals = scratch.take<double>(vocabulary);
+        c.bytes = scratch.bytes();
+        return c;
     }
 
     void read(const Text &text, Team &team) const {
-        char *memory = aligned(text.workspace);
-        T *products = take<T>(memory, G * units * WIDTH);  // H_{t-1} W_h
-        T *inputs = take<T>(memory, G * units * WIDTH);    // X_t W_x above the first layer
-        T *logits = take<T>(memory, answers * WIDTH);
-        double *totals = take<double>(memory, vocabulary);
+        const Carved c = carve(text.workspace);
         T *state = static_cast<T *>(text.state), *top = state + (layers - 1) * states * H;
         for (size_t t = 0; t < size_t(text.T); ++t) {
             const T *panels = packed();
             for (size_t l = 0; l < layers; ++l) {
                 T *h = state + l * states * H;
-                panels = times(team, h, G * units, panels, products);
-                if (l > 0) panels = times(team, h - states * H, G * units, panels, inputs);
-                step(team, l, l > 0 ? nullptr : text.ids + t, inputs, products, h);
+                panels = times(team, h, G * units, panels, c.products);
+                if (l > 0) panels = times(team, h - states * H, G * units, panels, c.inputs);
+                step(team, l, l > 0 ? nullptr : text.ids + t, c.inputs, c.products, h);
             }
             if (t + 1 < size_t(text.given)) continue;
-            times(team, top, answers, panels, logits);
+            panels = times(team, top, answers, panels, c.logits);
+            assert(panels == packed() + packed_numbers());
             team.each(1, [&](size_t) {
                 T *biased = static_cast<T *>(text.logits);
                 for (size_t v = 0; v < vocabulary; ++v)
-                    biased[v] = logits[v] + static_cast<const T *>(model.b_q)[v];
-                if (t + 1 < size_t(text.T)) text.ids[t + 1] = choose(text, t + 1, biased, totals);
+                    biased[v] = c.logits[v] + static_cast<const T *>(model.b_q)[v];
+                if (t + 1 < size_t(text.T)) text.ids[t + 1] = choose(text, t + 1, biased, c.totals);
             });
         }
     }

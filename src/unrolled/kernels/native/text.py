@@ -80,7 +80,7 @@ class Reader:
             b_q=address(b_q, (V,), like=W_hq),
         )
         argument = ctypes.byref(self.model)
-        packed = pool.empty((loaded().unrolled_packed_bytes(argument),), np.uint8)
+        packed = pool.empty((max(0, loaded().unrolled_packed_bytes(argument)),), np.uint8)
         self.model.packed = packed.ctypes.data
         self.kept = W_x[0], biases, b_hh, b_q, packed  # still read; an address keeps nothing
         self.dtype = W_hq.dtype

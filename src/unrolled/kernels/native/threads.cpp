@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <thread>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct OpenMP {
         static std::mutex looking;
         if (is_loaded.load(std::memory_order_acquire)) return &found;
         std::lock_guard<std::mutex> lock(looking);
+        if (is_loaded) return &found;  // by another thread, while this one waited
         find(found.parallel, "GOMP_parallel");
         find(found.rank, "omp_get_thread_num");
         find(found.most, "omp_get_max_threads");
@@ -74,6 +76,7 @@ void run_borrowed(const Call &call) {
 
 void Team::begin(size_t items) {
     ++phase_;
+    assert(items <= UINT32_MAX && phase_ <= UINT32_MAX);  // see Begun
     until_ += items;
     items_ = items;
     owner_ = 0;

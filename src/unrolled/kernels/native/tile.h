@@ -113,6 +113,7 @@ __attribute__((noinline)) void tile(size_t K, const E *A, size_t stride, const E
 template <Lie LIE, class E, size_t R = ROWS>
 inline void tile_of(size_t rows, size_t K, const E *A, size_t stride, const E *panel, SumOf<E> *out,
                     size_t out_row, bool add) {
+    assert(rows > 0 && rows <= R);
     if (rows == R) return tile<R, LIE>(K, A, stride, panel, out, out_row, add);
     if constexpr (R > 1)
         tile_of<LIE, E, R - 1>(rows, K, A, stride, panel, out, out_row, add);

@@ -5,6 +5,7 @@
 // serves all instruction sets; kernels.cpp is compiled once for each. Everything stands in
 // a namespace named after the instruction set, or the linker might mix them up.
 #pragma once
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,14 +21,15 @@
 namespace unrolled {
 namespace INSTRUCTIONS {
 
-#if defined(__AVX512F__)
+// UNROLLED_WIDE: the shapes of AVX-512 on a machine without it, for tests
+#if defined(__AVX512F__) || defined(UNROLLED_WIDE)
 constexpr size_t REGISTER_BYTES = 64;
 #elif defined(__AVX__)
 constexpr size_t REGISTER_BYTES = 32;
 #else
 constexpr size_t REGISTER_BYTES = 16;
 #endif
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(UNROLLED_WIDE)
 constexpr size_t REGISTERS = 32;
 #else
 constexpr size_t REGISTERS = 16;
@@ -44,6 +46,7 @@ template <class T>
 constexpr size_t LANES = REGISTER_BYTES / sizeof(T);
 
 INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+INLINE size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 INLINE constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 // memcpy of a register's size is how C++ spells a load from any address

@@ -49,13 +49,17 @@ Error *handle(CallFrame *frame) {
         return nullptr;
     }
     const Array *given = attribute(*frame, "call"), *places = attribute(*frame, "places");
+    const char *const unfit = "native kernel: the call does not fit the library";
     if (!given || !places || given->size * sizeof(int64_t) != sizeof(Call))
-        return error_of(*frame, "native kernel: the call does not fit the library");
+        return error_of(*frame, unfit);
     Call call;
     std::memcpy(&call, given->values, sizeof(Call));
     const auto *place = static_cast<const Place *>(places->values);
     for (size_t i = 0; i < places->size / 3; ++i, ++place) {
         const int64_t written = place->array - frame->arguments.size;
+        if (place->array < 0 || written >= frame->results.size || place->field < 0 ||
+            size_t(place->field) > sizeof(Call) - sizeof(void *))
+            return error_of(*frame, unfit);
         const Buffer *buffer = written < 0 ? frame->arguments.buffers[place->array]
                                            : frame->results.buffers[written];
         void *address = static_cast<char *>(buffer->data) + place->offset;
