@@ -79,7 +79,7 @@ class RNNModel(language_model.RNNModel, LanguageModel):  # type: ignore[misc]  #
     lr: float = 1.0
 
     def __post_init__(self) -> None:
-        cells = [getattr(part, "cell", None) for _, _, part in self._parts()]
+        cells = [getattr(part, "cell", part) for _, _, part in self._parts()]
         kinds = {(type(cell), getattr(cell, "features", None)) for cell in cells}
         if len(kinds) > 1 or not any(isinstance(cells[0], kind) for kind in KINDS.values()):
             raise SettingError(
