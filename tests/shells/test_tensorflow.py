@@ -520,7 +520,6 @@ def test_a_layer_of_several_cells_is_several_layers(cell: str) -> None:
         lambda: of_cells(keras.layers.GRUCell(4), keras.layers.GRUCell(4), go_backwards=True),
         lambda: keras.layers.Bidirectional(of_cells(*map(keras.layers.LSTMCell, (4, 4)))),
         lambda: keras.layers.SimpleRNN(4, return_sequences=True),
-        lambda: keras.layers.GRU(4, return_sequences=True, return_state=True, reset_after=False),
         lambda: keras.layers.Dense(4),
         lambda: [*unrolled.recurrent_layer("gru", V, 4, 2), unrolled.recurrent_layer("rnn", V, 4)],
         list,

@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save
 
 from unrolled.errors import ParameterError
+from unrolled.frameworks import face, is_installed
 from unrolled.parameters import listed, read, to_bytes, untied
 
 NAMES = st.text("abW_.0123", min_size=1, max_size=8)
@@ -71,13 +73,28 @@ def test_bfloat16_comes_as_the_float32_that_holds_its_numbers(tmp_path, known, m
 
 def test_a_type_that_nothing_here_knows_is_named(tmp_path):
     (tmp_path / "file").write_bytes(of_type("F8_E8M0", np.zeros(4, np.uint8), 4))
-    with pytest.raises(ParameterError, match=r"a is of type F8_E8M0, .* save it as float32"):
+    with pytest.raises(
+        ParameterError, match=r"a is of type F8_E8M0, .* save it as float32"
+    ) as told:
         read(tmp_path / "file")
+    assert "damaged" not in str(told.value)
 
 
-def npz(path):
-    with path.open("wb") as file:
-        np.savez(file, a=np.ones(3))
+def zipped(*names):
+    def make(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+
+    return make
+
+
+def folder_of(name):
+    def make(path):
+        path.mkdir()
+        (path / name).touch()
+
+    return make
 
 
 class Trap:
@@ -90,17 +107,34 @@ class Trap:
         return Path.touch, (self.mark,)
 
 
+def beginning(head):
+    return lambda path: path.write_bytes(head + bytes(300))
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (npz, "a ZIP archive, as torch.save, numpy.savez"),
+        (zipped("a.npy"), r"numpy.savez. .*save_file\(dict\(numpy.load\('.*file'\)\)"),
+        (zipped("a/data.pkl", "a/data/0"), r"torch.save. .*weights_only=True\)\), then param"),
+        (zipped("a/data.pkl", "a/constants.pkl"), "TorchScript"),
+        (zipped("config.json", "model.weights.h5"), r"Keras. .*keras.saving.load_model\('"),
+        (zipped("other"), "a ZIP archive"),
         (lambda path: path.write_bytes(pickle.dumps(Trap(path.with_name("mark")))), "a pickle"),
-        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50)), "an HDF5 file"),
-        (lambda path: path.write_bytes(b"\x12\x01" + bytes(300)), "a parameter file of MXNet"),
+        (beginning(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), "a file of torch.save"),
+        (beginning(b"\x89HDF\r\n\x1a\n"), r"an HDF5 file. .*model.load_weights\("),
+        (beginning(b"\x12\x01"), r"a parameter file of MXNet. .*net.load_parameters\("),
+        (beginning(b"\x93NUMPY"), "one array"),
+        (beginning(b"\x81\xa6params"), r"msgpack file of Flax. .*msgpack_restore\("),
+        (beginning(b"\x08\x08\x12"), "perhaps an ONNX file"),
+        (beginning(b'{"weight_map"'), "a JSON file. Name the safetensors file beside it"),
+        (beginning(b"version https://git-lfs.github.com"), "git lfs pull"),
+        (folder_of("model.safetensors"), "Name the file in it: '.*file/model.safetensors'"),
+        (folder_of("_METADATA"), "Orbax"),
+        (lambda path: path.with_name("file.index").touch(), "a checkpoint of TensorFlow"),
         (lambda path: path.write_bytes(b"\xff" * 50), "damaged or no safetensors file"),
-        (lambda path: path.write_bytes(b""), "damaged or no safetensors file"),
+        (lambda path: path.write_bytes(b""), "an empty file"),
         (lambda path: path.write_bytes(to_bytes({"a": np.ones(9)})[:-1]), "damaged or no"),
-        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.mkdir(), "a directory. Name a safetensors file in it"),
         (lambda path: None, "does not exist"),
     ],
 )
@@ -119,3 +153,58 @@ def test_metadata_of_another_shape_is_damage(tmp_path, about):
     (tmp_path / "file").write_bytes(save({"a": np.ones(2)}, metadata={"unrolled": about}))
     with pytest.raises(ParameterError, match="damaged or no safetensors file"):
         read(tmp_path / "file")
+
+
+@pytest.mark.skipif(not is_installed("torch"), reason="PyTorch writes the files")
+class TestFilesOfSafetensorsOwnFunctions:
+    def model(self):
+        import torch
+
+        model = torch.nn.ModuleDict(
+            {"embed": torch.nn.Embedding(5, 4), "rnn": torch.nn.GRU(4, 4, bias=False)}
+        )
+        model["out"] = torch.nn.Linear(4, 5)
+        model["out"].weight = model["embed"].weight
+        return model, face("torch").parameters(model)
+
+    @pytest.mark.parametrize("how", ["save_model", "without the tied one", "apart"])
+    def test_what_is_tied_may_be_written_once(self, tmp_path, how):
+        import safetensors.torch
+
+        model, _ = self.model()
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if how == "save_model":  # which notes what it leaves out
+            safetensors.torch.save_model(model, tmp_path / "file")
+        elif how == "apart":
+            safetensors.torch.save_file(state, tmp_path / "file")
+        else:
+            del state["out.weight"]
+            safetensors.torch.save_file(state, tmp_path / "file")
+        other, parameters = self.model()
+        parameters.load(tmp_path / "file")
+        for name, tensor in other.state_dict().items():
+            np.testing.assert_array_equal(tensor, model.state_dict()[name])
+        assert parameters["out.weight"].places == ("embed.weight", "out.weight")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda name: f"module.{name}", "begin with 'module.'.*save the model inside"),
+            (lambda name: "W_hq" if name == "out.bias" else name, "model.import_parameters"),
+        ],
+    )
+    def test_names_that_do_not_fit_come_with_the_way_on(self, tmp_path, change, told):
+        model, parameters = self.model()
+        values = {change(n): t.detach().numpy() for n, t in model.state_dict().items()}
+        (tmp_path / "file").write_bytes(to_bytes(values))
+        with pytest.raises(ParameterError, match=told):
+            parameters.load(tmp_path / "file")
+
+    def test_buffers_are_named(self, tmp_path):
+        import torch
+
+        model = torch.nn.BatchNorm1d(3)
+        values = {name: t.numpy() for name, t in model.state_dict().items()}
+        (tmp_path / "file").write_bytes(to_bytes(values))
+        with pytest.raises(ParameterError, match=r"running_mean: un(.|\n)*load_state_dict"):
+            face("torch").parameters(model).load(tmp_path / "file")

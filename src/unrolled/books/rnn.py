@@ -192,8 +192,6 @@ class RNNLM(RNNLMScratch):
 class _Stepping:
     """A language model as `generate` calls one: it hands the state on."""
 
-    export_parameters = None  # what the model is made of is its reader's affair: it writes itself
-
     def __init__(self, model: RNNLMScratch) -> None:
         self.model = model
 

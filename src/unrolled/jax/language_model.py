@@ -46,9 +46,9 @@ class RNNModelScratch(language_model.RNNModelScratch, LanguageModel):  # type: i
         for name, part in backend.nested(dict(self.initial)).items():
             self.param(name, lambda _, part=part: part)
 
-    def weights(self) -> list[Any]:
-        values = backend.places(self)
-        return [values[name] for name, _ in self.initial]  # JAX may have sorted the names
+    @property
+    def _names(self) -> list[str]:  # type: ignore[override]  # read-only, as all of a module
+        return [name for name, _ in self.initial]  # JAX may have sorted those of the module
 
     def configure_optimizers(self) -> Any:
         return SGD(self.lr)

@@ -1,24 +1,20 @@
 """Recurrent language models of Flax's own layers."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from unrolled.backends import jax as backend
 from unrolled.errors import SettingError
+from unrolled.functional.recurrent import CELLS
 from unrolled.jax.language_model import LanguageModel
 from unrolled.models import language_model
-from unrolled.models.layers import (
-    check_apart,
-    join_gates,
-    layer_prefix,
-    split_gates,
-    with_prefix,
-    without_prefix,
-)
+from unrolled.models.layer_options import array_named, check_layer, option_label
+from unrolled.models.layers import check_apart, layer_prefix, with_prefix
 
 KINDS = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": (nn.OptimizedLSTMCell, nn.LSTMCell)}
 
@@ -29,6 +25,42 @@ GATES = {
 }
 """Our gates, in any order, and Flax's names: layer ``i<name>`` is the input's, ``h<name>`` the
 state's."""
+
+BIASED = {"rnn": "i", "gru": "i", "lstm": "h"}
+"""The side that has a gate's bias; the GRU's candidate has one on either side."""
+
+HARMLESS = {"parent", "name", "features", "dtype", "param_dtype"}
+"""Fields of a cell that change no function, beside those that say how its arrays begin."""
+
+MERGE = nn.Bidirectional.merge_fn
+"""Puts both directions side by side."""
+
+FUNCTIONS = {
+    "tanh": (nn.tanh, jnp.tanh, jax.lax.tanh),
+    "sigmoid": (nn.sigmoid, jax.lax.logistic),
+    "relu": (nn.relu,),
+    "hard_sigmoid": (nn.hard_sigmoid,),
+    "elu": (nn.elu,),
+    "silu": (nn.silu,),
+    "softplus": (nn.softplus,),
+    "softsign": (nn.soft_sign,),
+}
+"""Flax's functions by Keras' names, where both compute the same."""
+
+
+def label_of(layer: Any) -> str:
+    """See `unrolled.models.layer_options.option_label`; raises for what has no counterpart."""
+    cell = layer.cell
+    check_layer(layer, (nn.RNN, nn.Bidirectional))
+    check_layer(cell, (nn.SimpleCell, nn.GRUCell, nn.OptimizedLSTMCell, nn.LSTMCell))
+    options = {
+        field.name: getattr(cell, field.name)
+        for field in fields(cell)
+        if field.name not in HARMLESS
+        and not field.name.endswith("_init")
+        and getattr(cell, field.name) is not field.default
+    }
+    return option_label(cell, options, FUNCTIONS)
 
 
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
@@ -47,7 +79,7 @@ class RNNModel(language_model.RNNModel, LanguageModel):  # type: ignore[misc]  #
     lr: float = 1.0
 
     def __post_init__(self) -> None:
-        cells = [getattr(part, "cell", None) for _, _, part in self._parts()]
+        cells = [getattr(part, "cell", part) for _, _, part in self._parts()]
         kinds = {(type(cell), getattr(cell, "features", None)) for cell in cells}
         if len(kinds) > 1 or not any(isinstance(cells[0], kind) for kind in KINDS.values()):
             raise SettingError(
@@ -55,6 +87,17 @@ class RNNModel(language_model.RNNModel, LanguageModel):  # type: ignore[misc]  #
                 "LSTMCell, a tuple of them with equal cells for several; it was given "
                 + ", ".join(sorted(f"{kind.__name__} of size {size}" for kind, size in kinds))
             )
+        for layer in self._layers:
+            if getattr(layer, "reverse", False):
+                raise SettingError(
+                    "the nn.RNN has reverse=True, and RNNModel predicts every character from those "
+                    "before it: leave reverse out, or take nn.Bidirectional"
+                )
+            if getattr(layer, "merge_fn", MERGE) is not MERGE:
+                raise SettingError(
+                    "the nn.Bidirectional has a merge_fn, and RNNModel reads the hidden states of "
+                    "both directions side by side: leave merge_fn out"
+                )
         super().__post_init__()
 
     def setup(self) -> None:
@@ -84,34 +127,25 @@ class RNNModel(language_model.RNNModel, LanguageModel):  # type: ignore[misc]  #
         return (zeros, zeros) if self._cell == "lstm" else zeros
 
     def export_parameters(self) -> dict[str, Any]:
-        native, gates = check_apart(super().export_parameters()), GATES[self._cell]
-        values: dict[str, Any] = {}
-        for prefix, path, part in self._parts():
-            own, none = without_prefix(path, native), np.zeros(part.cell.features, np.float32)
-            stacked = [  # (D, G * H), (H, G * H), (G * H,), (G * H,)
-                np.concatenate(
-                    [own.get(f"{side}{gate}.{kind}", none) for gate in gates.values()], axis=-1
-                )
-                for kind, side in (("kernel", "i"), ("kernel", "h"), ("bias", "i"), ("bias", "h"))
-            ]
-            values |= with_prefix(prefix, split_gates(self._cell, "".join(gates), *stacked))
-        return values | {"W_hq": native["linear.kernel"], "b_q": native["linear.bias"]}
+        native = check_apart(super().export_parameters())
+        return {name: array_named(native, own) for name, own in self._native_names().items()}
 
     def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        native = {"linear.kernel": values["W_hq"], "linear.bias": values["b_q"]}
-        gates = GATES[self._cell]
-        for prefix, path, _ in self._parts():
-            stacked = join_gates(self._cell, "".join(gates), without_prefix(prefix, values))
-            blocks = (np.split(array, len(gates), axis=-1) for array in stacked)
-            for gate, W_x, W_h, b_x, b_h in zip(gates.values(), *blocks, strict=True):
-                own = {f"i{gate}.kernel": W_x, f"h{gate}.kernel": W_h}
-                if self._cell == "lstm":  # its one bias is on the side of the state
-                    own[f"h{gate}.bias"] = b_x + b_h
-                else:
-                    own |= {f"i{gate}.bias": b_x, f"h{gate}.bias": b_h}
-                native |= with_prefix(path, own)
-        # Flax has not all of these biases; what it has not is zero
-        return {name: native[name] for name in backend.places(self)}
+        return {own: values[name] for name, own in self._native_names().items()}
+
+    def _native_names(self) -> dict[str, str]:
+        """Flax's name of every parameter, by ours."""
+        names: dict[str, str] = {}
+        biased = BIASED[self._cell]
+        for prefix, path, part in self._parts():
+            own = {"b_hh": "hn.bias"}
+            for gate, flax in GATES[self._cell].items():
+                own |= {f"W_x{gate}": f"i{flax}.kernel", f"W_h{gate}": f"h{flax}.kernel"}
+                own[f"b_{gate}"] = f"{biased}{flax}.bias"
+            label = prefix + label_of(part)
+            weights = CELLS[self._cell].weights
+            names |= with_prefix(label, {weight: path + own[weight] for weight in weights})
+        return names | {"W_hq": "linear.kernel", "b_q": "linear.bias"}
 
     @property
     def _layers(self) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Recurrent character language models: from scratch as three functions, and in general."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import project, recur
 from unrolled.kernels.trace import begin_piece
+from unrolled.models.layer_options import check_same_function
 from unrolled.models.layers import IMPORTING, check_apart, layer_prefix, with_prefix
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
@@ -46,6 +47,30 @@ def parameter_shapes(
         weights = CELLS[cell].shapes(num_inputs, num_hiddens)
         shapes |= with_prefix(layer_prefix(layer, num_layers), weights)
     return shapes | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
+
+
+def cell_of(names: Iterable[str]) -> tuple[str, int, list[str]] | None:
+    """Cell, number of layers, and order of the names, if they are those of our models.
+
+    Example:
+        >>> cell_of(["W_hq", "b_q", "b_h", "W_hh", "W_xh"])
+        ('rnn', 1, ['W_xh', 'W_hh', 'b_h', 'W_hq', 'b_q'])
+        >>> cell_of(["param_0", "param_1"]) is None
+        True
+    """
+    names = set(names)
+    for cell, kind in CELLS.items():
+        layers = sum(name.rpartition(".")[2] == kind.weights[0] for name in names)
+        every = list(parameter_shapes(cell, layers, 1, 1))
+        for known in (every, [n for n in every if not n.endswith("b_hh")]):  # as books have it
+            if names == set(known):
+                return cell, layers, known
+    return None
+
+
+def _labelled(name: str, label: str) -> str:
+    path, dot, leaf = name.rpartition(".")
+    return f"{path}{dot}{label}{leaf}"
 
 
 @dataclass(frozen=True)
@@ -168,6 +193,9 @@ class RecurrentLanguageModel(Module):
         """The state before the first step of ``batch_size`` sequences."""
         raise NotImplementedError(f"{type(self).__name__} must define begin_state(batch_size)")
 
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        check_same_function(self.export_parameters(), values)
+
     def loss(self, y_hat: Any, y: Any) -> Any:
         """Mean cross-entropy in nats.
 
@@ -286,6 +314,11 @@ class RNNModelScratch(RecurrentLanguageModel):
         return self.backend.xp.one_hot(ids, self.vocab_size)
 
     def forward(self, X: Array, state: State | None = None) -> tuple[Array, State]:
+        return self._with_weights(X, state, self.weights())
+
+    def _with_weights(
+        self, X: Array, state: State | None, weights: list[Array]
+    ) -> tuple[Array, State]:
         xp = self.backend.xp
         if xp.is_integer(X):
             X = xp.transpose(X)  # (T, B)
@@ -293,7 +326,47 @@ class RNNModelScratch(RecurrentLanguageModel):
                 X = self.one_hot(X)  # (T, B, V)
         if state is None:
             state = self.begin_state(X.shape[1])
-        return self.forward_fn(X, state, self.weights())
+        return self.forward_fn(X, state, weights)
+
+    def export_parameters(self) -> dict[str, Any]:
+        """As of `Module.export_parameters`; names of ours belong to what ours compute.
+
+        Where ``forward_fn`` computes something else with them, the names say so.
+        """
+        values = super().export_parameters()
+        return {_labelled(name, self._label(values)): value for name, value in values.items()}
+
+    def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        own = super().export_parameters()
+        return {name: values[_labelled(name, self._label(own))] for name in own}
+
+    def _label(self, values: Mapping[str, Any]) -> str:
+        """Names the function, unless it computes what the cells written out do."""
+        kind = cell_of(values)
+        if kind is None:  # the names are the reader's own
+            return ""
+        ours = getattr(self.forward_fn, "__func__", None) is Scratch.forward
+        in_order = list(self._names) == kind[2]
+        if (ours and in_order) or self._computes(*kind, values):
+            return ""
+        return f"forward_fn={getattr(self.forward_fn, '__name__', 'own')}."
+
+    def _computes(self, cell: str, layers: int, names: Sequence[str], values: Any) -> bool:
+        """Whether ``forward_fn`` gives the logits of our own, with weights that are not small."""
+        backend, places = self.backend, self.backend.places(self)
+        changed = {
+            name: places[name] / float(np.abs(values[name]).mean() + 1e-9) + 0.1 * number
+            for number, name in enumerate(self._names)
+        }
+        X = backend.asarray(np.arange(10).reshape(2, 5) % values["W_hq"].shape[1])
+        with backend.without_gradients():
+            given, _ = self._with_weights(X, None, list(changed.values()))
+            weights, state = [changed[name] for name in names], tuple(self.begin_state(2))
+            expected, _ = Scratch(backend, cell, layers).forward(
+                backend.xp.transpose(X), state, weights
+            )
+        given, expected = backend.to_numpy(given), backend.to_numpy(expected)
+        return np.allclose(given, expected, rtol=1e-4, atol=1e-4)
 
 
 class RNNModel(RecurrentLanguageModel):

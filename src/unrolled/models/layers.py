@@ -31,6 +31,11 @@ BIASES_THAT_STAY_APART = {("gru", "h")}
 """Where the bias of the recurrent side is multiplied by a gate, it cannot be merged."""
 
 
+NO_COUNTERPART = (
+    "has no counterpart in the cells written out; keep this model in a file of its own framework, "
+    "parameters(model).save(path)"
+)
+
 EXPORTING = (
     "the cells written out; keep this model in a file of its own framework, "
     "parameters(model).save(path), or tie the cells of a model from scratch"

@@ -8,6 +8,7 @@ from mxnet import autograd, gluon
 
 from unrolled.backends import mxnet as backend
 from unrolled.errors import SettingError
+from unrolled.models.layer_options import check_dropout, check_layer, option_label
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.mxnet.module import Module
 
@@ -21,9 +22,20 @@ def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: in
     return layer
 
 
+LAYERS: tuple[Any, ...] = (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM)
+
+CHANGING = {"state_clip_min": None, "state_clip_max": None, "state_clip_nan": False}
+"""Options of an LSTM that change what it computes, and their defaults (MXNet gets no new ones)."""
+
+
 class RNNModel(StackedRNNModel, Module):
     def __init__(self, rnn_layer: Any, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
+        if not isinstance(rnn_layer, LAYERS):
+            raise SettingError(
+                f"RNNModel got a {type(rnn_layer).__name__}; it needs an rnn.RNN, rnn.GRU or "
+                "rnn.LSTM of Gluon"
+            )
         layout, size = rnn_layer._layout, rnn_layer._input_size
         if layout != "TNC" or size not in (0, vocab_size) or rnn_layer._projection_size:
             raise SettingError(
@@ -57,3 +69,15 @@ class RNNModel(StackedRNNModel, Module):
     def native_names(self, layer: int, direction: int) -> list[str]:
         kinds = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
         return [f"rnn.{'lr'[direction]}{layer}_{kind}" for kind in kinds]
+
+    def option_label(self) -> str:
+        layer = self.rnn
+        check_layer(layer, LAYERS)
+        check_layer(self.linear, (gluon.nn.Dense,))
+        if layer._num_layers > 1:  # the last one drops nothing
+            check_dropout({"dropout": layer._dropout}, autograd.is_training(), "leave record()")
+        clipping = {name: getattr(layer, f"_lstm_{name}") for name in CHANGING}
+        options = {n: value for n, value in clipping.items() if value != CHANGING[n]}
+        if self.cell == "rnn":
+            options["activation"] = layer._mode.partition("_")[2]
+        return option_label(layer, options)

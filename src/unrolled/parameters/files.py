@@ -12,19 +12,12 @@ from safetensors.numpy import save
 
 from unrolled.backends.tied import first_places
 from unrolled.errors import ParameterError
+from unrolled.parameters.other_files import what_else
 
 Values = dict[str, npt.NDArray[Any]]
 
 METADATA = "unrolled"
 """Where a safetensors file says what the format itself has no place for."""
-
-OTHER_FILES = {
-    b"PK": "a ZIP archive, as torch.save, numpy.savez and Keras write them",
-    b"\x89HDF": "an HDF5 file, as Keras writes them",
-    b"\x80": "a pickle, which can hold code and is not opened here",
-    b"\x12\x01\0\0\0\0\0\0": "a parameter file of MXNet",
-}
-"""What people take for safetensors files, by the bytes that such files begin with."""
 
 
 def as_known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -89,29 +82,34 @@ def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]
             numbers of another type that NumPy lacks.
     """
     try:
-        with open(path, "rb") as opened:
-            beginning = opened.read(max(map(len, OTHER_FILES)))
-    except FileNotFoundError:
-        raise ParameterError(f"'{path}' does not exist; name a safetensors file") from None
-    except OSError as error:
-        raise ParameterError(
-            f"'{path}' cannot be read: {error.strerror}; name a safetensors file that you may read"
-        ) from None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            order, tied = _about((file.metadata() or {}).get(METADATA, "{}"))
+        with open(path, "rb"), safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
             names = list(file.keys())
+            order, tied = _about(metadata[METADATA]) if METADATA in metadata else ({}, {})
+            # safetensors.torch.save_model writes what it has left out, and the name of its like
+            tied |= {n: to for n, to in metadata.items() if to in names and n not in names}
             names.sort(key=lambda name: order.get(name, len(order)))
-            values = {name: _known(path, file, name) for name in names}
-        return values, tied
+            return {name: _known(path, file, name) for name in names}, tied
+    except ParameterError:
+        raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        other = next((kind for head, kind in OTHER_FILES.items() if beginning.startswith(head)), "")
-        raise ParameterError(
-            f"'{path}' is no safetensors file but {other}; take its arrays by the program that "
-            "wrote it, and save them as safetensors"
-            if other
-            else f"'{path}' is damaged or no safetensors file: {error}; save it again"
-        ) from None
+        raise ParameterError(_told(path, error)) from None
+
+
+def _told(path: str | Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do."""
+    try:
+        other = what_else(Path(path))
+    except OSError:
+        other = None
+    if other is not None:
+        return f"'{path}' is no safetensors file but {other}"
+    if isinstance(error, FileNotFoundError):
+        return f"'{path}' does not exist; name a safetensors file"
+    if isinstance(error, OSError):
+        reason = error.strerror or error
+        return f"'{path}' cannot be read: {reason}; name a safetensors file that you may read"
+    return f"'{path}' is damaged or no safetensors file: {error}; save it again"
 
 
 def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:

@@ -122,6 +122,28 @@ def _by_identity(places: Mapping[str, Array]) -> list[tuple[Array, tuple[str, ..
     return [(places[first], tuple(every)) for first, every in names.items()]
 
 
+def _advice(expected: set[str], found: set[str]) -> str:
+    """What to do about a file whose names do not fit a model, where that can be told."""
+    first, dot, _ = min(found, default="").partition(".")
+    prefix = first + dot
+    if prefix and {name.removeprefix(prefix) for name in found} == expected:
+        return (
+            f"\nall names in the file begin with '{prefix}', as those of a model that another one "
+            "wraps (DataParallel, torch.compile): save the model inside"
+        )
+    if "W_hq" in found - expected:
+        return (
+            "\nthe file has the names of the cells written out: "
+            "model.import_parameters(unrolled.parameters.read(path)[0]) takes them"
+        )
+    if found > expected:
+        return (
+            "\nthe file holds more than parameters: buffers, or what is frozen, are taken by the "
+            "framework's own way of loading (as PyTorch's load_state_dict)"
+        )
+    return ""
+
+
 class Parameters(Mapping[str, Parameter]):
     """The parameters of a model by dotted name, each once, with all its places.
 
@@ -275,7 +297,15 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
             ParameterError: the file is missing, damaged or no safetensors file, or its
                 names and shapes do not fit the model; nothing is changed then.
         """
-        self.take(untied(*read(path)))
+        values, arrays = untied(*read(path)), self._arrays()
+        for _, places in _by_identity(arrays):  # what is tied here, a file may hold once
+            kept = [values[place] for place in places if place in values]
+            values |= {place: kept[0] for place in places if kept and place not in values}
+        try:
+            self.take(values)
+        except ParameterError as error:
+            advice = _advice({*arrays}, {*values})
+            raise ParameterError(f"{error}{advice}") from None
 
     def take(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take values for all places; those that share one array are tied from now on.

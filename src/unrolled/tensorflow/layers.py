@@ -1,6 +1,7 @@
 """Recurrent language models of Keras' own layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import chain
 from typing import Any
 
@@ -10,17 +11,26 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import activations
 
-from unrolled.errors import SettingError
+from unrolled.errors import ParameterError, SettingError
+from unrolled.models.language_model import RNNModel as _RNNModel
+from unrolled.models.layer_options import (
+    check_dropout,
+    check_layer,
+    check_no_bias,
+    option_label,
+)
 from unrolled.models.layers import (
     GATE_ORDERS,
+    NO_COUNTERPART,
     check_apart,
     join_gates,
+    layer_prefix,
     split_gates,
     with_prefix,
     without_prefix,
 )
-from unrolled.models.stacked import StackedRNNModel
 from unrolled.tensorflow.module import Module
 
 
@@ -46,8 +56,56 @@ CELLS = {
 
 GATES = GATE_ORDERS["keras"]
 
+FUNCTIONS = {
+    "tanh": (activations.tanh, tf.tanh, tf.nn.tanh),
+    "sigmoid": (activations.sigmoid, tf.sigmoid, tf.nn.sigmoid),
+    "relu": (activations.relu, tf.nn.relu),
+    "hard_sigmoid": (activations.hard_sigmoid,),
+    "linear": (activations.linear,),
+    "elu": (activations.elu, tf.nn.elu),
+    "silu": (activations.silu, tf.nn.silu),
+    "softplus": (activations.softplus, tf.nn.softplus),
+    "softsign": (activations.softsign, tf.nn.softsign),
+}
+"""Keras' and TensorFlow's functions by Keras' names."""
 
-class RNNModel(StackedRNNModel, Module):
+LAYERS = (
+    keras.layers.SimpleRNN,
+    keras.layers.GRU,
+    keras.layers.LSTM,
+    keras.layers.RNN,
+    keras.layers.Bidirectional,
+)
+
+LINEAR = {"W_hq": "linear.kernel", "b_q": "linear.bias"}
+
+HARMLESS = {"name", "trainable", "dtype", "units", "use_bias", "seed", "implementation"} | {
+    "unit_forget_bias",
+    "dropout",
+    "recurrent_dropout",
+    "reset_after",
+}
+"""Options of a cell that change no function, or that are dealt with by themselves."""
+
+
+def label_of(layer: Any, training: bool) -> str:
+    """See `unrolled.models.layer_options.option_label`; raises for what has no counterpart."""
+    cell = layer.cell
+    check_layer(layer, LAYERS)
+    check_layer(cell, CELLS)
+    dropped = {name: getattr(cell, name) for name in ("dropout", "recurrent_dropout")}
+    check_dropout(dropped, training, "set model.training = False")
+    options = {
+        name: getattr(cell, name, given.default)
+        for name, given in signature(type(cell)).parameters.items()
+        if name not in HARMLESS
+        and not name.endswith(("_initializer", "_regularizer", "_constraint"))
+        and getattr(cell, name, given.default) != given.default
+    }
+    return option_label(cell, options, FUNCTIONS)
+
+
+class RNNModel(_RNNModel, Module):
     def __init__(self, rnn_layer: Any, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
         self.rnn, self.vocab_size, self.lr = _one_by_one(rnn_layer), vocab_size, lr
@@ -88,29 +146,67 @@ class RNNModel(StackedRNNModel, Module):
         return (zeros, zeros) if self.cell == "lstm" else zeros
 
     def export_parameters(self) -> dict[str, Any]:
-        own = check_apart(super(StackedRNNModel, self).export_parameters())
+        # frozen ones too: they belong to the function
+        live = check_apart(backend.places(self, frozen=True))
         values: dict[str, Any] = {}
-        for prefix, names in self._parts():
-            kernel_x, kernel_h, bias = (own[name] for name in names)
-            # a GRU has a pair of biases (2, G * H), the others one
-            bias_x, bias_h = bias if self.cell == "gru" else (bias, np.zeros_like(bias))
+        for prefix, cell, names in self._parts():
+            kernel_x, kernel_h, *biases = (backend.to_numpy(live[name]) for name in names)
+            zeros = np.zeros_like(kernel_x[0])
+            # a GRU has a pair of biases (2, G * H) if it resets after the product, the others one
+            bias = biases[0] if biases else zeros
+            bias_x, bias_h = bias if bias.ndim == 2 else (bias, zeros)
             split = split_gates(self.cell, GATES[self.cell], kernel_x, kernel_h, bias_x, bias_h)
+            if _resets_before(cell):
+                del split["b_hh"]
             values |= with_prefix(prefix, split)
-        return values | {"W_hq": own["linear.kernel"], "b_q": own["linear.bias"]}
+        return values | {name: backend.to_numpy(live[own]) for name, own in LINEAR.items()}
 
     def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        native = {"linear.kernel": values["W_hq"], "linear.bias": values["b_q"]}
-        for prefix, names in self._parts():
+        native = {own: values[name] for name, own in LINEAR.items()}
+        for prefix, cell, names in self._parts():
             own = without_prefix(prefix, values)
+            if _resets_before(cell):
+                own["b_hh"] = np.zeros_like(own["b_h"])
+            if not cell.use_bias:
+                check_no_bias(self.cell, own, "use_bias")
             kernel_x, kernel_h, bias_x, bias_h = join_gates(self.cell, GATES[self.cell], own)
-            bias = np.stack([bias_x, bias_h]) if self.cell == "gru" else bias_x
-            native |= dict(zip(names, (kernel_x, kernel_h, bias), strict=True))
+            after = self.cell == "gru" and not _resets_before(cell)
+            bias = np.stack([bias_x, bias_h]) if after else bias_x
+            native |= dict(zip(names, (kernel_x, kernel_h, bias), strict=False))
+        frozen = ", ".join(native.keys() - backend.places(self).keys())
+        if frozen:
+            raise ParameterError(
+                f"{frozen} cannot take values: it is frozen. Set trainable=True, and freeze it "
+                "again afterwards"
+            )
         return native
 
-    def native_names(self, layer: int, direction: int) -> list[str]:
-        """Of Keras' two matrices and its bias."""
-        first = 3 * (layer * self.num_directions + direction)
-        return list(backend.parameters(self))[first : first + 3]
+    def _parts(self) -> Iterator[tuple[str, Any, list[str]]]:
+        """Of every layer and direction: our prefix, Keras' cell, and the names of its arrays."""
+        check_layer(self.linear, (keras.layers.Dense,))
+        if self.linear.activation is not activations.linear:
+            raise ParameterError(f"the linear layer has an activation, which {NO_COUNTERPART}")
+        places = backend.places(self, frozen=True)
+        names = {id(variable): name for name, variable in places.items()}
+        for number, layer in enumerate(self._stack()):
+            check_layer(layer, LAYERS)
+            for direction, part in enumerate(_directions(layer)):
+                prefix = layer_prefix(number, self.num_layers, direction, self.num_directions)
+                cell = part.cell
+                arrays = cell.kernel, cell.recurrent_kernel, cell.bias  # None without one
+                own = [names[id(backend.variable_of(a))] for a in arrays if a is not None]
+                yield prefix + label_of(part, self.training), cell, own
+
+
+def _directions(layer: Any) -> list[Any]:
+    """The layers of one direction each that a layer is made of."""
+    both = isinstance(layer, keras.layers.Bidirectional)
+    return [layer.forward_layer, layer.backward_layer] if both else [layer]
+
+
+def _resets_before(cell: Any) -> bool:
+    """Whether it is a GRU that multiplies by the reset gate before the product."""
+    return not getattr(cell, "reset_after", True)
 
 
 def _one_by_one(layer: Any) -> Any:
@@ -128,25 +224,32 @@ def _one_by_one(layer: Any) -> Any:
 
 
 def _checked(stack: Sequence[Any]) -> tuple[str, int, int]:
-    """Cell, hidden units and directions of a stack of Keras layers, all of one kind."""
-    both = [isinstance(layer, keras.layers.Bidirectional) for layer in stack]
-    layers = [layer.forward_layer if b else layer for layer, b in zip(stack, both, strict=True)]
+    """Cell, hidden units and directions of a stack of Keras layers, all of one kind.
+
+    Raises:
+        SettingError: they are something else, or have options that do not fit.
+    """
+    both = {isinstance(layer, keras.layers.Bidirectional) for layer in stack}
+    layers = [part for layer in stack for part in _directions(layer)]
     cells: list[Any] = [getattr(layer, "cell", None) for layer in layers]
     kinds = {(type(cell), getattr(cell, "units", 0)) for cell in cells}
-    fits = all(
-        type(cell) in CELLS
-        and layer.return_sequences
-        and layer.return_state
-        and cell.use_bias
-        and getattr(cell, "reset_after", True)
-        for layer, cell in zip(layers, cells, strict=True)
-    )
-    if len(kinds) != 1 or len(set(both)) != 1 or not fits:
+    needed = {"return_sequences": True, "return_state": True, "stateful": False}
+    needed |= {} if True in both else {"go_backwards": False}
+    wrong = [
+        f"{type(layer).__name__} with {option}={getattr(layer, option)}"
+        for layer in layers
+        for option, value in needed.items()
+        if getattr(layer, option, value) != value
+    ]
+    merged = {layer.merge_mode for layer in stack if hasattr(layer, "merge_mode")} - {"concat"}
+    wrong += [f"Bidirectional with merge_mode={mode}" for mode in merged]
+    if len(kinds) != 1 or len(both) != 1 or type(cells[0]) not in CELLS:
+        wrong = wrong or [type(layer).__name__ for layer in stack] or ["no layer"]
+    if wrong:
         raise SettingError(
-            f"RNNModel got {', '.join(type(layer).__name__ for layer in stack) or 'no layer'}; "
-            "it needs a SimpleRNN, GRU or LSTM of Keras, or an RNN of one or more such cells, "
-            "several of one kind and size, or Bidirectional ones of one cell each, made with "
-            "return_sequences=True, return_state=True, use_bias=True (a GRU with "
-            "reset_after=True), or by recurrent_layer()"
+            f"RNNModel got {', '.join(wrong)}; it needs a SimpleRNN, GRU or LSTM of Keras, or an "
+            "RNN of one or more such cells, several of one kind and size, or Bidirectional ones of "
+            "one cell each with merge_mode='concat', made with return_sequences=True, "
+            "return_state=True, and without stateful and go_backwards, or by recurrent_layer()"
         )
-    return CELLS[type(cells[0])], cells[0].units, 2 if both[0] else 1
+    return CELLS[type(cells[0])], cells[0].units, 2 if True in both else 1

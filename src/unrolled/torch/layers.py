@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from unrolled.backends import torch as backend
-from unrolled.errors import SettingError
+from unrolled.errors import ParameterError, SettingError
+from unrolled.models.layer_options import check_dropout, check_layer, option_label
+from unrolled.models.layers import NO_COUNTERPART
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.torch.module import Module
 
@@ -20,9 +22,23 @@ def recurrent_layer(
     return layer
 
 
+KNOWN = {"training", "nonlinearity", "mode", "input_size", "hidden_size", "num_layers"} | {
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+}
+"""Attributes of a layer that this file deals with."""
+
+
 class RNNModel(StackedRNNModel, Module):
     def __init__(self, rnn_layer: nn.RNNBase, vocab_size: int, lr: float = 1.0) -> None:
         super().__init__()
+        if not isinstance(rnn_layer, nn.RNNBase):
+            raise SettingError(
+                f"RNNModel got a {type(rnn_layer).__name__}; it needs an nn.RNN, nn.GRU or nn.LSTM"
+            )
         if rnn_layer.batch_first or rnn_layer.input_size != vocab_size:
             raise SettingError(
                 f"the layer has input_size={rnn_layer.input_size} and batch_first="
@@ -52,4 +68,25 @@ class RNNModel(StackedRNNModel, Module):
     def native_names(self, layer: int, direction: int) -> list[str]:
         suffix = f"l{layer}" + ("_reverse" if direction else "")
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return [f"rnn.{kind}_{suffix}" for kind in kinds]
+        return [f"rnn.{kind}_{suffix}" for kind in kinds[: 4 if self.rnn.bias else 2]]
+
+    def option_label(self) -> str:
+        layer = self.rnn
+        check_layer(layer, (nn.RNN, nn.GRU, nn.LSTM))
+        check_layer(self.linear, (nn.Linear,))
+        if layer.proj_size:
+            raise ParameterError(
+                f"the layer has proj_size={layer.proj_size}, which {NO_COUNTERPART}"
+            )
+        if layer.num_layers > 1:  # the last one drops nothing
+            check_dropout({"dropout": layer.dropout}, layer.training, "call model.eval()")
+        kind: Any = type(layer)
+        usual = vars(kind(1, 1, device="meta"))  # there no random numbers are drawn
+        options = {
+            name: value
+            for name, value in vars(layer).items()
+            if name in usual and name[0] != "_" and name not in KNOWN and value != usual[name]
+        }
+        if isinstance(layer, nn.RNN):
+            options["nonlinearity"] = layer.mode.removeprefix("RNN_").lower()
+        return option_label(layer, options)

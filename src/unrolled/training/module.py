@@ -196,8 +196,12 @@ class Module(HyperParameters):
             ParameterError: names are missing or unexpected, or shapes differ; all are
                 told at once, or what is tied here differs there; nothing is changed.
         """
-        check_fit(shapes_of(self.export_parameters()), shapes_of(values))
+        self.check_values(values)
         return self.take(self.native_values(values))
+
+    def check_values(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Make sure that values fit this model; raises a `ParameterError` if not."""
+        check_fit(shapes_of(self.export_parameters()), shapes_of(values))
 
     def take(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """The model with values that stand under the framework's own names."""

@@ -8,8 +8,7 @@ and for several texts at once, with the same formulas on NumPy's arrays.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import numpy as np
@@ -21,6 +20,8 @@ from unrolled.functional.bptt import GATES, STEPS, Arrays, stack_gates
 from unrolled.functional.recurrent import CELLS, RELU_RNN, Cell
 from unrolled.functional.sampling import Draw, greedy
 from unrolled.kernels import native
+from unrolled.models.language_model import RecurrentLanguageModel
+from unrolled.models.layer_options import option_label
 from unrolled.models.layers import layer_prefix, without_prefix
 
 Values = Mapping[str, npt.NDArray[Any]]
@@ -28,6 +29,8 @@ Values = Mapping[str, npt.NDArray[Any]]
 TOLERANCE = 1e-4
 """Largest difference to the model's own logits, beside the largest of them."""
 
+RELU = option_label(None, {"activation": "relu"})
+"""What the names of an RNN's weights say where its units are ``max(., 0)``."""
 
 SMALL_TABLE = 2**20
 """Numbers in an input side that is worth to be made ready for every id there is."""
@@ -68,7 +71,9 @@ class Parts:
         count = max(
             (int(n) + 1 for n in re.findall(r"layers\.(\d+)\.", " ".join(values))), default=1
         )
-        parts = [without_prefix(layer_prefix(i, count), values) for i in range(count)]
+        label = RELU if any(f"{RELU}W_xh" in name for name in values) else ""
+        prefixes = [layer_prefix(i, count) + label for i in range(count)]
+        parts = [without_prefix(prefix, values) for prefix in prefixes]
         layers = [{n: v for n, v in part.items() if n not in ("W_hq", "b_q")} for part in parts]
         cell = next((cell for cell in CELLS.values() if {*layers[0]} == {*cell.weights}), None)
         if cell is None or not {"W_hq", "b_q"} <= {*values}:
@@ -78,11 +83,7 @@ class Parts:
         found = [{n: v.shape for n, v in layer.items()} for layer in layers]
         if found != shapes or values["W_hq"].shape[0] != H:
             raise ParameterError(f"no recurrent language model of ours: {found}")
-        return cls(cell, layers, values["W_hq"], values["b_q"])
-
-    def variants(self) -> list[Self]:
-        """What a model with these weights may compute: the names do not tell tanh from ReLU."""
-        return [self, replace(self, cell=RELU_RNN)] if self.cell.name == "rnn" else [self]
+        return cls(RELU_RNN if label else cell, layers, values["W_hq"], values["b_q"])
 
 
 class Layer:
@@ -230,10 +231,11 @@ class NativeStepper:
 def stepper_of(
     net: Any, own_logits: Any, X: npt.NDArray[Any], batch_size: int
 ) -> Stepper | NativeStepper | None:
-    """The model as a stepper, if it is one of the project's own and computes the same.
+    """The model as a stepper, if it is one of the project's own.
 
-    It is asked once, and the answers are compared, which tells activations apart. Whoever lets
-    the stepper write has the model check the text, see `unrolled.training.generation`.
+    What it computes is told by the names of its parameters, see
+    `unrolled.models.layer_options`. Whoever lets the stepper write has the model check the
+    text, see `unrolled.training.generation`: a subclass or a hook may compute anything.
 
     Args:
         net: the model.
@@ -242,14 +244,16 @@ def stepper_of(
         batch_size: texts to be written side by side.
     """
     net = getattr(net, "net", net)
+    if not isinstance(net, RecurrentLanguageModel):
+        return None
     try:
-        variants = Parts.of(net.export_parameters()).variants()
-    except (AttributeError, TypeError, ParameterError):  # not ours, or not NumPy's types
+        parts = Parts.of(net.export_parameters())
+    except (TypeError, ParameterError):  # another function, or numbers that NumPy lacks
         return None
     usable = batch_size == 1 and native.available()[0]
     kinds: tuple[Any, ...] = (NativeStepper, Stepper) if usable else (Stepper,)
     expected = own_logits(X)[-1]
-    for kind, parts in product(kinds, variants):
+    for kind in kinds:
         try:
             stepper = kind(parts)
         except ValueError:  # a type that the kernels lack

@@ -1,0 +1,114 @@
+"""Files of parameters that are no safetensors: told by their first bytes, with the way on.
+
+Nothing of them is read but names inside an archive: no pickle is opened.
+"""
+
+import zipfile
+from pathlib import Path
+
+SAVE = "parameters({}).save('new.safetensors')"
+
+TORCH = (
+    "a file of torch.save. In PyTorch: model.load_state_dict(torch.load('{path}', "
+    f"weights_only=True)), then {SAVE.format('model')}"
+)
+KERAS = "In Keras: {call}, then " + SAVE.format("model")
+
+KINDS: list[tuple[bytes, str]] = [
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", TORCH),  # before PyTorch 1.6
+    (
+        b"\x80",
+        "a pickle, which can hold code and is not opened here. The program that wrote it can save "
+        "its arrays by safetensors.numpy.save_file(arrays, 'new.safetensors')",
+    ),
+    (b"\x89HDF", "an HDF5 file. " + KERAS.format(call="model.load_weights('{path}')")),
+    (
+        b"\x12\x01\0\0\0\0\0\0",
+        f"a parameter file of MXNet. In MXNet: net.load_parameters('{{path}}'), then "
+        f"{SAVE.format('net')}",
+    ),
+    (
+        b"\x93NUMPY",
+        "one array of numpy.save, without a name. Give it one: "
+        "safetensors.numpy.save_file({{NAME: numpy.load('{path}')}}, 'new.safetensors')",
+    ),
+    (b"GGUF", "a GGUF file. Convert it to safetensors by the program that wrote it"),
+    (b"version https://git-lfs", "a pointer of Git LFS. Fetch the file itself: git lfs pull"),
+    (b"{", "a JSON file. Name the safetensors file beside it, or each of its parts in turn"),
+    (b"<", "a page of the web or XML. Download the file itself"),
+    (b"\x08", "perhaps an ONNX file, whose initializers onnx.numpy_helper.to_array makes arrays"),
+]
+"""By first bytes: what such a file is, and what to do with it."""
+
+IN_ARCHIVE = [
+    ("constants.pkl", "a TorchScript file. In PyTorch: torch.jit.load('{path}').state_dict()"),
+    ("data.pkl", TORCH),
+    (
+        "model.weights.h5",
+        "a file of Keras. " + KERAS.format(call="model = keras.saving.load_model('{path}')"),
+    ),
+    (
+        ".npy",
+        "a file of numpy.savez. Save its arrays anew: "
+        "safetensors.numpy.save_file(dict(numpy.load('{path}')), 'new.safetensors')",
+    ),
+]
+"""By how a name in a ZIP archive ends."""
+
+IN_DIRECTORY = [
+    ("model.safetensors", "a directory. Name the file in it: '{path}/model.safetensors'"),
+    ("saved_model.pb", "a SavedModel of TensorFlow. Load it there, then " + SAVE.format("model")),
+    (
+        "_METADATA",
+        "a checkpoint of Orbax. In JAX: params = orbax.checkpoint.StandardCheckpointer()"
+        f".restore('{{path}}'), then {SAVE.format('params')}",
+    ),
+]
+"""By what a directory holds."""
+
+MSGPACK = (
+    "perhaps a msgpack file of Flax. In JAX: params = flax.serialization.msgpack_restore("
+    f"open('{{path}}', 'rb').read()), then {SAVE.format('params')}"
+)
+
+
+def what_else(path: Path) -> str | None:
+    """What a path is that is no safetensors file, and what to do; None if nothing is known.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file").write_bytes(b"GGUF")
+        ...     what_else(Path(folder, "file"))
+        'a GGUF file. Convert it to safetensors by the program that wrote it'
+    """
+    found = _found(path)
+    return found and found.format(path=path)
+
+
+def _found(path: Path) -> str | None:
+    if path.is_dir():
+        return _first(IN_DIRECTORY, [entry.name for entry in path.iterdir()]) or (
+            "a directory. Name a safetensors file in it"
+        )
+    if not path.exists():
+        checkpoint = path.with_name(path.name + ".index").exists()
+        call = "model.load_weights or tf.train.Checkpoint"
+        return f"a checkpoint of TensorFlow. {KERAS.format(call=call)}" if checkpoint else None
+    with open(path, "rb") as file:
+        head = file.read(32)
+    if not head:
+        return "an empty file. Save it again"
+    if head.startswith(b"PK"):
+        names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+        return _first(IN_ARCHIVE, names) or "a ZIP archive. Name a safetensors file"
+    kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
+    is_map = 0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)
+    return MSGPACK if kind is None and is_map else kind
+
+
+def _first(kinds: list[tuple[str, str]], names: list[str]) -> str | None:
+    return next((kind for end, kind in kinds if any(name.endswith(end) for name in names)), None)
