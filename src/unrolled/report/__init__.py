@@ -42,8 +42,8 @@ def write(
         from unrolled.report.figures import check
 
         check(Path(figures))
-    drawn = pictures(runs)
-    _replace(file, render(runs, drawn))
+    drawn, only = pictures(runs)
+    _replace(file, render(runs, drawn, only))
     if figures is not None:
         from unrolled.report.figures import save
 

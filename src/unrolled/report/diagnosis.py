@@ -29,7 +29,8 @@ def boxes(run: Run) -> list[Box]:
 def _diagnosed(run: Run) -> list[Box]:
     if run.telemetry:
         findings = {part: judge(history) for part, history in run.histories.items()}
-        seen = f"Judged by {sum(t.steps for t in run.telemetry.values()):,} steps."
+        steps = sum(t.steps for t in run.telemetry.values())
+        seen = f"Judged by {steps:,} recorded step{'s' * (steps != 1)}."
     else:
         findings = diagnose_run(run.path).findings if run.metrics else {}
         seen = "Judged by its epochs alone, as it kept no telemetry: less can be seen then."

@@ -14,7 +14,7 @@ from typing import Any
 
 from unrolled.errors import ParameterError, RunError
 from unrolled.report.telemetry import Telemetry
-from unrolled.report.thin import Line, finite
+from unrolled.report.thin import Line, Spans, finite
 from unrolled.runs.directory import WATCH
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
@@ -26,12 +26,17 @@ HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
 
 
+NEVER_MISSING = ("loss", "perplexity", "gradient_norm")
+"""Measures that are numbers in every line: null in a file stands for NaN or infinity."""
+
+
 class Metrics:
     """The lines of ``metrics.jsonl`` of one model: for each measure a curve.
 
     Attributes:
         fields: curves by the name of the measure, against `x`.
         x: ``"epoch"``, or ``"step"`` where an epoch has several lines.
+        not_finite: where the loss or the gradient was not.
     """
 
     def __init__(self) -> None:
@@ -41,6 +46,7 @@ class Metrics:
             "epoch": defaultdict(Line),
             "step": defaultdict(Line),
         }
+        self._not_finite = {"epoch": Spans(), "step": Spans()}
         self._repeated = False
 
     def add(self, data: dict[str, Any]) -> None:
@@ -51,6 +57,10 @@ class Metrics:
         self.lines += 1
         self._repeated |= places["epoch"] is None or places["epoch"] == self._epoch
         self._epoch = places["epoch"]
+        bad = any(name in data and finite(data[name]) is None for name in NEVER_MISSING)
+        for place, x in places.items():
+            if x is not None:
+                self._not_finite[place].add(x, bad)
         for name, value in data.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if name in places or not (is_number or value is None):
@@ -66,6 +76,10 @@ class Metrics:
     @property
     def fields(self) -> dict[str, Line]:
         return self._by[self.x]
+
+    @property
+    def not_finite(self) -> Spans:
+        return self._not_finite[self.x]
 
 
 @dataclass
@@ -103,10 +117,10 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings, framework and seed among them."""
-        own = self.config.get("settings")
+        """All settings as they were used, framework and seed among them."""
         head = {key: self.config[key] for key in ("framework", "seed") if key in self.config}
-        return {**head, **(own if isinstance(own, dict) else {})}
+        parts = [self.config.get(key) for key in ("settings", "used")]
+        return head | {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
 
 
 def read_runs(paths: Sequence[Path], hurry: bool = False) -> list[Run]:
