@@ -76,7 +76,9 @@ def apart(module: str, *arguments: str) -> tuple[list[str], str]:
     except subprocess.TimeoutExpired as late:
         return _lines(late.stdout), f"has not ended after {LONGEST_CHECK_S} seconds"
     code, errors = done.returncode, _lines(done.stderr)
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = (
+        f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    )
     last = f" after: {errors[-1]}" if errors else ""
     return _lines(done.stdout), f"{how}{last}" if code else ""
 

@@ -71,7 +71,8 @@ class Case:
         yield _difference(D, self.gradients.recurrent[:, :B])
         yield _difference(dH, self.gradients.hidden[:, :B])
         before, after = (
-            array[:, :B].reshape(T * B, -1) for array in (self.tape.old[0], self.gradients.recurrent)
+            array[:, :B].reshape(T * B, -1)
+            for array in (self.tape.old[0], self.gradients.recurrent)
         )
         yield _difference(np.concatenate(dW_h, -1), before.T @ after)
 
@@ -96,7 +97,7 @@ def check() -> Iterator[str]:
     sizes = f"batch sizes {min(BATCHES)} to {max(BATCHES):,}"
     yield f"{cases} cases, {sizes}, largest difference from NumPy: {shown}"
     if not all(largest[dtype] <= most for dtype, most in ROUNDING.items()):
-        yield "WRONG: rounding does not explain this. Go on without: UNROLLED_NATIVE=off unrolled ..."
+        yield "WRONG: that is not rounding. Go on without: UNROLLED_NATIVE=off unrolled ..."
 
 
 if __name__ == "__main__":

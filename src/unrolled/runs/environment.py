@@ -14,6 +14,8 @@ from typing import Any
 from unrolled import __version__
 from unrolled.backends import Backend
 
+ENVIRONMENT = "environment.json"
+
 
 def environment(backend: Backend | None = None) -> dict[str, Any]:
     """When and how it began, versions, machine, and what the backend says of itself.
@@ -58,5 +60,7 @@ def processor() -> str:
     with suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
     return platform.processor() or platform.machine()
