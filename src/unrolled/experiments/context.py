@@ -14,7 +14,6 @@ from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
-from unrolled.runs.environment import environment
 from unrolled.runs.progress import Part, Report, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Telemetry, to_lines
@@ -88,8 +87,7 @@ class Context:
             "settings": dataclasses.asdict(settings),
         }
         with self.directory.all_or_nothing():
-            self.directory.write_json("config.json", config)
-            self.directory.write_json("environment.json", environment(self.face.backend))
+            self.directory.begin(config, self.face.backend)
             for name, value in files.items():
                 self.directory.write_json(name, value)
 
@@ -169,7 +167,7 @@ class Context:
             TerminatedError: it was, by SIGTERM or SIGHUP.
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
-        self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
+        self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
         if self.failure is not None:

@@ -122,7 +122,7 @@ def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: st
     return Template(static("page.html")).substitute(
         generator=f"{GENERATOR} {__version__}",
         title=escape(title),
-        lead=escape(_lead(runs)),
+        lead="<br>".join(map(escape, _lead(runs))),
         css=css(),
         notices=_notices(runs, only),
         differences=tables.differences(runs) if several else "",
@@ -148,11 +148,12 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def _lead(runs: Sequence[Run]) -> str:
-    """What all runs have in common, in a line."""
+def _lead(runs: Sequence[Run]) -> list[str]:
+    """What all runs have in common, in a line; of one alone also when and where it was."""
     facts = [tables.facts(run) for run in runs]
-    first = facts[0]
-    return ", ".join(v for name, v in first.items() if all(f.get(name) == v for f in facts))
+    common = [v for name, v in facts[0].items() if all(f.get(name) == v for f in facts)]
+    when = tables.circumstances(runs[0]) if len(runs) == 1 else ""
+    return [line for line in (", ".join(common), when) if line]
 
 
 def _notices(runs: Sequence[Run], only: str) -> str:

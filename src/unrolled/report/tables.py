@@ -9,7 +9,7 @@ from unrolled.report.charts import Source
 from unrolled.report.parts import table
 from unrolled.report.reading import Run
 from unrolled.report.spec import show
-from unrolled.runs.directory import WATCH
+from unrolled.runs.ending import WATCH, no_end
 
 HEAD = {"experiment", "framework", "seed", "status", "samples"}
 """Parts of a summary that stand elsewhere on the page."""
@@ -22,7 +22,7 @@ MOST_TILES = 8
 DIFFERENCES_OPEN = 12
 """Rows of what differs between runs that stand under the title; further ones are folded away."""
 
-OWN = ("began", "seconds", "command")
+OWN = ("began", "took_s", "command")
 """What the environment record of every run has for itself."""
 
 
@@ -34,9 +34,43 @@ def facts(run: Run) -> dict[str, str]:
         "framework": str(config.get("framework") or ""),
         # the loops that are watched have seeds of their own
         "seed": "" if config.get("seed") is None else f"seed {config['seed']}",
-        "ended": str(summary.get("status", "unfinished: it has left no summary")),
+        "ended": str(summary.get("status") or _unfinished(run)),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _unfinished(run: Run) -> str:
+    found = no_end(run.path)
+    return "still running" if found and found.is_running else "not finished"
+
+
+def circumstances(run: Run) -> str:
+    """When a run began, how long it took, where, and by which command, as far as is known."""
+    known = run.environment
+    began, took = known.get("began"), known.get("took_s")
+    where = [str(known[name]) for name in ("processor", "instructions") if known.get(name)]
+    told = [
+        f"began {str(began).replace('T', ' ').replace('+00:00', ' UTC')}" if began else "",
+        f"took {duration(took)}" if isinstance(took, (int, float)) else "",
+        f"on {', '.join(where)}" if where else "",
+        f"by {known['command']}" if known.get("command") else "",
+    ]
+    return "; ".join(filter(None, told))
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(3.21), duration(75), duration(7322)
+        ('3.2 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def settings(runs: Sequence[Run]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import RunError
+from unrolled.runs.ending import no_end
 from unrolled.telemetry.findings import FINDINGS, Finding
-from unrolled.telemetry.findings.finding import SEVERITIES
+from unrolled.telemetry.findings.finding import NOTE, SERIOUS, SEVERITIES
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 from unrolled.telemetry.records import TelemetryRecord
@@ -78,7 +79,7 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         from unrolled.runs.directory import RunDirectory
 
         RunDirectory.open(path)  # says what is near
-    if not any((path / name).is_file() for name in (TELEMETRY, METRICS)):
+    if not any((path / name).is_file() for name in (TELEMETRY, METRICS)) and not no_end(path):
         raise RunError(
             f"'{path}' holds neither {TELEMETRY} nor {METRICS}: there is nothing to diagnose. "
             "Name a directory that `unrolled run` or watch(model, out=...) has made; what was "
@@ -102,7 +103,18 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
         result.looked_for[part] = _looked_for(each)
+    add_end(path, result.findings)
     return result
+
+
+def add_end(path: Path, findings: dict[str, list[Finding]]) -> None:
+    """Put before the findings about a run's last model that the run has no end, if so."""
+    found = no_end(path)
+    if found is not None:
+        name, severity = ("still running", NOTE) if found.is_running else ("no end", SERIOUS)
+        last = next(reversed(findings), "")
+        end = Finding(name, severity, found.text, found.step, remedy=found.remedy)
+        findings.setdefault(last, []).insert(0, end)
 
 
 def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from unrolled.errors import RunError, SettingError
 from unrolled.runs.directory import WATCH, RunDirectory
-from unrolled.runs.environment import environment
 from unrolled.telemetry.diagnose import Finding, diagnose
 from unrolled.telemetry.reading import TELEMETRY, read_telemetry
 from unrolled.telemetry.records import TelemetryRecord
@@ -66,9 +65,7 @@ class Keeper:
         self._head = {"experiment": WATCH, "framework": framework, "seed": None}
         if out is not None:
             self._directory = RunDirectory.create(Path(out))
-            config = {**self._head, "settings": dict(settings or {})}
-            self._directory.write_json("config.json", config)
-            self._directory.write_json("environment.json", environment(backend))
+            self._directory.begin({**self._head, "settings": dict(settings or {})}, backend)
             self._write = self._directory.lines(TELEMETRY)
 
     def add(self, record: TelemetryRecord) -> None:
@@ -137,7 +134,7 @@ class Keeper:
             with self._directory as directory:
                 steps = self._records[-1].step if self._records else 0
                 summary = {**self._head, "status": self.status, "steps": steps, "notes": self.notes}
-                self._tell_if_unwritten(lambda: directory.write_json("summary.json", summary))
+                self._tell_if_unwritten(lambda: directory.end(summary))
 
     def __enter__(self) -> Self:
         if self.closed:
