@@ -70,12 +70,15 @@ class Context:
             return RunDirectory.create_next(Path("runs"), self.experiment)
         return RunDirectory.create(self.out)
 
-    def begin(self, settings: Any, files: Mapping[str, Any] = {}) -> None:
+    def begin(
+        self, settings: Any, files: Mapping[str, Any] = {}, used: Mapping[str, Any] = {}
+    ) -> None:
         """Make the run directory and write down what is about to run, and where.
 
         Args:
             settings: of the experiment.
             files: what else to write, by name, as JSON.
+            used: what settings that leave something open came to, by name.
 
         Raises:
             RunError: it cannot be written; nothing of it remains.
@@ -85,6 +88,7 @@ class Context:
             "framework": self.framework,
             "seed": self.seed,
             "settings": dataclasses.asdict(settings),
+            "used": dict(used),
         }
         with self.directory.all_or_nothing():
             self.directory.begin(config, self.face.backend)

@@ -181,7 +181,9 @@ def shading(found: Sequence[Source], place: str) -> tuple[list[Shade], str]:
         if spans is None or spans.first is None:
             continue
         colour: int | str = style(source.place)[0] if len(found) > 1 else ""
-        shades += [Shade(*span, source.name("not finite"), colour) for span in spans.found]
+        shades += [
+            Shade(start, end, source.name("not finite"), colour) for start, end in spans.found
+        ]
         what = f"{spans.count:,} recorded {place}{'s' * (spans.count > 1)} with NaN or infinity"
         told.append(source.name(f"{what}, the first is {show(spans.first)}"))
     return shades, f"Shaded: {'; '.join(told)}." if told else ""
@@ -321,8 +323,9 @@ def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[C
     telemetry = source.telemetry
     if telemetry is None or not telemetry.parameters:
         return []
-    names = list(telemetry.parameters)
-    alike = [each for each in others if each.parameters.keys() == set(names)] or [telemetry]
+    own = telemetry.parameters.keys()
+    alike = [each for each in others if each.parameters.keys() == own] or [telemetry]
+    names = list(alike[0].parameters)
 
     def peak(name: str) -> float:
         return max((each.parameters[name].peak or (0.0,))[0] for each in alike)

@@ -65,7 +65,7 @@ def pictures(runs: Sequence[Run]) -> tuple[dict[str, list[Picture]], str]:
 def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
     """Pictures of one run by section, ids all different; ``runs`` are those compared with it."""
     sources = charts.sources(run)
-    by_parameter = [
+    by_parameter: list[Picture] = [
         chart
         for source in sources
         for chart in charts.parameter_charts(
@@ -164,6 +164,9 @@ def _notices(runs: Sequence[Run], only: str) -> str:
         if notes := [f"{note}." for note in (*run.notes, *tables.unrecorded(run))]:
             head = "left out" if len(runs) == 1 else f"left out of {run.name}"
             boxes.append(parts.finding("note", head, notes[0], notes[1:]))
+        if seen := [f"{name}: {text}" for name, text in run.unseen.items()]:
+            head = "not seen" if len(runs) == 1 else f"not seen of {run.name}"
+            boxes.append(parts.finding("note", head, seen[0], seen[1:]))
     return f'<ul class="findings" aria-label="notices">{"".join(boxes)}</ul>' if boxes else ""
 
 

@@ -6,7 +6,7 @@ read line by line, so memory does not grow with their length.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,12 @@ from unrolled.report.thin import Line, Spans, finite
 from unrolled.runs.ending import WATCH
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
+from unrolled.telemetry.records import TelemetryRecord
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """What reading a file that holds something else can raise."""
+
+NOTES = "notes.json"
 
 HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
@@ -95,6 +98,7 @@ class Run:
         parameters: the trained values by name.
         vocabulary: the number of tokens; None where there are none.
         notes: what was left out and why.
+        unseen: what a watch could not see and why, by name.
         every: of so many records of telemetry one was read.
     """
 
@@ -109,6 +113,7 @@ class Run:
     parameters: dict[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     notes: list[str] = field(default_factory=list)
+    unseen: dict[str, Any] = field(default_factory=dict)
     every: int = 1
 
     @property
@@ -159,6 +164,10 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
     run = Run(path, name)
     for file in ("config", "environment", "summary"):
         setattr(run, file, _read_dict(run, f"{file}.json"))
+    own = run.summary.pop("notes", {})  # of older versions
+    run.unseen = own if isinstance(own, dict) else {}
+    if (path / NOTES).is_file():
+        run.unseen = _read_dict(run, NOTES)
     vocabulary = path / "vocabulary.json"
     if vocabulary.is_file() and isinstance(tokens := _read_json(run, vocabulary.name), list):
         run.vocabulary = len(tokens)
@@ -171,6 +180,16 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
         run.telemetry.setdefault(part, Telemetry()).add(record)
         _history(run, part).add(record)
     _read_parameters(run)
+    return run
+
+
+def run_of_records(records: Iterable[TelemetryRecord]) -> Run:
+    """A run that is kept in memory alone: that of a watch without a directory."""
+    summary = {"status": "kept in memory"}
+    run = Run(Path(), WATCH, {"experiment": WATCH}, summary=summary)
+    for record in records:
+        run.telemetry.setdefault("", Telemetry()).add(record)
+        _history(run, "").add(record)
     return run
 
 

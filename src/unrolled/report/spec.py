@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 Number = float | None
 """A value to draw; None leaves a gap."""
@@ -231,7 +231,6 @@ class Heatmap:
 
 
 Picture = Chart | Heatmap
-P = TypeVar("P", Chart, Heatmap)
 
 
 def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
@@ -240,7 +239,7 @@ def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
     return [list(row) for _, row in found]
 
 
-def on_same_axes(pictures: Sequence[P]) -> list[P]:
+def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
     """The same pictures of several runs, with the ranges that hold all of them.
 
     Axes with the same title share scale and range.
@@ -251,9 +250,9 @@ def on_same_axes(pictures: Sequence[P]) -> list[P]:
         >>> [chart.x.limits for chart in on_same_axes([a, b])]
         [(1, 9), (1, 9)]
     """
-    held = list(pictures)
+    held: list[Any] = list(pictures)
     for name in ("x", "y", "z"):
-        axes = [getattr(picture, name, None) for picture in held]
+        axes: list[Any] = [getattr(picture, name, None) for picture in held]
         for title in {axis.title for axis in axes if axis is not None}:
             mine = [i for i, axis in enumerate(axes) if axis is not None and axis.title == title]
             scale = "log" if any(axes[i].scale == "log" for i in mine) else "linear"

@@ -1,6 +1,8 @@
 """The telemetry of a run, taken in record by record and kept at a bounded size."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from unrolled.report.thin import Columns, Line, Spans
@@ -96,11 +98,20 @@ class Telemetry:
             self.parameters[name].add(step, parameter)
         for name, layer in record.layers.items():
             self.layers[name].add(step, layer)
-        rate = getattr(record, "learning_rate", None)
-        groups = enumerate(rate, 1) if isinstance(rate, list) else ()
-        rates = {f"group {i}": each for i, each in groups} or {"": rate}
+        self._add_rates(step, record.learning_rate, record.learning_rates)
+        finite = all(parameter.finite for parameter in record.parameters.values())
+        self.not_finite.add(step, record.first_not_finite is not None or not finite)
+
+    def _add_rates(self, step: int, rate: float | None, of_groups: Sequence[float]) -> None:
+        """One line until groups differ, from then on one for each."""
+        if of_groups and (one := self.learning_rates.pop("", None)):
+            for i in range(1, len(of_groups) + 1):
+                self.learning_rates[f"group {i}"] = deepcopy(one)
+        rates: dict[str, float | None]
+        if of_groups:
+            rates = {f"group {i}": each for i, each in enumerate(of_groups, 1)}
+        else:
+            rates = dict.fromkeys(self.learning_rates or [""], rate)
         for name, each in rates.items():
             if each is not None:
                 self.learning_rates[name].add(step, each)
-        finite = all(parameter.finite for parameter in record.parameters.values())
-        self.not_finite.add(step, record.first_not_finite is not None or not finite)

@@ -1,7 +1,7 @@
 """A run directory: everything about one run, in files that other programs can read.
 
 ==================  ==============================================================
-``config.json``     experiment, framework, seed, all settings
+``config.json``     experiment, framework, seed, all settings; what open ones came to
 ``environment.json``  when and by which command, how long it took, versions, machine, threads
 ``metrics.jsonl``   one line an epoch; the same seed gives the same bytes
 ``telemetry.jsonl`` one line every n-th step, a `unrolled.telemetry.TelemetryRecord`

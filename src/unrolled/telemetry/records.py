@@ -85,6 +85,9 @@ class TelemetryRecord:
             the module's name. Empty where there is no recurrence, or none was traced.
         first_not_finite: name of the first tensor that was NaN or infinite, in the order
             of computation; None while all is well.
+        learning_rate: of the optimizer's first parameter group, as it was in this step; None
+            if there is none, or it is not known.
+        learning_rates: of all parameter groups, where they differ.
     """
 
     step: int
@@ -98,6 +101,8 @@ class TelemetryRecord:
     parameters: dict[str, ParameterRecord] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     first_not_finite: str | None = None
+    learning_rate: float | None = None
+    learning_rates: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; lists are the record's own."""
