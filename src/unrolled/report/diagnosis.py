@@ -29,7 +29,9 @@ def boxes(run: Run) -> list[Box]:
 
 def _diagnosed(run: Run) -> list[Box]:
     if run.telemetry:
-        findings = {part: judge(history) for part, history in run.histories.items()}
+        findings: dict[str, list[Finding]] = {
+            part: judge(history) for part, history in run.histories.items()
+        }
         add_end(run.path, findings)
         steps = sum(t.steps for t in run.telemetry.values())
         seen = f"Judged by {steps:,} recorded step{'s' * (steps != 1)}."

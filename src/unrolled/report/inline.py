@@ -15,10 +15,10 @@ def read(*sources: str | Path | Keeper) -> list[Run]:
     for i, each in enumerate(sources):
         if isinstance(each, Keeper):
             records = each.records  # settles what waits to be written
-            if (path := getattr(each, "path", None)) is None:
+            if each.path is None:
                 kept[i] = run_of_records(records)
                 continue
-            each = path
+            each = each.path
         paths.append(Path(each))
     found = iter(read_runs(paths))
     return [kept[i] if i in kept else next(found) for i in range(len(sources))]

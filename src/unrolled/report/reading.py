@@ -17,13 +17,18 @@ from unrolled.report.telemetry import Telemetry
 from unrolled.report.thin import Line, Spans, finite
 from unrolled.runs.ending import WATCH
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
+from unrolled.telemetry.reading import (
+    METRICS,
+    NOTES,
+    TELEMETRY,
+    read_jsonl,
+    read_parts,
+    which_lines,
+)
 from unrolled.telemetry.records import TelemetryRecord
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """What reading a file that holds something else can raise."""
-
-NOTES = "notes.json"
 
 HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""

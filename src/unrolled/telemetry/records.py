@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from unrolled.telemetry import showing
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
@@ -65,7 +67,7 @@ class LayerRecord:
     borders: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TelemetryRecord:
     """One training step.
 
@@ -103,6 +105,12 @@ class TelemetryRecord:
     first_not_finite: str | None = None
     learning_rate: float | None = None
     learning_rates: list[float] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return showing.lines(f"step {self.step:,}", showing.record_facts(self).items())
+
+    def _repr_html_(self) -> str:
+        return showing.table(f"step {self.step:,}", [*showing.record_facts(self).items()])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; lists are the record's own."""
