@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import made_runs
 import pytest
@@ -98,7 +99,14 @@ def test_what_differs_stands_under_the_title(page):
     assert re.search(r"num_steps\s+35\s+20\s", text)
     assert "num_hiddens" not in text
     assert "not comparable" not in text
-    assert "are the same in all runs" in head(page("mine", "yours"))
+    assert re.search(r"recorded steps\s+30\s+9\s", head(page("mine", "yours")))
+
+
+def test_where_nothing_differs_it_is_said(runs, tmp_path):
+    twice = tmp_path / "twice"
+    shutil.copytree(runs["mine"], twice)
+    page = report.write([runs["mine"], twice], out=tmp_path / "both.html").read_text()
+    assert "are the same in all runs" in head(page)
 
 
 def test_what_only_one_has_is_said(page):

@@ -87,6 +87,25 @@ def _settings(run: Run) -> dict[str, str]:
     return {k: "not given" if v is None else text(v) for k, v in run.settings.items()}
 
 
+def recorded(run: Run) -> dict[str, str]:
+    """What the records of a watched run tell that other runs have among their settings."""
+    if run.experiment != WATCH or not (telemetry := run.telemetry.get("")):
+        return {}
+    how = (telemetry.method or "by a method unknown").replace("_", " ")
+    at = f" at {show(telemetry.threshold)}" if telemetry.threshold is not None else ""
+    found = {
+        "recorded steps": f"{telemetry.steps:,}",
+        "trained parameters": f"{len(telemetry.parameters):,}",
+        "recurrent layers": ", ".join(telemetry.layers) or MISSING,
+        "clipping": f"{how}{at}" if telemetry.clipped else "none seen",
+    }
+    for name, line in telemetry.learning_rates.items():
+        first, last = (show(line.series("").y[i]) for i in (0, -1))
+        title = f"learning rate of {name}" if name else "learning rate"
+        found[title] = first if first == last else f"{first} to {last}"
+    return found
+
+
 def _environment(run: Run) -> dict[str, str]:
     return {k: MISSING if v is None else text(v) for k, v in flat(run.environment).items()}
 
@@ -95,15 +114,15 @@ def differences(runs: Sequence[Run]) -> str:
     """What differs between runs: kind, end, settings, environment; the results stand elsewhere."""
     rows = [
         row
-        for values in ([facts(r) for r in runs], [_settings(r) for r in runs],
-                       [_environment(r) for r in runs])
+        for each in (facts, _settings, recorded, _environment)
+        for values in [[each(run) for run in runs]]
         for row in _rows(values)
         if len(set(row[1:])) > 1 and MISSING not in row[1:] and row[0] not in OWN
     ]  # fmt: skip
     # framework and seed are settings, too
     rows = list({row[0]: row for row in rows}.values())
     if not rows:
-        return "<p>Settings, seed and environment are the same in all runs.</p>"
+        return "<p>Settings and environment, as far as recorded, are the same in all runs.</p>"
     head = ("what differs", *[run.name for run in runs])
     first, rest = rows[:DIFFERENCES_OPEN], rows[DIFFERENCES_OPEN:]
     shown = table(head, first, name="what differs between the runs")
