@@ -316,16 +316,18 @@ def bench(list_only: bool, **options: Any) -> None:
 
 
 @cli.command()
-def doctor() -> None:
-    """What is installed here, what is missing, and how to get it.
+@click.option("--check", is_flag=True, help="Load every framework and check its numbers, too.")
+def doctor(check: bool) -> None:
+    """What is installed here, what is missing, how to get it, and whether the kernels work.
 
     \b
-    Example:
+    Examples:
       unrolled doctor
+      unrolled doctor --check     (some ten seconds for each framework)
     """
     from unrolled.doctor import examine
 
-    for line in examine():
+    for line in examine(check):
         click.echo(line)
 
 

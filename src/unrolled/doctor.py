@@ -1,17 +1,28 @@
 """What a machine has, what it lacks, and what to type to get it."""
 
-import logging
+import importlib.metadata
 import os
 import platform
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from unrolled import __version__, frameworks, selfcheck
-from unrolled.kernels import explain, on_gpu
+from unrolled import __version__, frameworks
+from unrolled.kernels import explain, native
+from unrolled.runs.environment import processor
+
+LONGEST_CHECK_S = 300
+"""Seconds after which a check counts as hanging; the kernels take one, a framework some ten."""
 
 
-def examine() -> Iterator[str]:
-    """Lines for a person: Python, every framework, devices, threads.
+def examine(check: bool = False) -> Iterator[str]:
+    """Lines for a person: Python, the kernels, every framework; no framework is loaded here.
+
+    Args:
+        check: load each framework in a process of its own, and compare its numbers with the
+            reference; takes some ten seconds each.
 
     Example:
         >>> next(iter(examine())).split()[0]
@@ -19,47 +30,79 @@ def examine() -> Iterator[str]:
     """
     yield f"unrolled    {__version__}"
     yield f"Python      {platform.python_version()} ({sys.executable})"
-    yield f"machine     {platform.machine()}, {os.cpu_count()} CPUs, {platform.platform()}"
+    yield f"machine     {processor()}, {os.cpu_count()} CPUs, {platform.platform()}"
     yield f"recurrences {explain()}"
+    if native.available()[0]:
+        with frameworks.working("checking the kernels"):
+            lines, end = apart("unrolled.kernelcheck")
+        if end:
+            lines += [
+                f"CRASH: the process that checked them {end}",
+                "A training can end the same way. Go on without: UNROLLED_NATIVE=off unrolled ...",
+            ]
+        yield from _titled("kernels", lines)
     for name, title in frameworks.FRAMEWORKS.items():
         if not frameworks.is_installed(name):
             yield f"{title:<11} not installed; get it {frameworks.advice(name)}"
             continue
-        try:
-            facts = frameworks.face(name).backend.describe()
-        except Exception as error:  # a broken installation is what the doctor is asked about
-            yield f"{title:<11} installed, but does not load: {type(error).__name__}: {error}"
-            continue
-        yield (
-            f"{title:<11} {facts['version']}, devices: {', '.join(facts['devices'])}, "
-            f"threads: {facts['threads']}, NumPy {facts['numpy']}"
+        lines = [version_of(name)]
+        if check:
+            with frameworks.working(f"checking {title}"):
+                told, end = apart("unrolled.selfcheck", name)
+            lines += [*told, f"CRASH: the process that checked it {end}"] if end else told
+        yield from _titled(title, lines)
+    if not check:
+        yield "Devices, and every framework's numbers beside the reference: unrolled doctor --check"
+
+
+def apart(module: str, *arguments: str) -> tuple[list[str], str]:
+    """Run a module of ours in a process of its own.
+
+    Returns:
+        The lines that it has printed, and how it ended, ``""`` where it went well.
+    """
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LONGEST_CHECK_S,
+            check=False,
         )
-        with frameworks.working(f"checking {title}"):
-            told = [_checked(name), *_compared(name)]
-        yield from (f"{'':<11} {line}" for line in told)
-
-
-def _compared(name: str) -> list[str]:
-    """What carries recurrences on the GPU, if there is one."""
-    try:
-        return [f"GPU: {line}" for line in on_gpu(name)]
-    except Exception as error:  # as above
-        return [f"cannot compare engines on the GPU: {type(error).__name__}: {error}"]
-
-
-def _checked(name: str) -> str:
-    """How far a framework's numbers are from those that they should be."""
-    logging.disable(logging.WARNING)  # TensorFlow's, of many small programs compiled in a row
-    try:
-        difference = selfcheck.compare(name)
-    except Exception as error:  # as above
-        return f"cannot train: {type(error).__name__}: {error}"
-    finally:
-        logging.disable(logging.NOTSET)
-    found = f"largest difference from the reference: {difference:.0e}"
-    if difference <= selfcheck.ROUNDING:
-        return found
-    return (
-        f"{found}. WRONG: float32 explains {selfcheck.ROUNDING:.0e} at most. Install the "
-        "framework anew"
+    except subprocess.TimeoutExpired as late:
+        return _lines(late.stdout), f"has not ended after {LONGEST_CHECK_S} seconds"
+    code, errors = done.returncode, _lines(done.stderr)
+    how = (
+        f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     )
+    last = f" after: {errors[-1]}" if errors else ""
+    return _lines(done.stdout), f"{how}{last}" if code else ""
+
+
+def version_of(name: str) -> str:
+    """The version of a framework that is installed, from its metadata; it is not loaded.
+
+    Example:
+        >>> version_of("unrolled.no.module")
+        'version unknown'
+    """
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # TensorFlow's package has several names
+        for package in importlib.metadata.packages_distributions().get(name, ()):
+            return importlib.metadata.version(package)
+        return "version unknown"
+
+
+def _lines(output: bytes | None) -> list[str]:
+    return (output or b"").decode(errors="replace").splitlines()
+
+
+def _titled(title: str, lines: list[str]) -> Iterator[str]:
+    """The lines in a column, with a title before the first."""
+    for number, line in enumerate(lines):
+        yield f"{'' if number else title:<11} {line}"

@@ -3,12 +3,15 @@
 The expected numbers (``data/golden.json``) come from a program without any framework,
 in which every gradient is written out by hand in float64: ``tests/parity/reference.py``
 in the source repository. The tests compare all models there; here a user's own machine
-is compared, in a second: `compare`, which ``unrolled doctor`` prints.
+is compared, in a second: `compare`. ``unrolled doctor --check`` runs
+``python -m unrolled.selfcheck FRAMEWORK``, which prints `report`.
 """
 
 import json
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -22,7 +25,7 @@ from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
 from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
-from unrolled.kernels import engines
+from unrolled.kernels import engines, on_gpu
 from unrolled.models.language_model import Scratch
 
 Values = npt.NDArray[Any]
@@ -196,3 +199,41 @@ def compare(framework: str) -> float:
         ]
     # NumPy's max, not Python's: one NaN makes the whole NaN
     return float(np.max([difference for of_case in found for difference in of_case]))
+
+
+def report(framework: str) -> Iterator[str]:
+    """Lines for a person: devices, how far the numbers are from the reference, GPU engines.
+
+    Args:
+        framework: one that is installed; whatever fails in it becomes a line.
+    """
+    try:
+        facts = face(framework).backend.describe()
+    except Exception as error:  # a broken installation is what the doctor is asked about
+        yield f"installed, but does not load: {type(error).__name__}: {error}"
+        return
+    yield (
+        f"devices: {', '.join(facts['devices'])}, threads: {facts['threads']}, "
+        f"NumPy {facts['numpy']}"
+    )
+    try:
+        difference = compare(framework)
+    except Exception as error:  # as above
+        yield f"cannot train: {type(error).__name__}: {error}"
+    else:
+        wrong = (
+            f". WRONG: float32 explains {ROUNDING:.0e} at most. Install the framework anew"
+            if not difference <= ROUNDING
+            else ""
+        )
+        yield f"largest difference from the reference: {difference:.0e}{wrong}"
+    try:
+        yield from (f"GPU: {line}" for line in on_gpu(framework))
+    except Exception as error:  # as above
+        yield f"cannot compare engines on the GPU: {type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # TensorFlow's, of many small programs compiled in a row
+    for line in report(sys.argv[1]):
+        print(line, flush=True)

@@ -1,17 +1,80 @@
 import math
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
-from installed import INSTALLED
+from installed import FRAMEWORK, INSTALLED
+from unrolled import doctor, kernelcheck, selfcheck
+from unrolled.kernels import native
+
+native_only = pytest.mark.skipif(not native.available()[0], reason="no native kernels")
 
 
-def checks(report):
-    """What the doctor says of every framework's numbers."""
-    return [line.strip() for line in report.out.splitlines() if "reference" in line]
+def test_the_doctor_loads_no_framework():
+    code = (
+        "import sys; sys.argv = ['unrolled', 'doctor']\n"
+        "from unrolled.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'jax', 'tensorflow', 'mxnet') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not native.available()[0] or "\nkernels     136 cases" in done.stdout
+    assert "WRONG" not in done.stdout
+    assert "CRASH" not in done.stdout
+
+
+@native_only
+@pytest.mark.parametrize("death", ["SIGSEGV", "SIGKILL"])
+def test_kernels_that_kill_their_process_are_told_of(unrolled, monkeypatch, tmp_path, death):
+    (tmp_path / "dies.py").write_text(
+        "import os, signal, sys\n"
+        "print('lstm, batch size 64', file=sys.stderr)\n"
+        f"os.kill(os.getpid(), signal.{death})"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    apart = doctor.apart
+    monkeypatch.setattr(doctor, "apart", lambda module: apart("dies"))
+    report = unrolled("doctor")
+    assert report.code == 0
+    assert f"CRASH: the process that checked them was ended by {death} after: lstm" in report.out
+    assert "UNROLLED_NATIVE=off" in report.out
+
+
+def test_a_check_that_fails_or_hangs_is_told_of(monkeypatch, tmp_path):
+    (tmp_path / "fails.py").write_text("print('begun', flush=True); raise OSError('no memory')")
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    lines, end = doctor.apart("fails")
+    assert (lines, end) == (["begun"], "ended with exit code 1 after: OSError: no memory")
+    monkeypatch.setattr(doctor, "LONGEST_CHECK_S", 0.5)
+    assert doctor.apart("hangs")[1] == "has not ended after 0.5 seconds"
+
+
+@native_only
+def test_kernels_that_compute_something_else_are_called_wrong(monkeypatch):
+    monkeypatch.setattr(kernelcheck, "BATCHES", (5, 7))
+    cases, *others = kernelcheck.check()
+    assert (cases.partition(",")[0], others) == ("16 cases", [])
+    backward = native.backward
+
+    def spoiled(*arguments, **named):
+        backward(*arguments, **named)
+        if len(named["dH"][0]) == 5:
+            named["dH"][0, 4, -1] = np.nan
+
+    monkeypatch.setattr(native, "backward", spoiled)
+    *_, verdict = kernelcheck.check()
+    assert verdict.startswith("WRONG")
+    assert "UNROLLED_NATIVE=off" in verdict
 
 
 def test_the_doctor_compares_every_installed_framework_with_the_reference(unrolled):
-    lines = checks(unrolled("doctor"))
+    lines = [
+        line.strip() for line in unrolled("doctor", "--check").out.splitlines() if "ref" in line
+    ]
     assert len(lines) == len(INSTALLED)
     for line in lines:
         words, number = line.split(": ")
@@ -20,36 +83,28 @@ def test_the_doctor_compares_every_installed_framework_with_the_reference(unroll
 
 
 @pytest.mark.parametrize("difference", [0.02, math.inf, math.nan])
-def test_the_doctor_calls_wrong_numbers_wrong(unrolled, monkeypatch, difference):
-    monkeypatch.setattr("unrolled.selfcheck.compare", lambda framework: difference)
-    report = unrolled("doctor")
-    assert report.code == 0
-    assert len(checks(report)) == len(INSTALLED)
-    assert all("WRONG" in line for line in checks(report))
+def test_wrong_numbers_of_a_framework_are_called_wrong(monkeypatch, difference):
+    monkeypatch.setattr(selfcheck, "compare", lambda framework: difference)
+    assert "WRONG" in list(selfcheck.report(FRAMEWORK))[1]
 
 
-def test_the_doctor_goes_on_where_a_framework_cannot_train(unrolled, monkeypatch):
+def test_a_framework_that_cannot_train_ends_no_check(monkeypatch):
     def fail(framework):
         raise RuntimeError("no kernel image is available")
 
-    monkeypatch.setattr("unrolled.selfcheck.compare", fail)
-    report = unrolled("doctor")
-    assert report.code == 0
-    assert report.out.count("cannot train: RuntimeError: no kernel image is available") == len(
-        INSTALLED
-    )
+    monkeypatch.setattr(selfcheck, "compare", fail)
+    monkeypatch.setattr(selfcheck, "on_gpu", fail)
+    assert list(selfcheck.report(FRAMEWORK))[1:] == [
+        "cannot train: RuntimeError: no kernel image is available",
+        "cannot compare engines on the GPU: RuntimeError: no kernel image is available",
+    ]
+    monkeypatch.setattr(selfcheck, "face", fail)
+    assert list(selfcheck.report(FRAMEWORK)) == [
+        "installed, but does not load: RuntimeError: no kernel image is available"
+    ]
 
 
-def test_the_doctor_says_which_engine_is_the_fastest_on_the_gpu(unrolled, monkeypatch):
-    def fail(framework):
-        raise RuntimeError("the GPU is lost")
-
-    monkeypatch.setattr("unrolled.selfcheck.compare", lambda framework: 0.0)
-    for on_gpu, told in (
-        (lambda framework: ["lstm: a 1 ms, b 2 ms"], " GPU: lstm: a 1 ms, b 2 ms\n"),
-        (fail, "cannot compare engines on the GPU: RuntimeError: the GPU is lost"),
-    ):
-        monkeypatch.setattr("unrolled.doctor.on_gpu", on_gpu)
-        report = unrolled("doctor")
-        assert report.code == 0
-        assert report.out.count(told) == len(INSTALLED)
+def test_the_fastest_engine_on_the_gpu_is_told(monkeypatch):
+    monkeypatch.setattr(selfcheck, "compare", lambda framework: 0.0)
+    monkeypatch.setattr(selfcheck, "on_gpu", lambda framework: ["lstm: a 1 ms, b 2 ms"])
+    assert list(selfcheck.report(FRAMEWORK))[-1] == "GPU: lstm: a 1 ms, b 2 ms"

@@ -128,6 +128,39 @@ def record(rng, step, epoch, loss, norm, T, layers, border, share):
     }
 
 
+def watched(path: Path, steps: int = 20, bad=(), names=("weight", "bias"), rate=0.1, loss=True):
+    """What `watch` leaves: no epochs, no weights; the steps in ``bad`` were NaN.
+
+    ``rate(step)`` may be a number or a list, of parameter groups.
+    """
+    rng = np.random.default_rng(steps)
+    path.mkdir(parents=True)
+    head = {"experiment": "watch", "framework": "torch", "seed": None}
+    settings = {"model": "Net", "every": 1, "clips_at": None}
+    dump(path, "config", {**head, "settings": settings})
+    dump(path, "environment", ENVIRONMENT)
+    lines = []
+    for step in range(1, steps + 1):
+        line = record(rng, step, None, 1 / step, 2.0 / step, 12, ("rnn",), 0, step / steps)
+        fine = step not in bad
+        rates = rate(step) if callable(rate) else rate
+        line |= {
+            "loss": 1 / step if fine and loss else None,
+            "gradient_norm": 2.0 / step if fine else None,
+            "first_not_finite": None if fine else "an input of rnn",
+            "learning_rate": rates[0] if isinstance(rates, list) else rates,
+            "learning_rates": rates if isinstance(rates, list) else [],
+            "parameters": {
+                name: {"gradient_norm": 1 / (step + i), "weight_norm": 1.0, "update_ratio": 1e-3}
+                for i, name in enumerate(names)
+            },
+        }
+        lines.append(line)
+    write_lines(path / "telemetry.jsonl", lines)
+    dump(path, "summary", {**head, "status": "finished", "steps": steps})
+    return path
+
+
 def explosion(path: Path, seed: int = 0) -> Path:
     """Two models in one run: one explodes and dies, its norms exactly 0; one is clipped."""
     rng = np.random.default_rng(seed)

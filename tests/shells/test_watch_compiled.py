@@ -54,6 +54,65 @@ def forgotten():
     torch.compiler.reset()
 
 
+class Counting:
+    """A compiler's backend that counts what it is asked to compile."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        return graph.forward
+
+
+def test_nothing_that_was_compiled_is_compiled_again():
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTMCell(D, H), nn.Linear(H, 1)
+
+        def forward(self, x):
+            return [self.out(self.rnn(x[0])[0])]
+
+    model, twin, other, backend = Loop(0), Loop(1), Other(), Counting()
+    expected = truth(model)
+    pairs = [(each, torch.compile(each, backend=backend)) for each in (model, twin, other)]
+    pairs.append((model, torch.compile(lambda x: model(x), backend=backend)))
+    for pair in pairs:
+        step(*pair)
+    first = backend.count
+    for number in range(3):
+        with watch(model) as watched:
+            for pair in pairs[1:3]:
+                step(*pair)
+            assert backend.count == first
+            for pair in (pairs[0], pairs[3]):
+                step(*pair)
+                layer = watched.last.layers["cell"]
+                assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+        if number == 0:
+            first = backend.count  # what a watch interrupts is compiled once, for all watches
+        for pair in pairs:
+            step(*pair)
+        assert backend.count == first
+
+
+def test_a_model_that_is_watched_twice_stays_apart_until_both_are_closed():
+    model, backend = Loop(0), Counting()
+    run = torch.compile(model, backend=backend)
+    step(model, run)
+    kind = type(model.cell._parameters)
+    first, second = watch(model), watch(model)
+    first.close()
+    step(model, run)
+    assert second.last.layers["cell"].hidden_gradient_mean
+    second.close()
+    assert type(model.cell._parameters) is kind
+    count = backend.count
+    step(model, run)
+    assert backend.count == count
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("when", ["before", "while"])
 def test_another_model_of_the_class_was_compiled_without_a_watch(when, backend):
@@ -89,21 +148,17 @@ def test_a_function_around_the_model_that_was_compiled_before():
     assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
 
 
-def test_closing_gives_the_compiler_its_setting_back():
+def test_the_compiler_keeps_its_settings():
     model = Loop(0)
     with watch(model):  # loads the compiler
         pass
-    before = torch._dynamo.config.skip_nnmodule_hook_guards
-    first, second = watch(model), watch(Loop(1))
-    first.close()
-    assert torch._dynamo.config.skip_nnmodule_hook_guards is False
-    second.close()
-    second.close()
-    assert torch._dynamo.config.skip_nnmodule_hook_guards == before
+    before = torch._dynamo.config.get_config_copy()
     watched = watch(model)
+    assert torch._dynamo.config.get_config_copy() == before
     step(model, torch.compile(model, backend="eager"))
     watched.close()
     step(model, torch.compile(model, backend="eager"))
+    assert torch._dynamo.config.get_config_copy() == before
     assert watched.steps == 1
 
 

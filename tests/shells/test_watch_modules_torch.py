@@ -392,7 +392,7 @@ class Feeding(nn.Module):
 )
 def test_of_a_decoder_that_is_fed_its_words_the_state_is_looked_at(order, read):
     model = Feeding(order, read)
-    with watch(model) as watched:
+    with watch(model, states={"feeding": f"given.{order.index('h')}"}) as watched:
         given, loss = (torch.zeros(B, H), torch.zeros(B, H)), 0
         for _ in range(T):
             given = model(*given)
@@ -403,7 +403,7 @@ def test_of_a_decoder_that_is_fed_its_words_the_state_is_looked_at(order, read):
     if read == "last":
         model.hidden[-1].grad = torch.zeros(B, H)
     assert found["feeding"].hidden_gradient_mean == near(means(model.hidden))
-    assert f"number {order.index('h') + 1}" in notes["feeding"]
+    assert notes == {}
 
 
 class OwnLSTM(nn.Module):
@@ -428,7 +428,7 @@ class OwnLSTM(nn.Module):
 @pytest.mark.parametrize("order", ["hc", "ch"])
 def test_of_an_lstm_cell_of_one_s_own_the_hidden_state_is_looked_at(order):
     model = OwnLSTM(order)
-    with watch(model) as watched:
+    with watch(model, states={"ownlstm": f"states.{order.index('h')}"}) as watched:
         states = (torch.zeros(B, H), torch.zeros(B, H))
         for x in data():
             states = model(x, states)

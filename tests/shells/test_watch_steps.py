@@ -193,6 +193,144 @@ def test_after_a_closure_that_raised_an_error_another_optimizer_is_seen():
         assert watched.steps == len(watched.records) == 3
 
 
+@pytest.mark.parametrize("with_closure", [False, True])
+@pytest.mark.parametrize("retry", ["the same", "another"])
+def test_a_step_that_failed_may_be_tried_again_at_once(retry, with_closure):
+    class Failing(torch.optim.SGD):
+        fails = True
+
+        def step(self, closure=None):
+            if closure is not None:
+                with torch.enable_grad():
+                    closure()
+            if Failing.fails:
+                raise RuntimeError("out of memory")
+            return super().step()
+
+    model, truth = linear(), []
+    with watch(model) as watched:
+        for number in range(3):
+            optimizer = Failing(model.parameters(), lr=0.01)
+            optimizer.zero_grad()
+
+            def backward(number=number):
+                loss(model, number).backward()
+
+            Failing.fails = number == 1
+            if not with_closure:
+                backward()
+            before = model.weight.detach().clone()
+            try:
+                optimizer.step(backward if with_closure else None)
+            except RuntimeError:
+                Failing.fails = False
+                (optimizer if retry == "the same" else sgd(model, 0.01)).step()
+            moved = (model.weight - before).norm() / before.norm()
+            truth.append((norm(model.parameters()), moved.item()))
+        loss(model)  # what another optimizer has done after the error is known by now
+        found = [(r.clipped_norm, r.parameters["weight"].update_ratio) for r in watched.records]
+    assert [part for pair in found for part in pair] == near([x for pair in truth for x in pair])
+
+
+def test_a_closure_that_fails_is_not_the_last_step():
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+
+    def closure(fails=False):
+        optimizer.zero_grad()
+        value = loss(model)
+        value.backward()
+        if fails:
+            raise ValueError("not a number")
+        return value
+
+    with watch(model) as watched:
+        for number in range(4):
+            if number == 1:
+                with pytest.raises(ValueError, match="not a number"):
+                    optimizer.step(lambda: closure(fails=True))
+            else:
+                optimizer.step(closure)
+        assert watched.steps == len(watched.records) == 3
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_weights_moved_through_data_make_a_step_where_that_is_said(every):
+    model, truth = linear(), []
+    with watch(model, every=every) as watched:
+        for number in range(4):
+            model.zero_grad()
+            value = loss(model, number)
+            watched.loss(value)
+            value.backward()
+            whole = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), whole / 4)
+            before = model.weight.detach().clone()
+            for p in model.parameters():
+                p.data.add_(p.grad, alpha=-0.01)
+            watched.step()
+            watched.step()  # there is nothing more to step with
+            moved = ((model.weight - before).norm() / before.norm()).item()
+            truth.append((whole, value.item(), moved))
+        records, notes = watched.records, watched.notes
+    truth = truth[::every]
+    assert [r.gradient_norm for r in records] == near([whole for whole, _, _ in truth])
+    assert [r.loss for r in records] == near([value for _, value, _ in truth])
+    assert [r.clip_coefficient for r in records] == near([0.25] * len(truth), 1e-3)
+    ratios = [r.parameters["weight"].update_ratio for r in records]
+    assert ratios[0] is None  # until then nobody knew that copies of the weights are needed
+    assert ratios[1:] == near([moved for _, _, moved in truth][1:], 1e-3)
+    assert notes == {}
+
+
+def test_weights_moved_through_data_are_told_of_at_once(tmp_path, unrolled):
+    model, out = linear(), tmp_path / "mine"
+    watched = watch(model, out=out)
+
+    def train():
+        for number in range(10):
+            model.zero_grad()
+            loss(model, number).backward()
+            for p in model.parameters():
+                p.data.add_(p.grad, alpha=-0.01)
+            seen.append(number)
+
+    seen = []
+    with pytest.raises(RuntimeWarning, match=r"through \.data.*watched\.step\(\)"):
+        train()  # warnings are errors here
+    assert len(seen) == 3
+    text = unrolled("diagnose", out).out  # also of a run that nobody has closed
+    assert "through .data" in " ".join(text.split())
+    train()  # it is said once
+    watched.step()
+    assert watched.notes == {}
+    watched.close()
+
+
+def test_minibatches_that_add_up_are_no_moved_weights():
+    model = linear()
+    with watch(model) as watched:
+        for number in range(20):
+            loss(model, number).backward()
+        sgd(model).step()
+        assert (watched.steps, watched.notes) == (1, {})
+
+
+def test_the_learning_rate_is_that_of_the_step():
+    model = nn.ModuleList([linear(), linear()])
+    groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, (0.1, 0.2))]
+    one, two = sgd(model), torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(one, 0.5)
+    with watch(model) as watched:
+        for optimizer in (one, one, two):
+            (loss(model[0]) + loss(model[1])).backward()
+            optimizer.step()
+            if optimizer is one:
+                schedule.step()
+        found = [(r.learning_rate, r.learning_rates) for r in watched.records]
+    assert found == [(0.1, []), (0.05, []), (0.1, [0.1, 0.2])]
+
+
 @pytest.mark.parametrize("freezes", [False, True])
 def test_of_a_gan_only_gradients_that_are_used_count(freezes):
     torch.manual_seed(0)

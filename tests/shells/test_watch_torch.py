@@ -337,15 +337,16 @@ def test_a_gradient_that_is_differentiated_again_is_not_traced():
         assert "differentiated again" in watched.notes["rnn"]
 
 
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
-def test_a_loss_scaler_is_taken_back(clip):
+def test_a_loss_scaler_is_taken_back(clip, told):
     model = Reader()
     optimizer = sgd(model, 1e-3)
     plain = copy.deepcopy(model)
     plain(data()).pow(2).mean().backward()
     truth = norm(plain.parameters())
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
-    with watch(model) as watched:
+    with watch(model, scaler=scaler if told else None) as watched:
         scaler.scale(model(data()).pow(2).mean()).backward()
         if clip:
             scaler.unscale_(optimizer)
@@ -363,11 +364,12 @@ def test_a_loss_scaler_is_taken_back(clip):
     assert record.layers["rnn"].hidden_gradient_mean == near(same.hidden_gradient_mean, 1e-4)
 
 
-def test_a_step_that_the_scaler_skips_is_no_step():
+@pytest.mark.parametrize("told", [False, True])
+def test_a_step_that_the_scaler_skips_is_no_step(told):
     model = Reader()
     optimizer = sgd(model, 1e-6)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    with watch(model) as watched:
+    with watch(model, scaler=scaler if told else None) as watched:
         for _ in range(30):
             optimizer.zero_grad()
             scaler.scale(1e3 * model(data()).pow(2).mean()).backward()
@@ -380,17 +382,100 @@ def test_a_step_that_the_scaler_skips_is_no_step():
         assert math.isfinite(watched.records[0].gradient_norm)
 
 
-def test_a_fused_optimizer_unscales_by_itself():
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_fused_optimizer_unscales_by_itself(clip, told):
     model = Reader()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
-    with watch(model) as watched:
+    with watch(model, scaler=scaler if told else None) as watched:
         scaler.scale(model(data()).pow(2).mean()).backward()
         whole = norm(model.parameters()) / 512
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), whole / 2)
         scaler.step(optimizer)
         scaler.update()
     assert watched.last.gradient_norm == near(whole)
-    assert watched.last.clip_coefficient == 1.0
+    assert watched.last.clip_coefficient == near(0.5 if clip else 1.0, 1e-3)
+
+
+class OwnScaler:
+    """A loss scaler of a kind that nobody knows; it leaves the division to the optimizer."""
+
+    def scale(self, loss):
+        return 256.0 * loss
+
+    def step(self, optimizer):
+        optimizer.found_inf = torch.zeros(())
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad /= 256.0
+        optimizer.step()
+        del optimizer.found_inf
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_of_a_scaler_of_unknown_kind_nothing_is_recorded_unless_it_is_told(told):
+    model, scaler = Reader(), OwnScaler()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0, fused=True)
+    model(data()).pow(2).mean().backward()
+    truth = norm(model.parameters())
+    optimizer.zero_grad()
+    with watch(model, scaler=scaler if told else None) as watched:
+        scaler.scale(model(data()).pow(2).mean()).backward()
+        if told:
+            scaler.step(optimizer)
+        else:
+            with pytest.warns(RuntimeWarning, match="scaler=scaler"):
+                scaler.step(optimizer)
+        record = watched.last
+    assert record.clipped_norm == near(truth)
+    assert record.gradient_norm == (near(truth) if told else None)
+    assert list(record.layers) == (["rnn"] if told else [])
+    assert ("scaler" in watched.notes) != told
+
+
+def test_another_model_s_scaler_is_not_taken_for_this_one_s():
+    other, scaler = Reader(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    beside = sgd(other)
+
+    def step_of_the_other(updated):
+        scaler.scale(other(data()).sum()).backward()
+        scaler.step(beside)
+        if updated:
+            scaler.update()
+
+    model = Reader()
+    optimizer = sgd(model, 0.0)
+    with watch(model) as watched:
+        for updated in (False, True):
+            step_of_the_other(updated) if updated else scaler.scale(torch.ones(()))
+            optimizer.zero_grad()
+            model(data()).pow(2).mean().backward()
+            truth = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 4)
+            optimizer.step()
+            assert watched.last.gradient_norm == near(truth)
+            assert watched.last.clip_coefficient == near(0.25, 1e-3)
+    assert watched.notes == {}
+
+
+def test_a_scaler_that_comes_later_is_found():
+    model = Reader()
+    optimizer = sgd(model, 0.0)
+    with watch(model) as watched:
+        for scaler in (None, torch.amp.GradScaler("cpu")):
+            optimizer.zero_grad()
+            loss = model(data()).pow(2).mean()
+            (scaler.scale(loss) if scaler else loss).backward()
+            truth = norm(model.parameters()) / (scaler.get_scale() if scaler else 1.0)
+            if scaler:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 2)
+            scaler.step(optimizer) if scaler else optimizer.step()
+            assert watched.last.gradient_norm == near(truth, 1e-4)
+            assert watched.last.clip_coefficient == near(0.5, 1e-3)
 
 
 def autocasts(kind):
@@ -704,8 +789,8 @@ def test_nothing_of_a_step_is_kept():
         gc.collect()
         assert not any(reference() is not None for reference in (*kept, *gradients))
         assert len(watched.records) == 3
-        assert not watched.step.before
-        assert not watched.step.gradient
+        assert not watched.current.before
+        assert not watched.current.gradient
 
 
 def test_a_recurrence_without_a_module_can_be_tapped():
@@ -797,8 +882,6 @@ def test_records_go_to_a_run_directory(tmp_path, unrolled):
     assert json.loads((tmp_path / "mine" / "summary.json").read_text())["steps"] == 3
     outcome = unrolled("diagnose", tmp_path / "mine")
     assert (outcome.code, outcome.err) == (0, "")
-    with pytest.raises(RunError, match="already holds a run"):
-        watch(model, out=tmp_path / "mine")
 
 
 def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
@@ -848,6 +931,12 @@ def test_bad_settings():
         watch(nn.Linear(1, 1), keep=0)
     with pytest.raises(SettingError, match="was given a Tensor"):
         watch(torch.ones(1))
+    with pytest.raises(SettingError, match="scaler is a float"):
+        watch(nn.Linear(1, 1), scaler=2.0)
+    with pytest.raises(SettingError, match=r"'rnnn'.*did you mean 'rnn'"):
+        watch(Reader(), states={"rnnn": "h"})
+    with pytest.raises(SettingError, match=r"'h'.*forward of reader"):
+        watch(Reader(), states={"reader": "h"})
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch hides it by itself

@@ -14,7 +14,6 @@ from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.runs import trackers
 from unrolled.runs.directory import RunDirectory, check_free
-from unrolled.runs.environment import environment
 from unrolled.runs.progress import Part, Report, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Telemetry, to_lines
@@ -71,12 +70,15 @@ class Context:
             return RunDirectory.create_next(Path("runs"), self.experiment)
         return RunDirectory.create(self.out)
 
-    def begin(self, settings: Any, files: Mapping[str, Any] = {}) -> None:
+    def begin(
+        self, settings: Any, files: Mapping[str, Any] = {}, used: Mapping[str, Any] = {}
+    ) -> None:
         """Make the run directory and write down what is about to run, and where.
 
         Args:
             settings: of the experiment.
             files: what else to write, by name, as JSON.
+            used: what settings that leave something open came to, by name.
 
         Raises:
             RunError: it cannot be written; nothing of it remains.
@@ -86,10 +88,10 @@ class Context:
             "framework": self.framework,
             "seed": self.seed,
             "settings": dataclasses.asdict(settings),
+            "used": dict(used),
         }
         with self.directory.all_or_nothing():
-            self.directory.write_json("config.json", config)
-            self.directory.write_json("environment.json", environment(self.face.backend))
+            self.directory.begin(config, self.face.backend)
             for name, value in files.items():
                 self.directory.write_json(name, value)
 
@@ -169,7 +171,7 @@ class Context:
             TerminatedError: it was, by SIGTERM or SIGHUP.
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
-        self.directory.write_json("summary.json", {**head, "status": self.status, **summary})
+        self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
         if self.failure is not None:

@@ -22,6 +22,7 @@ from unrolled.errors import (
 from unrolled.experiments.context import Context
 from unrolled.experiments.memory import check_memory
 from unrolled.experiments.settings import saved, setting
+from unrolled.experiments.used import used
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
@@ -233,7 +234,8 @@ def run(context: Context, settings: Settings) -> None:
         targets="tokens",
         sample=lambda: [printable(write(prefixes[0]))],
     )
-    context.begin(settings, {"vocabulary.json": data.vocab.idx_to_token})
+    vocabulary = {"vocabulary.json": data.vocab.idx_to_token}
+    context.begin(settings, vocabulary, used(settings, context.framework, prefixes, data, device))
     say(
         f"{settings.model}, {settings.num_hiddens} hidden units, "
         f"{'from scratch' if settings.scratch else 'the layer of ' + context.framework}: "

@@ -1,6 +1,6 @@
 """``watch(loss)``: telemetry for any loss function in JAX, compiled or not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,7 @@ def watch(
     out: str | Path | None = None,
     keep: int = KEEP,
     clips_at: float | None = None,
+    overwrite: bool = False,
 ) -> "Watch":
     """A function like ``jax.value_and_grad(loss)`` that also sees gradients through time.
 
@@ -81,12 +82,12 @@ def watch(
     Args:
         loss: ``(params, *arguments) -> scalar``.
         has_aux: it gives ``(scalar, anything)``; then so does the first result.
-        sink, out, keep: where records go, see `unrolled.telemetry.keeping.Keeper`.
+        sink, out, keep, overwrite: where records go, see `unrolled.telemetry.keeping.Keeper`.
         clips_at: the threshold that you clip at, if you want to be told that it never acts.
 
     Raises:
         SettingError: ``keep`` is below 1.
-        RunError: ``out`` cannot be made, or is no empty folder.
+        RunError: ``out`` cannot be made, or what is to be replaced is no run.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -106,7 +107,7 @@ def watch(
         >>> round(record.clipped_norm, 3), len(record.layers["scan0"].hidden_gradient_mean)
         (0.1, 7)
     """
-    return Watch(loss, has_aux, sink, out, keep, clips_at)
+    return Watch(loss, has_aux, sink, out, keep, clips_at, overwrite)
 
 
 class Watch(Keeper):
@@ -120,9 +121,10 @@ class Watch(Keeper):
         out: str | Path | None,
         keep: int,
         clips_at: float | None,
+        overwrite: bool,
     ) -> None:
         settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "clips_at": clips_at}
-        super().__init__(sink, out, keep, "jax", backend, settings)
+        super().__init__(sink, out, keep, "jax", backend, settings, overwrite)
         self.loss, self.has_aux, self.clips_at = loss, has_aux, clips_at
         self.steps = 0
 
@@ -184,7 +186,11 @@ class Watch(Keeper):
         return value, aux
 
     def keep(
-        self, seen: Seen, step: int | None = None, epoch: int | None = None
+        self,
+        seen: Seen,
+        step: int | None = None,
+        epoch: int | None = None,
+        learning_rate: float | None = None,
     ) -> TelemetryRecord:
         """Make a record of what was seen, and keep it.
 
@@ -192,16 +198,22 @@ class Watch(Keeper):
             seen: from a call, or from `Seen.after`.
             step: from 1; None counts the calls of this.
             epoch: from 1.
+            learning_rate: of this step, as of a schedule ``schedule(count)``.
         """
         self.steps = self.steps + 1 if step is None else step
         seen = jax.device_get(seen)
-        record = record_of(seen, self.steps, epoch, self.clips_at)
+        rates = [] if learning_rate is None else [float(learning_rate)]
+        record = record_of(seen, self.steps, epoch, self.clips_at, rates)
         self.add(record)
         return record
 
 
 def record_of(
-    seen: Seen, step: int, epoch: int | None = None, clips_at: float | None = None
+    seen: Seen,
+    step: int,
+    epoch: int | None = None,
+    clips_at: float | None = None,
+    rates: Sequence[float] = (),
 ) -> TelemetryRecord:
     """The record of a step from arrays that have left the device."""
     norms = {k: {n: float(x) for n, x in v.items()} for k, v in seen.norms.items()}
@@ -228,6 +240,7 @@ def record_of(
         },
         clips_at=clips_at,
         first_not_finite=_first(seen),
+        rates=rates,
     )
 
 

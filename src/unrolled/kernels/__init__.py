@@ -77,6 +77,20 @@ def explain() -> str:
     return f"written-out gradients in the frameworks' own operations (native kernels {reason})"
 
 
+def chosen(framework: str, engine: str) -> str:
+    """What the name of an engine comes to on a CPU here, in words for the record of a run.
+
+    Example:
+        >>> chosen("torch", "reference")
+        'reference'
+    """
+    usable, reason = native.available()
+    fast = "fast, native kernels" if usable else f"fast, without native kernels ({reason})"
+    if engine == "auto" and framework in FASTER_IF_COMPILED:
+        return f"{fast} where they gain, else reference" if usable else "reference"
+    return fast if engine == "fast" or (engine == "auto" and framework in FASTER) else "reference"
+
+
 def on_gpu(framework: str) -> list[str]:
     """What carries recurrences on the GPU, by cell, and how fast the others are; it is measured.
 

@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unrolled.errors import RunError
 from unrolled.writing import write_whole
+
+if TYPE_CHECKING:
+    from unrolled.report.inline import Inline
+    from unrolled.telemetry.keeping import Keeper
 
 FILE = "report.html"
 
@@ -42,13 +47,42 @@ def write(
         from unrolled.report.figures import check
 
         check(Path(figures))
-    drawn = pictures(runs)
-    _replace(file, render(runs, drawn))
+    drawn, only = pictures(runs)
+    _replace(file, render(runs, drawn, only))
     if figures is not None:
         from unrolled.report.figures import save
 
         save([picture for each in drawn.values() for picture in each], Path(figures))
     return file
+
+
+def show(*runs: "str | Path | Keeper", height: str = "40rem") -> "Inline":
+    """The report of one run or several inside a notebook, in a frame of its own.
+
+    Args:
+        runs: run directories, or watches (`unrolled.telemetry.watch`), open ones too.
+        height: of the frame, as CSS has it.
+
+    Returns:
+        What a notebook shows when it stands last in a cell; in a terminal a line.
+
+    Raises:
+        RunError: a path is no run directory.
+
+    Example:
+        >>> import torch
+        >>> from unrolled.telemetry import watch
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with watch(model) as watched:
+        ...     model(torch.ones(2, 3)).sum().backward()
+        ...     optimizer.step()
+        >>> show(watched)
+        report of watch: watch, kept in memory (a notebook shows it; else: unrolled report RUN)
+    """
+    from unrolled.report.inline import Inline, read
+
+    return Inline(read(*runs), height)
 
 
 def _check_free(file: Path) -> None:

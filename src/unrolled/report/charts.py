@@ -1,19 +1,21 @@
-"""Which pictures a report shows, made from what runs have kept: curves of measures and norms.
+"""The pictures of one run, made from what it has kept: curves of measures and norms.
 
-`unrolled.report.through_time` makes those of recurrent layers.
+`unrolled.report.through_time` makes those of recurrent layers, `unrolled.report.compare` puts
+those of several runs side by side.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unrolled.report.look import PALETTE, style
 from unrolled.report.reading import Metrics, Run
-from unrolled.report.spec import Axis, Chart, Mark, Series
+from unrolled.report.spec import Axis, Chart, Mark, Series, Shade, show
 from unrolled.report.telemetry import Telemetry
-from unrolled.report.thin import Line
+from unrolled.report.thin import Line, Spans
 
-STEP, EPOCH = Axis("training step"), Axis("epoch")
+STEP, EPOCH = Axis("training step", whole=True), Axis("epoch", whole=True)
+PLACES = {"step": STEP, "epoch": EPOCH}
 NORMS = ("gradient_norm", "gradient_norm_max", "clipped_norm")
 WORDS = {
     "loss": "training",
@@ -40,10 +42,10 @@ USUAL_UPDATE_RATIO = 1e-3
 
 @dataclass(frozen=True)
 class Source:
-    """One model of one run: where a line comes from.
+    """One model of a run: where a line comes from.
 
     Attributes:
-        run: its run.
+        run: the run.
         part: name of the model in it; ``""`` where it has only one.
         label: what lines are called after; ``""`` where there is only one source.
         place: in the order of sources; chooses the colour.
@@ -72,37 +74,41 @@ class Source:
         return f"{self.label}: {words}" if self.label else words
 
 
-def sources(runs: Sequence[Run], named: bool = False) -> list[Source]:
-    """All models of all runs.
+Member = tuple[Source, str, Line]
+"""A line: whose, of what, and its points."""
 
-    Args:
-        runs: of one experiment.
-        named: whether there are runs of others beside them, so that one has to be named, too.
-    """
-    pairs = [
-        (run, part)
-        for run in runs
-        for part in dict.fromkeys([*run.metrics, *run.telemetry]) or [""]
-    ]
-    named = named or len(runs) > 1
-    if len(pairs) == 1 and not named:
-        return [Source(*pairs[0], "", 0)]
 
-    def label(run: Run, part: str) -> str:
-        return " · ".join(name for name in (run.name if named else "", part) if name)
-
-    return [Source(*pair, label(*pair) or "whole run", i) for i, pair in enumerate(pairs)]
+def sources(run: Run) -> list[Source]:
+    """All models of a run."""
+    parts = list(dict.fromkeys([*run.metrics, *run.telemetry]) or [""])
+    if len(parts) == 1:
+        return [Source(run, parts[0], "", 0)]
+    return [Source(run, part, part or "whole run", i) for i, part in enumerate(parts)]
 
 
 def measures(found: Sequence[Source]) -> list[Chart]:
-    """A chart for each measure of ``metrics.jsonl``: losses together, accuracies together."""
-    groups: dict[str, list[tuple[Source, str]]] = {}
+    """A chart for each measure: losses together, accuracies together; and learning rates.
+
+    Measures are those of ``metrics.jsonl``; the loss is telemetry's where there is none of epochs.
+    """
+    groups: dict[tuple[str, str], list[Member]] = {}
     for source in found:
-        for name in source.metrics.fields if source.metrics else ():
+        metrics, telemetry = source.metrics, source.telemetry
+        for name, line in metrics.fields.items() if metrics else ():
             if name not in NORMS:
-                groups.setdefault(_group(name), []).append((source, name))
-    order = sorted(groups, key=lambda group: ("loss", "perplexity", "accuracy", group).index(group))
-    return [_measure(group, groups[group]) for group in order]
+                member = source, _word(name, _group(name)), line
+                groups.setdefault((_group(name), metrics.x), []).append(member)  # type: ignore[union-attr]
+        if telemetry is None:
+            continue
+        if telemetry.loss.known and not (metrics and "loss" in metrics.fields):
+            member = source, WORDS["loss"], telemetry.loss
+            groups.setdefault(("loss", "step"), []).append(member)
+        for name, line in telemetry.learning_rates.items():
+            member = source, name or "learning rate", line
+            groups.setdefault(("learning rate", "step"), []).append(member)
+    first = ("loss", "perplexity", "accuracy")
+    order = sorted(groups, key=lambda key: first.index(key[0]) if key[0] in first else len(first))
+    return [_measure(*key, groups[key]) for key in order]
 
 
 def _group(field: str) -> str:
@@ -112,31 +118,82 @@ def _group(field: str) -> str:
     return "accuracy" if "score" in field else field
 
 
-def _measure(group: str, members: list[tuple[Source, str]]) -> Chart:
-    first = members[0][0].run
-    place = members[0][0].metrics.x  # type: ignore[union-attr]
-    members = [(s, n) for s, n in members if s.metrics and s.metrics.x == place]
-    series = _lines([(s, _word(n, group), s.metrics.fields[n]) for s, n in members if s.metrics])
-    y, marks, caption = Axis(group.replace("_", " ")), [], ""
+def _measure(group: str, place: str, members: list[Member]) -> Chart:
+    run = members[0][0].run
+    series = _lines(members)
+    words = group.replace("_", " ")
+    y, marks, caption = Axis(words), [], ""
     if group == "loss":
-        y = Axis(LOSSES.get(first.experiment, "loss (mean over the targets)"))
+        y = Axis(LOSSES.get(run.experiment, "loss"))
     elif group == "accuracy":
-        y = Axis("accuracy (share of examples)", limits=(0, 1))
+        inside = all(v is None or 0 <= v <= 1 for line in series for v in line.y)
+        y = Axis("accuracy (share of examples)", limits=(0, 1) if inside else None)
     elif group == "perplexity":
         y = Axis("perplexity, in characters")
         caption = "The number of characters that the model hesitates between; 1 is certainty."
-        if first.vocabulary and len({s.run.vocabulary for s, _ in members}) == 1:
-            marks.append(Mark("y", first.vocabulary, f"guessing among {first.vocabulary}"))
-        heldout = first.summary.get("heldout_perplexity")
-        if len({id(s.run) for s, _ in members}) == 1 and isinstance(heldout, (int, float)):
+        if run.vocabulary:
+            marks.append(Mark("y", run.vocabulary, f"guessing among {run.vocabulary}"))
+        heldout = run.summary.get("heldout_perplexity")
+        if isinstance(heldout, (int, float)):
             caption += f" On text never seen it ends at {heldout:.3g}."
     if group != "accuracy" and _spread(series) > LOG_FROM_RATIO:
         y = replace(y, scale="log")
-    title = {"loss": "Loss", "perplexity": "Perplexity", "accuracy": "Accuracy"}.get(
-        group, group.replace("_", " ").capitalize()
+    return _chart(slug(group), capital(words), PLACES[place], y, members, marks,
+                  caption, series)  # fmt: skip
+
+
+def _chart(
+    id: str,
+    title: str,
+    x: Axis,
+    y: Axis,
+    members: Sequence[Member],
+    marks: Sequence[Mark] = (),
+    caption: str = "",
+    series: list[Series] | None = None,
+    note: str = "",
+) -> Chart:
+    """A chart of these lines, its stretches that were not finite, and what it averages."""
+    found = list({source.place: source for source, _, _ in members}.values())
+    shades, told = shading(found, next(n for n, axis in PLACES.items() if axis == x))
+    averaged = means(line for _, _, line in members)
+    note = " ".join(part for part in (note, averaged, told) if part)
+    lines = _lines(members) if series is None else series
+    return Chart(id, title, x, y, lines, list(marks), caption, note, shades)
+
+
+def means(lines: Iterable[Line]) -> str:
+    """What curves say of points that were too many to be drawn."""
+    width = max((line.width for line in lines), default=1)
+    if width == 1:
+        return ""
+    return (
+        f"Each point is the mean of up to {width} recorded ones, "
+        "bands reach from the smallest to the largest."
     )
-    return Chart(slug(group), title, Axis(place if place == "epoch" else STEP.title), y, series,
-                 marks, caption)  # fmt: skip
+
+
+def shading(found: Sequence[Source], place: str) -> tuple[list[Shade], str]:
+    """Steps or epochs that were not finite, as stretches and in words."""
+    shades, told = [], []
+    for source in found:
+        spans = _not_finite(source, place)
+        if spans is None or spans.first is None:
+            continue
+        colour: int | str = style(source.place)[0] if len(found) > 1 else ""
+        shades += [
+            Shade(start, end, source.name("not finite"), colour) for start, end in spans.found
+        ]
+        what = f"{spans.count:,} recorded {place}{'s' * (spans.count > 1)} with NaN or infinity"
+        told.append(source.name(f"{what}, the first is {show(spans.first)}"))
+    return shades, f"Shaded: {'; '.join(told)}." if told else ""
+
+
+def _not_finite(source: Source, place: str) -> Spans | None:
+    metrics, telemetry = source.metrics, source.telemetry
+    if place == "step" and telemetry is not None and telemetry.not_finite.count:
+        return telemetry.not_finite
+    return metrics.not_finite if metrics is not None and metrics.x == place else None
 
 
 def _word(field: str, group: str) -> str:
@@ -144,11 +201,11 @@ def _word(field: str, group: str) -> str:
         return WORDS[field]
     rest = re.sub(rf"_?{group}_?", " ", field).strip() if field != group else ""
     return {"val": "validation", "train": "training", "dev": "validation"}.get(rest, rest) or (
-        "training" if group in ("loss", "perplexity") else group
+        "training" if group in ("loss", "perplexity") else group.replace("_", " ")
     )
 
 
-def _lines(members: Sequence[tuple[Source, str, Line]]) -> list[Series]:
+def _lines(members: Sequence[Member]) -> list[Series]:
     """A colour and dash for each line; where they are many, colour by source, dash by word."""
     words = list(dict.fromkeys(word for _, word, _ in members))
     many = len({source.place for source, _, _ in members}) > 1
@@ -188,15 +245,21 @@ def norms(found: Sequence[Source]) -> list[Chart]:
     clipped = any(word == WORDS["clipped_norm"] for _, word, _ in members)
     if members:
         x = members[0][0].metrics.x  # type: ignore[union-attr]
+        members = [member for member in members if member[0].metrics.x == x]  # type: ignore[union-attr]
+        note = (
+            "The largest norms of the epochs are left out."
+            if len(by_epoch) > MOST_WITH_EXTREMES else ""
+        )  # fmt: skip
         charts.append(
-            Chart(
+            _chart(
                 "gradient-norm-by-epoch" if by_step else "gradient-norm",
                 "Gradient norm",
-                Axis(x if x == "epoch" else STEP.title),
+                PLACES[x],
                 Axis("global L2 norm", "log"),
-                _lines(members),
+                members,
                 _thresholds(by_epoch),
-                f"Mean over the steps of an epoch. {'' if clipped else 'Nothing was clipped.'}",
+                f"Mean over the steps of an epoch.{'' if clipped else ' Nothing was clipped.'}",
+                note=note,
             )
         )
     return charts
@@ -219,28 +282,22 @@ def _step_norms(found: Sequence[Source]) -> Chart:
         if telemetry is None:
             continue
         members.append((source, WORDS["gradient_norm"], telemetry.before))
-        if telemetry.method is None:
+        if telemetry.method is None and not telemetry.clipped:
             told.append(source.name("nothing was clipped"))
             continue
         members.append((source, WORDS["clipped_norm"], telemetry.after))
-        share = f"{telemetry.clipped / telemetry.steps:.0%} of the steps were clipped"
-        told.append(source.name(f"{share} ({telemetry.method.replace('_', ' ')})"))
-    return Chart(
+        method = f" ({telemetry.method.replace('_', ' ')})" if telemetry.method else ""
+        share = f"{telemetry.clipped / telemetry.steps:.0%} of the recorded steps were clipped"
+        told.append(source.name(f"{share}{method}"))
+    return _chart(
         "gradient-norm",
         "Gradient norm, before and after clipping",
         STEP,
         Axis("global L2 norm", "log"),
-        _lines(members),
+        members,
         _thresholds(found),
-        f"{'; '.join(told)}.{_bands(members)}",
+        f"{'; '.join(told) if len(told) > 1 else capital(told[0])}.",
     )
-
-
-def _bands(members: Sequence[tuple[Source, str, Line]]) -> str:
-    width = max((line.width for _, _, line in members), default=1)
-    if width == 1:
-        return ""
-    return f" Lines are means of {width} steps, bands reach from the smallest to the largest."
 
 
 def _thresholds(found: Sequence[Source]) -> list[Mark]:
@@ -256,48 +313,78 @@ def _thresholds(found: Sequence[Source]) -> list[Mark]:
     return [Mark("y", value, f"clipped at {value:g}")]
 
 
-def parameter_charts(source: Source) -> list[Chart]:
-    """Gradient norms and update ratios of each parameter, if telemetry was kept."""
+def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[Chart]:
+    """Gradient norms and update ratios of each parameter, if telemetry was kept.
+
+    Args:
+        source: whose they are.
+        others: telemetry of compared runs: those of the same parameters show the same ones.
+    """
     telemetry = source.telemetry
     if telemetry is None or not telemetry.parameters:
         return []
-    by_peak = sorted(telemetry.parameters, key=lambda n: -(telemetry.parameters[n].peak or (0,))[0])
-    drawn = [n for n in telemetry.parameters if n in by_peak[:PARAMETERS_DRAWN]]
-    left_out = len(telemetry.parameters) - len(drawn)
-    few = f" The {len(drawn)} largest; {left_out} more stand in the table." if left_out else ""
+    own = telemetry.parameters.keys()
+    alike = [each for each in others if each.parameters.keys() == own] or [telemetry]
+    names = list(alike[0].parameters)
+
+    def peak(name: str) -> float:
+        return max((each.parameters[name].peak or (0.0,))[0] for each in alike)
+
+    largest = set(sorted(names, key=peak, reverse=True)[:PARAMETERS_DRAWN])
+    drawn = [name for name in names if name in largest]
+    note = (
+        f"Shown are the {len(drawn)} of {len(names)} parameters with the largest gradients; "
+        "the table has all."
+        if len(drawn) < len(names) else ""
+    )  # fmt: skip
     end = f"-{slug(source.label)}" if source.label else ""
+
+    def chart(
+        id: str,
+        title: str,
+        y: Axis,
+        line: Callable[[str], Line],
+        marks: Sequence[Mark],
+        caption: str,
+    ) -> Chart:
+        members = [(source, name, line(name)) for name in drawn]
+        series = [each.series(name, *style(i)) for i, (_, name, each) in enumerate(members)]
+        made = titled(source, title)
+        whole = _chart(f"{id}{end}", made, STEP, y, members, marks, caption, series, note)
+        return replace(whole, group=id if source.label else "")
+
     charts = [
-        Chart(
-            f"parameter-gradients{end}",
-            _titled(source, "gradient norm of each parameter"),
-            STEP,
+        chart(
+            "parameter-gradients",
+            "gradient norm of each parameter",
             Axis("L2 norm before clipping", "log"),
-            [telemetry.parameters[n].gradient_norm.series(n, *style(i))
-             for i, n in enumerate(drawn)],
-            caption=f"What each parameter adds to the global norm.{few}",
+            lambda name: telemetry.parameters[name].gradient_norm,
+            [],
+            "What each parameter adds to the global norm.",
         )
-    ]  # fmt: skip
-    ratios = [
-        telemetry.parameters[n].update_ratio.series(n, *style(i)) for i, n in enumerate(drawn)
     ]
-    if any(v is not None for line in ratios for v in line.y):
+    if any(telemetry.parameters[name].update_ratio.known for name in drawn):
         charts.append(
-            Chart(
-                f"update-ratios{end}",
-                _titled(source, "update-to-weight ratio"),
-                STEP,
+            chart(
+                "update-ratios",
+                "update-to-weight ratio",
                 Axis("‖update‖ / ‖weights‖", "log"),
-                ratios,
+                lambda name: telemetry.parameters[name].update_ratio,
                 [Mark("y", USUAL_UPDATE_RATIO, "about 10⁻³ is usual")],
-                f"How far a step moves each parameter, beside its own length.{few}",
+                "How far a step moves each parameter, beside its own length.",
             )
         )
     return charts
 
 
-def _titled(source: Source, words: str) -> str:
-    alone = source.name(words) == words  # else a run's name comes first: it stays as it is
-    return words[0].upper() + words[1:] if alone else source.name(words)
+def titled(source: Source, words: str) -> str:
+    """A title: a model's name comes first, as it is, where there are several."""
+    return source.name(words) if source.label else capital(words)
+
+
+def capital(words: str) -> str:
+    """A sentence's beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def slug(text: str) -> str:

@@ -1,8 +1,14 @@
-"""What several runs can be compared in, and what not."""
+"""Several runs beside each other: their pictures, and what of them does not compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from unrolled.report.charts import slug
+from unrolled.report.look import style
 from unrolled.report.reading import Run
+from unrolled.report.spec import Chart, Picture, on_same_axes
+
+Sections = Mapping[str, Sequence[Picture]]
 
 DATA = {
     "language-model": ("text", "clean", "max_tokens"),
@@ -19,6 +25,106 @@ def by_experiment(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return groups
 
 
+def side_by_side(runs: Sequence[Run], found: Sequence[Sections]) -> dict[str, list[Picture]]:
+    """The same picture of every run next to each other, on the same axes.
+
+    Where runs of one experiment have a line each they share one chart.
+
+    Args:
+        runs: in order.
+        found: of each run its pictures by section; ids are unique in a run.
+    """
+    together: dict[str, list[Picture]] = {}
+    for section in found[0]:
+        owners: dict[str, list[tuple[int, Picture]]] = {}
+        for place, pictures in enumerate(found):
+            for picture in pictures[section]:
+                owners.setdefault(picture.id, []).append((place, picture))
+        for id, members in owners.items():
+            together.setdefault(section, []).extend(_beside(runs, id, members))
+    return together
+
+
+def _beside(
+    runs: Sequence[Run], id: str, members: Sequence[tuple[int, Picture]]
+) -> Sequence[Picture]:
+    """The same picture of several runs: the lines of an experiment in one chart if they fit."""
+    charts = [(i, picture) for i, picture in members if isinstance(picture, Chart)]
+    if len(charts) < len(members) or any(len(chart.series) > 1 for _, chart in charts):
+        return _group(id, [(runs[i].name, picture) for i, picture in members])
+    alike: dict[tuple[str, ...], list[tuple[int, Chart]]] = {}
+    for i, chart in charts:
+        what = runs[i].experiment, chart.x.title, chart.y.title
+        alike.setdefault(what, []).append((i, chart))
+    if len(alike) == 1 and len(charts) > 1:
+        return [_one_chart(runs, charts)]
+    each = [", ".join(runs[i].name for i, _ in own) for own in alike.values()]
+    merged = [_one_chart(runs, own) for own in alike.values()]
+    return _group(id, list(zip(each, merged, strict=True)))
+
+
+def _one_chart(runs: Sequence[Run], charts: Sequence[tuple[int, Chart]]) -> Chart:
+    """The lines of several runs in one chart."""
+    if len(charts) == 1:
+        return charts[0][1]
+    first = charts[0][1]
+    series, marks, shades = [], [], []
+    captions: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
+    for i, chart in charts:
+        name, (colour, dash) = runs[i].name, style(i)
+        series += [replace(line, label=name, colour=colour, dash=dash) for line in chart.series]
+        shades += [replace(each, label=f"{name}: {each.label}", colour=colour)
+                   for each in chart.shades]  # fmt: skip
+        for mark in chart.marks:
+            common = all(mark in other.marks for _, other in charts)
+            own = mark if common else replace(mark, label=f"{name}: {mark.label}")
+            marks += [own] if own not in marks else []
+        captions.setdefault(chart.caption, []).append(name)
+        notes.setdefault(chart.note, []).append(name)
+    y = next((chart.y for _, chart in charts if chart.y.scale == "log"), first.y)
+    return replace(first, series=series, marks=marks, shades=shades, y=y,
+                   caption=_said(captions), note=_said(notes))  # fmt: skip
+
+
+def _said(words: Mapping[str, Sequence[str]]) -> str:
+    """What is said of charts, once if it is the same of all."""
+    if len(words) == 1:
+        return next(iter(words))
+    return " ".join(f"{', '.join(names)}: {text}" for text, names in words.items() if text)
+
+
+def _group(id: str, members: Sequence[tuple[str, Picture]]) -> list[Picture]:
+    """Pictures side by side, called after their runs."""
+    beside = on_same_axes([picture for _, picture in members])
+    first = beside[0].caption
+    return [
+        replace(
+            picture,
+            id=f"{id}-{slug(name)}",
+            title=f"{picture.title} · {name}",
+            caption="" if n and picture.caption == first else picture.caption,
+            group=id if len(members) > 1 else "",
+        )
+        for n, ((name, _), picture) in enumerate(zip(members, beside, strict=True))
+    ]
+
+
+def only_some(runs: Sequence[Run], found: Sequence[Sections]) -> str:
+    """Which pictures only some runs have, in words; empty where all have the same."""
+    titles: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
+    for run, sections in zip(runs, found, strict=True):
+        for picture in (picture for pictures in sections.values() for picture in pictures):
+            titles.setdefault(picture.id, picture.title)
+            owners.setdefault(picture.id, []).append(run.name)
+    rest: dict[tuple[str, ...], list[str]] = {}
+    for id, names in owners.items():
+        if len(names) < len(runs):
+            rest.setdefault(tuple(names), []).append(titles[id])
+    return " ".join(f"Only {', '.join(names)}: {'; '.join(t)}." for names, t in rest.items())
+
+
 def objections(runs: Sequence[Run]) -> list[str]:
     """What must not be compared among these runs, and why; empty if all may be."""
     told = []
@@ -27,9 +133,9 @@ def objections(runs: Sequence[Run]) -> list[str]:
         names = "; ".join(f"{name}: {_listed(group)}" for name, group in groups.items())
         told.append(
             f"These are runs of different experiments ({names}). Their losses, accuracies and "
-            "gradient norms measure different things on different data and cannot be compared: "
-            "each experiment has charts of its own below. What can be compared are the "
-            "environments, and settings of the same meaning, such as the learning rate."
+            "gradient norms are of different models on different data: a lower one does not mean "
+            "a better model. How gradients change through time, and from step to step, can be "
+            "compared."
         )
     for experiment, group in groups.items():
         differing = [

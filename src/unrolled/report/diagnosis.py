@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unrolled.report.reading import Run
-from unrolled.telemetry.diagnose import Finding, diagnose_run, judge
+from unrolled.runs.ending import no_end
+from unrolled.telemetry.diagnose import Finding, add_end, diagnose_run, judge
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ def boxes(run: Run) -> list[Box]:
 
 def _diagnosed(run: Run) -> list[Box]:
     if run.telemetry:
-        findings = {part: judge(history) for part, history in run.histories.items()}
-        seen = f"Judged by {sum(t.steps for t in run.telemetry.values()):,} steps."
+        findings: dict[str, list[Finding]] = {
+            part: judge(history) for part, history in run.histories.items()
+        }
+        add_end(run.path, findings)
+        steps = sum(t.steps for t in run.telemetry.values())
+        seen = f"Judged by {steps:,} recorded step{'s' * (steps != 1)}."
     else:
-        findings = diagnose_run(run.path).findings if run.metrics else {}
+        findings = diagnose_run(run.path).findings if run.metrics or no_end(run.path) else {}
         seen = "Judged by its epochs alone, as it kept no telemetry: less can be seen then."
     found = [_box(part, each) for part, all_ in findings.items() for each in all_]
     if findings and not found:

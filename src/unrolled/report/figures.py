@@ -3,7 +3,6 @@
 The same specifications as on the page, in the colours of a light ground.
 """
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -12,14 +11,32 @@ from typing import Any
 
 from unrolled.errors import MissingPackageError, RunError
 from unrolled.report.look import DASHES, MAPS, PALETTE
-from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Number, Picture, foot, show
+from unrolled.report.spec import (
+    Axis,
+    Chart,
+    Heatmap,
+    Mark,
+    Number,
+    Picture,
+    Shade,
+    edges,
+    foot,
+    isolated,
+    rows,
+    show,
+)
 
 SIZE_INCHES = (6.4, 3.8)
 DOTS_PER_INCH = 150
+MOST_COLUMNS = 4
 TITLE_WIDTH = 62  # characters
+NOTE_WIDTH = 90
 BAND_OPACITY = 0.18
 FEW_DECADES = 3
 MARK_COLOUR = "#5a6270"
+SHADE_COLOUR = "#b3261e"
+MOST_TO_AVOID = 2000  # points that a legend makes way for
+LEAST_SHADE = 0.005  # of the axis
 
 
 def check(directory: Path) -> None:
@@ -53,7 +70,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save(pictures: Sequence[Picture], directory: Path) -> list[Path]:
-    """Write every picture as ``<id>.png`` and ``<id>.pdf``.
+    """Write every picture, or those of a group together, as ``<id>.png`` and ``<id>.pdf``.
 
     The same pictures give the same bytes.
 
@@ -61,13 +78,20 @@ def save(pictures: Sequence[Picture], directory: Path) -> list[Path]:
         RunError: a file cannot be written.
     """
     written = []
-    for picture in pictures:
-        figure = new_figure(SIZE_INCHES)
-        draw(figure.add_subplot(), picture)
-        title = "\n".join(textwrap.wrap(picture.title, TITLE_WIDTH))
-        figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
+    for row in rows(pictures):
+        columns = min(len(row), MOST_COLUMNS)
+        lines = -(-len(row) // columns)
+        figure = new_figure((SIZE_INCHES[0] * columns, SIZE_INCHES[1] * lines))
+        for number, picture in enumerate(row, 1):
+            axes = figure.add_subplot(lines, columns, number)
+            draw(axes, picture)
+            title = textwrap.fill(picture.title, TITLE_WIDTH)
+            axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+            if picture.note:  # what is cut off is said where it is cut off
+                label = f"{axes.get_xlabel()}\n{textwrap.fill(picture.note, NOTE_WIDTH)}"
+                axes.set_xlabel(label, fontsize=8)
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            file = directory / f"{picture.id}.{kind}"
+            file = directory / f"{row[0].group or row[0].id}.{kind}"
             try:
                 figure.savefig(file, dpi=DOTS_PER_INCH, metadata=metadata)
             except OSError as error:
@@ -86,19 +110,27 @@ def draw(axes: Any, picture: Picture) -> list[Any]:
     bright = isinstance(picture, Heatmap)
     added = _heatmap(axes, picture) if isinstance(picture, Heatmap) else _chart(axes, picture)
     added += [_mark(axes, mark, bright) for mark in picture.marks]
+    added += _shades(axes, picture.shades)
     ground = {"facecolor": "#3b4a63", "labelcolor": "white", "framealpha": 0.9}
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=8, **(ground if bright else {"frameon": False}))
+        points = sum(len(line.get_xdata()) for line in axes.get_lines())
+        where = "best" if points < MOST_TO_AVOID else "upper right"  # to look for it takes long
+        axes.legend(fontsize=8, loc=where, **(ground if bright else {"frameon": False}))
     return added
 
 
 def _chart(axes: Any, chart: Chart) -> list[Any]:
     log = chart.y.scale == "log"
     ground = foot(v for s in chart.series for v in (*s.y, *s.low)) if log else None
+    if ground is not None and chart.y.limits is not None and chart.y.limits[0] is not None:
+        ground = chart.y.limits[0]
     added = []
     for series in chart.series:
         colour = colour_of(series.colour)
-        style = {"color": colour, "ls": DASHES[series.dash][0], "label": series.label}
+        style: dict[str, Any] = {"color": colour, "label": series.label}
+        style["ls"] = DASHES[series.dash][0]
+        if at := isolated(series.y):
+            style |= {"marker": "o", "ms": 4, "markevery": at}
         (line,) = axes.plot(series.x, _lifted(series.y, ground), lw=1.4, **style)
         added.append(line)
         if len(series.low):
@@ -127,7 +159,7 @@ def _heatmap(axes: Any, picture: Heatmap) -> list[Any]:
         float,
     ).T
     colours = LinearSegmentedColormap.from_list(picture.map, MAPS[picture.map])
-    at = _edges(picture.columns), _edges(picture.rows)
+    at = edges(picture.columns), edges(picture.rows)
     mesh = axes.pcolormesh(*at, grid, norm=norm, cmap=colours, rasterized=True)
     bar = axes.figure.colorbar(mesh, ax=axes, label=_title(picture.z))
     added = [mesh, bar]
@@ -135,7 +167,9 @@ def _heatmap(axes: Any, picture: Heatmap) -> list[Any]:
         style = {"color": "white", "ls": DASHES[series.dash][0], "label": series.label}
         added += axes.plot(series.x, _lifted(series.y, None), lw=1.2, **style)
     axes.set(xlabel=_title(picture.x), ylabel=_title(picture.y))
-    axes.set(xlim=(at[0][0], at[0][-1]), ylim=(at[1][0], at[1][-1]))
+    ends = [axis.limits or (held[0], held[-1])
+            for axis, held in zip((picture.x, picture.y), at, strict=True)]  # fmt: skip
+    axes.set(xlim=ends[0], ylim=ends[1])
     if picture.row_labels:
         axes.set_yticks(picture.rows, picture.row_labels)
     if picture.column_labels:
@@ -149,19 +183,6 @@ def _even(picture: Heatmap) -> list[list[Number]]:
     return [[*column, *[None] * (rows - len(column))] for column in picture.values]
 
 
-def _edges(centres: Sequence[float]) -> list[float]:
-    """Halfway between neighbours.
-
-    Example:
-        >>> _edges([1, 2, 4]), _edges([3])
-        ([0.5, 1.5, 3.0, 5.0], [2.5, 3.5])
-    """
-    if len(centres) == 1:
-        return [centres[0] - 0.5, centres[0] + 0.5]
-    inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
-    return [2 * centres[0] - inner[0], *inner, 2 * centres[-1] - inner[-1]]
-
-
 def _mark(axes: Any, mark: Mark, bright: bool) -> Any:
     style: dict[str, Any] = {"color": "white" if bright else MARK_COLOUR, "ls": ":", "lw": 1.4}
     if mark.axis == "y":
@@ -169,10 +190,31 @@ def _mark(axes: Any, mark: Mark, bright: bool) -> Any:
     return axes.axvline(mark.at, label=mark.label, **style)
 
 
+def _shades(axes: Any, shades: Sequence[Shade]) -> list[Any]:
+    low, high = axes.get_xlim()
+    least = (high - low) * LEAST_SHADE
+    added, labels = [], set()
+    for shade in shades:
+        centre, half = (shade.start + shade.end) / 2, (shade.end - shade.start) / 2
+        half = max(half, least / 2)
+        label = None if shade.label in labels else shade.label
+        labels.add(shade.label)
+        colour = colour_of(SHADE_COLOUR if shade.colour == "" else shade.colour)
+        style = {"color": colour, "alpha": BAND_OPACITY, "lw": 0, "label": label}
+        added.append(axes.axvspan(centre - half, centre + half, **style))
+    axes.set_xlim(low, high)
+    return added
+
+
 def _dress(axes: Any, axis: Axis, name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(**{f"{name}label": _title(axis), f"{name}scale": axis.scale})
     if axis.limits is not None:
         axes.set(**{f"{name}lim": axis.limits})
+    if axis.whole and axis.scale == "linear":
+        locator = MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
+        getattr(axes, f"{name}axis").set_major_locator(locator)
 
 
 def _title(axis: Axis) -> str:

@@ -1,18 +1,19 @@
 """The page: one HTML file that holds all it needs and works without a network."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from string import Template
 
 from unrolled import __version__
 from unrolled.report import charts, look, parts, tables, through_time
-from unrolled.report.compare import by_experiment, objections
+from unrolled.report.compare import by_experiment, objections, only_some, side_by_side
 from unrolled.report.diagnosis import boxes
 from unrolled.report.lab import pictures as lab_pictures
 from unrolled.report.reading import Run
-from unrolled.report.spec import Picture
+from unrolled.report.spec import Picture, on_same_axes, rows
 
 GENERATOR = "unrolled report"
 """Stands in the head of the page, so that only a report is ever overwritten by another."""
@@ -24,6 +25,9 @@ SECTIONS = (
     "Diagnosis", "Learning", "Experiment", "Gradients", "Through time", "Results", "Samples",
     "Parameters", "Settings", "Environment",
 )  # fmt: skip
+
+ROWS_OPEN = 40
+"""Rows of the parameters' table up to which it is not folded away."""
 
 FINDINGS_OPEN = 4
 """Further ones are folded away: the graver come first."""
@@ -50,51 +54,56 @@ def css() -> str:
     return "\n".join([*map(static, STYLES), look.css()])
 
 
-def pictures(runs: Sequence[Run]) -> dict[str, list[Picture]]:
-    """All pictures of the page by section, each under an id of its own."""
-    found: dict[str, list[Picture]] = {name: [] for name in PICTURED}
-    groups = by_experiment(runs).values()
-    for group in groups:
-        sources = charts.sources(group, named=len(groups) > 1)
-        found["Learning"] += charts.measures(sources)
-        found["Experiment"] += [picture for run in group for picture in lab_pictures(run)]
-        found["Gradients"] += charts.norms(sources)
-        for source in sources:
-            found["Gradients"] += charts.parameter_charts(source)
-            layers = source.telemetry.layers if source.telemetry else {}
-            found["Through time"] += [
-                through_time.heatmap(source, name, layer)
-                for name, layer in layers.items()
-                if layer.gradients.x
-            ]
-        found["Through time"] += through_time.profiles(sources)
-        found["Through time"] += through_time.over_steps(sources)
-    return _with_own_ids(found, [charts.slug(name) for name in SECTIONS])
+def pictures(runs: Sequence[Run]) -> tuple[dict[str, list[Picture]], str]:
+    """All pictures of the page by section, and in words which of them only some runs have."""
+    found = [of_run(run, runs) for run in runs]
+    if len(runs) == 1:
+        return found[0], ""
+    return _with_own_ids(side_by_side(runs, found)), only_some(runs, found)
 
 
-def _with_own_ids(
-    found: dict[str, list[Picture]], taken: Sequence[str]
-) -> dict[str, list[Picture]]:
-    from dataclasses import replace
+def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
+    """Pictures of one run by section, ids all different; ``runs`` are those compared with it."""
+    sources = charts.sources(run)
+    by_parameter: list[Picture] = [
+        chart
+        for source in sources
+        for chart in charts.parameter_charts(
+            source, [each.telemetry[source.part] for each in runs if source.part in each.telemetry]
+        )
+    ]
+    by_parameter.sort(key=lambda chart: chart.group)  # of all parts the same chart side by side
+    by_parameter = [chart for row in rows(by_parameter) for chart in on_same_axes(row)]
+    return _with_own_ids(
+        {
+            "Learning": charts.measures(sources),
+            "Experiment": lab_pictures(run),
+            "Gradients": [*charts.norms(sources), *by_parameter],
+            "Through time": through_time.pictures(sources),
+        }
+    )
 
-    seen = set(taken)
+
+def _with_own_ids(found: Mapping[str, Iterable[Picture]]) -> dict[str, list[Picture]]:
+    seen = {charts.slug(name) for name in SECTIONS}
     result: dict[str, list[Picture]] = {}
     for section, list_ in found.items():
+        result[section] = []
         for picture in list_:
             id, number = picture.id, 2
             while id in seen:
                 id, number = f"{picture.id}-{number}", number + 1
             seen.add(id)
-            result.setdefault(section, []).append(replace(picture, id=id))
+            result[section].append(replace(picture, id=id))
     return result
 
 
-def render(runs: Sequence[Run], drawn: dict[str, list[Picture]]) -> str:
+def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str = "") -> str:
     """The whole page.
 
     Args:
         runs: what it tells of.
-        drawn: its pictures by section, as from `pictures`.
+        drawn, only: as from `pictures`.
     """
     several = len(runs) > 1
     sections = {
@@ -113,10 +122,11 @@ def render(runs: Sequence[Run], drawn: dict[str, list[Picture]]) -> str:
     return Template(static("page.html")).substitute(
         generator=f"{GENERATOR} {__version__}",
         title=escape(title),
-        lead="<br>".join(escape(_lead(run, several)) for run in runs),
+        lead="<br>".join(map(escape, _lead(runs))),
         css=css(),
-        notices=_notices(runs),
-        tiles="" if several else parts.tiles(tables.results(runs)[:8]),
+        notices=_notices(runs, only),
+        differences=tables.differences(runs) if several else "",
+        tiles="" if several else parts.tiles(tables.headline(runs[0])),
         links="".join(links),
         sections="".join(parts.section(name, sections[name], lead=LEADS.get(name, ""))
                          for name in names),
@@ -138,23 +148,25 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def _lead(run: Run, named: bool) -> str:
-    config, summary = run.config, run.summary
-    told = [run.experiment, str(config.get("framework", ""))]
-    if config.get("seed") is not None:  # the loops that are watched have seeds of their own
-        told.append(f"seed {config['seed']}")
-    told.append(str(summary.get("status", "unfinished: it has left no summary")))
-    text = ", ".join(part for part in told if part)
-    return f"{run.name}: {text}" if named else text
+def _lead(runs: Sequence[Run]) -> list[str]:
+    """What all runs have in common, in a line; of one alone also when and where it was."""
+    facts = [tables.facts(run) for run in runs]
+    common = [v for name, v in facts[0].items() if all(f.get(name) == v for f in facts)]
+    when = tables.circumstances(runs[0]) if len(runs) == 1 else ""
+    return [line for line in (", ".join(common), when) if line]
 
 
-def _notices(runs: Sequence[Run]) -> str:
+def _notices(runs: Sequence[Run], only: str) -> str:
     boxes = [parts.finding("warning", "not comparable", text) for text in objections(runs)]
+    if only:
+        boxes.append(parts.finding("note", "not in all runs", only))
     for run in runs:
-        if run.notes:
+        if notes := [f"{note}." for note in (*run.notes, *tables.unrecorded(run))]:
             head = "left out" if len(runs) == 1 else f"left out of {run.name}"
-            notes = [f"{note}." for note in run.notes]
             boxes.append(parts.finding("note", head, notes[0], notes[1:]))
+        if seen := [f"{name}: {text}" for name, text in run.unseen.items()]:
+            head = "not seen" if len(runs) == 1 else f"not seen of {run.name}"
+            boxes.append(parts.finding("note", head, seen[0], seen[1:]))
     return f'<ul class="findings" aria-label="notices">{"".join(boxes)}</ul>' if boxes else ""
 
 
@@ -204,12 +216,16 @@ def _samples(runs: Sequence[Run]) -> str:
 
 
 def _parameters(runs: Sequence[Run]) -> str:
-    found = [(s.label, tables.parameters(s)) for s in charts.sources(runs)]
-    found = [(label, body) for label, body in found if body]
-    if len(found) == 1:
+    found = [
+        (" · ".join(part for part in (run.name if len(runs) > 1 else "", s.label) if part), body)
+        for run in runs
+        for s in charts.sources(run)
+        if (body := tables.parameters(s))
+    ]
+    if len(found) == 1 and found[0][1].count("<tr") <= ROWS_OPEN:
         return _card(found[0][1])
     return "".join(
-        _card(f"<details><summary>{escape(label)}</summary>{body}</details>")
+        _card(f"<details><summary>{escape(label or 'All parameters')}</summary>{body}</details>")
         for label, body in found
     )
 

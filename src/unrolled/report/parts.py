@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from unrolled.report.spec import Chart, Heatmap, Picture, show
+from unrolled.report.spec import Chart, Heatmap, Picture, rows, show
 
 SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
 """Of the kinds of findings, so that colour does not stand alone."""
@@ -16,11 +16,11 @@ def figure(picture: Picture) -> str:
 
     Without scripts the table is what remains.
     """
+    told = "".join(f"<p>{escape(text)}</p>" for text in (picture.caption, picture.note) if text)
     return (
         f'<figure id="{picture.id}"><h3>{escape(picture.title)}</h3>'
         f"{canvas(picture)}"
-        f"<figcaption>{f'<p>{escape(picture.caption)}</p>' if picture.caption else ''}"
-        f"{values(picture)}</figcaption></figure>"
+        f"<figcaption>{told}{values(picture)}</figcaption></figure>"
     )
 
 
@@ -47,8 +47,8 @@ def values(picture: Picture) -> str:
     if isinstance(picture, Chart):
         head: Sequence[str] = ("line", "first", "smallest", "largest", "last")
     else:
-        rows = picture.row_labels or [f"t = {show(y)}" for y in picture.rows]
-        head = (picture.x.title, *[rows[i] for i in picture.summary_rows()])
+        names = picture.row_labels or [f"t = {show(y)}" for y in picture.rows]
+        head = (picture.x.title, *[names[i] for i in picture.summary_rows()])
     body = table(head, picture.summary(), numbers=True)
     return f"<details><summary>Values as a table</summary>{body}</details>"
 
@@ -58,7 +58,6 @@ def table(
     rows: Iterable[Sequence[str]],
     numbers: bool = False,
     name: str = "",
-    marked: Sequence[bool] = (),
 ) -> str:
     """A table that scrolls by itself where the page is narrow.
 
@@ -67,17 +66,15 @@ def table(
         rows: cells; the first is the row's heading.
         numbers: whether all but the first column are aligned right.
         name: what it is, for those who do not see it.
-        marked: for each row whether it stands out.
     """
     align = ' class="number"' if numbers else ""
     heads = "".join(
         f'<th scope="col"{align if i else ""}>{escape(cell)}</th>' for i, cell in enumerate(head)
     )
     lines = []
-    for i, row in enumerate(rows):
-        style = ' class="differs"' if i < len(marked) and marked[i] else ""
+    for row in rows:
         cells = "".join(f"<td{align}>{escape(cell)}</td>" for cell in row[1:])
-        lines.append(f'<tr{style}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>')
     label = f' aria-label="{escape(name)}"' if name else ""
     return (
         f'<div class="wide" tabindex="0"{label}><table><thead><tr>{heads}</tr></thead>'
@@ -116,9 +113,23 @@ def section(title: str, *content: str, lead: str = "") -> str:
 
 
 def grid(pictures: Iterable[Picture]) -> str:
-    """Figures side by side where there is room."""
-    inside = "".join(figure(picture) for picture in pictures)
-    return f'<div class="grid">{inside}</div>' if inside else ""
+    """Figures where there is room; those of one group side by side, in rows of their own."""
+    rest: list[str] = []
+    parts: list[str] = []
+
+    def place(name: str, figures: list[str]) -> None:
+        if figures:
+            parts.append(f'<div class="{name}">{"".join(figures)}</div>')
+
+    for row in rows(pictures):
+        if row[0].group:
+            place("grid", rest)
+            place("grid panels", [figure(picture) for picture in row])
+            rest = []
+        else:
+            rest += [figure(picture) for picture in row]
+    place("grid", rest)
+    return "".join(parts)
 
 
 def script_json(value: Any) -> str:

@@ -6,7 +6,7 @@ read line by line, so memory does not grow with their length.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,18 @@ from typing import Any
 
 from unrolled.errors import ParameterError, RunError
 from unrolled.report.telemetry import Telemetry
-from unrolled.report.thin import Line, finite
-from unrolled.runs.directory import WATCH
+from unrolled.report.thin import Line, Spans, finite
+from unrolled.runs.ending import WATCH
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
+from unrolled.telemetry.reading import (
+    METRICS,
+    NOTES,
+    TELEMETRY,
+    read_jsonl,
+    read_parts,
+    which_lines,
+)
+from unrolled.telemetry.records import TelemetryRecord
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """What reading a file that holds something else can raise."""
@@ -26,12 +34,17 @@ HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
 
 
+NEVER_MISSING = ("loss", "perplexity", "gradient_norm")
+"""Measures that are numbers in every line: null in a file stands for NaN or infinity."""
+
+
 class Metrics:
     """The lines of ``metrics.jsonl`` of one model: for each measure a curve.
 
     Attributes:
         fields: curves by the name of the measure, against `x`.
         x: ``"epoch"``, or ``"step"`` where an epoch has several lines.
+        not_finite: where the loss or the gradient was not.
     """
 
     def __init__(self) -> None:
@@ -41,6 +54,7 @@ class Metrics:
             "epoch": defaultdict(Line),
             "step": defaultdict(Line),
         }
+        self._not_finite = {"epoch": Spans(), "step": Spans()}
         self._repeated = False
 
     def add(self, data: dict[str, Any]) -> None:
@@ -51,6 +65,10 @@ class Metrics:
         self.lines += 1
         self._repeated |= places["epoch"] is None or places["epoch"] == self._epoch
         self._epoch = places["epoch"]
+        bad = any(name in data and finite(data[name]) is None for name in NEVER_MISSING)
+        for place, x in places.items():
+            if x is not None:
+                self._not_finite[place].add(x, bad)
         for name, value in data.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if name in places or not (is_number or value is None):
@@ -67,6 +85,10 @@ class Metrics:
     def fields(self) -> dict[str, Line]:
         return self._by[self.x]
 
+    @property
+    def not_finite(self) -> Spans:
+        return self._not_finite[self.x]
+
 
 @dataclass
 class Run:
@@ -81,6 +103,7 @@ class Run:
         parameters: the trained values by name.
         vocabulary: the number of tokens; None where there are none.
         notes: what was left out and why.
+        unseen: what a watch could not see and why, by name.
         every: of so many records of telemetry one was read.
     """
 
@@ -95,6 +118,7 @@ class Run:
     parameters: dict[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     notes: list[str] = field(default_factory=list)
+    unseen: dict[str, Any] = field(default_factory=dict)
     every: int = 1
 
     @property
@@ -103,10 +127,10 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings, framework and seed among them."""
-        own = self.config.get("settings")
+        """All settings as they were used, framework and seed among them."""
         head = {key: self.config[key] for key in ("framework", "seed") if key in self.config}
-        return {**head, **(own if isinstance(own, dict) else {})}
+        parts = [self.config.get(key) for key in ("settings", "used")]
+        return head | {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
 
 
 def read_runs(paths: Sequence[Path], hurry: bool = False) -> list[Run]:
@@ -145,6 +169,10 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
     run = Run(path, name)
     for file in ("config", "environment", "summary"):
         setattr(run, file, _read_dict(run, f"{file}.json"))
+    own = run.summary.pop("notes", {})  # of older versions
+    run.unseen = own if isinstance(own, dict) else {}
+    if (path / NOTES).is_file():
+        run.unseen = _read_dict(run, NOTES)
     vocabulary = path / "vocabulary.json"
     if vocabulary.is_file() and isinstance(tokens := _read_json(run, vocabulary.name), list):
         run.vocabulary = len(tokens)
@@ -157,6 +185,16 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
         run.telemetry.setdefault(part, Telemetry()).add(record)
         _history(run, part).add(record)
     _read_parameters(run)
+    return run
+
+
+def run_of_records(records: Iterable[TelemetryRecord]) -> Run:
+    """A run that is kept in memory alone: that of a watch without a directory."""
+    summary = {"status": "kept in memory"}
+    run = Run(Path(), WATCH, {"experiment": WATCH}, summary=summary)
+    for record in records:
+        run.telemetry.setdefault("", Telemetry()).add(record)
+        _history(run, "").add(record)
     return run
 
 

@@ -5,9 +5,10 @@ page) and by `unrolled.report.figures` (PNG and PDF). ``as_dict`` gives what JSO
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Number = float | None
@@ -15,6 +16,12 @@ Number = float | None
 
 DIGITS = 5
 """Significant digits that go into a file: more than a screen can show."""
+
+DECADES = 10
+"""That the colours of a heatmap span at most."""
+
+ROOM = 0.05
+"""Share of an axis that stays free at both ends where charts share its range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,13 @@ class Axis:
         scale: ``"linear"`` or ``"log"``. On a log axis values of 0 are drawn at its foot,
             which is then marked 0.
         limits: its range, ``(low, high)``; None, or either end None, adapts.
+        whole: whether only whole numbers mean something, as for steps.
     """
 
     title: str
     scale: str = "linear"
     limits: tuple[Number, Number] | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,22 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Shade:
+    """A shaded stretch of the x axis; drawn a few pixels wide at least.
+
+    Attributes:
+        start, end: first and last x.
+        label: what is there; stretches with the same label share a key in the legend.
+        colour: as of a `Series`; ``""`` is the colour of serious findings.
+    """
+
+    start: float
+    end: float
+    label: str
+    colour: int | str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """Lines over two axes.
 
@@ -82,6 +107,9 @@ class Chart:
         series: the lines.
         marks: straight lines across.
         caption: how to read it, a sentence or two.
+        note: what is not shown as it was recorded: left out, cut off, or averaged.
+        shades: shaded stretches of x.
+        group: pictures of one group stand side by side; ``""``: it stands alone.
     """
 
     id: str
@@ -91,6 +119,9 @@ class Chart:
     series: list[Series]
     marks: list[Mark] = field(default_factory=list)
     caption: str = ""
+    note: str = ""
+    shades: list[Shade] = field(default_factory=list)
+    group: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, numbers rounded to `DIGITS`."""
@@ -123,7 +154,7 @@ class Heatmap:
     """A number for each pair of x and y, as colour.
 
     Attributes:
-        id, title, x, y, marks, caption: as of a `Chart`.
+        id, title, x, y, marks, caption, note, shades, group: as of a `Chart`.
         z: the axis of the colours; its title names them.
         columns: x of each column, increasing.
         rows: y of each row, increasing.
@@ -148,6 +179,9 @@ class Heatmap:
     caption: str = ""
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
+    note: str = ""
+    shades: list[Shade] = field(default_factory=list)
+    group: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, numbers rounded; the range of the colours is worked out."""
@@ -157,7 +191,7 @@ class Heatmap:
     def range(self) -> tuple[float, float]:
         """Smallest and largest value for the colours: positive on a log scale.
 
-        A log scale spans ten decades at most, so that a few tiny values do not take
+        A log scale spans `DECADES` at most, so that a few tiny values do not take
         all colours; what is below has the colour of the smallest.
         """
         low, high = self.z.limits or (None, None)
@@ -170,7 +204,7 @@ class Heatmap:
         high = max(found, default=1.0) if high is None else high
         low = min(found, default=high) if low is None else low
         if self.z.scale == "log":
-            low = max(low, high / 1e10)
+            low = max(low, high / 10**DECADES)
         return (low, high) if low < high else (low * 0.5, high * 2 or 1.0)
 
     def summary(self) -> list[tuple[str, ...]]:
@@ -197,6 +231,94 @@ class Heatmap:
 
 
 Picture = Chart | Heatmap
+
+
+def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
+    """Pictures that stand side by side, row by row: neighbours of one group."""
+    found = itertools.groupby(pictures, lambda picture: picture.group or f"#{picture.id}")
+    return [list(row) for _, row in found]
+
+
+def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
+    """The same pictures of several runs, with the ranges that hold all of them.
+
+    Axes with the same title share scale and range.
+
+    Example:
+        >>> line = [Series("s", [1, 2], [1.0, 3.0])], [Series("s", [1, 9], [2.0, 5.0])]
+        >>> a, b = [Chart("c", "C", Axis("step"), Axis("loss"), each) for each in line]
+        >>> [chart.x.limits for chart in on_same_axes([a, b])]
+        [(1, 9), (1, 9)]
+    """
+    held: list[Any] = list(pictures)
+    for name in ("x", "y", "z"):
+        axes: list[Any] = [getattr(picture, name, None) for picture in held]
+        for title in {axis.title for axis in axes if axis is not None}:
+            mine = [i for i, axis in enumerate(axes) if axis is not None and axis.title == title]
+            scale = "log" if any(axes[i].scale == "log" for i in mine) else "linear"
+            for i in mine:
+                held[i] = replace(held[i], **{name: replace(axes[i], scale=scale)})
+            known = [pair for i in mine if (pair := _range(held[i], name)) is not None]
+            low = min((pair[0] for pair in known), default=0.0)
+            high = max((pair[1] for pair in known), default=0.0)
+            for i in mine if low < high else ():  # else every chart adapts alike
+                axis = replace(axes[i], scale=scale, limits=(low, high))
+                held[i] = replace(held[i], **{name: axis})
+    return held
+
+
+def _range(picture: Picture, name: str) -> tuple[float, float] | None:
+    """From where to where an axis would go; None: there is nothing on it."""
+    if isinstance(picture, Heatmap):
+        if name == "z":
+            return picture.range()
+        at = edges(picture.columns if name == "x" else picture.rows)
+        return (at[0], at[-1]) if at else None
+    axis = getattr(picture, name)
+    low, high = axis.limits or (None, None)
+    lines = picture.series
+    values = [v for s in lines for v in (s.x if name == "x" else (*s.y, *s.low, *s.high))]
+    found = [v for v in values if v is not None]
+    found += [mark.at for mark in picture.marks if mark.axis == name]
+    if not found:
+        return None
+    if name == "x":
+        return min(found) if low is None else low, max(found) if high is None else high
+    low_end, high_end = min(found), max(found)
+    if axis.scale == "log":
+        zero = foot(found)
+        low_end = zero or low_end
+        high_end = max(high_end, low_end)
+        room = (high_end / low_end) ** ROOM
+        low_end, high_end = zero or low_end / room, high_end * room
+    else:
+        room = (high_end - low_end) * ROOM
+        low_end, high_end = low_end - room, high_end + room
+    return low_end if low is None else low, high_end if high is None else high
+
+
+def edges(centres: Sequence[float]) -> list[float]:
+    """Halfway between neighbours.
+
+    Example:
+        >>> edges([1, 2, 4]), edges([3])
+        ([0.5, 1.5, 3.0, 5.0], [2.5, 3.5])
+    """
+    if len(centres) < 2:
+        return [c + d for c in centres for d in (-0.5, 0.5)]
+    inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    return [2 * centres[0] - inner[0], *inner, 2 * centres[-1] - inner[-1]]
+
+
+def isolated(values: Sequence[Number]) -> list[int]:
+    """Places of values without a neighbour, of which a line alone would show nothing.
+
+    Example:
+        >>> isolated([1.0, None, 2.0, 3.0]), isolated([5.0])
+        ([0], [0])
+    """
+    framed = [None, *values, None]
+    return [i for i, v in enumerate(values) if v is not None and framed[i] is framed[i + 2] is None]
 
 
 def foot(values: Iterable[Number]) -> float | None:

@@ -9,41 +9,165 @@ from unrolled.report.charts import Source
 from unrolled.report.parts import table
 from unrolled.report.reading import Run
 from unrolled.report.spec import show
+from unrolled.runs.ending import WATCH, no_end
 
 HEAD = {"experiment", "framework", "seed", "status", "samples"}
 """Parts of a summary that stand elsewhere on the page."""
 
 MISSING = "\N{EN DASH}"
 
+MOST_TILES = 8
+
+
+DIFFERENCES_OPEN = 12
+"""Rows of what differs between runs that stand under the title; further ones are folded away."""
+
+OWN = ("began", "took_s", "command")
+"""What the environment record of every run has for itself."""
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What a run is, in words: experiment, framework, seed, how it ended."""
+    config, summary = run.config, run.summary
+    found = {
+        "experiment": run.experiment,
+        "framework": str(config.get("framework") or ""),
+        # the loops that are watched have seeds of their own
+        "seed": "" if config.get("seed") is None else f"seed {config['seed']}",
+        "ended": str(summary.get("status") or _unfinished(run)),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _unfinished(run: Run) -> str:
+    found = no_end(run.path)
+    return "still running" if found and found.is_running else "not finished"
+
+
+def circumstances(run: Run) -> str:
+    """When a run began, how long it took, where, and by which command, as far as is known."""
+    known = run.environment
+    began, took = known.get("began"), known.get("took_s")
+    where = [str(known[name]) for name in ("processor", "instructions") if known.get(name)]
+    told = [
+        f"began {str(began).replace('T', ' ').replace('+00:00', ' UTC')}" if began else "",
+        f"took {duration(took)}" if isinstance(took, (int, float)) else "",
+        f"on {', '.join(where)}" if where else "",
+        f"by {known['command']}" if known.get("command") else "",
+    ]
+    return "; ".join(filter(None, told))
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(3.21), duration(75), duration(7322)
+        ('3.2 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
 
 def settings(runs: Sequence[Run]) -> str:
-    """Every setting of every run; with several runs those that differ come first."""
-    return _beside(runs, [run.settings for run in runs], "setting")
+    """Every setting of every run; with several runs those that all have in common come first."""
+    return _beside(runs, [_settings(run) for run in runs], "setting")
 
 
 def environment(runs: Sequence[Run]) -> str:
     """Where each run took place."""
-    return _beside(runs, [flat(run.environment) for run in runs], "what")
+    return _beside(runs, [_environment(run) for run in runs], "what")
 
 
-def _beside(runs: Sequence[Run], values: Sequence[dict[str, Any]], head: str) -> str:
-    names = list(dict.fromkeys(name for each in values for name in each))
-    if not names:
-        return ""
-    rows = [[name, *[text(each[name]) if name in each else MISSING for each in values]]
-            for name in names]  # fmt: skip
-    if len(runs) == 1:
-        return table((head, "value"), rows, name=head)
-    differing = [row for row in rows if len(set(row[1:])) > 1]
-    common = [(row[0], row[1]) for row in rows if len(set(row[1:])) == 1]
-    first = (
-        table((head, *[run.name for run in runs]), differing, name=f"{head}s that differ",
-              marked=[True] * len(differing))
-        if differing else "<p>They are the same in all runs.</p>"
-    )  # fmt: skip
-    rest = table((head, "in all runs"), common, name=f"{head}s in common") if common else ""
-    folded = f"<details><summary>{len(common)} the same in all runs</summary>{rest}</details>"
-    return first + (folded if common else "")
+def _settings(run: Run) -> dict[str, str]:
+    return {k: "not given" if v is None else text(v) for k, v in run.settings.items()}
+
+
+def recorded(run: Run) -> dict[str, str]:
+    """What the records of a watched run tell that other runs have among their settings."""
+    if run.experiment != WATCH or not (telemetry := run.telemetry.get("")):
+        return {}
+    how = (telemetry.method or "by a method unknown").replace("_", " ")
+    at = f" at {show(telemetry.threshold)}" if telemetry.threshold is not None else ""
+    found = {
+        "recorded steps": f"{telemetry.steps:,}",
+        "trained parameters": f"{len(telemetry.parameters):,}",
+        "recurrent layers": ", ".join(telemetry.layers) or MISSING,
+        "clipping": f"{how}{at}" if telemetry.clipped else "none seen",
+    }
+    for name, line in telemetry.learning_rates.items():
+        first, last = (show(line.series("").y[i]) for i in (0, -1))
+        title = f"learning rate of {name}" if name else "learning rate"
+        found[title] = first if first == last else f"{first} to {last}"
+    return found
+
+
+def _environment(run: Run) -> dict[str, str]:
+    return {k: MISSING if v is None else text(v) for k, v in flat(run.environment).items()}
+
+
+def differences(runs: Sequence[Run]) -> str:
+    """What differs between runs: kind, end, settings, environment; the results stand elsewhere."""
+    rows = [
+        row
+        for each in (facts, _settings, recorded, _environment)
+        for values in [[each(run) for run in runs]]
+        for row in _rows(values)
+        if len(set(row[1:])) > 1 and MISSING not in row[1:] and row[0] not in OWN
+    ]  # fmt: skip
+    # framework and seed are settings, too
+    rows = list({row[0]: row for row in rows}.values())
+    if not rows:
+        return "<p>Settings and environment, as far as recorded, are the same in all runs.</p>"
+    head = ("what differs", *[run.name for run in runs])
+    first, rest = rows[:DIFFERENCES_OPEN], rows[DIFFERENCES_OPEN:]
+    shown = table(head, first, name="what differs between the runs")
+    folded = table(head, rest, name="what differs besides") if rest else ""
+    more = f"<details><summary>{len(rest)} more</summary>{folded}</details>" if rest else ""
+    return f'<div class="card differences">{shown}{more}</div>'
+
+
+def _rows(values: Sequence[dict[str, str]]) -> list[list[str]]:
+    names = dict.fromkeys(name for each in values for name in each)
+    return [[name, *[each.get(name, MISSING) for each in values]] for name in names]
+
+
+def _beside(runs: Sequence[Run], values: Sequence[dict[str, str]], head: str) -> str:
+    rows = _rows(values)
+    if len(runs) == 1 or not rows:
+        return table((head, "value"), rows, name=head) if rows else ""
+    common = [row[:2] for row in rows if len(set(row[1:])) == 1]
+    rest = [row for row in rows if len(set(row[1:])) > 1]
+    tables = []
+    if common:
+        tables.append(table((head, "in all runs"), common, name=f"{head}s in common"))
+    if rest:
+        heads = (head, *[run.name for run in runs])
+        tables.append(table(heads, rest, name=f"{head}s that differ"))
+    return "".join(tables)
+
+
+def headline(run: Run) -> list[tuple[str, str]]:
+    """The few numbers of a run that stand at the top."""
+    pairs = results([run])
+    named = {name for name, _ in pairs}
+    for part, telemetry in run.telemetry.items():
+        if "loss" not in named and not run.metrics and telemetry.loss.last is not None:
+            pairs.append((f"last loss{f' of {part}' if part else ''}", show(telemetry.loss.last)))
+    return pairs[:MOST_TILES]
+
+
+def unrecorded(run: Run) -> list[str]:
+    """What a watched run could have recorded and has not, and how it would."""
+    if run.experiment != WATCH or not run.telemetry:
+        return []
+    if any(telemetry.loss.known for telemetry in run.telemetry.values()):
+        return []
+    return ["no loss was recorded; to have it, call watched.loss(loss) before the optimizer's step"]
 
 
 def results(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -82,7 +206,7 @@ def nested(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def parameters(source: Source) -> str:
     """Name, shape and size of each parameter, its values, and its last gradients."""
     trained = {
-        name: value
+        name: np.asarray(value)
         for name, value in source.run.parameters.items()
         if not source.part or name.startswith(f"{source.part}.")
     }
@@ -91,35 +215,41 @@ def parameters(source: Source) -> str:
     names = list(dict.fromkeys([*trained, *known]))
     if not names:
         return ""
-    head = ["name", "shape", "numbers", "mean", "spread", "largest |w|"]
+    head = ["name"]
+    if trained:
+        head += ["shape", "numbers", "mean", "spread", "largest |w|"]
     if known:
+        head += [] if trained else ["last weight norm"]
         head += ["last gradient norm", "largest gradient norm", "at step", "last update ratio"]
-    rows, total = [], 0
+    rows = []
     for name in names:
         row = [name]
-        if name in trained:
-            value = np.asarray(trained[name])
-            total += value.size
-            row += [
-                "\N{MULTIPLICATION SIGN}".join(map(str, value.shape)) or "1",
-                f"{value.size:,}",
-                *_moments(value),
-            ]
-        else:
-            row += [MISSING] * 5
+        if trained:
+            row += _values(trained[name]) if name in trained else [MISSING] * 5
         if known:
             own = known.get(name)
-            peak = own.peak if own else None
-            last = own.last if own else None
+            last, peak = (own.last, own.peak) if own else (None, None)
+            row += [] if trained else [_shown(last and last.weight_norm)]
             row += [
-                show(last.gradient_norm) if last else MISSING,
-                show(peak[0]) if peak else MISSING,
+                _shown(last and last.gradient_norm),
+                _shown(peak and peak[0]),
                 f"{peak[1]:,}" if peak else MISSING,
-                show(last.update_ratio) if last else MISSING,
+                _shown(last and last.update_ratio),
             ]
         rows.append(row)
-    rows.append(["total", "", f"{total:,}", *[""] * (len(head) - 3)])
+    if trained:
+        total = sum(value.size for value in trained.values())
+        rows.append(["total", "", f"{total:,}", *[""] * (len(head) - 3)])
     return table(head, rows, numbers=True, name="parameters")
+
+
+def _shown(value: Any) -> str:
+    return MISSING if value is None else show(value)
+
+
+def _values(value: Any) -> list[str]:
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, value.shape)) or "1"
+    return [shape, f"{value.size:,}", *_moments(value)]
 
 
 def _moments(value: Any) -> Iterable[str]:
@@ -152,12 +282,12 @@ def text(value: Any) -> str:
 
     Example:
         >>> text(True), text(None), text(0.1 + 0.2), text([1, 2]), text("as it is")
-        ('yes', 'none', '0.3', '1, 2', 'as it is')
+        ('yes', '–', '0.3', '1, 2', 'as it is')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
-        return "none"
+        return MISSING
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 1e4 else str(value)
     if isinstance(value, float):

@@ -1,9 +1,11 @@
 """The telemetry of a run, taken in record by record and kept at a bounded size."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
-from unrolled.report.thin import Columns, Line
+from unrolled.report.thin import Columns, Line, Spans
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
 PARAMETER_POINTS = 150
@@ -64,10 +66,11 @@ class Telemetry:
     Attributes:
         steps: records taken in.
         loss, before, after: the loss; the global norm before and after clipping.
+        learning_rates: by parameter group, ``""`` where one holds for all.
         clipped: on how many steps the gradient was shortened.
         method, threshold: how it was clipped last.
         parameters, layers: by name.
-        not_finite: first step with a NaN or infinity, and in which tensor.
+        not_finite: steps with a NaN or infinity.
     """
 
     def __init__(self) -> None:
@@ -77,7 +80,8 @@ class Telemetry:
         self.threshold: float | None = None
         self.parameters: dict[str, Parameter] = defaultdict(Parameter)
         self.layers: dict[str, Layer] = defaultdict(Layer)
-        self.not_finite: tuple[int, str] | None = None
+        self.learning_rates: dict[str, Line] = defaultdict(Line)
+        self.not_finite = Spans()
 
     def add(self, record: TelemetryRecord) -> None:
         """Take in the next step."""
@@ -94,5 +98,20 @@ class Telemetry:
             self.parameters[name].add(step, parameter)
         for name, layer in record.layers.items():
             self.layers[name].add(step, layer)
-        if record.first_not_finite is not None and self.not_finite is None:
-            self.not_finite = step, record.first_not_finite
+        self._add_rates(step, record.learning_rate, record.learning_rates)
+        finite = all(parameter.finite for parameter in record.parameters.values())
+        self.not_finite.add(step, record.first_not_finite is not None or not finite)
+
+    def _add_rates(self, step: int, rate: float | None, of_groups: Sequence[float]) -> None:
+        """One line until groups differ, from then on one for each."""
+        if of_groups and (one := self.learning_rates.pop("", None)):
+            for i in range(1, len(of_groups) + 1):
+                self.learning_rates[f"group {i}"] = deepcopy(one)
+        rates: dict[str, float | None]
+        if of_groups:
+            rates = {f"group {i}": each for i, each in enumerate(of_groups, 1)}
+        else:
+            rates = dict.fromkeys(self.learning_rates or [""], rate)
+        for name, each in rates.items():
+            if each is not None:
+                self.learning_rates[name].add(step, each)

@@ -41,6 +41,7 @@ class Line:
 
     Attributes:
         width: points of a full group.
+        last: the latest finite value; None: there was none.
 
     Example:
         >>> line = Line(limit=2)
@@ -56,6 +57,7 @@ class Line:
     def __init__(self, limit: int = 500) -> None:
         self.limit = limit
         self.width = 1
+        self.last: float | None = None
         self._groups: list[_Group] = []  # full ones
         self._open: _Group | None = None
         self._last_x = -math.inf
@@ -66,6 +68,7 @@ class Line:
             self._go_back(x)
         self._last_x = x
         value = finite(y)
+        self.last = self.last if value is None else value
         point = (1, x, value, value, value)
         self._open = point if self._open is None else _joined(self._open, point)
         if self._open[0] == self.width:
@@ -75,6 +78,11 @@ class Line:
                 pairs = zip(self._groups[::2], self._groups[1::2], strict=True)
                 self._groups = [_joined(*pair) for pair in pairs]
                 self.width *= 2
+
+    @property
+    def known(self) -> bool:
+        """Whether any value was finite."""
+        return self.last is not None
 
     def _go_back(self, x: float) -> None:
         self._open = None
@@ -101,6 +109,48 @@ def _joined(left: _Group, right: _Group) -> _Group:
         return (n + m, x, *(right if left[2] is None else left)[2:])
     mean = (left[2] * n + right[2] * m) / (n + m)
     return n + m, x, mean, min(left[3], right[3]), max(left[4], right[4])  # type: ignore[type-var]
+
+
+class Spans:
+    """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined.
+
+    Args:
+        limit: stretches to keep at least, once there are so many.
+
+    Attributes:
+        count: how often it held.
+        first: where it held first; None: nowhere.
+
+    Example:
+        >>> spans = Spans()
+        >>> for step, bad in enumerate([False, True, True, False, True], 1):
+        ...     spans.add(step, bad)
+        >>> spans.found, spans.count, spans.first
+        ([[2, 3], [5, 5]], 3, 2)
+    """
+
+    def __init__(self, limit: int = 100) -> None:
+        self.limit = limit
+        self.count = 0
+        self.first: float | None = None
+        self.found: list[list[float]] = []
+        self._goes_on = False
+
+    def add(self, x: float, held: bool) -> None:
+        """Take in the next x; where it goes back, what came after is dropped."""
+        while self.found and self.found[-1][0] >= x:
+            self.found.pop()
+        if held:
+            self.count += 1
+            self.first = x if self.first is None else min(x, self.first)
+            if self._goes_on and self.found:
+                self.found[-1][1] = x
+            else:
+                self.found.append([x, x])
+            if len(self.found) == 2 * self.limit:
+                pairs = zip(self.found[::2], self.found[1::2], strict=True)
+                self.found = [[a[0], b[1]] for a, b in pairs]
+        self._goes_on = held
 
 
 class Columns:

@@ -1,14 +1,15 @@
 """A run directory: everything about one run, in files that other programs can read.
 
 ==================  ==============================================================
-``config.json``     experiment, framework, seed, all settings
-``environment.json``  versions, machine, threads
+``config.json``     experiment, framework, seed, all settings; what open ones came to
+``environment.json``  when and by which command, how long it took, versions, machine, threads
 ``metrics.jsonl``   one line an epoch; the same seed gives the same bytes
 ``telemetry.jsonl`` one line every n-th step, a `unrolled.telemetry.TelemetryRecord`
 ``timings.jsonl``   how long each epoch took; differs from run to run
 ``vocabulary.json`` the tokens by id (language models only)
 ``model.safetensors``  the trained parameters by name
 ``summary.json``    the result
+``running.lock``    held by the process while it runs, see `unrolled.runs.ending`
 ==================  ==============================================================
 
 A run that trains several models, its parts, tells them apart: their lines begin with
@@ -20,6 +21,7 @@ Every file but the logs is written whole or not at all, and of a log every line.
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,18 +29,18 @@ from typing import Any
 
 import numpy.typing as npt
 
+from unrolled.backends import Backend
 from unrolled.errors import ParameterError, RunError, did_you_mean
 from unrolled.parameters import read, to_bytes, untied
+from unrolled.runs.ending import CONFIG, SUMMARY, WATCH, hold, no_end, release
+from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import Lines, Log, cut, size_of, unwritten, writable
 from unrolled.training.records import EpochRecord, Listener
 from unrolled.writing import write_whole
 
 MODEL = "model.safetensors"
-COMPLETE = ("config.json", MODEL, "summary.json")
+COMPLETE = (CONFIG, MODEL, SUMMARY)
 """Without these a run cannot be used."""
-
-WATCH = "watch"
-"""The experiment of a run that ``watch(model, out=...)`` has made: it keeps no weights."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What systems say of a disk, or of a user's share of one, that is full."""
@@ -55,7 +57,7 @@ def check_free(path: Path) -> None:
     """
     if path.is_dir():
         if any(path.iterdir()):
-            what = "a run" if (path / "config.json").exists() else "other files"
+            what = "a run" if (path / CONFIG).exists() else "other files"
             raise RunError(f"'{path}' already holds {what}; choose another --out, or remove it")
     elif path.exists():
         raise RunError(f"'{path}' is a file; choose a directory for --out")
@@ -83,6 +85,7 @@ class RunDirectory:
         self._written: list[Path] = []
         self._logs: list[Lines] = []
         self._logged: list[Path] = []
+        self._environment: dict[str, Any] = {}
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
@@ -138,7 +141,7 @@ class RunDirectory:
                 + (f"; {near}" if near else "; make one with: unrolled run language-model")
             )
         missing = [name for name in COMPLETE if not (path / name).is_file()]
-        if missing and "config.json" not in missing and _made_by_watch(cls(path)):
+        if missing and CONFIG not in missing and _made_by_watch(cls(path)):
             raise RunError(
                 f"'{path}' was made by watch, which keeps no weights. What it has recorded: "
                 f"unrolled report {path}, unrolled diagnose {path}"
@@ -146,6 +149,33 @@ class RunDirectory:
         if missing:
             raise _incomplete(path, missing)
         return cls(path)
+
+    def begin(self, config: Mapping[str, Any], backend: Backend | None = None) -> None:
+        """Write down what is about to run and where; `end` follows, or the process has died.
+
+        Args:
+            config: content of ``config.json``.
+            backend: for the record of the environment; None leaves the framework out of it.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        hold(self.path)
+        self._began = time.monotonic()
+        self._environment = environment(backend)
+        self.write_json(CONFIG, config)
+        self.write_json(ENVIRONMENT, self._environment)
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        """Write down how long it took, and the summary.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        took = round(time.monotonic() - self._began, 3)
+        self.write_json(ENVIRONMENT, {**self._environment, "took_s": took})
+        self.write_json(SUMMARY, summary)
+        release(self.path)
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -161,6 +191,7 @@ class RunDirectory:
             yield
         except BaseException:  # Ctrl-C, too
             with suppress(OSError):
+                release(self.path)
                 for file in self._written:
                     file.unlink(missing_ok=True)
             _remove_empty(self._made)
@@ -209,11 +240,11 @@ class RunDirectory:
         Raises:
             RunError: missing, damaged, or something else.
         """
-        config = self.read_dict("config.json", "experiment", "framework", "seed", "settings")
+        config = self.read_dict(CONFIG, "experiment", "framework", "seed", "settings")
         for key in ("experiment", "framework"):
             if not isinstance(config[key], str):
                 what = f"{key} is {config[key]!r}; a name is expected"
-                raise _damaged(self.path / "config.json", what)
+                raise _damaged(self.path / CONFIG, what)
         return config
 
     def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -316,17 +347,16 @@ def _damaged(path: Path, why: object) -> RunError:
 
 
 def _incomplete(path: Path, missing: list[str]) -> RunError:
-    begun = (
-        "; what a killed run has logged: unrolled report" if "config.json" not in missing else ""
-    )
-    return RunError(
-        f"'{path}' is no complete run: {', '.join(missing)} missing. Name a directory "
-        f"that `unrolled run` has made and finished{begun}"
-    )
+    what = f"'{path}' is no complete run: {', '.join(missing)} missing. "
+    found = no_end(path)
+    if found is None:
+        return RunError(f"{what}Name a directory that `unrolled run` has made and finished")
+    logged = f"What it has logged: unrolled diagnose {path}, unrolled report {path}"
+    return RunError(f"{what}\n{found.text} {found.remedy}\n{logged}")
 
 
 def _runs_beside(path: Path) -> list[str]:
     try:
-        return sorted(p.name for p in path.parent.iterdir() if (p / "config.json").is_file())
+        return sorted(p.name for p in path.parent.iterdir() if (p / CONFIG).is_file())
     except OSError:  # there is none, or nobody may look into it
         return []

@@ -21,12 +21,14 @@ def watched_record(
     layers: dict[str, LayerRecord],
     clips_at: float | None = None,
     first_not_finite: str | None = None,
+    rates: Sequence[float] = (),
 ) -> TelemetryRecord:
     """The record of a step whose global norms, and what clipping did, its parameters tell.
 
     Args:
         step, epoch, loss, parameters, layers, first_not_finite: as in `TelemetryRecord`.
         clips_at: the threshold that the training clips at, if it was told.
+        rates: learning rates, of every parameter group that has one.
 
     Example:
         >>> parameters = {"W": ParameterRecord(3.0, 1.5), "b": ParameterRecord(4.0, 2.0)}
@@ -47,6 +49,8 @@ def watched_record(
         parameters=parameters,
         layers=layers,
         first_not_finite=first_not_finite,
+        learning_rate=rates[0] if rates else None,
+        learning_rates=list(rates) if len(set(rates)) > 1 else [],
     )
 
 

@@ -1,17 +1,26 @@
 """The diagnosis of a training: findings in plain words, from its records or its run directory."""
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import RunError
+from unrolled.runs.ending import no_end
+from unrolled.telemetry.finding_list import FindingList, finding_text
 from unrolled.telemetry.findings import FINDINGS, Finding
-from unrolled.telemetry.findings.finding import SEVERITIES
+from unrolled.telemetry.findings.finding import NOTE, SERIOUS, SEVERITIES
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
+from unrolled.telemetry.reading import (
+    METRICS,
+    NOTES,
+    TELEMETRY,
+    read_jsonl,
+    read_parts,
+    which_lines,
+)
 from unrolled.telemetry.records import TelemetryRecord
+from unrolled.telemetry.showing import wrap
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "diagnose_run"]
 
@@ -20,7 +29,7 @@ def diagnose(
     records: Iterable[TelemetryRecord],
     epochs: Iterable[Mapping[str, Any]] | None = None,
     summary: Mapping[str, Any] | None = None,
-) -> list[Finding]:
+) -> FindingList:
     """What is wrong with a training, the gravest first; an empty list if nothing is.
 
     Args:
@@ -41,11 +50,11 @@ OF_TELEMETRY = ("saturated and dead", "vanished", "truncation too short")
 """Findings about parameters and layers, of which the epochs do not tell."""
 
 
-def judge(history: History) -> list[Finding]:
+def judge(history: History) -> FindingList:
     """All findings about a history."""
     history.complete()
     findings = [finding for find in FINDINGS.values() for finding in find(history)]
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    return FindingList(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))
 
 
 @dataclass
@@ -78,7 +87,7 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         from unrolled.runs.directory import RunDirectory
 
         RunDirectory.open(path)  # says what is near
-    if not any((path / name).is_file() for name in (TELEMETRY, METRICS)):
+    if not any((path / name).is_file() for name in (TELEMETRY, METRICS)) and not no_end(path):
         raise RunError(
             f"'{path}' holds neither {TELEMETRY} nor {METRICS}: there is nothing to diagnose. "
             "Name a directory that `unrolled run` or watch(model, out=...) has made; what was "
@@ -102,7 +111,20 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
         result.looked_for[part] = _looked_for(each)
+    notes = _summary(path / NOTES, result.skipped)
+    result.skipped += [f"{name}: {text}" for name, text in notes.items()]
+    add_end(path, result.findings)
     return result
+
+
+def add_end(path: Path, findings: dict[str, list[Finding]]) -> None:
+    """Put before the findings about a run's last model that the run has no end, if so."""
+    found = no_end(path)
+    if found is not None:
+        name, severity = ("still running", NOTE) if found.is_running else ("no end", SERIOUS)
+        last = next(reversed(findings), "")
+        end = Finding(name, severity, found.text, found.step, remedy=found.remedy)
+        findings.setdefault(last, []).insert(0, end)
 
 
 def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
@@ -119,26 +141,13 @@ def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
     """
     lines: list[str] = []
 
-    def say(text: str, indent: str = "") -> None:
-        lines.append(
-            textwrap.fill(
-                text,
-                max(width, 30),
-                initial_indent=indent,
-                subsequent_indent=indent or "  ",
-                break_long_words=False,
-            )
-        )
+    def say(text: str) -> None:
+        lines.append(wrap(text, width))
 
     for (part, findings), seen in zip(diagnosis.findings.items(), diagnosis.seen, strict=True):
         say(f"{title}{', ' + part if part else ''} ({seen})")
         for finding in findings:
-            where = [f"step {finding.step:,}"] if finding.step is not None else []
-            where += [finding.parameter] if finding.parameter else []
-            lines.append("")
-            say(f"{finding.severity}: {', '.join([finding.name, *where])}")
-            say(finding.text, "  ")
-            say(f"What to do: {finding.remedy}", "  ")
+            lines += ["", finding_text(finding, width)]
         if not findings:
             looked_for = diagnosis.looked_for.get(part, list(FINDINGS))
             say(

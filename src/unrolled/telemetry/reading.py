@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from unrolled.errors import RunError
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
-TELEMETRY, METRICS = "telemetry.jsonl", "metrics.jsonl"
+TELEMETRY, METRICS, NOTES = "telemetry.jsonl", "metrics.jsonl", "notes.json"
 
 LONGEST_LINE = 64 * 2**20
 """Bytes. A longer line is no record: a damaged file must not fill the memory."""

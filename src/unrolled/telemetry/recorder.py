@@ -25,6 +25,16 @@ the file stays at half a megabyte, however long the training is.
 """
 
 
+def period(every: int | None, steps: int) -> int:
+    """Steps from one record to the next, in a training of so many.
+
+    Example:
+        >>> period(None, 1000), period(7, 1000)
+        (5, 7)
+    """
+    return max(1, steps // RECORDS) if every is None else every
+
+
 class Telemetry(Listener):
     """Records every n-th step: loss, norms by parameter and through time, saturation.
 
@@ -70,7 +80,7 @@ class Telemetry(Listener):
     def on_fit_start(self, trainer: Any) -> None:
         backend, xp = trainer.backend, trainer.backend.xp
         steps = trainer.max_epochs * trainer.num_train_batches
-        self.period = max(1, steps // RECORDS) if self.every is None else self.every
+        self.period = period(self.every, steps)
         self._norms = backend.compile(partial(norms, xp))
         self._changes = backend.compile(partial(changes, xp))
         self._join = backend.compile(partial(_join, xp))

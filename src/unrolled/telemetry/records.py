@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from unrolled.telemetry import showing
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
@@ -65,7 +67,7 @@ class LayerRecord:
     borders: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TelemetryRecord:
     """One training step.
 
@@ -85,6 +87,9 @@ class TelemetryRecord:
             the module's name. Empty where there is no recurrence, or none was traced.
         first_not_finite: name of the first tensor that was NaN or infinite, in the order
             of computation; None while all is well.
+        learning_rate: of the optimizer's first parameter group, as it was in this step; None
+            if there is none, or it is not known.
+        learning_rates: of all parameter groups, where they differ.
     """
 
     step: int
@@ -98,6 +103,14 @@ class TelemetryRecord:
     parameters: dict[str, ParameterRecord] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     first_not_finite: str | None = None
+    learning_rate: float | None = None
+    learning_rates: list[float] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return showing.lines(f"step {self.step:,}", showing.record_facts(self).items())
+
+    def _repr_html_(self) -> str:
+        return showing.table(f"step {self.step:,}", [*showing.record_facts(self).items()])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; lists are the record's own."""

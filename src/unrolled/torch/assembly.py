@@ -10,6 +10,7 @@ from unrolled.telemetry.assembling import curves_record, watched_record
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.torch.passing import Passing
+from unrolled.torch.scaling import LossScale
 from unrolled.torch.steps import Step, to_floats
 
 
@@ -19,7 +20,8 @@ def assemble(
     curves: Mapping[str, Curves],
     passing: Passing,
     clips_at: float | None,
-) -> tuple[TelemetryRecord | None, int]:
+    scaling: LossScale,
+) -> tuple[TelemetryRecord | None, int, bool]:
     """The record of a step; one transfer from the device.
 
     Args:
@@ -28,10 +30,11 @@ def assemble(
         curves: gradients through time by layer.
         passing: what its forward passes showed.
         clips_at: the threshold that the loop clips at, if it was told.
+        scaling: what is known of a loss scaler.
 
     Returns:
-        The record, None if the optimizer was told to skip the step; and how many backward
-        passes were thrown away.
+        The record, None if the optimizer was told to skip the step; how many backward passes
+        were thrown away; and whether the gradients may have had a factor that is not known.
     """
     single = {
         "scale": step.scale,
@@ -49,12 +52,12 @@ def assemble(
     found = to_floats(tensors)
     thrown = round(found.get("lost", [0.0])[0])
     if found.get("skipped", [0.0])[0] > 0:
-        return None, thrown + 1
-    scale, left = found.get("scale", [1.0])[0], found.get("left_scaled", [1.0])[0]
+        return None, thrown + 1, False
+    scale, left = scaling.of(step, found), found.get("left_scaled", [1.0])[0]
 
-    def norm(kind: str, name: str, divide: float = 1.0) -> float | None:
+    def norm(kind: str, name: str, divide: float | None = 1.0) -> float | None:
         values = found.get((kind, name))
-        return None if values is None else values[0] / divide
+        return None if values is None or divide is None else values[0] / divide
 
     parameters = {}
     for name in step.weight:
@@ -74,12 +77,15 @@ def assemble(
         loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
         parameters=parameters,
         layers={
-            name: layer_record(each, found["curves", name], scale) for name, each in curves.items()
+            name: layer_record(each, found["curves", name], scale)
+            for name, each in curves.items()
+            if scale is not None
         },
         clips_at=clips_at,
         first_not_finite=_first(found, step, loss),
+        rates=[float(rate) for rate in step.rates],
     )
-    return record, thrown
+    return record, thrown, scale is None
 
 
 def layer_record(curves: Curves, numbers: Sequence[float], scale: float = 1.0) -> LayerRecord:

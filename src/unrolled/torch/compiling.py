@@ -1,51 +1,26 @@
-"""PyTorch's compiler and hooks: compiled code does not know of hooks that came later."""
+"""Keep compiled code apart: that of watched modules, and that of modules that nobody watches.
 
-import sys
-from threading import Lock
-from weakref import WeakSet
+Compiled code does not ask whether a module has hooks. What was compiled before a watch would run
+in a watched model, and the other way round, as models of a class share their code. But it does
+ask of what type the dict of a module's parameters is. So as long as a module has hooks that must
+interrupt compiled code, that dict is of another type: nothing compiled has to be thrown away, and
+what was compiled before the watch is used again after it.
+"""
 
-import torch
+from collections import OrderedDict
+from typing import Any
 
-GUARDS = "skip_nnmodule_hook_guards"
+from torch import nn
 
-
-class HookGuards:
-    """Has the compiler look at modules' hooks as long as any watch is open.
-
-    Models of a class share their compiled code, and by default it is not asked whether they
-    have the same hooks: what was compiled for a model without any would run in a watched one.
-    """
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.watches: WeakSet[object] = WeakSet()  # one may go with its model, unclosed
-        self.before: bool | None = None
-
-    def begin(self, watch: object) -> None:
-        """A watch has opened, with all its hooks."""
-        with self.lock:
-            self.watches.add(watch)
-            # where it is not loaded, no hook is one that has to interrupt compiled code
-            if self.before is None and "torch._dynamo" in sys.modules:
-                self.before = getattr(torch._dynamo.config, GUARDS)
-                setattr(torch._dynamo.config, GUARDS, False)
-        forget_compiled()
-
-    def end(self, watch: object) -> None:
-        """A watch has closed."""
-        with self.lock:
-            self.watches.discard(watch)
-            if not self.watches and self.before is not None:
-                setattr(torch._dynamo.config, GUARDS, self.before)
-                self.before = None
-        forget_compiled()
+PARAMETERS = "_parameters"
 
 
-hook_guards = HookGuards()
+def set_apart(module: nn.Module) -> None:
+    """Give the dict of a module's parameters the other type, or the first one back."""
+    now = vars(module)[PARAMETERS]
+    vars(module)[PARAMETERS] = swapped(now)
 
 
-def forget_compiled() -> None:
-    """Have all be compiled anew, if anything was: of any model, for classes share their code."""
-    compiler = sys.modules.get("torch._dynamo.convert_frame")
-    if compiler is not None and compiler.input_codes.seen:
-        torch.compiler.reset()
+def swapped(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The same dict in the other of the two types that PyTorch has used for it."""
+    return dict(parameters) if isinstance(parameters, OrderedDict) else OrderedDict(parameters)

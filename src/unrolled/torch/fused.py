@@ -28,6 +28,7 @@ class Call:
         weights: of each layer and direction what PyTorch keeps, W_ih, W_hh and maybe biases.
         inner: the type that it computed in; under autocast not always that of ``Y``.
         rng: state of the random generators before the call; None where nothing was drawn.
+        drawn: their state after it.
         packed: whether it read a `PackedSequence`.
         order: which sequence each place of a packed batch holds; None for their own order.
         versions: how often each of its tensors had been written to by then.
@@ -43,6 +44,7 @@ class Call:
     weights: list[list[torch.Tensor]]
     inner: torch.dtype
     rng: Any = None
+    drawn: Any = None
     packed: bool = False
     order: torch.Tensor | None = None
     versions: dict[str, int] = field(default_factory=dict)
@@ -102,7 +104,7 @@ def begin(layer: Any, inputs: Any, state: Any, outputs: Any, rng: Any) -> Call:
         inputs: its first argument, a tensor or `PackedSequence`.
         state: its second, or None.
         outputs: what it returned, ``(Y, last state)``.
-        rng: from `rng_state`, if it draws.
+        rng: from `rng_state` before the call, if it draws. This here has to follow at once.
     """
     Y = outputs[0]
     packed = isinstance(inputs, PackedSequence)
@@ -128,7 +130,8 @@ def begin(layer: Any, inputs: Any, state: Any, outputs: Any, rng: Any) -> Call:
     half = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     inner = torch.get_autocast_dtype(device) if half else rows.dtype
     X, rows = X.detach(), rows.detach()
-    return Call(layer, X, batch_sizes, first, rows, weights, inner, rng, packed, order)
+    drawn = None if rng is None else rng_state(layer._flat_weights[0].device)
+    return Call(layer, X, batch_sizes, first, rows, weights, inner, rng, drawn, packed, order)
 
 
 def time_major(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -148,10 +151,9 @@ def draws(layer: Any) -> bool:
     return bool(layer.training and layer.dropout > 0 and layer.num_layers > 1)
 
 
-def rng_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The random generators of the CPU and of a device, to draw the same again."""
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), cuda
+def rng_state(device: torch.device) -> torch.Tensor:
+    """The random generator that a device draws from, to draw the same again."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def arrived(call: Call, dY: torch.Tensor | None, d_last: list[torch.Tensor | None]) -> None:

@@ -1,5 +1,6 @@
 """Hooks that come off again, and that no copy of a model takes along."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import cache
 from threading import Lock
@@ -13,6 +14,12 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+
+from unrolled.torch.compiling import PARAMETERS, set_apart, swapped
+from unrolled.torch.copies import Copies
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+"""Where PyTorch keeps those of a module, and in a dict of a longer name how to call them."""
 
 
 class Hook:
@@ -80,8 +87,11 @@ class Steps:
         register_optimizer_step_pre_hook(self._before)
         register_optimizer_step_post_hook(self._after)
 
-    def listen(self, before: Callable[..., None], after: Callable[..., None]) -> "Listening":
-        """Call two methods with ``(optimizer, args, kwargs)`` around every step."""
+    def listen(self, before: Callable[..., Any], after: Callable[..., None]) -> "Listening":
+        """Call two methods with ``(optimizer, args, kwargs)`` around every step.
+
+        The first may return other ``(args, kwargs)`` for it.
+        """
         listening = Listening(self, before, after)
         with self.lock:
             self.listeners = (*self.listeners, listening)
@@ -90,9 +100,11 @@ class Steps:
     # a compiled step must not take our operations in; unlike the public function, this one loads
     # PyTorch's compiler only when it is called, and every optimizer has loaded it by then
     @_disable_dynamo
-    def _before(self, *given: Any) -> None:
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        given = args, kwargs
         for listening in self.listeners:
-            listening.call(listening.before, given)
+            given = listening.call(listening.before, (optimizer, *given)) or given
+        return None if given[0] is args and given[1] is kwargs else given
 
     @_disable_dynamo
     def _after(self, *given: Any) -> None:
@@ -104,18 +116,18 @@ class Listening:
     """What `Steps.listen` gives."""
 
     def __init__(
-        self, steps: Steps, before: Callable[..., None], after: Callable[..., None]
+        self, steps: Steps, before: Callable[..., Any], after: Callable[..., None]
     ) -> None:
         self.steps = steps
         self.before, self.after = WeakMethod(before), WeakMethod(after)
 
-    def call(self, method: WeakMethod[Callable[..., None]], given: tuple[Any, ...]) -> None:
+    def call(self, method: WeakMethod[Callable[..., Any]], given: tuple[Any, ...]) -> Any:
         """Call a method, or listen no more if its object is gone."""
         function = method()
-        if function is None:
-            self.remove()
-        else:
-            function(*given)
+        if function is not None:
+            return function(*given)
+        self.remove()
+        return None
 
     def remove(self) -> None:
         """Listen no more."""
@@ -148,12 +160,36 @@ def are_on(model: Any, parameters: Iterable[torch.Tensor]) -> bool:
     )
 
 
+def interrupts(attributes: dict[str, Any]) -> bool:
+    """Whether a module of these attributes has hooks of ours that interrupt compiled code."""
+    hooks = (hook for name in HOOKS for hook in attributes[name].values())
+    return any(isinstance(hook, Hook) and type(hook) is not Hook for hook in hooks)
+
+
+def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a module without what watches have put there."""
+    attributes = dict(attributes)
+    if interrupts(attributes):
+        attributes[PARAMETERS] = swapped(attributes[PARAMETERS])
+    for name in HOOKS:
+        ours = {key for key, hook in attributes[name].items() if isinstance(hook, Hook)}
+        for each in (name, f"{name}_with_kwargs"):
+            left = [(key, value) for key, value in attributes[each].items() if key not in ours]
+            attributes[each] = OrderedDict(left)
+    return attributes
+
+
+copies = Copies(without_hooks)
+
+
 class Hooks:
     """All hooks of one watch, to be taken off together."""
 
     def __init__(self) -> None:
         self.handles: list[Any] = []
         self.known: dict[int, Any] = {}
+        self.modules: list[ref[nn.Module]] = []
+        self.kinds: list[type] = []
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -165,8 +201,7 @@ class Hooks:
 
     def before(self, module: nn.Module, function: Callable[..., None]) -> None:
         """Call ``function(module, args, kwargs)`` before every call of a module."""
-        hook = eager_hook()(function)
-        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self._add(module, module.register_forward_pre_hook, eager_hook()(function))
 
     def after(self, module: nn.Module, function: Callable[..., None], eager: bool = False) -> None:
         """Call ``function(module, args, kwargs, output)`` after every call of a module.
@@ -177,7 +212,16 @@ class Hooks:
             eager: interrupt compiled code for it.
         """
         hook = eager_hook()(function) if eager else Hook(function)
-        self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        self._add(module, module.register_forward_hook, hook)
+
+    def _add(self, module: nn.Module, register: Callable[..., Any], hook: Hook) -> None:
+        is_apart = interrupts(vars(module))
+        self.handles.append(register(hook, with_kwargs=True))
+        if not is_apart and interrupts(vars(module)):
+            set_apart(module)
+        self.modules.append(ref(module))
+        self.kinds.append(type(module))
+        copies.begin(self.kinds[-1:])
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
         """Call ``function(parameter)`` whenever its gradient has been added to, once each."""
@@ -185,15 +229,23 @@ class Hooks:
             return
         self.handles.append(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
 
-    def on_step(self, before: Callable[..., None], after: Callable[..., None]) -> None:
+    def on_step(self, before: Callable[..., Any], after: Callable[..., None]) -> None:
         """Call ``(optimizer, args, kwargs)`` around every step of any optimizer."""
         self.handles.append(all_steps().listen(before, after))
 
     def remove(self) -> None:
         """Take all of them off."""
+        modules = {id(module): module for each in self.modules if (module := each()) is not None}
+        apart = [module for module in modules.values() if interrupts(vars(module))]
         for handle in self.handles:
             handle.remove()
+        for module in apart:
+            if not interrupts(vars(module)):
+                set_apart(module)
+        copies.end(self.kinds)
         self.handles.clear()
+        self.modules.clear()
+        self.kinds.clear()
         self.known.clear()
 
 

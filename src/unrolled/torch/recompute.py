@@ -11,7 +11,7 @@ Letters: T steps, B sequences, N = rows of all steps together (T * B, for packed
 fewer), D inputs, H hidden units, G gates.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -30,8 +30,8 @@ AGREES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.b
 def recompute(call: Call) -> tuple[list[Layer], str | None]:
     """Every layer and direction of a call, and a note where something cannot be known.
 
-    The outputs are computed again and compared: should they differ (a dropout mask that
-    cannot be drawn again), only what the outputs themselves determine is reported: the top
+    The outputs are computed again and compared. Should they differ, or dropout masks not be
+    those of the forward pass, only what the outputs themselves determine is reported: the top
     layer of an `nn.RNN`. If that is its only layer, there is nothing to compare. Outputs
     that the person has written to since are computed again, and nothing else is known of them.
     """
@@ -45,12 +45,12 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
         layers = [every[i : i + dirs] for i in range(0, len(every), dirs)]
         Y, dY = call.Y.to(kind), _or_zeros(call.dY, call.Y).to(kind)
         known = None if "output" in written else Y
-        masks, X = list(_masks(call, kind)), call.X.to(kind)
-        for parts, mask in zip(layers[:-1], masks, strict=True):
+        masks, X = _masks(call, kind), call.X.to(kind)
+        for parts, mask in zip(layers[:-1], masks.each, strict=True):
             X = _times(_forward(parts, X), mask)
         plain = call.cell in ("rnn", "rnn_relu") and known is not None
-        agrees = (plain and len(layers) == 1) or (
-            _agrees(call, _forward(layers[-1], X, known), known)
+        agrees = masks.certain and (
+            (plain and len(layers) == 1) or _agrees(call, _forward(layers[-1], X, known), known)
         )
         if plain:
             for part, side in zip(layers[-1], Y.chunk(dirs, -1), strict=True):
@@ -60,7 +60,9 @@ def recompute(call: Call) -> tuple[list[Layer], str | None]:
         dA = _backward(layers[-1], dY)
         if not agrees:
             return [part.found() for part in layers[-1]], f"top layer only: {_why(call)}"
-        for above, parts, mask in reversed(list(zip(layers[1:], layers[:-1], masks, strict=True))):
+        for above, parts, mask in reversed(
+            list(zip(layers[1:], layers[:-1], masks.each, strict=True))
+        ):
             # what is read above are the outputs of all directions
             dX = [part.at_inputs(d) for part, d in zip(above, dA, strict=True)]
             dA = _backward(parts, _times(torch.stack(dX).sum(0), mask))
@@ -103,9 +105,7 @@ def _needs_input(call: Call, written: set[str]) -> bool:
 
 def _agrees(call: Call, found: torch.Tensor, Y: torch.Tensor | None) -> bool:
     """Whether outputs are what they were, by the rounding of the type; None is not known."""
-    if Y is None:  # on CPUs dropout draws as PyTorch's layers do, elsewhere nobody can tell
-        return call.rng is None or call.Y.device.type == "cpu"
-    return bool((found - Y).abs().amax() <= _rounding(call) * (1 + Y.abs().amax()))
+    return Y is None or bool((found - Y).abs().amax() <= _rounding(call) * (1 + Y.abs().amax()))
 
 
 def _rounding(call: Call) -> float:
@@ -138,29 +138,38 @@ def _backward(parts: list[Direction], dY: torch.Tensor) -> list[torch.Tensor]:
     return [part.backward(side) for part, side in zip(parts, sides, strict=True)]
 
 
-def _masks(call: Call, kind: torch.dtype) -> Iterator[torch.Tensor | None]:
-    """What dropout multiplied outputs by, of each layer that another reads: drawn again."""
+@dataclass(frozen=True)
+class Masks:
+    """What dropout multiplied outputs by, of each layer that another reads.
+
+    Attributes:
+        each: by layer; None for 1.
+        certain: whether they are those of the forward pass: from the same state of the generator
+            drawing them has come to the state in which the layer has left it.
+    """
+
+    each: list[torch.Tensor | None]
+    certain: bool
+
+
+def _masks(call: Call, kind: torch.dtype) -> Masks:
+    """The dropout masks of a call, drawn again."""
     count, rows = call.layer.num_layers - 1, call.X.shape[0]
     if call.rng is None:
-        yield from [None] * count
-        return
-    cpu, cuda = call.rng
-    width = call.layer.hidden_size * call.directions
-    ones = call.Y.new_ones((rows, width))
-    if cuda is None:
+        return Masks([None] * count, certain=True)
+    device, dropped = call.Y.device, call.layer.dropout
+    ones = call.Y.new_ones((rows, call.layer.hidden_size * call.directions))
+    if device.type != "cuda":
         # as dropout does it, but from a generator of our own: other threads may draw, too
-        generator = torch.Generator()
-        generator.set_state(cpu)
-        kept = 1 - call.layer.dropout
-        for _ in range(count):
-            drawn = torch.empty_like(ones).bernoulli_(kept, generator=generator)
-            yield (drawn.div_(kept) if kept else drawn).to(kind)
-        return
-    with torch.random.fork_rng([call.Y.device]):
-        torch.set_rng_state(cpu)
-        torch.cuda.set_rng_state(cuda, call.Y.device)
-        for _ in range(count):
-            yield nn.functional.dropout(ones, call.layer.dropout).to(kind)
+        generator, kept = torch.Generator(), 1 - dropped
+        generator.set_state(call.rng)
+        drawn = [torch.empty_like(ones).bernoulli_(kept, generator=generator) for _ in range(count)]
+        masks = [(each.div_(kept) if kept else each).to(kind) for each in drawn]
+        return Masks([*masks], torch.equal(generator.get_state(), call.drawn))
+    with torch.random.fork_rng([device]):
+        torch.cuda.set_rng_state(call.rng, device)
+        masks = [nn.functional.dropout(ones, dropped).to(kind) for _ in range(count)]
+        return Masks([*masks], torch.equal(torch.cuda.get_rng_state(device), call.drawn))
 
 
 def _times(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary, ref
 
 import torch
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
@@ -18,7 +19,7 @@ from unrolled.telemetry.assembling import again
 from unrolled.torch import fused
 from unrolled.torch.curves import Arrivals, CellCall, Curves, FusedCall, of_cells, of_layer
 from unrolled.torch.direction import Layer
-from unrolled.torch.own_cells import OwnCells
+from unrolled.torch.own_cells import OwnCells, OwnStates
 from unrolled.torch.recompute import recompute
 from unrolled.torch.sequence import Ends, Sequence
 from unrolled.torch.waiting import Waiting
@@ -43,15 +44,18 @@ class Recurrences:
 
     Args:
         notes: where to say what cannot be traced and why.
+        states: where modules written by hand take in their states.
         all_seen: whether all calls of the modules are; else every first state other than
             zeros is taken for one that is carried on.
     """
 
-    def __init__(self, notes: dict[str, str], all_seen: bool = True) -> None:
+    def __init__(
+        self, notes: dict[str, str], states: OwnStates | None = None, all_seen: bool = True
+    ) -> None:
         self.notes, self.all_seen = notes, all_seen
         self.found: dict[str, Curves] = {}
         self.batch = self.begun = 0
-        self.own = OwnCells(self)
+        self.own = OwnCells(self, states)
         self.passes = 0
         self.ends = Ends(MOST_SEQUENCES)
         self.begin_batch()
@@ -232,7 +236,8 @@ class Recurrences:
         """
         if not tensor.requires_grad:
             return
-        place, node = tensor.output_nr, tensor.grad_fn
+        edge = get_gradient_edge(tensor)  # also of a parameter that is handed on as a state
+        place, node = edge.output_nr, edge.node
 
         def hook(gradients: tuple[torch.Tensor | None, ...]) -> None:
             gradient = gradients[place]
@@ -240,10 +245,7 @@ class Recurrences:
                 self._arrive(gradient, key, entry, sequence)
 
         entry.listeners.append(ref(hook))
-        if node is None:  # a parameter that is handed on as a state
-            tensor.register_hook(lambda gradient: hook((gradient,)))  # type: ignore[no-untyped-call]
-        else:
-            node.register_prehook(hook)
+        node.register_prehook(hook)
 
     def _arrive(
         self, gradient: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence
@@ -283,7 +285,7 @@ class Recurrences:
     def _look(self, sequence: Sequence, label: str) -> None:
         try:
             self.found |= self._curves(sequence, label)
-        except Exception as error:  # inside the person's backward pass, that must go on
+        except RuntimeError as error:  # what PyTorch says of tensors that cannot be looked at
             self.notes[label] = f"not traced: {type(error).__name__}: {error}"
 
     def _curves(self, sequence: Sequence, label: str) -> dict[str, Curves]:

@@ -4,7 +4,6 @@ Nobody calls us: a backward pass is known by the gradients it leaves, a step by 
 own hooks. Between them stands clipping, if there is any.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +69,9 @@ class Step:
         left_scaled: what the optimizer itself still divides them by.
         skipped: whether the optimizer was told to skip (1) or not (0).
         before: the weights before any optimizer moved them.
+        optimizers: that have stepped.
+        at_once: whether the last of them completes the step.
+        rates: learning rates of their parameter groups.
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
         versions: how often each of the fresh had been written to after the last pass.
@@ -91,6 +93,9 @@ class Step:
     left_scaled: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
     before: dict[str, torch.Tensor] = field(default_factory=dict)
+    optimizers: list[Any] = field(default_factory=list)
+    at_once: bool = False
+    rates: list[Any] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
@@ -190,6 +195,8 @@ class Step:
             left_scaled=self.left_scaled,
             skipped=self.skipped,
             before=self.before,
+            optimizers=self.optimizers,
+            rates=self.rates,
             since=self.since,
         )
 
@@ -205,6 +212,7 @@ class Step:
         """An optimizer's step has raised an error: it has moved nothing that counts."""
         self.before = {name: self.before[name] for name in self.before if name in self.stepped}
         self.clipped = {name: self.clipped[name] for name in self.clipped if name in self.stepped}
+        self.rates = self.rates if self.stepped else []
 
     def before_update(self, parameters: Named) -> None:
         """Copies of the weights that an optimizer is about to move, if none has moved them."""
@@ -249,30 +257,21 @@ def has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return closure is not None
 
 
-def running_steps() -> int:
-    """How many optimizers' steps are running in this thread, one inside the other."""
-    count = 0
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        named = frame.f_globals.get("__name__") == torch.optim.Optimizer.__module__
-        count += named and frame.f_code.co_name == "wrapper"
-        frame = frame.f_back
-    return count
+def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
+    """Those of an optimizer's groups that hold any of these, as numbers or tensors.
 
-
-def loss_scale() -> torch.Tensor | None:
-    """The scale of the `GradScaler` whose ``step`` is running, if one is.
-
-    It is found among the callers: a scaler registers nowhere.
+    Example:
+        >>> W, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
+        >>> groups = [{"params": [W], "lr": 0.1}, {"params": [b], "lr": 0.2}]
+        >>> learning_rates(torch.optim.SGD(groups), {"b": b})
+        [0.2]
     """
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        # to look at the locals of other frames would keep them alive
-        if frame.f_globals.get("__name__") == torch.amp.grad_scaler.__name__:
-            scale: torch.Tensor | None = frame.f_locals["self"]._scale
-            return scale.detach().clone() if scale is not None else None
-        frame = frame.f_back
-    return None
+    ids = {id(parameter) for parameter in parameters.values()}
+    return [
+        group["lr"]
+        for group in optimizer.param_groups
+        if "lr" in group and any(id(parameter) in ids for parameter in group["params"])
+    ]
 
 
 def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from unrolled.report.look import dash_of
@@ -18,6 +18,10 @@ MOST_POINTS = 2000
 
 PIXELS_PER_INCH = 130
 
+SHORT = {"ppl": "perplexity", "acc": "accuracy"}
+MOST_NAMED = 3
+"""Measures that an axis names at most."""
+
 
 class ProgressBoard(HyperParameters):
     """Collects points and draws them as lines, live where it runs in a notebook.
@@ -30,7 +34,7 @@ class ProgressBoard(HyperParameters):
     matplotlib: ``pip install matplotlib``.
 
     Args:
-        xlabel, ylabel: axis titles.
+        xlabel, ylabel: axis titles; without ``ylabel`` the lines' names tell what is measured.
         xlim, ylim: axis ranges, ``(low, high)``; None adapts.
         xscale, yscale: ``"linear"`` or ``"log"``.
         ls: line styles, used in turn.
@@ -113,7 +117,7 @@ class ProgressBoard(HyperParameters):
             id="progress",
             title="Progress",
             x=Axis(self.xlabel or "x", self.xscale, limits(self.xlim)),
-            y=Axis(self.ylabel or "value", self.yscale, limits(self.ylim)),
+            y=Axis(self.ylabel or measured(self.points), self.yscale, limits(self.ylim)),
             series=[self._series(label) for label in self.points],
         )
 
@@ -132,8 +136,9 @@ class ProgressBoard(HyperParameters):
         for artist in self._artists:
             artist.remove()
         self.axes.relim()
-        self._artists = draw(self.axes, self.chart())
-        self.axes.set_ylabel(self.ylabel or "")
+        chart = self.chart()
+        self._artists = draw(self.axes, chart)
+        self.axes.set_ylabel(chart.y.title)
         return self.fig
 
     def _series(self, label: str, start: int = 0) -> Series:
@@ -174,6 +179,21 @@ class ProgressBoard(HyperParameters):
                 at_end_of_cell(lambda: self._finish(output))
         self._sent = defaultdict(int, {label: len(p) for label, p in self.points.items()})
         self._pushed_at = time.monotonic()
+
+
+def measured(labels: Iterable[str]) -> str:
+    """What an axis shows, from the names of its lines.
+
+    Example:
+        >>> measured(["train_loss", "val_loss"]), measured(["train_ppl"])
+        ('loss', 'perplexity')
+        >>> measured(["train_loss", "val_acc"]), measured(["train", "val"])
+        ('loss, accuracy', 'value')
+    """
+    bare = (re.sub(r"\b(train|val|valid|test)\b", "", label.replace("_", " ")).strip()
+            for label in labels)  # fmt: skip
+    names = dict.fromkeys(SHORT.get(name, name) for name in bare if name)
+    return ", ".join(names) if 0 < len(names) <= MOST_NAMED else "value"
 
 
 def limits(ends: Sequence[float] | None) -> tuple[float, float] | None:

@@ -15,15 +15,22 @@ Object.assign(unrolled, (() => {
   const MARK = [3, 4]; // dashes of a straight line across
   const title = (axis) => axis.title + (axis.scale === "log" ? " (log scale)" : "");
 
-  // above a chart: what its upright axis shows, and what its level lines mean
-  function heads(spec, stroke) {
+  // above a chart: what its upright axis shows, and what its level lines and shades mean
+  function heads(spec, theme, stroke) {
     const parts = [el("div", "un-y", "↑ " + title(spec.y))];
-    const marks = spec.marks.filter((m) => m.axis === "y").map((m) => {
-      const key = el("span", "un-key");
-      key.append(swatch(stroke, MARK), el("span", "", m.label));
-      return key;
+    const key = (picture, label) => {
+      const made = el("span", "un-key");
+      made.append(picture, el("span", "", label));
+      return made;
+    };
+    const marks = spec.marks.filter((m) => m.axis === "y").map((m) => key(swatch(stroke, MARK), m.label));
+    const shades = (spec.shades || []).map((s) => {
+      const patch = el("span", "un-patch");
+      patch.style.background = theme.shade(s.colour);
+      return key(patch, s.label);
     });
-    return [parts, [...new Map(marks.map((m) => [m.textContent, m])).values()]];
+    const once = (keys) => [...new Map(keys.map((k) => [k.textContent, k])).values()];
+    return [parts, once(marks), once(shades)];
   }
 
   const raised = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
@@ -52,9 +59,10 @@ Object.assign(unrolled, (() => {
     return ticks.length >= 2 ? ticks : ticksBetween(low, high, most);
   }
 
-  function ticksBetween(low, high, most) {
+  function ticksBetween(low, high, most, whole) {
     const raw = (high - low) / Math.max(2, most), size = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 2.5, 5, 10].map((k) => k * size).find((s) => s >= raw) || size;
+    const steps = [1, 2, 2.5, 5, 10].map((k) => k * size).filter((s) => !whole || Number.isInteger(s));
+    const step = steps.find((s) => s >= raw) || (whole ? 1 : size);
     const ticks = [];
     for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
     return ticks;
@@ -64,7 +72,8 @@ Object.assign(unrolled, (() => {
   function range(axis, low, high, room) {
     const log = axis.scale === "log";
     if (!isFinite(low) || !isFinite(high) || low == null || high == null) [low, high] = log ? [0.1, 10] : [0, 1];
-    if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) / 10 || 0.5), high + (Math.abs(high) / 10 || 0.5)];
+    if (low === high && axis.whole) [low, high] = [low - 1, high + 1];
+    else if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) / 10 || 0.5), high + (Math.abs(high) / 10 || 0.5)];
     const pad = log ? (high / low) ** room : (high - low) * room;
     const [from, to] = axis.limits || [null, null];
     return [from ?? (log ? low / pad : low - pad), to ?? (log ? high * pad : high + pad)];
@@ -84,6 +93,7 @@ Object.assign(unrolled, (() => {
     };
     made.colour = (c) => (typeof c === "number" ? made.palette[c % made.palette.length] : made.named(c));
     made.fade = (c) => made.colour(c).replace("rgb(", "rgba(").replace(")", ", 0.16)");
+    made.shade = (c) => made.fade(c === "" ? "var(--serious)" : c);
     probe.remove();
     return made;
   }
@@ -118,7 +128,7 @@ Object.assign(unrolled, (() => {
         splits: (u, i, low, high) => {
           const pixels = level ? u.bbox.width : u.bbox.height, each = (level ? 70 : 36) * t.scale * devicePixelRatio;
           const most = Math.max(2, Math.round((pixels || 300) / each));
-          const ticks = log ? logTicks(low, high, most) : ticksBetween(low, high, most);
+          const ticks = log ? logTicks(low, high, most) : ticksBetween(low, high, most, axis.whole);
           const at = foot();
           return at == null ? ticks : [at, ...ticks.filter((v) => v > at * 1.5)];
         },
@@ -126,6 +136,20 @@ Object.assign(unrolled, (() => {
         values: (u, splits) => splits.map((v) => (foot() === v ? "0" : show(v))),
       };
     };
+
+    function shades(u) {
+      const { ctx, bbox } = u, least = 3 * devicePixelRatio;
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+      ctx.clip();
+      for (const { start, end, colour } of spec.shades || []) {
+        const from = u.valToPos(start, "x", true), to = u.valToPos(end, "x", true), wide = Math.max(least, to - from);
+        ctx.fillStyle = frame.theme.shade(colour);
+        ctx.fillRect((from + to - wide) / 2, bbox.top, wide, bbox.height);
+      }
+      ctx.restore();
+    }
 
     function marks(u) {
       const { ctx, bbox } = u, t = frame.theme, d = devicePixelRatio;
@@ -182,7 +206,7 @@ Object.assign(unrolled, (() => {
         ...given,
         hooks: {
           init: [(u) => u.over.append(tip)],
-          drawClear: paint ? [paint] : [],
+          drawClear: [...(paint ? [paint] : []), shades],
           draw: [(u) => { marks(u); host.dataset.drawn = "yes"; }],
           setCursor: [(u) => point(u, hover)],
         },

@@ -41,7 +41,7 @@ unrolled.heatmap = (host, spec) => {
     spec.values.forEach((column, i) => column.forEach((v, j) => {
       if (v == null) return;
       ctx.fillStyle = colour(place(v));
-      ctx.fillRect(px[i], py[j + 1], px[i + 1] - px[i], py[j] - py[j + 1]);
+      ctx.fillRect(px[i], py[j + 1], Math.max(1, px[i + 1] - px[i]), Math.max(1, py[j] - py[j + 1]));
     }));
     ctx.restore();
   }
@@ -59,8 +59,8 @@ unrolled.heatmap = (host, spec) => {
     return {
       cursor: { y: true, points: { show: false } },
       scales: {
-        x: { time: false, range: () => [xs[0], xs.at(-1)] },
-        y: { range: () => [ys[0], ys.at(-1)] },
+        x: { time: false, range: () => spec.x.limits || [xs[0], xs.at(-1)] },
+        y: { range: () => spec.y.limits || [ys[0], ys.at(-1)] },
       },
       axes: [named(x, spec.column_labels, spec.columns), named(y, spec.row_labels, spec.rows)],
       series: [{}, ...spec.overlays.map((s) => ({ label: s.label, stroke: "#fff", dash: look.dashes[s.dash], width: theme.thick, points: { show: false } }))],
@@ -94,10 +94,10 @@ unrolled.heatmap = (host, spec) => {
       key.append(unrolled.swatch("#fff", look.dashes[s.dash]), el("span", "", s.label));
       parts.push(key);
     }
-    const [head, marks] = unrolled.heads(spec, "#fff");
+    const [head, marks, shades] = unrolled.heads(spec, frame.theme, "#fff");
     for (const mark of marks) mark.classList.add("un-over");
     top.replaceChildren(...head);
-    keys.replaceChildren(...parts, ...marks);
+    keys.replaceChildren(...parts, ...marks, ...shades);
   }
 
   function rebuild() {

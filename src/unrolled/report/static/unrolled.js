@@ -20,13 +20,14 @@ unrolled.chart = (host, spec) => {
     series.flatMap((s) => (hidden.has(s.label) ? [] : [s.y, s.low || [], s.high || []]))
       .flat().filter((v) => v != null);
 
-  // where a log axis draws 0: a decade below the smallest value
+  // where a log axis draws 0: at the end that it is given, or a decade below the smallest value
   function findFoot() {
     const all = spec.series.flatMap((s) => [s.y, s.low || [], s.high || []]).flat();
     const positive = all.filter((v) => v > 0);
     const zero = all.some((v) => v != null && v <= 0);
     const least = positive.reduce((a, b) => Math.min(a, b), Infinity);
-    foot = log && zero ? (positive.length ? 10 ** (Math.floor(Math.log10(least)) - 1) : 0.1) : null;
+    const below = positive.length ? 10 ** (Math.floor(Math.log10(least)) - 1) : 0.1;
+    foot = log && zero ? (spec.y.limits && spec.y.limits[0]) ?? below : null;
   }
 
   const lift = (values) => (foot == null ? values : values.map((v) => (v != null && v <= 0 ? foot : v)));
@@ -49,16 +50,23 @@ unrolled.chart = (host, spec) => {
     return tables.length ? uPlot.join(tables) : [[]];
   }
 
+  // values without a neighbour, of which a line alone would show nothing; undefined is no gap
+  function isolated(values) {
+    const own = [...values.keys()].filter((i) => values[i] !== undefined);
+    return own.filter((i, k) => values[i] != null && values[own[k - 1]] == null && values[own[k + 1]] == null);
+  }
+
   function options() {
     const { theme } = frame;
     const series = [{}], bands = [];
     keys.length = 0;
     const few = spec.series.every((s) => s.x.length <= FEW);
+    const filter = (u, i) => (few ? null : isolated(u.data[i]));
     for (const s of spec.series) {
       const stroke = theme.colour(s.colour), dash = look.dashes[s.dash] || [];
       keys.push({ first: series.length, count: 1, series: s, stroke, dash });
       const show = !hidden.has(s.label);
-      series.push({ label: s.label, stroke, dash, width: theme.thick, show, points: { show: few, size: 5 * theme.scale, fill: stroke } });
+      series.push({ label: s.label, stroke, dash, width: theme.thick, show, points: { show: few, filter, size: 5 * theme.scale, fill: stroke } });
       if (s.low && s.low.length) {
         const i = series.length;
         keys.at(-1).count = 3;
@@ -84,7 +92,7 @@ unrolled.chart = (host, spec) => {
   }
 
   function fillKeys() {
-    const [head, marks] = unrolled.heads(spec, frame.theme.quiet);
+    const [head, marks, shades] = unrolled.heads(spec, frame.theme, frame.theme.quiet);
     top.replaceChildren(...head);
     const buttons = keys.map((key) => {
       const on = !hidden.has(key.series.label);
@@ -99,7 +107,7 @@ unrolled.chart = (host, spec) => {
       };
       return button;
     });
-    legend.replaceChildren(...buttons, ...marks);
+    legend.replaceChildren(...buttons, ...marks, ...shades);
   }
 
   function hover(u, i) {

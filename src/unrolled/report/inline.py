@@ -1,0 +1,49 @@
+"""A report inside a notebook; in a terminal a line that says what it is of."""
+
+from html import escape
+from pathlib import Path
+
+from unrolled.report import page, tables
+from unrolled.report.reading import Run, read_runs, run_of_records
+from unrolled.telemetry.keeping import Keeper
+
+
+def read(*sources: str | Path | Keeper) -> list[Run]:
+    """The runs of directories, and of watches as far as they have come."""
+    paths: list[Path] = []
+    kept: dict[int, Run] = {}
+    for i, each in enumerate(sources):
+        if isinstance(each, Keeper):
+            records = each.records  # settles what waits to be written
+            if each.path is None:
+                kept[i] = run_of_records(records)
+                continue
+            each = each.path
+        paths.append(Path(each))
+    found = iter(read_runs(paths))
+    return [kept[i] if i in kept else next(found) for i in range(len(sources))]
+
+
+class Inline:
+    """A report that a notebook shows in a frame of its own; made by `unrolled.report.show`."""
+
+    def __init__(self, runs: list[Run], height: str) -> None:
+        self.runs, self.height = runs, height
+
+    def __repr__(self) -> str:
+        told = []
+        for run in self.runs:
+            facts = ", ".join(tables.facts(run).values())
+            numbers = ", ".join(f"{name} {value}" for name, value in tables.headline(run))
+            told.append(f"{run.name}: {'; '.join(part for part in (facts, numbers) if part)}")
+        return f"report of {' | '.join(told)} (a notebook shows it; else: unrolled report RUN)"
+
+    def _repr_html_(self) -> str:
+        drawn, only = page.pictures(self.runs)
+        whole = escape(page.render(self.runs, drawn, only))
+        style = f"width:100%;height:{escape(self.height)};border:0"
+        # a frame keeps apart what several reports call the same, and the notebook's own styles;
+        # where frames are left out of a page its words remain
+        return (
+            f'<iframe srcdoc="{whole}" style="{style}" title="report">{escape(repr(self))}</iframe>'
+        )
