@@ -106,7 +106,7 @@ def test_all_mistakes_are_told_at_once(unrolled):
         (None, ["does not exist"]),
         (b"", ["is empty"]),
         (b"  \n ", ["is empty"]),
-        (b"caf\xe9 au lait", ["not UTF-8", "byte 3", "LATIN1"]),
+        (b"caf\xe9 au lait", ["not UTF-8", "byte 3", "must be known"]),
         ("two bytes each".encode("utf-16"), ["not UTF-8", "iconv -f UTF-16"]),
         (b"too short", ["9 tokens", "batch_size"]),
     ],

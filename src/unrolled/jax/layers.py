@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from unrolled.backends import jax as backend
+from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.jax.language_model import LanguageModel
 from unrolled.models import language_model
@@ -31,6 +32,7 @@ GATES = {
 state's."""
 
 
+@checked
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
     """Flax's own layer for a cell, `nn.RNN`; for several layers a tuple of them.
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.models.layers import (
     GATE_ORDERS,
@@ -24,6 +25,7 @@ from unrolled.models.stacked import StackedRNNModel
 from unrolled.tensorflow.module import Module
 
 
+@checked
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
     """Keras' own layer for a cell, `SimpleRNN`, `GRU` or `LSTM`; a list of them for several."""
     layers: dict[str, Any] = {

@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from unrolled.backends import torch as backend
+from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.torch.module import Module
 
 
+@checked
 def recurrent_layer(
     cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1
 ) -> nn.RNNBase:
