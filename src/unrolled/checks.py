@@ -169,7 +169,7 @@ def checked(function: Function) -> Function:
     return checking  # type: ignore[return-value]
 
 
-CHECKING: CodeType = checked(lambda lr: lr).__code__  # type: ignore[attr-defined]
+CHECKING: CodeType = checked(lambda lr: lr).__code__
 """The code around a checked function, to pass over in a stack."""
 
 

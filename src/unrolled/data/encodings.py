@@ -213,7 +213,9 @@ def _likeliest(head: bytes, lines: bytes) -> str | None:
         words = WHITE.sub(" ", text)
         if words.strip() and words.isprintable():
             score, is_plausible = max(_judge(words, each) for each in languages.split())
-            judged[text] = max(judged.get(text, (-math.inf,)), (score - rare, is_plausible, name))
+            judged[text] = max(
+                judged.get(text, (-math.inf, False, "")), (score - rare, is_plausible, name)
+            )
     if not judged:
         return None
     (best, is_plausible, name), *others = sorted(judged.values(), reverse=True)

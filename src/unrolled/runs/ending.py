@@ -8,15 +8,14 @@ are given again.
 import atexit
 import json
 import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-try:
+if sys.platform != "win32":  # there it stays unknown whether a run is alive
     import fcntl
-except ImportError:  # not on Windows: there it stays unknown whether a run is alive
-    fcntl = None  # type: ignore[assignment]
 
 LOCK, CONFIG, SUMMARY = "running.lock", "config.json", "summary.json"
 
@@ -37,7 +36,7 @@ def hold(path: Path) -> None:
 
     Where the file system knows no locks there is none.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     unlocked = path / f".{LOCK}.unfinished"
     with suppress(OSError):
@@ -132,7 +131,7 @@ def _is_watch(path: Path) -> bool:
 
 
 def _state(path: Path) -> str:
-    if fcntl is None:
+    if sys.platform == "win32":
         return "unknown"
     try:
         with (path / LOCK).open("rb") as file:
