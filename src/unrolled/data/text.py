@@ -9,7 +9,6 @@ then, of 27 kinds.
 import codecs
 import hashlib
 import io
-import math
 import re
 import stat
 import string
@@ -68,14 +67,14 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
                 start = read - len(decoder.getstate()[0])  # the piece before cut a character
                 last, data = (data or b"")[-1:], file.read(size)
                 odd = NOT_TEXT.search(last + data)
-                place = math.inf if odd is None else read - len(last) + odd.start()
+                wrong = [(read - len(last) + odd.start(), odd[0][0])] if odd else []
                 read += len(data)
                 try:
                     text = decoder.decode(data, final=not data)
                 except UnicodeDecodeError as error:
-                    place = min(place, start + error.start)
-                if place < math.inf:
-                    raise _not_utf8(path, int(place))
+                    wrong += [(start + error.start, error.object[error.start])]
+                if wrong:
+                    raise _not_utf8(path, *min(wrong))
                 if text:
                     yield text.removeprefix("\ufeff") if at_start else text  # byte order mark
                     at_start = False
@@ -108,8 +107,8 @@ def check_readable(path: Path) -> None:
         )
 
 
-def _not_utf8(path: Path, place: int) -> TextError:
-    """The error that a text is not UTF-8 from a byte on, with its encoding if that is certain."""
+def _not_utf8(path: Path, place: int, byte: int) -> TextError:
+    """The error that a text is not UTF-8, with its encoding if that is certain."""
     name = encoding_of(path) if path.is_file() else None
     advice = (
         f"It seems to be {name}; convert it first: iconv -f {name} -t UTF-8 FILE > NEW"
@@ -117,7 +116,7 @@ def _not_utf8(path: Path, place: int) -> TextError:
         else "Its encoding cannot be told from its bytes and must be known: find out how it was "
         "saved, and save it as UTF-8 (or the file is damaged, or no text)"
     )
-    return TextError(f"text '{path}' is not UTF-8, from byte {place} on. {advice}")
+    return TextError(f"text '{path}' is not UTF-8: byte {place} is 0x{byte:02x}. {advice}")
 
 
 def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from unrolled.errors import ParameterError, RunError
 from unrolled.report.telemetry import Telemetry
 from unrolled.report.thin import Line, finite
-from unrolled.runs.directory import WATCH
+from unrolled.runs.ending import WATCH
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 

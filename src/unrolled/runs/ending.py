@@ -109,7 +109,7 @@ def no_end(path: Path) -> NoEnd | None:
             "Ask the system's log whether memory ran out, and `unrolled doctor` whether the native "
             "kernels crash here. Then run it again."
         )
-    elif state == "left" and _is_watch(path):
+    elif state == "left" and is_watch(path):
         text = (
             f"The program ended {after} without closing its watch: the last steps may be missing."
         )
@@ -123,7 +123,8 @@ def no_end(path: Path) -> NoEnd | None:
     return NoEnd(False, text, remedy, step)
 
 
-def _is_watch(path: Path) -> bool:
+def is_watch(path: Path) -> bool:
+    """Whether `watch` has made a run, which then keeps no weights."""
     with suppress(OSError, ValueError, RecursionError):
         config = json.loads((path / CONFIG).read_bytes())
         return isinstance(config, dict) and config.get("experiment") == WATCH

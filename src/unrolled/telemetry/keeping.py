@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from unrolled.errors import RunError, SettingError
-from unrolled.runs.directory import WATCH, RunDirectory
+from unrolled.runs.directory import RunDirectory
+from unrolled.runs.ending import WATCH
 from unrolled.telemetry.diagnose import Finding, diagnose
 from unrolled.telemetry.reading import TELEMETRY, read_telemetry
 from unrolled.telemetry.records import TelemetryRecord
