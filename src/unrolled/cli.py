@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unrolled import __version__, frameworks
-from unrolled.arguments import PATH, Commands, ReaderGoneError
+from unrolled.arguments import PATH, REAL, WHOLE, Commands, Number, ReaderGoneError, explain
 from unrolled.errors import RunError, UnrolledError
 from unrolled.output import output_lost, silence
 
@@ -63,7 +63,7 @@ def list_() -> None:
 @cli.command()
 @click.argument("experiment")
 @click.option("--framework", default="torch", show_default=True, help="Framework to run on.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
+@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of all random draws.")
 @click.option(
     "--out",
     type=PATH,
@@ -113,20 +113,22 @@ def run(
 @click.option("--prefix", help="Text to continue.  [default: that of the run]")
 @click.option(
     "--length",
-    type=click.IntRange(1, MOST_CHARACTERS),
+    type=Number(int, 1, MOST_CHARACTERS),
     default=50,
     show_default=True,
     help="Characters to add.",
 )
 @click.option(
-    "--temperature", type=float, help="Draw at random: below 1 more cautious, above 1 wilder."
+    "--temperature",
+    type=REAL,
+    help="Draw at random: below 1 more cautious, above 1 wilder.",
 )
-@click.option("--top-k", type=int, help="Draw among the K most likely characters only.")
-@click.option("--top-p", type=float, help="Draw among the likeliest that make up probability P.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
+@click.option("--top-k", type=WHOLE, help="Draw among the K most likely characters only.")
+@click.option("--top-p", type=REAL, help="Draw among the likeliest that make up probability P.")
+@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of the draws.")
 @click.option(
     "--num-samples",
-    type=click.IntRange(1, MOST_SAMPLES),
+    type=Number(int, 1, MOST_SAMPLES),
     default=1,
     show_default=True,
     help="Texts to write, each drawn for itself.",
@@ -269,23 +271,25 @@ def export(run: Path, file: Path) -> None:
 @click.option(
     "--hiddens",
     multiple=True,
-    type=int,
+    type=WHOLE,
     metavar="H",
     help="Hidden units; repeatable.  [default: 512]",
 )
-@click.option("--batch-size", type=int, default=32, show_default=True)
-@click.option("--num-steps", type=int, default=35, show_default=True)
-@click.option("--rounds", type=int, default=7, show_default=True, help="Turns of each competitor.")
+@click.option("--batch-size", type=WHOLE, default=32, show_default=True)
+@click.option("--num-steps", type=WHOLE, default=35, show_default=True)
+@click.option(
+    "--rounds", type=WHOLE, default=7, show_default=True, help="Turns of each competitor."
+)
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=Number(float, 0),
     default=20.0,
     show_default=True,
     help="Length of all turns of a table.",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="A competitor; repeatable.")
 @click.option("--all", is_flag=True, help="Those that need minutes to get ready, too.")
-@click.option("--threads", type=int, help="For everybody.  [default: all cores]")
+@click.option("--threads", type=WHOLE, help="For everybody.  [default: all cores]")
 @click.option("--gpu", is_flag=True, help="On the first GPU; those that can.")
 @click.option("--sweep", is_flag=True, help="How cost grows with H, T, B, V and layers, instead.")
 @click.option("--json", type=PATH, help="Write all figures to this file, too.")
@@ -359,8 +363,10 @@ def main() -> None:
     except UnrolledError as error:
         _fail(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
+            error.show()
+            sys.exit(error.exit_code)
+        _fail(explain(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
         _fail("stopped by Ctrl-C", INTERRUPTED)

@@ -88,7 +88,7 @@ def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> st
         'there are: 0, 1, 2 and 97 more'
     """
     known = list(known)
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
     more = f" and {len(known) - most} more" if len(known) > most else ""
     every = f"here are: {', '.join(known[:most])}{more}"
     return f"did you mean '{near[0]}'? T{every}" if near else f"t{every}"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
 from unrolled.backends.tied import once
-from unrolled.errors import SettingError
+from unrolled.errors import SettingError, UnrolledError
 
 NOTICES = (b"absl::InitializeLog()", b"oneDNN custom operations are on")
 """What TensorFlow writes to stderr at every import, whatever its log level."""
@@ -310,8 +310,17 @@ def _told(model: Any) -> Iterator[Any]:
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     if getattr(getattr(function, "__self__", function), "runs_eagerly", False):
         return function
-    compiled: Callable[..., Any] = tf.function(function)
-    return compiled
+    compiled = tf.function(function)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return compiled(*arguments, **named)
+        except Exception as error:
+            if isinstance(error.__context__, UnrolledError):  # which AutoGraph has wrapped
+                raise error.__context__ from None
+            raise
+
+    return call
 
 
 def rehearse(function: Callable[..., Any], *arguments: Any) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from unrolled.backends import Backend
 from unrolled.books.predicting import predict
 from unrolled.books.sequences import SeqDataLoader
+from unrolled.checks import checked
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
@@ -206,12 +207,14 @@ class RecurrentChapter:
             raise SettingError(f"there is no GPU {i} here; try_gpu({i}) takes the CPU then")
         return gpus[i]
 
+    @checked
     def seq_data_iter_random(
         self, corpus: Sequence[int], batch_size: int, num_steps: int
     ) -> Iterator[tuple[Any, Any]]:
         """Minibatches ``(X, Y)`` of ``(B, T)`` ids, subsequences in random order."""
         return iter(self._sequences(corpus, batch_size, num_steps, True))
 
+    @checked
     def seq_data_iter_sequential(
         self, corpus: Sequence[int], batch_size: int, num_steps: int
     ) -> Iterator[tuple[Any, Any]]:
@@ -229,6 +232,7 @@ class RecurrentChapter:
         ids = np.asarray(corpus)
         return SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed)
 
+    @checked
     def load_data_time_machine(
         self,
         batch_size: int,
@@ -245,6 +249,7 @@ class RecurrentChapter:
         loader = self.loader(batch_size, num_steps, use_random_iter, max_tokens, seed)
         return loader, loader.vocab
 
+    @checked
     def predict_ch8(
         self,
         prefix: str | Sequence[str],
@@ -309,6 +314,7 @@ class RecurrentChapter:
         last, _ = self._fit(model, data, 1)
         return perplexity(last.loss), last.num_targets / last.train_s
 
+    @checked
     def train_ch8(
         self,
         net: Any,

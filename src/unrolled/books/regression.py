@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.backends import Array, Backend
+from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import squared_loss
@@ -39,6 +40,7 @@ class RegressionChapter:
         """Half the squared error of every prediction, in the shape of ``y_hat``."""
         return squared_loss(self.backend.xp, y_hat, y, averaged=False)
 
+    @checked
     def load_array(
         self, data_arrays: Sequence[Any], batch_size: int, is_train: bool = True
     ) -> ArrayLoader:

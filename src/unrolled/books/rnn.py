@@ -10,6 +10,7 @@ from typing import Any
 from unrolled.backends import Array
 from unrolled.books import predicting
 from unrolled.books.classifier import Classifier
+from unrolled.checks import check_ids, check_inputs
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import CELLS
@@ -69,6 +70,7 @@ class RNNScratch(WrittenOut):
         xp = self.backend.xp
         weights = [self.array(name) for name in self.shapes()]
         X = inputs if hasattr(inputs, "shape") else xp.stack(list(inputs))  # (T, B, D)
+        check_inputs(self, X, "(T, B, D)", self.num_inputs)
         if state is None:
             state = zero_state(xp, X, self.array("W_hh"))
         elif isinstance(state, (tuple, list)):
@@ -130,6 +132,7 @@ class RNNLMScratch(Classifier, WrittenOut):
         return affine(xp, xp.transpose(H), *map(self.array, self.shapes()))
 
     def forward(self, X: Array, state: Any = None) -> Array:
+        check_ids(self, X, "(B, T)")
         rnn_outputs, _ = self.rnn(self.one_hot(X), state)
         return self.output_layer(rnn_outputs)
 

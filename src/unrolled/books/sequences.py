@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from unrolled.backends import Backend
+from unrolled.checks import checked
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.text import load_corpus_time_machine
 
@@ -30,6 +31,7 @@ class SeqDataLoader(SequenceLoader):
 
     backend: ClassVar[Backend]
 
+    @checked
     def __init__(
         self,
         batch_size: int,

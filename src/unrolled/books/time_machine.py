@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.batching import check_sizes
+from unrolled.checks import check
 from unrolled.data.text import small_letters, time_machine
 from unrolled.data.tokens import indices
 from unrolled.data.vocabulary import Vocab
@@ -58,7 +58,7 @@ class TimeMachine(DataModule):
             return
         self.save_hyperparameters()
         num_steps = num_steps or 0
-        check_sizes(batch_size=batch_size or 0, num_steps=num_steps)
+        check([("batch_size", batch_size or 0, ...), ("num_steps", num_steps, ...)], "TimeMachine")
         corpus, self.vocab = self.build(self._download())
         count = num_train + num_val
         if count > len(corpus) - num_steps:

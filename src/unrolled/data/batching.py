@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from unrolled.checks import checked
 from unrolled.data.tokens import indices, release, smallest_type
 from unrolled.data.vocabulary import Ids
 from unrolled.errors import SettingError, TextError
@@ -17,23 +18,6 @@ Seed = int | Sequence[int] | None
 RELEASE_EVERY = 512
 """Sequences after which the memory of mapped ids is given back. To look at one brings in some
 64 kB around it, so these are some 32 MB."""
-
-
-def check_sizes(**sizes: int) -> None:
-    """Make sure that sizes are at least 1.
-
-    Raises:
-        SettingError: one is not; the message names it.
-
-    Example:
-        >>> check_sizes(batch_size=0)
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.SettingError: batch_size is 0; it must be at least 1
-    """
-    for name, size in sizes.items():
-        if size < 1:
-            raise SettingError(f"{name} is {size}; it must be at least 1")
 
 
 class ArrayLoader:
@@ -55,6 +39,7 @@ class ArrayLoader:
         (3, (array([4]), array([16])))
     """
 
+    @checked
     def __init__(
         self,
         arrays: Sequence[npt.NDArray[Any]],
@@ -63,7 +48,6 @@ class ArrayLoader:
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
     ) -> None:
-        check_sizes(batch_size=batch_size)
         if len({len(array) for array in arrays}) != 1:
             lengths = ", ".join(str(len(array)) for array in arrays)
             raise SettingError(f"the arrays have {lengths} rows; they must have equally many")
@@ -116,6 +100,7 @@ class SequenceLoader:
         ((2, 5), True)
     """
 
+    @checked
     def __init__(
         self,
         corpus: Ids,
@@ -126,7 +111,6 @@ class SequenceLoader:
         seed: Seed = None,
         before: int = 0,
     ) -> None:
-        check_sizes(batch_size=batch_size, num_steps=num_steps)
         self.needs = batch_size * num_steps + num_steps + before
         if not use_random_iter:  # every stream begins so much earlier
             self.needs += 1 + before * (batch_size - 1)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends import Backend
+from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
 from unrolled.errors import DataError, SettingError
 from unrolled.training.data import DataModule
@@ -29,6 +30,7 @@ Example = tuple[list[int], int]
 """A sequence of digits, and its label."""
 
 
+@checked
 def draw(length: int, k: int, rng: Any = None) -> list[Example]:
     """All 100 pairs of digits, each ``k`` times with one further digit at random.
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.errors import SettingError
 from unrolled.training.data import DataModule
 
 
@@ -60,7 +61,10 @@ class SyntheticRegressionData(DataModule):
     def _numbers(self, values: Any) -> npt.NDArray[Any]:
         """Of numbers, or of an array of the framework, which NumPy need not be able to read."""
         ours = hasattr(values, "device") or hasattr(values, "ctx")
-        return np.asarray(self.backend.to_numpy(values) if ours else values)
+        try:
+            return np.asarray(self.backend.to_numpy(values) if ours else values).astype(np.float64)
+        except (TypeError, ValueError):
+            raise SettingError(f"w or b is {values!r}; they must be numbers") from None
 
     def get_dataloader(self, train: bool) -> Any:
         rows = slice(0, self.num_train) if train else slice(self.num_train, None)

@@ -9,18 +9,26 @@ then, of 27 kinds.
 import codecs
 import hashlib
 import io
-import os
 import re
+import stat
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from unrolled.checks import checked
 from unrolled.data.cleaning import clean_pieces
+from unrolled.data.encodings import encoding_of
 from unrolled.data.vocabulary import PIECE, Ids, Vocab, count_characters, pieces_of
 from unrolled.errors import TextError
 
 TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
+
+NOT_TEXT = re.compile(rb"\0|\x1b\$")
+"""Bytes that are valid UTF-8, and yet are UTF-16, ISO-2022 or no text."""
+
+PIPED = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+"""Paths of what this program was started with."""
 
 CLEANING_KEEPS_AT_LEAST = 0.2
 """Share of the non-blank characters that must be A-Z or a-z for cleaning to make sense."""
@@ -30,7 +38,7 @@ def read_text(path: str | Path) -> str:
     """The whole of a UTF-8 text file, its characters as they are (line ends too).
 
     Raises:
-        TextError: missing, a directory, not readable, not UTF-8, or empty.
+        TextError: missing, no regular file, not readable, not UTF-8, or empty.
     """
     text = "".join(read_pieces(path))
     check_not_empty(path, text)
@@ -41,44 +49,74 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
     """The text of `read_text` a piece at a time, so that it may be larger than memory.
 
     Args:
-        path: the file.
+        path: the file; or what is piped in, ``/dev/stdin`` or ``/dev/fd/N``.
         size: bytes to read at a time.
 
     Raises:
-        TextError: missing, a directory, not readable, or not UTF-8.
+        TextError: missing, no regular file, not readable, or not UTF-8.
     """
     if not str(path):
         raise TextError("no text is named; name a UTF-8 text file")
     path = Path(path)
-    if os.path.isdir(path):  # False, too, of a name that the system refuses
-        raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, at_start, data = 0, True, None
     try:
+        check_readable(path)
         with path.open("rb", buffering=0) as file:
             while data != b"":
                 start = read - len(decoder.getstate()[0])  # the piece before cut a character
-                data = file.read(size)
+                last, data = (data or b"")[-1:], file.read(size)
+                odd = NOT_TEXT.search(last + data)
+                wrong = [(read - len(last) + odd.start(), odd[0][0])] if odd else []
                 read += len(data)
-                text = decoder.decode(data, final=not data)
+                try:
+                    text = decoder.decode(data, final=not data)
+                except UnicodeDecodeError as error:
+                    wrong += [(start + error.start, error.object[error.start])]
+                if wrong:
+                    raise _not_utf8(path, *min(wrong))
                 if text:
                     yield text.removeprefix("\ufeff") if at_start else text  # byte order mark
                     at_start = False
     except FileNotFoundError:
         raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
-    except UnicodeDecodeError as error:
-        known = "LATIN1"
-        if start == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            known = "UTF-16"
-        raise TextError(
-            f"text '{path}' is not UTF-8: byte {start + error.start} is "
-            f"0x{error.object[error.start]:02x}; convert it first, "
-            f"for example: iconv -f {known} -t UTF-8 FILE > NEW"
-        ) from None
+    except TextError:
+        raise
     except OSError as error:
         raise TextError(f"text '{path}' cannot be read: {error.strerror}") from None
     except ValueError as error:  # a path that no system takes
         raise TextError(f"text {str(path)!r} cannot be read: {error}") from None
+
+
+def check_readable(path: Path) -> None:
+    """Make sure that a text is a regular file, or is piped in.
+
+    Reading from anything else may never end: a device, a named pipe into which nobody writes.
+
+    Raises:
+        TextError: it is something else.
+        OSError: there is nothing.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise TextError(f"text '{path}' is a directory; name a UTF-8 text file in it")
+    if not stat.S_ISREG(mode) and not (stat.S_ISFIFO(mode) and PIPED.fullmatch(str(path))):
+        raise TextError(
+            f"text '{path}' is no regular file; name one, or pipe the text in: "
+            "COMMAND | unrolled run language-model --set text=/dev/stdin"
+        )
+
+
+def _not_utf8(path: Path, place: int, byte: int) -> TextError:
+    """The error that a text is not UTF-8, with its encoding if that is certain."""
+    name = encoding_of(path) if path.is_file() else None
+    advice = (
+        f"It seems to be {name}; convert it first: iconv -f {name} -t UTF-8 FILE > NEW"
+        if name is not None
+        else "Its encoding cannot be told from its bytes and must be known: find out how it was "
+        "saved, and save it as UTF-8 (or the file is damaged, or no text)"
+    )
+    return TextError(f"text '{path}' is not UTF-8: byte {place} is 0x{byte:02x}. {advice}")
 
 
 def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:
@@ -197,6 +235,7 @@ def tokenize(lines: list[str], token: str = "word") -> list[list[str]]:
     raise ValueError(f"token is '{token}'; it must be 'char' or 'word'")
 
 
+@checked
 def load_corpus_time_machine(max_tokens: int = -1) -> tuple[Ids, Vocab]:
     """Character ids of *The Time Machine* and the vocabulary of the whole book.
 

@@ -7,6 +7,7 @@ from unrolled.data.text import split_heldout
 from unrolled.data.tokens import TextFile, encode
 from unrolled.data.vocabulary import Vocab
 from unrolled.data.windows import WindowLoader
+from unrolled.errors import SettingError, TextError
 from unrolled.training.data import DataModule
 
 
@@ -58,10 +59,22 @@ class TextData(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["text"])
+        if not isinstance(text, (str, TextFile)):
+            raise SettingError(
+                f"TextData: text is a {type(text).__name__}; it must be a string, or a TextFile"
+            )
         self.vocab = Vocab(text if isinstance(text, str) else text.counts)
-        self.train_ids, self.heldout_ids = split_heldout(encode(text, self.vocab), max_tokens)
+        ids = encode(text, self.vocab)
+        self.train_ids, self.heldout_ids = split_heldout(ids, max_tokens)
         self.seed = self.backend.fresh_seed() if seed is None else seed
-        self.get_dataloader(train=True)  # a text that is too short is told of here
+        try:
+            self.get_dataloader(train=True)  # a text that is too short is told of here
+        except TextError as error:
+            whole = len(split_heldout(ids)[0])
+            if whole == len(self.train_ids):
+                raise
+            more = f", or a larger max_tokens: the text has {whole:,} to train on"
+            raise TextError(f"{error}{more}") from None
 
     def get_dataloader(self, train: bool) -> SequenceLoader | None:
         if not train:

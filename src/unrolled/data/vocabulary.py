@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.checks import checked
+
 Ids = npt.NDArray[np.integer[Any]]
 
 UNKNOWN = "<unk>"
@@ -117,6 +119,7 @@ class Vocab:
         (('a', 'n'), 2)
     """
 
+    @checked
     def __init__(
         self,
         tokens: Iterable[Any] | None = None,

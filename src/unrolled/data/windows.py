@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.checks import checked
 from unrolled.data.batching import Seed, SequenceLoader
 from unrolled.data.vocabulary import Ids
 from unrolled.errors import SettingError
@@ -37,6 +38,7 @@ class WindowLoader(SequenceLoader):
         (array([[0, 1, 2, 3, 4]]), array([[4, 5]]))
     """
 
+    @checked
     def __init__(
         self,
         corpus: Ids,

@@ -62,6 +62,7 @@ def run(context: Context, settings: Settings) -> None:
     face = context.face
     face.backend.seed(context.seed)
     context.begin(settings, used={"forget_bias": "drawn"} if settings.forget_bias is None else {})
+    lab.tell_of_whole_batches(settings.batch_size)
     parts = [(cell, length) for length in settings.lengths for cell in settings.cells]
     results: dict[str, Any] = {}
     pictures: list[Picture] = []

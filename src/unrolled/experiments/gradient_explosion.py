@@ -54,6 +54,7 @@ def run(context: Context, settings: Settings) -> None:
     """
     context.face.backend.seed(context.seed)
     context.begin(settings)
+    lab.tell_of_whole_batches(settings.batch_size)
     clip = {
         "gradient_clip_val": settings.gradient_clip_val,
         "gradient_clip_method": settings.gradient_clip_method,

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS
+from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS, SPLITS
 from unrolled.experiments.context import Context
 from unrolled.functional.losses import cross_entropy
 from unrolled.models.layers import Values
 from unrolled.report.spec import Picture
+from unrolled.runs.progress import say
 from unrolled.training.metrics import evaluate
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 
@@ -23,6 +24,13 @@ LAYERS = {
 
 NUM_INPUTS = 32
 """Entries of the embedding of a digit."""
+
+
+def tell_of_whole_batches(batch_size: int) -> None:
+    """Say so if a minibatch holds all training examples."""
+    count = SPLITS["train"] * NUM_DIGITS**2
+    if batch_size > count:
+        say(f"batch_size={batch_size} is more than the {count} examples: each minibatch has all")
 
 
 def build(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unrolled.backends import jax as backend
+from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.functional.recurrent import CELLS
 from unrolled.jax.language_model import LanguageModel
@@ -63,6 +64,7 @@ def label_of(layer: Any) -> str:
     return option_label(cell, options, FUNCTIONS)
 
 
+@checked
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
     """Flax's own layer for a cell, `nn.RNN`; for several layers a tuple of them.
 

@@ -52,6 +52,11 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         return net["kernel"], net["bias"]
 
     @property
+    def num_inputs(self) -> int | None:
+        params = self.net.variables.get("params")
+        return params["kernel"].shape[0] if params else None
+
+    @property
     def w(self) -> Any:
         return self.net.variables["params"]["kernel"]
 

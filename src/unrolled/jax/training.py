@@ -10,6 +10,7 @@ import optax
 from unrolled.backends import Backend
 from unrolled.backends import jax as backend
 from unrolled.backends.tied import first_places
+from unrolled.checks import checked
 from unrolled.data import synthetic, text_data
 from unrolled.functional import updates
 from unrolled.jax.module import LEFT_LOSS, State, is_published, without_aux
@@ -134,6 +135,7 @@ def _plots(model: Any) -> Any:
     return model.variables.get("plots", {})
 
 
+@checked
 def SGD(lr: float) -> Any:  # noqa: N802 (the published name)
     """Minibatch stochastic gradient descent, ``param -= lr * grad``, for Optax.
 

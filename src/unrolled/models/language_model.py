@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
 
 from unrolled.backends import Array, Backend
+from unrolled.checks import check, check_ids, check_inputs, checked
 from unrolled.frameworks import face
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
-from unrolled.kernels import project, recur
+from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.trace import begin_piece
 from unrolled.models.layer_options import check_same_function
 from unrolled.models.layers import IMPORTING, check_apart, layer_prefix, with_prefix
@@ -99,10 +101,15 @@ class Scratch:
         rest = (self.cell, self.num_layers, self.engine, self.precision)
         return _scratch, (self.backend.name, *rest)
 
+    def __post_init__(self) -> None:
+        check([("cell", self.cell, ...), ("num_layers", self.num_layers, ...)], "Scratch")
+        check_engine(self.engine)
+
     @property
     def _cell(self) -> Cell:
         return CELLS[self.cell]
 
+    @checked
     def get_params(
         self,
         vocab_size: int,
@@ -129,6 +136,7 @@ class Scratch:
         seed = self.backend.fresh_seed() if seed is None else seed
         return self.backend.initialize(normal_weights(shapes, sigma, seed), device)
 
+    @checked
     def init_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> State:
         """The state before the first step: a tuple of zeros ``(B, H)``.
 
@@ -320,6 +328,10 @@ class RNNModelScratch(RecurrentLanguageModel):
         self, X: Array, state: State | None, weights: list[Array]
     ) -> tuple[Array, State]:
         xp = self.backend.xp
+        if len(X.shape) == 3:
+            check_inputs(self, X, "(T, B, V)", self.vocab_size)
+        else:
+            check_ids(self, X, "(B, T)")
         if xp.is_integer(X):
             X = xp.transpose(X)  # (T, B)
             if not getattr(self.forward_fn, "takes_indices", False):
@@ -369,6 +381,17 @@ class RNNModelScratch(RecurrentLanguageModel):
         return np.allclose(given, expected, rtol=1e-4, atol=1e-4)
 
 
+def _reads_ids(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A model's ``forward`` that looks first whether it is given ids ``(B, T)``."""
+
+    @wraps(forward)
+    def checking(self: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+        check_ids(self, inputs, "(B, T)")
+        return forward(self, inputs, *rest, **named)
+
+    return checking
+
+
 class RNNModel(RecurrentLanguageModel):
     """A recurrent language model from the framework's own layer and a linear layer.
 
@@ -384,6 +407,11 @@ class RNNModel(RecurrentLanguageModel):
     ``(T * B, V)``, time-major, and the new state: ``(layers * directions, B, H)``, for
     an LSTM a pair of them.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and cls.__module__.startswith("unrolled."):
+            cls.forward = _reads_ids(cls.forward)  # type: ignore[method-assign]
 
     def import_parameters(self, values: Mapping[str, Any]) -> Any:
         """Take the values of all parameters from `export_parameters`, none of them tied.

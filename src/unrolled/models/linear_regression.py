@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from unrolled.checks import check_inputs
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import squared_loss
@@ -41,6 +42,7 @@ class LinearRegressionScratch(Module):
 
     def forward(self, X: Any) -> Any:
         """Predictions ``(n, 1)`` for inputs ``(n, num_inputs)``."""
+        check_inputs(self, X, "(n, d)", self.w.shape[0])
         return affine(self.backend.xp, X, self.w, self.b)
 
     def loss(self, y_hat: Any, y: Any) -> Any:
@@ -64,6 +66,16 @@ class LinearRegression(Module):
 
     w: Any
     b: Any
+
+    @property
+    def num_inputs(self) -> int | None:
+        """Features of an example; None before the layer has seen one."""
+        raise NotImplementedError
+
+    def forward(self, X: Any) -> Any:
+        """Predictions ``(n, 1)`` for inputs ``(n, num_inputs)``."""
+        check_inputs(self, X, "(n, d)", self.num_inputs)
+        return super().forward(X)
 
     def export_parameters(self) -> dict[str, Any]:
         to_numpy = self.backend.to_numpy

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unrolled.backends import Array, Namespace
+from unrolled.checks import check_inputs
 from unrolled.errors import ParameterError
 from unrolled.functional import bptt
 from unrolled.functional.initial import Seed, is_bias, xavier_uniform
@@ -170,6 +171,7 @@ class RecurrentLayer(Layer):
             states: to begin with: ``(B, H)``, of an LSTM a pair; None: zeros.
             reverse: read from the end.
         """
+        check_inputs(self, inputs, "(B, L, D)", self.input_size)
         X, cell = self.backend.xp.transpose(inputs), CELLS[self.cell]  # (L, B, D)
         state = self.begin(X, states)
         return recur(
@@ -253,6 +255,7 @@ class LSTM(RecurrentLayer):
             ``"input"``, ``"forget"`` and ``"output"``, the gates between 0 and 1;
             ``"cell"`` and ``"hidden"``, the states after the step.
         """
+        check_inputs(self, inputs, "(B, L, D)", self.input_size)
         xp = self.backend.xp
         X = xp.transpose(inputs)  # (L, B, D)
         _, tape = explicit.forward(xp, self.cell, X, self.begin(X), self.cell_weights())

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unrolled.backends import Array
+from unrolled.checks import check_ids, check_inputs
 from unrolled.errors import SettingError
 from unrolled.functional.initial import Seed
 from unrolled.functional.linear import affine
@@ -35,6 +36,7 @@ class Embedding(Layer):
 
     def forward(self, inputs: Array) -> Array:
         """The rows ``(..., D)`` of ids of any shape."""
+        check_ids(self, inputs)
         return self.backend.xp.take(self.array("W"), inputs)
 
 
@@ -59,6 +61,7 @@ class Linear(Layer):
 
     def forward(self, inputs: Array) -> Array:
         """Rows ``(N, out)`` of rows ``(N, in)``."""
+        check_inputs(self, inputs, "(N, in)", self.array("weight").shape[-1])
         xp = self.backend.xp
         return affine(xp, inputs, xp.transpose(self.array("weight")), self.array("bias"))
 
@@ -131,6 +134,7 @@ class SequenceClassifier(Module):
         self.linear = self.linear_layer(width, num_classes, apart(seed, 1))
 
     def forward(self, inputs: Array) -> Array:
+        check_ids(self, inputs, "(B, L)")
         X = self.embedding(inputs)  # (B, L, D)
         H = self.rnn_model(X)  # (B, H)
         return self.linear(H)  # (B, C)

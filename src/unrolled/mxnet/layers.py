@@ -7,12 +7,14 @@ import mxnet as mx
 from mxnet import autograd, gluon
 
 from unrolled.backends import mxnet as backend
+from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.models.layer_options import check_dropout, check_layer, option_label
 from unrolled.models.stacked import StackedRNNModel
 from unrolled.mxnet.module import Module
 
 
+@checked
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
     """Gluon's own layer for a cell, initialized: `rnn.RNN` (tanh), `rnn.GRU`, `rnn.LSTM`."""
     rnn = partial(gluon.rnn.RNN, activation="tanh")

@@ -37,6 +37,11 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         return self.net.weight.data(), self.net.bias.data()
 
     @property
+    def num_inputs(self) -> int | None:
+        width = self.net.weight.shape[1]
+        return width if width > 0 else None
+
+    @property
     def w(self) -> Any:
         return self.net.weight.data().T
 

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from unrolled.backends import Backend
 from unrolled.errors import ParameterError, RunError, did_you_mean
 from unrolled.parameters import read, to_bytes, untied
-from unrolled.runs.ending import CONFIG, SUMMARY, WATCH, hold, no_end, release
+from unrolled.runs.ending import CONFIG, SUMMARY, hold, is_watch, no_end, release
 from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import Lines, Log, cut, size_of, unwritten, writable
 from unrolled.training.records import EpochRecord, Listener
@@ -141,7 +141,7 @@ class RunDirectory:
                 + (f"; {near}" if near else "; make one with: unrolled run language-model")
             )
         missing = [name for name in COMPLETE if not (path / name).is_file()]
-        if missing and CONFIG not in missing and _made_by_watch(cls(path)):
+        if missing and CONFIG not in missing and is_watch(path):
             raise RunError(
                 f"'{path}' was made by watch, which keeps no weights. What it has recorded: "
                 f"unrolled report {path}, unrolled diagnose {path}"
@@ -317,13 +317,6 @@ class RunDirectory:
         except OSError as error:
             raise unwritten(self.path / name, error) from None
         self._written.append(self.path / name)
-
-
-def _made_by_watch(directory: RunDirectory) -> bool:
-    try:
-        return bool(directory.read_config()["experiment"] == WATCH)
-    except RunError:
-        return False
 
 
 def _missing(path: Path) -> list[Path]:

@@ -8,15 +8,14 @@ are given again.
 import atexit
 import json
 import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-try:
+if sys.platform != "win32":  # there it stays unknown whether a run is alive
     import fcntl
-except ImportError:  # not on Windows: there it stays unknown whether a run is alive
-    fcntl = None  # type: ignore[assignment]
 
 LOCK, CONFIG, SUMMARY = "running.lock", "config.json", "summary.json"
 
@@ -37,7 +36,7 @@ def hold(path: Path) -> None:
 
     Where the file system knows no locks there is none.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     unlocked = path / f".{LOCK}.unfinished"
     with suppress(OSError):
@@ -110,7 +109,7 @@ def no_end(path: Path) -> NoEnd | None:
             "Ask the system's log whether memory ran out, and `unrolled doctor` whether the native "
             "kernels crash here. Then run it again."
         )
-    elif state == "left" and _is_watch(path):
+    elif state == "left" and is_watch(path):
         text = (
             f"The program ended {after} without closing its watch: the last steps may be missing."
         )
@@ -124,7 +123,8 @@ def no_end(path: Path) -> NoEnd | None:
     return NoEnd(False, text, remedy, step)
 
 
-def _is_watch(path: Path) -> bool:
+def is_watch(path: Path) -> bool:
+    """Whether `watch` has made a run, which then keeps no weights."""
     with suppress(OSError, ValueError, RecursionError):
         config = json.loads((path / CONFIG).read_bytes())
         return isinstance(config, dict) and config.get("experiment") == WATCH
@@ -132,7 +132,7 @@ def _is_watch(path: Path) -> bool:
 
 
 def _state(path: Path) -> str:
-    if fcntl is None:
+    if sys.platform == "win32":
         return "unknown"
     try:
         with (path / LOCK).open("rb") as file:

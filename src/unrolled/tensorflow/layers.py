@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import activations
 
+from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
 from unrolled.models.language_model import RNNModel as _RNNModel
 from unrolled.models.layer_options import (
@@ -34,6 +35,7 @@ from unrolled.models.layers import (
 from unrolled.tensorflow.module import Module
 
 
+@checked
 def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1) -> Any:
     """Keras' own layer for a cell, `SimpleRNN`, `GRU` or `LSTM`; a list of them for several."""
     layers: dict[str, Any] = {

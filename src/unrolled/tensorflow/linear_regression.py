@@ -30,6 +30,10 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         return self.get_weights()[0], self.get_weights()[1]
 
     @property
+    def num_inputs(self) -> int | None:
+        return self.net.kernel.shape[0] if self.net.built else None
+
+    @property
     def w(self) -> Any:
         return self.net.kernel
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from unrolled.backends import torch as backend
+from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
 from unrolled.models.layer_options import check_dropout, check_layer, option_label
 from unrolled.models.layers import NO_COUNTERPART
@@ -13,6 +14,7 @@ from unrolled.models.stacked import StackedRNNModel
 from unrolled.torch.module import Module
 
 
+@checked
 def recurrent_layer(
     cell: str, num_inputs: int, num_hiddens: int, num_layers: int = 1
 ) -> nn.RNNBase:

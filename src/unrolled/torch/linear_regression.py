@@ -40,6 +40,10 @@ class LinearRegression(linear_regression.LinearRegression, Module):
         return self.net.weight.data, self.net.bias.data
 
     @property
+    def num_inputs(self) -> int | None:
+        return self.net.in_features or None
+
+    @property
     def w(self) -> Any:
         return self.net.weight.T
 

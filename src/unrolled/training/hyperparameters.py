@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, TypeVar
 
+from unrolled.checks import CHECKING, checked
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -33,7 +35,10 @@ def add_to_class(Class: type) -> Callable[[Function], Function]:
 
 
 class HyperParameters:
-    """Gives `save_hyperparameters` to a class.
+    """Gives `save_hyperparameters` to a class, and checks what its constructor is given.
+
+    The check is for classes of this library, see `unrolled.checks`; those derived from them may
+    call their own arguments as they like.
 
     Example:
         >>> class Model(HyperParameters):
@@ -46,6 +51,11 @@ class HyperParameters:
 
     hparams: dict[str, Any]
     _ignored_hparams: set[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls) and cls.__module__.startswith("unrolled."):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def save_hyperparameters(self, ignore: Iterable[str] = ()) -> None:
         """Keep every argument of the calling ``__init__`` as attribute and in ``hparams``.
@@ -70,6 +80,8 @@ class HyperParameters:
         while frame is not None and _initializes(frame, self):
             found = {**_arguments(frame), **found}
             frame = frame.f_back
+            while frame is not None and frame.f_code is CHECKING:
+                frame = frame.f_back
         kept = {k: v for k, v in found.items() if k not in ignored and not k.startswith("_")}
         hparams = dict(self.__dict__.get("hparams", {}))
         for name in ignored & hparams.keys():

@@ -210,7 +210,7 @@ def test_array_minibatches_pass_through_asarray():
 
 @pytest.mark.parametrize("sizes", [(0, 5), (2, 0), (-1, 5)])
 def test_sizes_below_one_are_refused(sizes):
-    with pytest.raises(SettingError, match="must be at least 1"):
+    with pytest.raises(SettingError, match="at least 1"):
         SequenceLoader(np.arange(100), *sizes)
 
 

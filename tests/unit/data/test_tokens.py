@@ -22,7 +22,9 @@ from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
 from unrolled.frameworks import face
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1b"), min_size=1
+).filter(str.strip)
 
 
 @pytest.fixture
