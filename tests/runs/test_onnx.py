@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from unrolled import experiments
+from unrolled.errors import ParameterError
 from unrolled.experiments.language_model import load
+from unrolled.runs import onnx
 from unrolled.runs.directory import RunDirectory
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -82,3 +84,9 @@ def test_longer_numbers_become_those_that_the_graph_computes_in(unrolled, tiny_r
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     given = {"X": np.array([[1, 2, 3]]), "H0_in": np.zeros((1, 1, 8), np.float32)}
     np.testing.assert_allclose(session.run(None, given)[0], expected.detach().numpy(), atol=1e-5)
+
+
+def test_values_of_another_function_are_refused():
+    values = {"activation=relu.W_xh": np.ones((3, 4)), "W_hq": np.ones((4, 3)), "b_q": np.ones(3)}
+    with pytest.raises(ParameterError, match=r"activation=relu.W_xh: unexpected"):
+        onnx.build(values, "rnn", 1)

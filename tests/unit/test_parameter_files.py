@@ -132,9 +132,9 @@ def beginning(head):
         (folder_of("_METADATA"), "Orbax"),
         (lambda path: path.with_name("file.index").touch(), "a checkpoint of TensorFlow"),
         (lambda path: path.write_bytes(b"\xff" * 50), "damaged or no safetensors file"),
-        (lambda path: path.write_bytes(b""), "an empty file"),
+        (lambda path: path.write_bytes(b""), "damaged or no safetensors file"),
         (lambda path: path.write_bytes(to_bytes({"a": np.ones(9)})[:-1]), "damaged or no"),
-        (lambda path: path.mkdir(), "a directory. Name a safetensors file in it"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
         (lambda path: None, "does not exist"),
     ],
 )

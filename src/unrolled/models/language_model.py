@@ -1,5 +1,6 @@
 """Recurrent character language models: from scratch as three functions, and in general."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -68,11 +69,6 @@ def cell_of(names: Iterable[str]) -> tuple[str, int, list[str]] | None:
             if names == set(known):
                 return cell, layers, known
     return None
-
-
-def _labelled(name: str, label: str) -> str:
-    path, dot, leaf = name.rpartition(".")
-    return f"{path}{dot}{label}{leaf}"
 
 
 @dataclass(frozen=True)
@@ -346,22 +342,22 @@ class RNNModelScratch(RecurrentLanguageModel):
         Where ``forward_fn`` computes something else with them, the names say so.
         """
         values = super().export_parameters()
-        return {_labelled(name, self._label(values)): value for name, value in values.items()}
+        return {name: values[own] for name, own in self._labelled(values).items()}
 
     def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        own = super().export_parameters()
-        return {name: values[_labelled(name, self._label(own))] for name in own}
+        labelled = self._labelled(super().export_parameters())
+        return {own: values[name] for name, own in labelled.items()}
 
-    def _label(self, values: Mapping[str, Any]) -> str:
-        """Names the function, unless it computes what the cells written out do."""
+    def _labelled(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """The names to export by, and those of the model."""
         kind = cell_of(values)
         if kind is None:  # the names are the reader's own
-            return ""
+            return {name: name for name in values}
         ours = getattr(self.forward_fn, "__func__", None) is Scratch.forward
-        in_order = list(self._names) == kind[2]
-        if (ours and in_order) or self._computes(*kind, values):
-            return ""
-        return f"forward_fn={getattr(self.forward_fn, '__name__', 'own')}."
+        if (ours and list(self._names) == kind[2]) or self._computes(*kind, values):
+            return {name: name for name in values}
+        label = f"forward_fn={getattr(self.forward_fn, '__name__', 'own')}."
+        return {re.sub(r"(\w+)$", label + r"\1", name): name for name in values}
 
     def _computes(self, cell: str, layers: int, names: Sequence[str], values: Any) -> bool:
         """Whether ``forward_fn`` gives the logits of our own, with weights that are not small."""

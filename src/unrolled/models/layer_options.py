@@ -69,7 +69,7 @@ def option_label(
     return ",".join(labels) + "." if labels else ""
 
 
-def check_layer(layer: Any, kinds: Iterable[type], model: str = "the cells written out") -> None:
+def check_layer(layer: Any, kinds: Iterable[type]) -> None:
     """Make sure that a layer is one of the framework's own, and no subclass of it.
 
     Raises:
@@ -144,15 +144,18 @@ def check_same_function(
     Raises:
         ParameterError: they are not; the message says in which options they differ.
     """
-    own, other = described(expected), described(given)
-    if own != other and own and other:
+    try:
+        check_fit(shapes_of(expected), shapes_of(given))
+    except ParameterError as error:
+        own, other = described(expected), described(given)
+        if own == other or not (own and other):
+            raise
         called = [f"{old} is {new}" for old, new in COMMON.items() if f", {new}=" in own + other]
         raise ParameterError(
             f"the values are of another function: {other}; this model computes: {own} (tanh and "
             "sigmoid, one layer, one direction where nothing else is said). Make both with the "
-            "same options" + (f"; {', '.join(called)} here" if called else "")
-        )
-    check_fit(shapes_of(expected), shapes_of(given))
+            "same options" + (f"; {', '.join(called)} here" if called else "") + f"\n{error}"
+        ) from None
 
 
 def array_named(values: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Recurrent layers that keep the gates of a layer stacked: those of PyTorch, Keras and Gluon."""
+"""Recurrent layers that keep the gates of a layer stacked: those of PyTorch and of Gluon."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -129,7 +129,7 @@ def _advice(expected: set[str], found: set[str]) -> str:
     if prefix and {name.removeprefix(prefix) for name in found} == expected:
         return (
             f"\nall names in the file begin with '{prefix}', as those of a model that another one "
-            "wraps (DataParallel, torch.compile): save the model inside"
+            "wraps (DataParallel, torch.compile, Flax's params): save the model inside"
         )
     if "W_hq" in found - expected:
         return (

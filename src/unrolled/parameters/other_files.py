@@ -91,22 +91,18 @@ def what_else(path: Path) -> str | None:
 
 def _found(path: Path) -> str | None:
     if path.is_dir():
-        return _first(IN_DIRECTORY, [entry.name for entry in path.iterdir()]) or (
-            "a directory. Name a safetensors file in it"
-        )
+        return _first(IN_DIRECTORY, [entry.name for entry in path.iterdir()])
     if not path.exists():
         checkpoint = path.with_name(path.name + ".index").exists()
         call = "model.load_weights or tf.train.Checkpoint"
         return f"a checkpoint of TensorFlow. {KERAS.format(call=call)}" if checkpoint else None
     with open(path, "rb") as file:
         head = file.read(32)
-    if not head:
-        return "an empty file. Save it again"
     if head.startswith(b"PK"):
         names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
         return _first(IN_ARCHIVE, names) or "a ZIP archive. Name a safetensors file"
     kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
-    is_map = 0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)
+    is_map = head[:1] in (*(bytes([0x80 + n]) for n in range(1, 16)), b"\xde", b"\xdf")
     return MSGPACK if kind is None and is_map else kind
 
 

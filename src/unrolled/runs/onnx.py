@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.errors import RunError
+from unrolled.errors import RunError, check_fit
 from unrolled.experiments.language_model import checked, open_run
+from unrolled.models.language_model import parameter_shapes
 from unrolled.models.layers import GATE_ORDERS, join_gates, layer_prefix, without_prefix
+from unrolled.parameters import shapes_of
 
 OPSET = 17
 IR_VERSION = 8  # of that operator set's time, so that older runtimes read the file
@@ -60,12 +62,16 @@ def build(values: dict[str, Any], cell: str, num_layers: int) -> Any:
         values: as from a run's ``model.safetensors``.
         cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
         num_layers: recurrent layers.
+
+    Raises:
+        ParameterError: the values are of a model that computes something else.
     """
     from onnx import TensorProto, helper, numpy_helper
 
+    H, V = values["W_hq"].shape if "W_hq" in values else (0, 0)
+    check_fit(parameter_shapes(cell, num_layers, V, H), shapes_of(values))
     # the graph computes in this type, whatever the file holds
     values = {name: value.astype(np.float32) for name, value in values.items()}
-    H, V = values["W_hq"].shape
     constants: dict[str, Any] = {
         "rows": np.eye(V, dtype=np.float32),
         "W_hq": values["W_hq"],

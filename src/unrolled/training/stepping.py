@@ -7,8 +7,9 @@ and for several texts at once, with the same formulas on NumPy's arrays.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Self, cast
 
 import numpy as np
@@ -31,6 +32,9 @@ TOLERANCE = 1e-4
 
 RELU = option_label(None, {"activation": "relu"})
 """What the names of an RNN's weights say where its units are ``max(., 0)``."""
+
+DECIDING = ("forward", "call", "__call__", "begin_state", "export_parameters")
+"""Methods that decide what a model computes, or says of itself."""
 
 SMALL_TABLE = 2**20
 """Numbers in an input side that is worth to be made ready for every id there is."""
@@ -228,14 +232,37 @@ class NativeStepper:
         return chosen
 
 
+def is_unchanged(net: Any) -> bool:
+    """Whether only this library's code decides what a model computes.
+
+    A method of a subclass may compute anything, and so may a hook.
+    """
+    classes = takewhile(lambda kind: not kind.__module__.startswith("unrolled."), type(net).__mro__)
+    changed = any(name in vars(holder) for holder in (net, *classes) for name in DECIDING)
+    return not changed and not any(map(_has_hooks, _blocks(net)))
+
+
+def _has_hooks(block: Any) -> bool:
+    """Whether a module of PyTorch or a block of Gluon has functions that are called with it."""
+    return any(getattr(block, name, None) for name in ("_forward_hooks", "_forward_pre_hooks"))
+
+
+def _blocks(net: Any) -> Iterator[Any]:
+    """A model and all modules of PyTorch, or blocks of Gluon, inside it."""
+    yield net
+    inside = getattr(net, "_modules", None) or getattr(net, "_children", None) or {}
+    for block in inside.values():
+        yield from _blocks(block)
+
+
 def stepper_of(
     net: Any, own_logits: Any, X: npt.NDArray[Any], batch_size: int
 ) -> Stepper | NativeStepper | None:
     """The model as a stepper, if it is one of the project's own.
 
     What it computes is told by the names of its parameters, see
-    `unrolled.models.layer_options`. Whoever lets the stepper write has the model check the
-    text, see `unrolled.training.generation`: a subclass or a hook may compute anything.
+    `unrolled.models.layer_options`, as long as no code but ours decides it. Whoever lets the
+    stepper write has the model check the text all the same: see `unrolled.training.generation`.
 
     Args:
         net: the model.
@@ -244,7 +271,7 @@ def stepper_of(
         batch_size: texts to be written side by side.
     """
     net = getattr(net, "net", net)
-    if not isinstance(net, RecurrentLanguageModel):
+    if not isinstance(net, RecurrentLanguageModel) or not is_unchanged(net):
         return None
     try:
         parts = Parts.of(net.export_parameters())
