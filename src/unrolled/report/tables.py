@@ -99,11 +99,11 @@ def recorded(run: Run) -> dict[str, str]:
         "recurrent layers": ", ".join(telemetry.layers) or MISSING,
         "clipping": f"{how}{at}" if telemetry.clipped else "none seen",
     }
-    for name, line in telemetry.learning_rates.items():
+    rates = []
+    for line in telemetry.learning_rates.values():
         first, last = (show(line.series("").y[i]) for i in (0, -1))
-        title = f"learning rate of {name}" if name else "learning rate"
-        found[title] = first if first == last else f"{first} to {last}"
-    return found
+        rates.append(first if first == last else f"{first} to {last}")
+    return found | ({"learning rate": "; ".join(rates)} if rates else {})
 
 
 def _environment(run: Run) -> dict[str, str]:
