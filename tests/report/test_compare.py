@@ -136,14 +136,24 @@ def test_shades_of_compared_runs_name_the_run(page):
     assert loss["shades"][0]["colour"] == loss["series"][0]["colour"]
 
 
-def test_settings_show_what_was_used(tmp_path):
+def settings_of(run):
+    text = report.write([run]).read_text()
+    section = re.search('<section id="settings">.*?</section>', text, re.DOTALL)[0]
+    return dict(re.findall("<tr><th[^>]*>(.*?)</th><td>(.*?)</td>", section))
+
+
+def test_settings_show_what_was_used(tiny_run):
+    found = settings_of(tiny_run)
+    given = json.loads((tiny_run / "config.json").read_text())["settings"]
+    assert given["back_steps"] is given["text"] is None
+    assert found["back_steps"] == str(given["num_steps"])
+    assert found["text"] == "The Time Machine"
+    assert found["prefix"] == "time traveller, traveller"
+    assert int(found["telemetry_every"]) >= 1
+    assert found["engine"].startswith(("fast", "reference"))
+    assert "none" not in found.values()
+
+
+def test_settings_of_an_older_run_that_nobody_recorded_are_called_so(tmp_path):
     run = made_runs.language_model(tmp_path / "run", epochs=1, telemetry=False)
-    config = json.loads((run / "config.json").read_text())
-    config["used"] = {"text": "The Time Machine"}
-    config["settings"]["back_steps"] = None
-    (run / "config.json").write_text(json.dumps(config))
-    settings = report.write([run]).read_text()
-    settings = re.search('<section id="settings">.*?</section>', settings, re.DOTALL)[0]
-    assert "The Time Machine" in settings
-    assert "none" not in settings
-    assert "not given" in settings  # an older run: nobody has recorded it
+    assert settings_of(run)["text"] == "not given"

@@ -186,7 +186,7 @@ class Heatmap:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, numbers rounded; the range of the colours is worked out."""
         limits = dict(zip(("low", "high"), self.range(), strict=True))
-        return {"kind": "heatmap", **plain(self), "range": limits}
+        return {"kind": "heatmap", **plain(self), "range": plain(limits)}
 
     def range(self) -> tuple[float, float]:
         """Smallest and largest value for the colours: positive on a log scale.
