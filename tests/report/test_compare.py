@@ -128,6 +128,17 @@ def test_losses_of_different_experiments_have_axes_of_their_own(page):
     assert lm["y"]["limits"] != watched["y"]["limits"]
 
 
+def test_lines_of_different_experiments_do_not_share_a_chart(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs["bare"], other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "experiment": "mine"}))
+    found = specs(report.write([runs["bare"], other], out=tmp_path / "both.html").read_text())
+    charts = [found[f"perplexity-{name}"] for name in ("bare", "other")]
+    assert [len(chart["series"]) for chart in charts] == [1, 1]
+    assert charts[0]["group"] == charts[1]["group"] == "perplexity"
+
+
 def test_shades_of_compared_runs_name_the_run(page):
     loss = specs(page("mine", "yours"))["loss"]
     assert [(s["start"], s["end"], s["label"]) for s in loss["shades"]] == [
