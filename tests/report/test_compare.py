@@ -99,6 +99,7 @@ def test_what_differs_stands_under_the_title(page):
     assert re.search(r"num_steps\s+35\s+20\s", text)
     assert "num_hiddens" not in text
     assert "not comparable" not in text
+    assert re.search("lr +1 +2 +\N{EN DASH} ", head(page("a", "b", "mine")))
     assert re.search(r"recorded steps\s+30\s+9\s", head(page("mine", "yours")))
 
 

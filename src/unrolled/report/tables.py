@@ -117,7 +117,7 @@ def differences(runs: Sequence[Run]) -> str:
         for each in (facts, _settings, recorded, _environment)
         for values in [[each(run) for run in runs]]
         for row in _rows(values)
-        if len(set(row[1:])) > 1 and MISSING not in row[1:] and row[0] not in OWN
+        if len(set(row[1:]) - {MISSING}) > 1 and row[0] not in OWN
     ]  # fmt: skip
     # framework and seed are settings, too
     rows = list({row[0]: row for row in rows}.values())
