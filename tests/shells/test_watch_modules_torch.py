@@ -438,6 +438,46 @@ def test_of_an_lstm_cell_of_one_s_own_the_hidden_state_is_looked_at(order):
     assert notes == {}
 
 
+@pytest.mark.parametrize("kind", [Feeding, OwnLSTM])
+def test_where_several_outputs_are_handed_on_it_is_asked_which_is_the_state(kind):
+    model = Feeding("yh", "out") if kind is Feeding else OwnLSTM("hc")
+    with watch(model) as watched:
+        states = (torch.zeros(B, H), torch.zeros(B, H))
+        for x in data():
+            states = model(*states) if kind is Feeding else model(x, states)
+        step(model, states[0].sum() + states[1].sum())
+        assert watched.last.layers == {}
+        assert "2 of its outputs are handed on" in watched.notes[kind.__name__.lower()]
+        assert "states={" in watched.notes[kind.__name__.lower()]
+
+
+class Named(nn.Module):
+    """Takes its state by name in a dict, and returns more than its state."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.x, self.h, self.hidden = nn.Linear(D, H), nn.Linear(H, H), []
+
+    def forward(self, x, *, memory):
+        h = torch.tanh(self.x(x) + self.h(memory["h"]) + memory["trace"])
+        h.retain_grad()
+        self.hidden.append(h)
+        return {"h": h, "trace": 0.5 * memory["trace"] + h}
+
+
+def test_a_state_may_be_told_by_a_path():
+    model, memory = nn.ModuleDict({"cell": Named()}), {"h": torch.zeros(B, H)}
+    memory["trace"] = torch.zeros(B, H)
+    with watch(model, states={"cell": "memory.h"}) as watched:
+        for x in data():
+            memory = model["cell"](x, memory=memory)
+        step(model, memory["h"].sum() + memory["trace"].sum())
+        found, notes = watched.last.layers, watched.notes
+    assert notes == {}
+    assert found["cell"].hidden_gradient_mean == near(means(model["cell"].hidden))
+
+
 class Loop(nn.Module):
     """A cell of any kind, called step by step; keeps its hidden states."""
 

@@ -318,7 +318,7 @@ def test_minibatches_that_add_up_are_no_moved_weights():
 
 def test_the_learning_rate_is_that_of_the_step():
     model = nn.ModuleList([linear(), linear()])
-    groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, (0.1, 0.2))]
+    groups = [{"params": part.parameters(), "lr": 0.1 * n} for n, part in enumerate(model, 1)]
     one, two = sgd(model), torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.ExponentialLR(one, 0.5)
     with watch(model) as watched:

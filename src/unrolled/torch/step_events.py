@@ -117,6 +117,7 @@ class StepEvents(Keeper):
         super().close()
         if self.hooks.handles:
             self.hooks.remove()
+            self.recurrences.clear()
             self.recurrences, self.passing = Recurrences(self.notes), Passing()
             self.current, self.running, self.untold = Step(), RunningStep(), UntoldMoves()
 
@@ -260,6 +261,8 @@ class StepEvents(Keeper):
         if self.running.optimizer is not None:
             held = (set(self.trained.held_by(each)) for each in (self.running.optimizer, optimizer))
             if self.running.calls(optimizer, *held):
+                if self._logs():  # the outer one may have got its gradients in its closure
+                    self.current.take_clipped(self.trained.held_by(optimizer))
                 return None
             self._end_failed()
         mine = self._moved_by(optimizer)
