@@ -88,10 +88,13 @@ class LossScale:
         if not by_optimizer and quotient >= self.least / MUCH:
             return 1.0
         kinds = _with_subclasses(GradScaler)
-        new = [x for x in gc.get_objects() if type(x) in kinds and x.is_enabled()]
-        self.known.update(new)
-        factor, silent = self._noted(step), any(not hasattr(each, RECORD) for each in new)
-        if factor is None and (by_optimizer or silent or (new and not step.at_once)):
+        scalers = [x for x in gc.get_objects() if type(x) in kinds and x.is_enabled()]
+        # what they have noted may be gone by now, unless they were asked before the step
+        late = not step.at_once and any(each not in self.known for each in scalers)
+        silent = any(not hasattr(each, RECORD) for each in scalers)
+        self.known.update(scalers)
+        factor = self._noted(step)
+        if factor is None and (by_optimizer or silent or late):
             return None
         if factor is None:
             self.least = min(self.least, quotient)

@@ -261,7 +261,7 @@ class StepEvents(Keeper):
         if self.running.optimizer is not None:
             held = (set(self.trained.held_by(each)) for each in (self.running.optimizer, optimizer))
             if self.running.calls(optimizer, *held):
-                if self._logs():  # the outer one may have got its gradients in its closure
+                if self._logs() and self.running.with_closure:  # which has brought the gradients
                     self.current.take_clipped(self.trained.held_by(optimizer))
                 return None
             self._end_failed()
