@@ -185,3 +185,24 @@ def test_a_scaler_that_comes_later_is_found():
             scaler.step(optimizer) if scaler else optimizer.step()
             assert watched.last.gradient_norm == near(truth, 1e-4)
             assert watched.last.clip_coefficient == near(0.5, 1e-3)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_that_is_complete_only_later_is_judged_by_what_was_noted_then(scaled):
+    model, scaler = Reader(), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD(model.rnn.parameters(), 0.0)  # the rest is never moved
+    with watch(model) as watched:
+        for _ in range(2):
+            model.zero_grad()
+            loss = model(data()).pow(2).mean()
+            (scaler.scale(loss) if scaled else loss).backward()
+            truth = norm(model.rnn.parameters()) / (scaler.get_scale() if scaled else 1.0)
+            if scaled:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.rnn.parameters(), truth / 2)
+            scaler.step(optimizer) if scaled else optimizer.step()
+            scaler.update() if scaled else None
+            model(data())
+            assert watched.last.gradient_norm == near(truth, 1e-4)
+            assert watched.last.clip_coefficient == near(0.5, 1e-3)
+    assert watched.notes == {}

@@ -332,6 +332,8 @@ class StepEvents(Keeper):
         if self.backward_pass == -1 and self.current.fresh <= self.current.stepped:
             self.current.at_once = True
             self._complete()
+        elif self._logs():
+            self.scaling.after_part(self.current)
 
     @torch.no_grad()
     def _complete(self, sure: bool = True) -> None:
