@@ -10,6 +10,7 @@ import pytest
 from test_report import specs
 
 from unrolled import report
+from unrolled.errors import SettingError
 from unrolled.report.telemetry import Telemetry
 from unrolled.telemetry.records import TelemetryRecord
 
@@ -112,6 +113,11 @@ def test_a_run_and_a_watch_show_themselves_in_a_notebook(tmp_path):
                                       re.DOTALL)[1])  # fmt: skip
     assert {"gradient-norm-watch", "gradient-norm-run"} <= set(specs(page))
     assert len(specs(page)["gradient-norm-watch"]["series"][0]["x"]) == 3
+
+
+def test_what_is_no_run_cannot_be_shown():
+    with pytest.raises(SettingError, match="run directories and watches; it was given a list"):
+        report.show([])
 
 
 @browser.needed
