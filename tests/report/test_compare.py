@@ -99,6 +99,7 @@ def test_what_differs_stands_under_the_title(page):
     assert re.search(r"num_steps\s+35\s+20\s", text)
     assert "num_hiddens" not in text
     assert "not comparable" not in text
+    assert re.search("lr +1 +2 +\N{EN DASH} ", head(page("a", "b", "mine")))
     assert re.search(r"recorded steps\s+30\s+9\s", head(page("mine", "yours")))
 
 
@@ -128,6 +129,17 @@ def test_losses_of_different_experiments_have_axes_of_their_own(page):
     assert lm["y"]["limits"] != watched["y"]["limits"]
 
 
+def test_lines_of_different_experiments_do_not_share_a_chart(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs["bare"], other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "experiment": "mine"}))
+    found = specs(report.write([runs["bare"], other], out=tmp_path / "both.html").read_text())
+    charts = [found[f"perplexity-{name}"] for name in ("bare", "other")]
+    assert [len(chart["series"]) for chart in charts] == [1, 1]
+    assert charts[0]["group"] == charts[1]["group"] == "perplexity"
+
+
 def test_shades_of_compared_runs_name_the_run(page):
     loss = specs(page("mine", "yours"))["loss"]
     assert [(s["start"], s["end"], s["label"]) for s in loss["shades"]] == [
@@ -136,14 +148,24 @@ def test_shades_of_compared_runs_name_the_run(page):
     assert loss["shades"][0]["colour"] == loss["series"][0]["colour"]
 
 
-def test_settings_show_what_was_used(tmp_path):
+def settings_of(run):
+    text = report.write([run]).read_text()
+    section = re.search('<section id="settings">.*?</section>', text, re.DOTALL)[0]
+    return dict(re.findall("<tr><th[^>]*>(.*?)</th><td>(.*?)</td>", section))
+
+
+def test_settings_show_what_was_used(tiny_run):
+    found = settings_of(tiny_run)
+    given = json.loads((tiny_run / "config.json").read_text())["settings"]
+    assert given["back_steps"] is given["text"] is None
+    assert found["back_steps"] == str(given["num_steps"])
+    assert found["text"] == "The Time Machine"
+    assert found["prefix"] == "time traveller, traveller"
+    assert int(found["telemetry_every"]) >= 1
+    assert found["engine"].startswith(("fast", "reference"))
+    assert "none" not in found.values()
+
+
+def test_settings_of_an_older_run_that_nobody_recorded_are_called_so(tmp_path):
     run = made_runs.language_model(tmp_path / "run", epochs=1, telemetry=False)
-    config = json.loads((run / "config.json").read_text())
-    config["used"] = {"text": "The Time Machine"}
-    config["settings"]["back_steps"] = None
-    (run / "config.json").write_text(json.dumps(config))
-    settings = report.write([run]).read_text()
-    settings = re.search('<section id="settings">.*?</section>', settings, re.DOTALL)[0]
-    assert "The Time Machine" in settings
-    assert "none" not in settings
-    assert "not given" in settings  # an older run: nobody has recorded it
+    assert settings_of(run)["text"] == "not given"

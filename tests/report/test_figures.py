@@ -7,7 +7,7 @@ import pytest
 
 from unrolled import report
 from unrolled.errors import MissingPackageError, RunError
-from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series
+from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series, Shade, on_same_axes
 
 pytest.importorskip("matplotlib")
 
@@ -58,6 +58,46 @@ def test_a_heatmap_has_its_values_in_place(axes):
     assert grid[0, 1] == 0.2
     assert math.isnan(grid.filled(math.nan)[2, 1])
     assert axes.figure.axes[1].get_ylabel() == "norm (log scale)"
+
+
+def test_shades_lie_where_they_are_said_to_and_are_wide_enough(axes):
+    line = Series("a", list(range(1, 1001)), [1.0] * 1000)
+    shades = [Shade(400, 600, "not finite"), Shade(900, 900, "not finite")]
+    draw(axes, Chart("c", "C", Axis("step", whole=True), Axis("loss"), [line], shades=shades))
+    wide, narrow = (patch.get_extents().transformed(axes.transData.inverted())
+                    for patch in axes.patches)  # fmt: skip
+    assert (wide.x0, wide.x1) == pytest.approx((400, 600))
+    assert narrow.x0 < 900 < narrow.x1
+    assert narrow.width > 2
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "not finite"]
+
+
+def test_points_without_neighbours_are_marked(axes):
+    lines = [
+        Series("a", range(5), [None, 2.0, None, 3.0, 4.0]),
+        Series("b", range(2), [1.0, 2.0]),
+    ]
+    draw(axes, Chart("c", "C", Axis("step"), Axis("loss"), lines))
+    a, b = axes.get_lines()
+    assert (a.get_marker(), a.get_markevery()) == ("o", [1])
+    assert b.get_marker() == "None"
+
+
+def test_a_group_is_one_file_with_the_same_axes(tmp_path, monkeypatch):
+    from unrolled.report import figures
+
+    made = []
+    monkeypatch.setattr(
+        figures, "new_figure", lambda size: made.append(new_figure(size)) or made[0]
+    )
+    lines = [Series("a", [1, 2], [1.0, 2.0])], [Series("a", [1, 9], [30.0, 4.0])]
+    pair = [Chart(f"c-{i}", "C", Axis("step"), Axis("loss"), line, note="Cut off.", group="c")
+            for i, line in enumerate(lines)]  # fmt: skip
+    assert [file.name for file in save(on_same_axes(pair), tmp_path)] == ["c.png", "c.pdf"]
+    left, right = made[0].axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_xlim() == right.get_xlim() == (1, 9)
+    assert left.get_xlabel() == "step\nCut off."
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from test_report import specs
 
 from unrolled import report
+from unrolled.errors import SettingError
 from unrolled.report.telemetry import Telemetry
 from unrolled.telemetry.records import TelemetryRecord
 
@@ -114,16 +115,23 @@ def test_a_run_and_a_watch_show_themselves_in_a_notebook(tmp_path):
     assert len(specs(page)["gradient-norm-watch"]["series"][0]["x"]) == 3
 
 
+def test_what_is_no_run_cannot_be_shown():
+    with pytest.raises(SettingError, match="run directories and watches; it was given a list"):
+        report.show([])
+
+
 @browser.needed
 def test_two_reports_in_one_notebook_do_not_meet(tmp_path):
     runs = [made_runs.watched(tmp_path / name, 4) for name in "ab"]
     page = "".join(report.show(run)._repr_html_() for run in runs)
-    more = """[...document.querySelectorAll("iframe")].map((f) => [
-        f.contentDocument.querySelector("h1").textContent,
-        f.contentDocument.querySelectorAll("[data-drawn]").length])"""
+    more = """[...document.querySelectorAll("iframe")].map(({ contentDocument: page }) => {
+        [...page.querySelectorAll("nav a")].at(-1).click();
+        return [page.querySelector("h1").textContent,
+                page.querySelectorAll("[data-drawn]").length, page.scrollingElement.scrollTop]})"""
     found, console = browser.look(f"<body>{page}</body>", tmp_path, more=more)
     assert console == []
-    (a, drawn), (b, same) = found["more"]
+    (a, drawn, scrolled), (b, same, _) = found["more"]
     assert (a, b) == ("a", "b")
+    assert scrolled > 100  # a link leads to its part, and to no other page
     assert drawn == same > 5
     assert found["pictures"] == []  # nothing of theirs is in the notebook's own page

@@ -209,6 +209,32 @@ def test_dropout_masks_are_drawn_again(kind, packed, dtype):
         assert torch.allclose(split.norm(), getattr(layer, f"weight_hh_l{part.number}").grad.norm())
 
 
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_that_were_drawn_otherwise_are_never_taken_for_those_of_the_layer(
+    kind, dtype, written
+):
+    torch.manual_seed(0)
+    layer = make(kind, num_layers=2, dropout=0.4)
+    for p in layer.parameters():
+        p.data.mul_(1e-3)  # outputs hardly tell one mask from another, in bfloat16 not at all
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    rng = fused.rng_state(torch.device("cpu"))
+    torch.rand(1)  # another thread, or a hook of one's own, draws between our look and the layer
+    Y, last = layer(x)
+    call = fused.begin(layer, x, None, (Y, last), rng)
+    call.inner = dtype
+    if written:
+        with torch.no_grad():
+            Y.mul_(1.0)
+    fused.arrived(call, torch.ones_like(Y), [None] * len(call.first))
+    layers, note = recompute(call)
+    assert "its dropout masks" in note
+    tops = [part.number for part in layers]
+    assert tops == ([1] if kind in ("tanh", "relu") and not written else [])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_cannot_be_recomputed_is_said(kind):
     layer = make(kind, num_layers=2, dropout=0.4)

@@ -77,7 +77,11 @@ def test_nothing_that_was_compiled_is_compiled_again():
     model, twin, other, backend = Loop(0), Loop(1), Other(), Counting()
     expected = truth(model)
     pairs = [(each, torch.compile(each, backend=backend)) for each in (model, twin, other)]
-    pairs.append((model, torch.compile(lambda x: model(x), backend=backend)))
+
+    def around(x):
+        return model(x)
+
+    pairs.append((model, torch.compile(around, backend=backend)))
     for pair in pairs:
         step(*pair)
     first = backend.count

@@ -261,9 +261,13 @@ def test_records_go_to_a_run_directory(tmp_path):
     params, x = start()
     with u.watch(loss, out=tmp_path / "mine") as watched:
         for _ in range(3):
-            watched.keep(watched(params, x)[2])
+            watched.keep(watched(params, x)[2], learning_rate=0.1)
         assert watched.diagnose() == []
         kept = watched.records
+    assert [record.learning_rate for record in kept] == [0.1] * 3
+    with pytest.warns(RuntimeWarning, match="mine-2"):
+        assert u.watch(loss, out=tmp_path / "mine").path == tmp_path / "mine-2"
+    assert u.watch(loss, out=tmp_path / "mine-2", overwrite=True).path == tmp_path / "mine-2"
     read, skipped = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
     assert (list(read), skipped) == (kept, [])
 

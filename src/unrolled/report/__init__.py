@@ -56,11 +56,13 @@ def write(
     return file
 
 
-def show(*runs: "str | Path | Keeper", height: str = "40rem") -> "Inline":
+def show(
+    run: "str | Path | Keeper", *others: "str | Path | Keeper", height: str = "40rem"
+) -> "Inline":
     """The report of one run or several inside a notebook, in a frame of its own.
 
     Args:
-        runs: run directories, or watches (`unrolled.telemetry.watch`), open ones too.
+        run, others: run directories, or watches (`unrolled.telemetry.watch`), open ones too.
         height: of the frame, as CSS has it.
 
     Returns:
@@ -68,6 +70,7 @@ def show(*runs: "str | Path | Keeper", height: str = "40rem") -> "Inline":
 
     Raises:
         RunError: a path is no run directory.
+        SettingError: something is neither.
 
     Example:
         >>> import torch
@@ -82,7 +85,7 @@ def show(*runs: "str | Path | Keeper", height: str = "40rem") -> "Inline":
     """
     from unrolled.report.inline import Inline, read
 
-    return Inline(read(*runs), height)
+    return Inline(read(run, *others), height)
 
 
 def _check_free(file: Path) -> None:

@@ -307,7 +307,7 @@ def _thresholds(found: Sequence[Source]) -> list[Mark]:
     }
     whole = {v for v in at if isinstance(v, (int, float)) and v > 0}
     per_step = {s.telemetry.method for s in found if s.telemetry} - {None, "global_norm"}
-    if len(whole) != 1 or len(at) != 1 or per_step:
+    if len(whole) != 1 or per_step:
         return []
     value = whole.pop()
     return [Mark("y", value, f"clipped at {value:g}")]

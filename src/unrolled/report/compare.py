@@ -1,7 +1,9 @@
 """Several runs beside each other: their pictures, and what of them does not compare."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from unrolled.report.charts import slug
 from unrolled.report.look import style
@@ -69,8 +71,6 @@ def _one_chart(runs: Sequence[Run], charts: Sequence[tuple[int, Chart]]) -> Char
         return charts[0][1]
     first = charts[0][1]
     series, marks, shades = [], [], []
-    captions: dict[str, list[str]] = {}
-    notes: dict[str, list[str]] = {}
     for i, chart in charts:
         name, (colour, dash) = runs[i].name, style(i)
         series += [replace(line, label=name, colour=colour, dash=dash) for line in chart.series]
@@ -80,18 +80,30 @@ def _one_chart(runs: Sequence[Run], charts: Sequence[tuple[int, Chart]]) -> Char
             common = all(mark in other.marks for _, other in charts)
             own = mark if common else replace(mark, label=f"{name}: {mark.label}")
             marks += [own] if own not in marks else []
-        captions.setdefault(chart.caption, []).append(name)
-        notes.setdefault(chart.note, []).append(name)
     y = next((chart.y for _, chart in charts if chart.y.scale == "log"), first.y)
-    return replace(first, series=series, marks=marks, shades=shades, y=y,
-                   caption=_said(captions), note=_said(notes))  # fmt: skip
+    caption, note = (
+        _said({runs[i].name: text(chart) for i, chart in charts})
+        for text in (attrgetter("caption"), attrgetter("note"))
+    )
+    return replace(
+        first, series=series, marks=marks, shades=shades, y=y, caption=caption, note=note
+    )
 
 
-def _said(words: Mapping[str, Sequence[str]]) -> str:
-    """What is said of charts, once if it is the same of all."""
-    if len(words) == 1:
-        return next(iter(words))
-    return " ".join(f"{', '.join(names)}: {text}" for text, names in words.items() if text)
+def _said(texts: Mapping[str, str]) -> str:
+    """What is said of charts by the names of their runs: once what is the same of all.
+
+    Example:
+        >>> _said({"a": "Lower is better. It ends at 1.5.", "b": "Lower is better. It ends at 2."})
+        'Lower is better. a: It ends at 1.5. b: It ends at 2.'
+    """
+    split = {name: re.split(r"(?<=\.) ", text) if text else [] for name, text in texts.items()}
+    common = [s for s in next(iter(split.values())) if all(s in each for each in split.values())]
+    rest: dict[str, list[str]] = {}
+    for name, sentences in split.items():
+        if own := " ".join(s for s in sentences if s not in common):
+            rest.setdefault(own, []).append(name)
+    return " ".join([*common, *(f"{', '.join(names)}: {text}" for text, names in rest.items())])
 
 
 def _group(id: str, members: Sequence[tuple[str, Picture]]) -> list[Picture]:

@@ -3,6 +3,7 @@
 from html import escape
 from pathlib import Path
 
+from unrolled.errors import SettingError
 from unrolled.report import page, tables
 from unrolled.report.reading import Run, read_runs, run_of_records
 from unrolled.telemetry.keeping import Keeper
@@ -16,9 +17,13 @@ def read(*sources: str | Path | Keeper) -> list[Run]:
         if isinstance(each, Keeper):
             records = each.records  # settles what waits to be written
             if each.path is None:
-                kept[i] = run_of_records(records)
+                kept[i] = run_of_records(records, f"watch {len(kept) + 1}" if kept else "watch")
                 continue
             each = each.path
+        if not isinstance(each, (str, Path)):
+            raise SettingError(
+                f"a report shows run directories and watches; it was given a {type(each).__name__}"
+            )
         paths.append(Path(each))
     found = iter(read_runs(paths))
     return [kept[i] if i in kept else next(found) for i in range(len(sources))]

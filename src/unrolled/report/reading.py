@@ -188,10 +188,10 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
     return run
 
 
-def run_of_records(records: Iterable[TelemetryRecord]) -> Run:
+def run_of_records(records: Iterable[TelemetryRecord], name: str) -> Run:
     """A run that is kept in memory alone: that of a watch without a directory."""
     summary = {"status": "kept in memory"}
-    run = Run(Path(), WATCH, {"experiment": WATCH}, summary=summary)
+    run = Run(Path(), name, {"experiment": WATCH}, summary=summary)
     for record in records:
         run.telemetry.setdefault("", Telemetry()).add(record)
         _history(run, "").add(record)

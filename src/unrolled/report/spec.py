@@ -186,7 +186,7 @@ class Heatmap:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, numbers rounded; the range of the colours is worked out."""
         limits = dict(zip(("low", "high"), self.range(), strict=True))
-        return {"kind": "heatmap", **plain(self), "range": limits}
+        return {"kind": "heatmap", **plain(self), "range": plain(limits)}
 
     def range(self) -> tuple[float, float]:
         """Smallest and largest value for the colours: positive on a log scale.
@@ -248,7 +248,7 @@ def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
         >>> line = [Series("s", [1, 2], [1.0, 3.0])], [Series("s", [1, 9], [2.0, 5.0])]
         >>> a, b = [Chart("c", "C", Axis("step"), Axis("loss"), each) for each in line]
         >>> [chart.x.limits for chart in on_same_axes([a, b])]
-        [(1, 9), (1, 9)]
+        [(1.0, 9.0), (1.0, 9.0)]
     """
     held: list[Any] = list(pictures)
     for name in ("x", "y", "z"):
@@ -256,45 +256,49 @@ def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
         for title in {axis.title for axis in axes if axis is not None}:
             mine = [i for i, axis in enumerate(axes) if axis is not None and axis.title == title]
             scale = "log" if any(axes[i].scale == "log" for i in mine) else "linear"
+            values = [v for i in mine for v in _values(held[i], name)]
+            room = ROOM if name == "y" and isinstance(held[mine[0]], Chart) else 0.0
+            limits = _limits([axes[i].limits for i in mine], values, scale, room)
             for i in mine:
-                held[i] = replace(held[i], **{name: replace(axes[i], scale=scale)})
-            known = [pair for i in mine if (pair := _range(held[i], name)) is not None]
-            low = min((pair[0] for pair in known), default=0.0)
-            high = max((pair[1] for pair in known), default=0.0)
-            for i in mine if low < high else ():  # else every chart adapts alike
-                axis = replace(axes[i], scale=scale, limits=(low, high))
+                axis = replace(axes[i], scale=scale, limits=limits)
                 held[i] = replace(held[i], **{name: axis})
     return held
 
 
-def _range(picture: Picture, name: str) -> tuple[float, float] | None:
-    """From where to where an axis would go; None: there is nothing on it."""
+def _values(picture: Picture, name: str) -> list[float]:
+    """All that stands on an axis; of a heatmap its ends."""
     if isinstance(picture, Heatmap):
         if name == "z":
-            return picture.range()
-        at = edges(picture.columns if name == "x" else picture.rows)
-        return (at[0], at[-1]) if at else None
-    axis = getattr(picture, name)
-    low, high = axis.limits or (None, None)
-    lines = picture.series
-    values = [v for s in lines for v in (s.x if name == "x" else (*s.y, *s.low, *s.high))]
-    found = [v for v in values if v is not None]
-    found += [mark.at for mark in picture.marks if mark.axis == name]
-    if not found:
+            return list(picture.range())
+        return edges(picture.columns if name == "x" else picture.rows)
+    lines = (s.x if name == "x" else (*s.y, *s.low, *s.high) for s in picture.series)
+    marks = (mark.at for mark in picture.marks if mark.axis == name)
+    return [v for line in (*lines, marks) for v in line if v is not None]
+
+
+def _limits(
+    given: Sequence[tuple[Number, Number] | None], values: list[float], scale: str, room: float
+) -> tuple[float, float] | None:
+    """From where to where a shared axis goes; None: every chart adapts, and all alike."""
+    if not values:
         return None
-    if name == "x":
-        return min(found) if low is None else low, max(found) if high is None else high
-    low_end, high_end = min(found), max(found)
-    if axis.scale == "log":
-        zero = foot(found)
-        low_end = zero or low_end
-        high_end = max(high_end, low_end)
-        room = (high_end / low_end) ** ROOM
-        low_end, high_end = zero or low_end / room, high_end * room
+    low, high = min(values), max(values)
+    if scale == "log":
+        zero = foot(values)
+        low = zero or low
+        high = max(high, low)
+        step = (high / low) ** room
+        low, high = zero or low / step, high * step
     else:
-        room = (high_end - low_end) * ROOM
-        low_end, high_end = low_end - room, high_end + room
-    return low_end if low is None else low, high_end if high is None else high
+        step = (high - low) * room
+        low, high = low - step, high + step
+    lows, highs = (
+        [v for limits in given if limits is not None and (v := limits[end]) is not None]
+        for end in (0, 1)
+    )
+    low = min(lows) if len(lows) == len(given) else low
+    high = max(highs) if len(highs) == len(given) else high
+    return (low, high) if low < high else None
 
 
 def edges(centres: Sequence[float]) -> list[float]:

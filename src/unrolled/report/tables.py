@@ -99,11 +99,11 @@ def recorded(run: Run) -> dict[str, str]:
         "recurrent layers": ", ".join(telemetry.layers) or MISSING,
         "clipping": f"{how}{at}" if telemetry.clipped else "none seen",
     }
-    for name, line in telemetry.learning_rates.items():
+    rates = []
+    for line in telemetry.learning_rates.values():
         first, last = (show(line.series("").y[i]) for i in (0, -1))
-        title = f"learning rate of {name}" if name else "learning rate"
-        found[title] = first if first == last else f"{first} to {last}"
-    return found
+        rates.append(first if first == last else f"{first} to {last}")
+    return found | ({"learning rate": "; ".join(rates)} if rates else {})
 
 
 def _environment(run: Run) -> dict[str, str]:
@@ -117,7 +117,7 @@ def differences(runs: Sequence[Run]) -> str:
         for each in (facts, _settings, recorded, _environment)
         for values in [[each(run) for run in runs]]
         for row in _rows(values)
-        if len(set(row[1:])) > 1 and MISSING not in row[1:] and row[0] not in OWN
+        if len(set(row[1:]) - {MISSING}) > 1 and row[0] not in OWN
     ]  # fmt: skip
     # framework and seed are settings, too
     rows = list({row[0]: row for row in rows}.values())

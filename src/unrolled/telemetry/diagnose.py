@@ -29,7 +29,7 @@ def diagnose(
     records: Iterable[TelemetryRecord],
     epochs: Iterable[Mapping[str, Any]] | None = None,
     summary: Mapping[str, Any] | None = None,
-) -> FindingList:
+) -> list[Finding]:
     """What is wrong with a training, the gravest first; an empty list if nothing is.
 
     Args:
@@ -50,7 +50,7 @@ OF_TELEMETRY = ("saturated and dead", "vanished", "truncation too short")
 """Findings about parameters and layers, of which the epochs do not tell."""
 
 
-def judge(history: History) -> FindingList:
+def judge(history: History) -> list[Finding]:
     """All findings about a history."""
     history.complete()
     findings = [finding for find in FINDINGS.values() for finding in find(history)]

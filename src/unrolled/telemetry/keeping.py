@@ -14,8 +14,7 @@ from unrolled.errors import RunError, SettingError
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.ending import WATCH
 from unrolled.telemetry import showing
-from unrolled.telemetry.diagnose import diagnose
-from unrolled.telemetry.finding_list import FindingList
+from unrolled.telemetry.diagnose import Finding, diagnose
 from unrolled.telemetry.reading import NOTES, TELEMETRY, read_telemetry
 from unrolled.telemetry.records import TelemetryRecord
 
@@ -140,7 +139,7 @@ class Keeper:
         while self._new:
             yield self._new.popleft()
 
-    def diagnose(self) -> FindingList:
+    def diagnose(self) -> list[Finding]:
         """Findings in plain words, over all records that were written, or else that are kept."""
         self.settle()
         if self._directory is None or "out" in self.notes:

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary, ref
 
 import torch
 from torch import nn
-from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
@@ -57,11 +56,14 @@ class Recurrences:
         self.batch = self.begun = 0
         self.own = OwnCells(self, states)
         self.passes = 0
+        self.on_leaves: list[Any] = []
         self.ends = Ends(MOST_SEQUENCES)
         self.begin_batch()
 
     def begin_batch(self) -> None:
         """Forget the calls; what was found of them stays until other calls replace it."""
+        while self.on_leaves:
+            self.on_leaves.pop().remove()
         # a sequence lives as long as the graph that may bring gradients to it: forward passes
         # that nothing comes of (a validation without no_grad) leave nothing here
         self.by_end: WeakValueDictionary[tuple[str, int], Sequence] = WeakValueDictionary()
@@ -236,8 +238,7 @@ class Recurrences:
         """
         if not tensor.requires_grad:
             return
-        edge = get_gradient_edge(tensor)  # also of a parameter that is handed on as a state
-        place, node = edge.output_nr, edge.node
+        place, node = tensor.output_nr, tensor.grad_fn
 
         def hook(gradients: tuple[torch.Tensor | None, ...]) -> None:
             gradient = gradients[place]
@@ -245,7 +246,10 @@ class Recurrences:
                 self._arrive(gradient, key, entry, sequence)
 
         entry.listeners.append(ref(hook))
-        node.register_prehook(hook)
+        if node is None:  # a parameter that is handed on as a state, and outlives the step
+            self.on_leaves.append(tensor.register_hook(lambda gradient: hook((gradient,))))  # type: ignore[no-untyped-call]
+        else:
+            node.register_prehook(hook)
 
     def _arrive(
         self, gradient: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence

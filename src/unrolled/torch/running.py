@@ -13,19 +13,22 @@ class RunningStep:
 
     Attributes:
         optimizer: whose step it is; None between steps.
+        with_closure: whether it calls back for its gradients.
+        moved: whether another optimizer that it called has stepped.
     """
 
     def __init__(self) -> None:
         self.optimizer: Any = None
         self._inner: Any = None
         self._thread = self._inside = 0
-        self._raised = self.moved = False
+        self._raised = self.moved = self.with_closure = False
 
     def begin(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """A step begins; the arguments to call it with, if they are others."""
         self.optimizer, self._inner, self._thread, self._inside = optimizer, None, get_ident(), 0
         self._raised = self.moved = False
-        if not has_closure(args, kwargs):
+        self.with_closure = has_closure(args, kwargs)
+        if not self.with_closure:
             return None
         if len(args) > 1:
             return (args[0], self._watched(args[1]), *args[2:]), kwargs

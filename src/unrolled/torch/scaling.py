@@ -51,6 +51,7 @@ class LossScale:
         self.told = told
         self.known: WeakSet[GradScaler] = WeakSet()
         self.least = math.inf
+        self.asked = False
 
     @torch.no_grad()
     def after_backward(self, step: Step, device: torch.device) -> None:
@@ -63,8 +64,17 @@ class LossScale:
         step.skipped = getattr(optimizer, "found_inf", None)
         step.left_scaled = getattr(optimizer, "grad_scale", None)
         step.optimizers.append(optimizer)
-        if self.told is None and (factor := self._noted(step)) is not None:
-            step.scale = torch.tensor(factor)
+        if self.told is None:
+            self._take_noted(step)
+
+    def after_part(self, step: Step) -> None:
+        """An optimizer has stepped, and others will before the step is complete.
+
+        What scalers have noted may be gone by then, so they are asked now, the first time.
+        """
+        if self.told is None and not self.asked:
+            self._find()
+            self._take_noted(step)
 
     def of(self, step: Step, found: Mapping[Any, list[float]]) -> float | None:
         """The factor that the gradients of a step had after the backward pass.
@@ -87,15 +97,26 @@ class LossScale:
             return found["scale"][0]
         if not by_optimizer and quotient >= self.least / MUCH:
             return 1.0
-        kinds = _with_subclasses(GradScaler)
-        new = [x for x in gc.get_objects() if type(x) in kinds and x.is_enabled()]
-        self.known.update(new)
-        factor, silent = self._noted(step), any(not hasattr(each, RECORD) for each in new)
+        new = self._find()
+        factor, silent = self._noted(step), any(not hasattr(each, RECORD) for each in self.known)
         if factor is None and (by_optimizer or silent or (new and not step.at_once)):
             return None
         if factor is None:
             self.least = min(self.least, quotient)
         return factor or 1.0
+
+    def _find(self) -> bool:
+        """Look for scalers among all objects of this process; whether there is a new one."""
+        kinds, self.asked = _with_subclasses(GradScaler), True
+        found = WeakSet(x for x in gc.get_objects() if type(x) in kinds and x.is_enabled())
+        new = bool(found - self.known)
+        self.known |= found
+        return new
+
+    def _take_noted(self, step: Step) -> None:
+        factor = self._noted(step)
+        if factor is not None:
+            step.scale = torch.tensor(factor)
 
     def _noted(self, step: Step) -> float | None:
         """The factor of the scaler that has divided the gradients of a step's optimizers."""

@@ -117,6 +117,7 @@ class StepEvents(Keeper):
         super().close()
         if self.hooks.handles:
             self.hooks.remove()
+            self.recurrences.clear()
             self.recurrences, self.passing = Recurrences(self.notes), Passing()
             self.current, self.running, self.untold = Step(), RunningStep(), UntoldMoves()
 
@@ -260,6 +261,8 @@ class StepEvents(Keeper):
         if self.running.optimizer is not None:
             held = (set(self.trained.held_by(each)) for each in (self.running.optimizer, optimizer))
             if self.running.calls(optimizer, *held):
+                if self._logs() and self.running.with_closure:  # which has brought the gradients
+                    self.current.take_clipped(self.trained.held_by(optimizer))
                 return None
             self._end_failed()
         mine = self._moved_by(optimizer)
@@ -329,6 +332,8 @@ class StepEvents(Keeper):
         if self.backward_pass == -1 and self.current.fresh <= self.current.stepped:
             self.current.at_once = True
             self._complete()
+        elif self._logs():
+            self.scaling.after_part(self.current)
 
     @torch.no_grad()
     def _complete(self, sure: bool = True) -> None:

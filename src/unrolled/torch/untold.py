@@ -19,24 +19,27 @@ class UntoldMoves:
 
     def __init__(self) -> None:
         self.times = 0
-        self.before: tuple[dict[str, int], torch.Tensor] | None = None
+        self.before: tuple[dict[str, int], float] | None = None
 
     def after_backward(self, parameters: Named) -> None:
         """Remember how a backward pass has left these."""
-        if parameters and self.times < TIMES:
-            self.before = self._now(parameters)
+        if self.times < TIMES:
+            self.before = _look(parameters)
 
     def have_come(self, parameters: Named) -> bool:
         """Whether they have moved often enough by now for it to be said, which is once."""
         if self.before is None:
             return False
         (versions, norm), self.before = self.before, None
-        same = {name: parameters[name] for name in versions if name in parameters}
-        now = self._now(same) if same.keys() == versions.keys() else self.before
-        self.times += now is not None and now[0] == versions and bool(now[1] != norm)
+        now = _look({name: parameters[name] for name in versions if name in parameters})
+        self.times += now is not None and now[0] == versions and now[1] != norm
         return self.times == TIMES
 
-    @staticmethod
-    def _now(parameters: Named) -> tuple[dict[str, int], torch.Tensor]:
-        versions = {name: p._version for name, p in parameters.items()}
-        return versions, total(norms_of(list(parameters.values())))
+
+def _look(parameters: Named) -> tuple[dict[str, int], float] | None:
+    """How often each was written to, and the norm of all; None if they hold no numbers."""
+    if not parameters or any(p.is_meta for p in parameters.values()):
+        return None
+    versions = {name: p._version for name, p in parameters.items()}
+    with torch.no_grad():
+        return versions, total(norms_of(list(parameters.values()))).item()

@@ -40,15 +40,18 @@ def watch(
             pass of each, on the steps that are recorded.
         clips_at: the threshold that your loop clips at, if you want to be told that it
             never acts; all else about clipping is seen without it.
-        scaler: the `torch.amp.GradScaler` of your loop, whose factor is taken back; in
-            Lightning ``trainer.precision_plugin.scaler``, in Accelerate ``accelerator.scaler``.
+        scaler: the loss scaler of your loop, whose factor is taken back: a
+            `torch.amp.GradScaler` (in Lightning ``trainer.precision_plugin.scaler``, in
+            Accelerate ``accelerator.scaler``) is mostly found without, any other object with
+            ``scale(loss)`` has to be told.
         states: by the name of a module of yours the argument of its ``forward`` that takes in
             the hidden state it gave out the call before: ``{"decoder": "h"}``, of a tuple's
             first part ``"state.0"``. It is needed where several outputs are handed on.
         overwrite: replace a run that ``out`` already holds.
 
     Returns:
-        A handle: ``last``, ``records``, ``diagnose()``, ``close()``; use it with ``with``
+        A handle: ``last``, ``records``, ``loss(value)``, ``step()`` for weights that are moved
+        through ``.data``, ``tap(h, name)``, ``diagnose()``, ``close()``; use it with ``with``
         or close it to leave the model exactly as it was.
 
     Raises:
@@ -122,4 +125,5 @@ class Watch(StepEvents):
             if self.current.before.keys() >= mine.keys():
                 self.current.updated(mine)
         self.current.stepped |= mine.keys()
+        self.current.at_once = True
         self._complete()
