@@ -54,6 +54,9 @@ class LayerRecord:
             (all gates together); the parts themselves add up to ``dL/dW_hh``.
         borders: time steps before which the gradient was cut by truncation; 0 where the
             minibatch itself begins with a state that is carried on.
+        cell: ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``; None if it is not known.
+        gates: by name, as ``"forget"``, the share of values that are shut (below 0.01) and of
+            those that are open (above 0.99). Empty where they are not known.
     """
 
     hidden_gradient_mean: list[float]
@@ -63,6 +66,8 @@ class LayerRecord:
     saturated: float | None
     weight_gradient_split: list[float] = field(default_factory=list)
     borders: list[int] = field(default_factory=list)
+    cell: str | None = None
+    gates: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,14 @@ class TelemetryRecord:
             the module's name. Empty where there is no recurrence, or none was traced.
         first_not_finite: name of the first tensor that was NaN or infinite, in the order
             of computation; None while all is well.
+        learning_rate: of the optimizer's first parameter group, as it was in this step; None
+            if there is none, or it is not known.
+        optimizer: its class, as ``"AdamW"``; of several joined by ``" + "``; None if not known.
+        weight_decay: of its first parameter group.
+        uncleared: whether the gradients of the step before were still there and were added to.
+        scaled_late: what the gradients of the step before were multiplied by after that step,
+            when it changed nothing any more.
+        unused: parameters without a gradient whose module did not run in a forward pass.
     """
 
     step: int
@@ -98,6 +111,12 @@ class TelemetryRecord:
     parameters: dict[str, ParameterRecord] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     first_not_finite: str | None = None
+    learning_rate: float | None = None
+    optimizer: str | None = None
+    weight_decay: float | None = None
+    uncleared: bool = False
+    scaled_late: float | None = None
+    unused: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; lists are the record's own."""

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from unrolled.telemetry.assembling import curves_record, watched_record
+from unrolled.telemetry.gates import by_gate
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.torch.passing import Passing
+from unrolled.torch.step_facts import StepFacts
 from unrolled.torch.steps import Step, to_floats
 
 
@@ -19,6 +22,7 @@ def assemble(
     curves: Mapping[str, Curves],
     passing: Passing,
     clips_at: float | None,
+    facts: StepFacts,
 ) -> tuple[TelemetryRecord | None, int]:
     """The record of a step; one transfer from the device.
 
@@ -28,6 +32,7 @@ def assemble(
         curves: gradients through time by layer.
         passing: what its forward passes showed.
         clips_at: the threshold that the loop clips at, if it was told.
+        facts: what is known of it beside numbers.
 
     Returns:
         The record, None if the optimizer was told to skip the step; and how many backward
@@ -43,6 +48,7 @@ def assemble(
     for kind in ("gradient", "largest", "clipped", "weight", "moved"):
         tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
     tensors |= {("curves", name): each.numbers for name, each in curves.items()}
+    tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
     tensors |= {("sum", name): value for name, value in passing.sums.items()}
     told = [torch.as_tensor(loss).float().mean() for loss in passing.losses]
     tensors |= {("loss", place): loss for place, loss in enumerate(told)}
@@ -74,17 +80,21 @@ def assemble(
         loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
         parameters=parameters,
         layers={
-            name: layer_record(each, found["curves", name], scale) for name, each in curves.items()
+            name: layer_record(each, found["curves", name], scale, found.get(("gates", name), ()))
+            for name, each in curves.items()
         },
         clips_at=clips_at,
         first_not_finite=_first(found, step, loss),
     )
-    return record, thrown
+    return replace(record, **facts.fields(parameters)), thrown
 
 
-def layer_record(curves: Curves, numbers: Sequence[float], scale: float = 1.0) -> LayerRecord:
-    """The record of a layer from its numbers; see `curves_record`."""
-    return curves_record(numbers, curves.steps, curves.reverse, curves.borders, scale)
+def layer_record(
+    curves: Curves, numbers: Sequence[float], scale: float = 1.0, gates: Sequence[float] = ()
+) -> LayerRecord:
+    """The record of a layer from its numbers, see `curves_record`, and those of `gate_shares`."""
+    record = curves_record(numbers, curves.steps, curves.reverse, curves.borders, scale)
+    return replace(record, cell=curves.cell, gates=by_gate(curves.cell, gates))
 
 
 def _bad(losses: Sequence[float]) -> float | None:

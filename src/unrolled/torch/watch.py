@@ -18,6 +18,7 @@ from unrolled.torch.module_hooks import ModuleHooks
 from unrolled.torch.names import named_parts
 from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
+from unrolled.torch.step_facts import StepFacts
 from unrolled.torch.steps import Named, Step, has_closure, loss_scale, running_steps
 from unrolled.torch.trained import Trained
 
@@ -106,6 +107,7 @@ class Watch(Keeper):
         self.model, self.every, self.clips_at = model, every, clips_at
         self.steps = self.skipped = self.calls = 0
         self.step = Step()
+        self.facts = StepFacts()
         self.passing = Passing()
         self.recurrences = Recurrences(self.notes)
         self.hooks = Hooks()
@@ -203,8 +205,9 @@ class Watch(Keeper):
         self.trained.take_unfrozen(self.model)
         self.passing.after_root(*given)
 
-    def _after_leaf(self, *given: Any) -> None:
-        self.passing.after_leaf(*given)
+    def _after_leaf(self, name: str, *given: Any) -> None:
+        self.facts.ran.add(name)
+        self.passing.after_leaf(name, *given)
 
     def _when_seen(
         self, seen: Callable[..., None], name: str, unseen: Callable[..., None] | None = None
@@ -274,6 +277,7 @@ class Watch(Keeper):
         if running != self.backward_pass:  # its first gradient
             self.backward_pass = running
             self._look_back(parameter)
+            self.facts.arrived(self.trained.names.get(id(parameter)), parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         name = self.trained.names.get(id(parameter))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
@@ -318,6 +322,7 @@ class Watch(Keeper):
         self.optimized |= mine.keys()
         if self._logs():
             self.step.before_update(mine)
+            self.facts.before_step(optimizer, mine)
             self.step.scale = loss_scale()
             self.step.left_scaled = getattr(optimizer, "grad_scale", None)
             self.step.skipped = getattr(optimizer, "found_inf", None)
@@ -353,6 +358,7 @@ class Watch(Keeper):
             if has_closure(args, kwargs):
                 self.step.take_clipped(mine)
             self.step.updated(mine)
+            self.facts.after_step(mine)
         if not any(p.grad is not None for p in mine.values()) and not self.step.fresh:
             return  # there was nothing to step with
         self.step.stepped |= mine.keys()
@@ -373,7 +379,10 @@ class Watch(Keeper):
         if logs:
             step.take_weights(self.parameters)
             found = self.recurrences.found
-            record, thrown = assemble(self.steps + 1, step, found, self.passing, self.clips_at)
+            record, thrown = assemble(
+                self.steps + 1, step, found, self.passing, self.clips_at, self.facts
+            )
+            self.facts.clear()
             self.skipped += thrown
             if self.backward_pass == -1:
                 self.recurrences.clear()
