@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import RunError
-from unrolled.telemetry.findings import FINDINGS, Finding
-from unrolled.telemetry.findings.finding import SEVERITIES
+from unrolled.telemetry.findings import FINDINGS, Finding, in_order
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 from unrolled.telemetry.records import TelemetryRecord
@@ -22,6 +21,8 @@ def diagnose(
     summary: Mapping[str, Any] | None = None,
 ) -> list[Finding]:
     """What is wrong with a training, the gravest first; an empty list if nothing is.
+
+    A cause comes before what follows from it.
 
     Args:
         records: of its steps, in order; an iterator is read once, in little memory.
@@ -37,15 +38,14 @@ def diagnose(
     return judge(History.of(records, epochs, summary))
 
 
-OF_TELEMETRY = ("saturated and dead", "vanished", "truncation too short")
-"""Findings about parameters and layers, of which the epochs do not tell."""
+OF_EPOCHS = ("NaN", "exploded", "divergence", "plateau", "clipping", "memorised")
+"""What can be looked for where only the epochs are known."""
 
 
 def judge(history: History) -> list[Finding]:
     """All findings about a history."""
     history.complete()
-    findings = [finding for find in FINDINGS.values() for finding in find(history)]
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    return in_order(finding for find in FINDINGS.values() for finding in find(history))
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _from_epochs(history: History) -> None:
 def _looked_for(history: History) -> list[str]:
     if not history.steps.length:
         return []
-    return [name for name in FINDINGS if history.parameters or name not in OF_TELEMETRY]
+    return [name for name in FINDINGS if history.parameters or name in OF_EPOCHS]
 
 
 def _seen(history: History) -> str:
