@@ -3,11 +3,13 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from unrolled.telemetry.findings.gradients import EXPLODED_NORM
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.measures import coefficient, norms
+from unrolled.telemetry.measures import changes, coefficient, norms
+from unrolled.telemetry.recorder import optimizer_fields
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.telemetry.through_time import layer_numbers
 from unrolled.training.records import Backward, Listener, StepRecord
@@ -56,7 +58,8 @@ class Norms(Listener):
         self.after: dict[str, list[float]] = {name: [] for name in WATCHED}
         self.recurrent: list[float] = []
         self.saturated: list[float] = []
-        self._parameters: dict[str, ParameterRecord] = {}
+        self._weights: dict[str, float] = {}
+        self._gradients: tuple[dict[str, float], dict[str, float]] = {}, {}
         self._layers: dict[str, LayerRecord] = {}
 
     def on_batch(self, trainer: Any, step: int) -> bool:
@@ -68,7 +71,8 @@ class Norms(Listener):
             self.before[name].append(before[parameter])
             self.after[name].append(after[parameter])
         self.recurrent.append(math.hypot(*(before[name] for name in WATCHED.values())))
-        self._parameters = {name: ParameterRecord(before[name], after[name]) for name in before}
+        self._weights = self._norms(trainer.parameters)
+        self._gradients = before, after
         traced = backward.through_time.layers if backward.through_time else {}
         self._layers = {name: self._layer(layer) for name, layer in traced.items()}
         (layer,) = self._layers.values()
@@ -76,6 +80,17 @@ class Norms(Listener):
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         clips = trainer.gradient_clip_val > 0
+        new, old, weights = trainer.parameters, trainer.last_good, self._weights
+        with trainer.backend.without_gradients():
+            moved = changes(self.backend.xp, tuple(new.values()), tuple(old[name] for name in new))
+        updates = dict(zip(new, self.backend.to_numpy(moved).tolist(), strict=True))
+        before, after = self._gradients
+        parameters = {
+            name: ParameterRecord(
+                before[name], after[name], weight, updates[name] / weight if weight else None
+            )
+            for name, weight in weights.items()
+        }
         record = TelemetryRecord(
             step=step.step,
             epoch=step.epoch,
@@ -85,15 +100,17 @@ class Norms(Listener):
             clip_coefficient=coefficient(step.gradient_norm, step.clipped_norm),
             clip_method=trainer.gradient_clip_method if clips else None,
             clip_threshold=trainer.gradient_clip_val if clips else None,
-            parameters=self._parameters,
+            parameters=parameters,
             layers=self._layers,
+            **optimizer_fields(trainer.optim),
         )
         self.write(record.as_dict())
 
     def _layer(self, traced: TracedLayer) -> LayerRecord:
         arrays = traced.hidden, traced.recurrent, traced.first, traced.after
         numbers = layer_numbers(self.backend.xp, traced.cell, *arrays)
-        return layer_record([self.backend.to_numpy(numbers).tolist()], [False])
+        record = layer_record([self.backend.to_numpy(numbers).tolist()], [False])
+        return replace(record, cell=traced.cell)
 
     def _norms(self, gradients: Mapping[str, Any]) -> dict[str, float]:
         values = self.backend.to_numpy(norms(self.backend.xp, tuple(gradients.values())))

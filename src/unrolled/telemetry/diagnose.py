@@ -8,8 +8,8 @@ from typing import Any
 from unrolled.errors import RunError
 from unrolled.runs.ending import no_end
 from unrolled.telemetry.finding_list import FindingList, finding_text
-from unrolled.telemetry.findings import FINDINGS, Finding
-from unrolled.telemetry.findings.finding import NOTE, SERIOUS, SEVERITIES
+from unrolled.telemetry.findings import FINDINGS, Finding, in_order
+from unrolled.telemetry.findings.finding import NOTE, SERIOUS
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import (
     METRICS,
@@ -32,6 +32,8 @@ def diagnose(
 ) -> list[Finding]:
     """What is wrong with a training, the gravest first; an empty list if nothing is.
 
+    A cause comes before what follows from it.
+
     Args:
         records: of its steps, in order; an iterator is read once, in little memory.
         epochs: of each epoch what ``metrics.jsonl`` holds: ``loss``, ``perplexity``, ...
@@ -46,15 +48,15 @@ def diagnose(
     return judge(History.of(records, epochs, summary))
 
 
-OF_TELEMETRY = ("saturated and dead", "vanished", "truncation too short")
-"""Findings about parameters and layers, of which the epochs do not tell."""
+OF_EPOCHS = ("NaN", "exploded", "divergence", "plateau", "clipping", "memorised")
+"""What can be looked for where only the epochs are known."""
 
 
 def judge(history: History) -> list[Finding]:
     """All findings about a history."""
     history.complete()
-    findings = [finding for find in FINDINGS.values() for finding in find(history)]
-    return FindingList(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))
+    findings = (finding for find in FINDINGS.values() for finding in find(history))
+    return FindingList(in_order(findings))
 
 
 @dataclass
@@ -198,7 +200,7 @@ def _from_epochs(history: History) -> None:
 def _looked_for(history: History) -> list[str]:
     if not history.steps.length:
         return []
-    return [name for name in FINDINGS if history.parameters or name not in OF_TELEMETRY]
+    return [name for name in FINDINGS if history.parameters or name in OF_EPOCHS]
 
 
 def _seen(history: History) -> str:

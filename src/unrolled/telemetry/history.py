@@ -49,13 +49,18 @@ class History:
     """What is known of a training.
 
     Attributes:
-        steps: ``step``, ``epoch``, ``loss``, ``norm``, ``clipped``, ``coefficient`` and
-            ``threshold`` of every record, and ``update``: the length of the whole update
-            beside that of all weights.
-        parameters: ``gradient`` (its norm) and ``update`` (ratio), by name.
+        steps: ``step``, ``epoch``, ``loss``, ``norm``, ``clipped``, ``coefficient``,
+            ``threshold``, ``rate``, ``decay``, ``uncleared`` and ``late`` of every record;
+            ``weights`` and ``moved``, the norms of all weights and of the whole update, and
+            ``update``, their quotient.
+        parameters: ``gradient`` and ``clipped`` (its norms), ``weight`` (norm), ``update``
+            (ratio) and ``unused``, by name.
         layers: by name; see `layer_row`.
         epochs: the lines of ``metrics.jsonl``, or whatever is known of epochs.
         summary: of the run.
+        optimizer: its class, or several joined by ``" + "``; None if it is not known.
+        cells: kinds of cells by layer, as far as they are known.
+        alternates: whether several optimizers take turns, as in adversarial training.
         first_not_finite: step and name of the tensor, once there was one.
     """
 
@@ -66,6 +71,17 @@ class History:
         self.epochs: list[Mapping[str, Any]] = []
         self.summary = dict(summary or {})
         self.first_not_finite: tuple[int, str] | None = None
+        self.optimizers: dict[str, int] = {}
+        self.cells: dict[str, str] = {}
+        self.turns: set[frozenset[str]] = set()
+
+    @property
+    def optimizer(self) -> str | None:
+        return max(self.optimizers, key=lambda name: self.optimizers[name], default=None)
+
+    @property
+    def alternates(self) -> bool:
+        return any(not one & other for one in self.turns for other in self.turns)
 
     @classmethod
     def of(
@@ -93,11 +109,22 @@ class History:
         row = self.steps.length
         update = weights = 0.0
         for name, p in record.parameters.items():
-            values = {"gradient": p.gradient_norm, "update": p.update_ratio}
+            values = {
+                "gradient": p.gradient_norm,
+                "clipped": p.clipped_norm,
+                "weight": p.weight_norm,
+                "update": p.update_ratio,
+                "unused": float(name in record.unused),
+            }
             self.parameters.setdefault(name, Table()).add(row, values)
             weight = p.weight_norm or 0.0
-            weights += weight**2
-            update += ((p.update_ratio or 0.0) * weight) ** 2
+            weights = math.hypot(weights, weight)
+            update = math.hypot(update, (p.update_ratio or 0.0) * weight)
+        moved = frozenset(n for n, p in record.parameters.items() if p.update_ratio)
+        if moved:
+            self.turns.add(moved)
+        if record.optimizer is not None:
+            self.optimizers[record.optimizer] = self.optimizers.get(record.optimizer, 0) + 1
         self.steps.add(
             row,
             {
@@ -108,11 +135,19 @@ class History:
                 "clipped": record.clipped_norm,
                 "coefficient": record.clip_coefficient,
                 "threshold": record.clip_threshold,
-                "update": math.sqrt(update / weights) if update and weights else None,
+                "rate": record.learning_rate,
+                "decay": record.weight_decay,
+                "uncleared": float(record.uncleared),
+                "late": record.scaled_late,
+                "weights": weights or None,
+                "moved": update or None,
+                "update": update / weights if update and weights else None,
             },
         )
         for name, layer in record.layers.items():
             self.layers.setdefault(name, Table()).add(row, layer_row(layer, backwards(name)))
+            if layer.cell is not None:
+                self.cells[name] = layer.cell
         if self.first_not_finite is None:
             first = record.first_not_finite or _not_finite(record)
             if first is not None:
@@ -124,12 +159,12 @@ class History:
             table.pad(self.steps.length)
 
     def losses(self) -> tuple[Column, Column]:
-        """Steps and losses: of the epochs if there are enough, they are less noisy."""
+        """Steps and losses that are finite: of the epochs only if there are more of them."""
         epochs = [(e.get("step", e.get("epoch")), e.get("loss")) for e in self.epochs]
         epochs = [(s, v) for s, v in epochs if _is_number(s) and _is_number(v)]
         steps, loss = self.steps["step"], self.steps["loss"]
         known = np.isfinite(loss)
-        if len(epochs) >= ENOUGH or known.sum() < len(epochs):
+        if known.sum() < len(epochs):
             both = np.array(epochs, dtype=float).reshape(-1, 2)
             known = np.isfinite(both[:, 1])
             return both[known, 0], both[known, 1]
@@ -152,7 +187,7 @@ def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | No
         ``saturated``, ``reach``, ``fall``; ``window``, the steps from the last border on;
         ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at the border, halfway,
         and at the last step; ``split``: length of all parts of dL/dW_hh; ``truncated``,
-        1 if there is a border.
+        1 if there is a border; of each gate the shares ``"forget shut"`` and ``"forget open"``.
 
     Example:
         >>> layer = LayerRecord([0.25, 0.5, 1.0], [], 0.5, 2, 0.0, [3.0, 4.0])
@@ -174,6 +209,8 @@ def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | No
         "last": window[-1] if window else None,
         "split": math.hypot(*parts) if parts else None,
         "truncated": float(bool(layer.borders)),
+        **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
+        **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
     }
 
 

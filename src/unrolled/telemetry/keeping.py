@@ -143,8 +143,9 @@ class Keeper:
         """Findings in plain words, over all records that were written, or else that are kept."""
         self.settle()
         if self._directory is None or "out" in self.notes:
-            return diagnose(self._records)
-        return diagnose(read_telemetry(self._directory.path / TELEMETRY)[0])
+            return diagnose(self._records, summary={"notes": self.notes})
+        records = read_telemetry(self._directory.path / TELEMETRY)[0]
+        return diagnose(records, summary={"notes": self.notes})
 
     def close(self) -> None:
         """End it; a second time does nothing. The records remain."""

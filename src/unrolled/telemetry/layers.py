@@ -1,6 +1,8 @@
 """From the numbers of a traced layer to its record."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,11 +50,14 @@ def layer_records(
     for name in found.layers:
         pieces.setdefault(name.partition("#")[0], []).append(name)
     return {
-        layer: layer_record(
-            [numbers[name] for name in names],
-            [cut for i, cut in enumerate(found.cuts) if i < len(names)] or [False],
-            carried,
-            found.layers[names[0]].reverse,
+        layer: replace(
+            layer_record(
+                [numbers[name] for name in names],
+                [cut for i, cut in enumerate(found.cuts) if i < len(names)] or [False],
+                carried,
+                found.layers[names[0]].reverse,
+            ),
+            cell=found.layers[names[0]].cell,
         )
         for layer, names in pieces.items()
     }
@@ -98,7 +103,8 @@ def layer_record(
         hidden_gradient_max=largest,
         fall_per_step=None if fall is None else rounded(fall),
         reach=reach(as_read),
-        saturated=rounded(saturated / len(mean)),
+        # units that are NaN, which the gradients then are too, are neither saturated nor not
+        saturated=None if any(map(math.isnan, mean)) else rounded(saturated / len(mean)),
         weight_gradient_split=split,
         borders=borders,
     )

@@ -96,9 +96,13 @@ def to_record(data: dict[str, Any]) -> TelemetryRecord:
     for name in ("epoch", "loss", "gradient_norm", "clipped_norm", "clip_coefficient"):
         _number(name, data.get(name))
     _number("clip_threshold", data.get("clip_threshold"))
-    for name in ("clip_method", "first_not_finite"):
-        if not isinstance(data.get(name), str | None):
-            raise ValueError(f"{name} is no text")
+    for name in ("clip_method", "first_not_finite", "optimizer"):
+        _text(name, data.get(name))
+    for name in ("learning_rate", "weight_decay", "scaled_late"):
+        _number(name, data.get(name))
+    unused = data.get("unused", [])
+    if not isinstance(unused, list) or not all(isinstance(name, str) for name in unused):
+        raise ValueError("unused is no list of names")
     data["parameters"] = {
         name: {"gradient_norm": None, **_fields(part, ())}
         for name, part in _object(data, "parameters").items()
@@ -197,6 +201,10 @@ def _fields(part: Any, lists: tuple[str, ...]) -> dict[str, Any]:
     for name, value in fields.items():
         if name in lists:
             fields[name] = _numbers(name, value)
+        elif name == "gates":
+            fields[name] = {k: _numbers(k, v) for k, v in _object(part, name).items()}
+        elif name == "cell":
+            _text(name, value)
         elif name == "borders":
             fields[name] = [int(border) for border in _numbers(name, value)]
         else:
@@ -210,6 +218,11 @@ def _numbers(name: str, values: Any) -> list[float]:
     for value in values:
         _number(name, value)
     return [math.nan if value is None else value for value in values]
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str | None):
+        raise ValueError(f"{name} is no text")
 
 
 def _number(name: str, value: Any) -> None:

@@ -153,6 +153,7 @@ class Telemetry(Listener):
             parameters=_parameter_records(step, tuple(trainer.parameters), self._names, numbers),
             layers={**layer_records(self._found, numbers, self._carried), **self._watched},
             first_not_finite=first,
+            **optimizer_fields(trainer.optim),
         )
         self._forget()
         for sink in self.sinks:
@@ -179,6 +180,27 @@ def to_lines(write: Callable[[dict[str, Any]], object], part: str | None = None)
     """
     head = {} if part is None else {"part": part}
     return lambda record: write({**head, **record.as_dict()})
+
+
+def optimizer_fields(optimizer: Any) -> dict[str, Any]:
+    """Name, learning rate and weight decay of an optimizer of any framework, as far as it tells.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> optimizer_fields(SimpleNamespace(param_groups=[{"lr": 0.1}]))
+        {'optimizer': 'SimpleNamespace', 'learning_rate': 0.1, 'weight_decay': None}
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)  # of gluon's Trainer
+    group = next(iter(getattr(inner, "param_groups", ())), {})
+    found: dict[str, Any] = {"optimizer": type(inner).__name__}
+    for field, names in (("learning_rate", ("lr", "learning_rate")), ("weight_decay", ("wd",))):
+        values = (group.get(n, getattr(inner, n, None)) for n in (*names, field))
+        value = next((v for v in values if v is not None), None)
+        try:
+            found[field] = None if value is None else rounded(float(value))
+        except (TypeError, ValueError):  # a schedule, which tells its rate for steps only
+            found[field] = None
+    return found
 
 
 def _join(xp: Namespace, vectors: Sequence[Array]) -> Array:

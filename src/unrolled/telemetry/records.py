@@ -56,6 +56,9 @@ class LayerRecord:
             (all gates together); the parts themselves add up to ``dL/dW_hh``.
         borders: time steps before which the gradient was cut by truncation; 0 where the
             minibatch itself begins with a state that is carried on.
+        cell: ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``; None if it is not known.
+        gates: by name, as ``"forget"``, the share of values that are shut (below 0.01) and of
+            those that are open (above 0.99). Empty where they are not known.
     """
 
     hidden_gradient_mean: list[float]
@@ -65,6 +68,8 @@ class LayerRecord:
     saturated: float | None
     weight_gradient_split: list[float] = field(default_factory=list)
     borders: list[int] = field(default_factory=list)
+    cell: str | None = None
+    gates: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,6 +95,12 @@ class TelemetryRecord:
         learning_rate: of the optimizer's first parameter group, as it was in this step; None
             if there is none, or it is not known.
         learning_rates: of all parameter groups, where they differ.
+        optimizer: its class, as ``"AdamW"``; of several joined by ``" + "``; None if not known.
+        weight_decay: of its first parameter group.
+        uncleared: whether the gradients of the step before were still there and were added to.
+        scaled_late: what the gradients of the step before were multiplied by after that step,
+            when it changed nothing any more.
+        unused: parameters without a gradient whose module did not run in a forward pass.
     """
 
     step: int
@@ -105,6 +116,11 @@ class TelemetryRecord:
     first_not_finite: str | None = None
     learning_rate: float | None = None
     learning_rates: list[float] = field(default_factory=list)
+    optimizer: str | None = None
+    weight_decay: float | None = None
+    uncleared: bool = False
+    scaled_late: float | None = None
+    unused: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return showing.lines(f"step {self.step:,}", showing.record_facts(self).items())

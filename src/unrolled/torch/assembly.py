@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from unrolled.telemetry.assembling import curves_record, watched_record
+from unrolled.telemetry.gates import by_gate
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.torch.passing import Passing
 from unrolled.torch.scaling import LossScale
+from unrolled.torch.step_facts import StepFacts
 from unrolled.torch.steps import Step, to_floats
 
 
@@ -21,6 +24,7 @@ def assemble(
     passing: Passing,
     clips_at: float | None,
     scaling: LossScale,
+    facts: StepFacts,
 ) -> tuple[TelemetryRecord | None, int, bool]:
     """The record of a step; one transfer from the device.
 
@@ -31,6 +35,7 @@ def assemble(
         passing: what its forward passes showed.
         clips_at: the threshold that the loop clips at, if it was told.
         scaling: what is known of a loss scaler.
+        facts: what is known of it beside numbers.
 
     Returns:
         The record, None if the optimizer was told to skip the step; how many backward passes
@@ -46,6 +51,7 @@ def assemble(
     for kind in ("gradient", "largest", "clipped", "weight", "moved"):
         tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
     tensors |= {("curves", name): each.numbers for name, each in curves.items()}
+    tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
     tensors |= {("sum", name): value for name, value in passing.sums.items()}
     told = [torch.as_tensor(loss).float().mean() for loss in passing.losses]
     tensors |= {("loss", place): loss for place, loss in enumerate(told)}
@@ -77,7 +83,7 @@ def assemble(
         loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
         parameters=parameters,
         layers={
-            name: layer_record(each, found["curves", name], scale)
+            name: layer_record(each, found["curves", name], scale, found.get(("gates", name), ()))
             for name, each in curves.items()
             if scale is not None
         },
@@ -85,12 +91,15 @@ def assemble(
         first_not_finite=_first(found, step, loss),
         rates=[float(rate) for rate in step.rates],
     )
-    return record, thrown, scale is None
+    return replace(record, **facts.fields(parameters)), thrown, scale is None
 
 
-def layer_record(curves: Curves, numbers: Sequence[float], scale: float = 1.0) -> LayerRecord:
-    """The record of a layer from its numbers; see `curves_record`."""
-    return curves_record(numbers, curves.steps, curves.reverse, curves.borders, scale)
+def layer_record(
+    curves: Curves, numbers: Sequence[float], scale: float = 1.0, gates: Sequence[float] = ()
+) -> LayerRecord:
+    """The record of a layer from its numbers, see `curves_record`, and those of `gate_shares`."""
+    record = curves_record(numbers, curves.steps, curves.reverse, curves.borders, scale)
+    return replace(record, cell=curves.cell, gates=by_gate(curves.cell, gates))
 
 
 def _bad(losses: Sequence[float]) -> float | None:

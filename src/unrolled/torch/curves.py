@@ -28,12 +28,16 @@ class Curves:
         steps: T.
         reverse: whether the layer reads from the end.
         borders: time steps before which the gradient was cut.
+        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
+        gates: as `unrolled.telemetry.gates.gate_shares` has them; None without gates.
     """
 
     numbers: torch.Tensor
     steps: int
     reverse: bool = False
     borders: tuple[int, ...] = ()
+    cell: str | None = None
+    gates: torch.Tensor | None = None
 
 
 @dataclass(kw_only=True)
@@ -186,7 +190,7 @@ def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     # computed again: the person may have written to those that were given out
     before, after = (part.reshape(steps, batch, width) for part in (found.before, found.after))
     numbers = through_time.layer_numbers(xp, call.cell, hidden, D, before, after)
-    return Curves(numbers, steps, borders=borders)
+    return Curves(numbers, steps, borders=borders, cell=call.cell, gates=found.gates)
 
 
 def _rows(x: torch.Tensor, axis: int = 0) -> torch.Tensor:

@@ -15,6 +15,7 @@ from unrolled.kernels.explicit import Weights, input_side
 from unrolled.kernels.torch import through_time
 from unrolled.kernels.written.torch import xp
 from unrolled.models.layers import GATE_ORDERS
+from unrolled.telemetry.gates import gate_shares
 from unrolled.torch.fused import Call, Tensors
 
 ORDER = {
@@ -36,6 +37,7 @@ class Layer:
         recurrent: dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`.
         running: which sequences are still running at each step, ``(T, B)``; where they
             are not, all of the above is 0. None if all are.
+        gates: see `unrolled.telemetry.gates.gate_shares`.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Layer:
     hidden: torch.Tensor
     recurrent: torch.Tensor
     running: torch.Tensor | None = None
+    gates: torch.Tensor | None = None
 
 
 class Direction:
@@ -144,6 +147,7 @@ class Direction:
             self._pad([result.hidden for result in self.results]),
             self._pad([result.recurrent for result in self.results]),
             None if running is None else running.to(self.call.Y.device),
+            gate_shares(xp, self.tapes),
         )
 
     def _pad(self, pieces: list[torch.Tensor]) -> torch.Tensor:

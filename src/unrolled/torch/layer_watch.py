@@ -57,7 +57,12 @@ class LayerWatch:
         found = self.recurrences.found
         self.recurrences.clear()
         numbers = to_floats({name: curves.numbers for name, curves in found.items()})
-        return {name: layer_record(curves, numbers[name]) for name, curves in found.items()}
+        known = {name: curves.gates for name, curves in found.items() if curves.gates is not None}
+        gates = to_floats(known)
+        return {
+            name: layer_record(curves, numbers[name], gates=gates.get(name, ()))
+            for name, curves in found.items()
+        }
 
 
 def watch_layers(model: Any) -> LayerWatch | None:

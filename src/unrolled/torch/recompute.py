@@ -19,6 +19,7 @@ from torch import nn
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.kernels.explicit import input_side
+from unrolled.telemetry.gates import gate_shares
 from unrolled.torch.direction import Direction, Layer, our_weights
 from unrolled.torch.fused import Call, written_to
 
@@ -94,7 +95,8 @@ def recompute_cells(call: Call, through_h: bool) -> Layer:
                 O = bptt.gates(IFO[0], 3)[2]  # noqa: E741 (the letter of the equation)
                 d_last[1] = d_last[1] - dY * O * (1 - tanh_C[0] * tanh_C[0])
         g = bptt.backward(xp, cell, tape, W_h, dY[None], tuple(d_last))
-        return Layer(0, False, tape.old[0], tape.new[0], g.hidden, g.recurrent)
+        gates = gate_shares(xp, [tape])
+        return Layer(0, False, tape.old[0], tape.new[0], g.hidden, g.recurrent, gates=gates)
 
 
 def _needs_input(call: Call, written: set[str]) -> bool:

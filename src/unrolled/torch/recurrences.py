@@ -322,5 +322,7 @@ class Recurrences:
             name = f"{label}{number}{'.backward' if parts[0].reverse else ''}"
             numbers, steps = of_layer(parts, calls[0].call.cell)
             borders = () if parts[0].reverse else sequence.borders
-            result[name] = Curves(numbers, steps, parts[0].reverse, borders)
+            result[name] = Curves(
+                numbers, steps, parts[0].reverse, borders, calls[0].call.cell, parts[-1].gates
+            )
         return result

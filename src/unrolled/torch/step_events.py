@@ -20,6 +20,7 @@ from unrolled.torch.passing import Passing
 from unrolled.torch.recurrences import Recurrences
 from unrolled.torch.running import RunningStep
 from unrolled.torch.scaling import UNTOLD, LossScale
+from unrolled.torch.step_facts import StepFacts
 from unrolled.torch.steps import Named, Step, has_closure, learning_rates
 from unrolled.torch.trained import Trained
 from unrolled.torch.untold import UNTOLD as UNTOLD_MOVES
@@ -73,7 +74,7 @@ class StepEvents(Keeper):
         self.model, self.every, self.clips_at = model, every, clips_at
         self.steps = self.skipped = self.calls = 0
         self.current, self.running, self.untold = Step(), RunningStep(), UntoldMoves()
-        self.passing = Passing()
+        self.facts, self.passing = StepFacts(), Passing()
         self.recurrences = Recurrences(self.notes, own_states)
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
@@ -141,8 +142,9 @@ class StepEvents(Keeper):
         self.trained.take_unfrozen(self.model)
         self.passing.after_root(*given)
 
-    def _after_leaf(self, *given: Any) -> None:
-        self.passing.after_leaf(*given)
+    def _after_leaf(self, name: str, *given: Any) -> None:
+        self.facts.ran.add(name)
+        self.passing.after_leaf(name, *given)
 
     def _when_seen(
         self, seen: Callable[..., None], name: str, unseen: Callable[..., None] | None = None
@@ -216,6 +218,7 @@ class StepEvents(Keeper):
         if running != self.backward_pass:  # its first gradient
             self.backward_pass = running
             self._look_back(parameter)
+            self.facts.arrived(self.trained.names.get(id(parameter)), parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         name = self.trained.names.get(id(parameter))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
@@ -277,6 +280,7 @@ class StepEvents(Keeper):
     def _look_before(self, optimizer: Any, mine: Named, with_closure: bool) -> None:
         """An optimizer is about to move weights in a step that is recorded."""
         self.current.before_update(mine)
+        self.facts.before_step(optimizer, mine)
         self.current.rates += learning_rates(optimizer, mine)
         self.scaling.before_step(self.current, optimizer)
         if not with_closure:
@@ -326,6 +330,7 @@ class StepEvents(Keeper):
             if with_closure:
                 self.current.take_clipped(mine)
             self.current.updated(mine)
+            self.facts.after_step(mine)
         if not any(p.grad is not None for p in mine.values()) and not self.current.fresh:
             return  # there was nothing to step with
         self.current.stepped |= mine.keys()
@@ -349,8 +354,9 @@ class StepEvents(Keeper):
             self.write_notes()
         if logs:
             step.take_weights(self.parameters)
-            seen = self.recurrences.found, self.passing, self.clips_at, self.scaling
+            seen = self.recurrences.found, self.passing, self.clips_at, self.scaling, self.facts
             record, thrown, unknown = assemble(self.steps + 1, step, *seen)
+            self.facts.clear()
             self.skipped += thrown
             if self.backward_pass == -1:
                 self.recurrences.clear()

@@ -29,6 +29,7 @@ class Finding:
         parameter: the parameter, layer or tensor; None if it concerns all.
         numbers: what it was judged by.
         remedy: what to try.
+        follows_from: name of the finding that caused it; None if it has a cause of its own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Finding:
     parameter: str | None = None
     numbers: dict[str, float] = field(default_factory=dict)
     remedy: str = ""
+    follows_from: str | None = None
 
 
 Findings = Iterator[Finding]
@@ -74,6 +76,34 @@ def largest(values: Column) -> float:
     return float(values.max()) if len(values) else math.nan
 
 
+def ratio(over: Column, under: Column) -> Column:
+    """A quotient, row by row; NaN where the divisor is not above 0."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return np.asarray(over / np.where(under > 0, under, np.nan))
+
+
 def one_digit(value: float) -> str:
     """One digit, for advice."""
     return f"{float(f'{value:.1g}'):g}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with at most two digits.
+
+    Example:
+        >>> percent(0.00053), percent(0.976), percent(1.0)
+        ('0.053%', '98%', '100%')
+    """
+    return f"{float(f'{100 * share:.2g}'):g}%"
+
+
+def some(names: list[str]) -> str:
+    """The first of several names, and how many more.
+
+    Example:
+        >>> some(["W"]), some(["W", "b"]), some(["W", "b", "c"])
+        ('W', 'W and b', 'W and 2 more')
+    """
+    if len(names) < 3:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"

@@ -6,13 +6,24 @@ import numpy as np
 
 from unrolled.functional.initial import is_bias
 from unrolled.telemetry.findings.finding import (
+    NOTE,
     SERIOUS,
     WARNING,
     Finding,
     Findings,
     lasting,
     median,
-    one_digit,
+    ratio,
+    some,
+)
+from unrolled.telemetry.findings.setting import (
+    LARGE_UPDATE,
+    clip_advice,
+    clip_in_words,
+    clip_of,
+    is_adaptive,
+    loss_of,
+    shorter_steps,
 )
 from unrolled.telemetry.history import ENOUGH, Column, History, Table
 
@@ -29,6 +40,12 @@ EXPLODED_THROUGH_TIME = 1000.0
 """Gradient at the first step beside the last. Where every step has a loss of its own it may
 grow by the number of steps, some tens; beyond, the recurrence itself blows it up."""
 
+BEYOND = 1e6
+"""The same where the loss falls all the same: then some growth is no trouble."""
+
+BEFORE = 20
+"""Steps before one that tell what its gradient's norm usually is."""
+
 VANISHED_THROUGH_TIME = 1e-4
 """Gradient at the first step beside the last. Below it the first steps' share of a weight's
 gradient drowns in the noise of the minibatches."""
@@ -37,114 +54,221 @@ VANISHED_IN_DEPTH = 1e-5
 """A weight's share of the whole gradient: at usual rates it does not move in any number of
 steps that one would wait for."""
 
+MOVES = 1e-6
+"""Step beside the weights from which on a weight moves, however small its gradient is: an
+adaptive optimizer makes up for that."""
+
 DEAD = 1e-3
 """A layer's part of the whole gradient of the same step, below which it has stopped learning.
 Another thing is a curve beside its own beginning: `unrolled.experiments.norms.DEAD`."""
 
+SMALLER_WEIGHTS = {
+    "rnn": "start from smaller recurrent weights (orthogonal, or a spectral radius of at most 1)",
+    "rnn_relu": "start the recurrent weights at the identity, or smaller",
+    "gru": "start from smaller weights",
+    "lstm": "start from smaller weights",
+}
+"""By cell, what keeps a gradient from growing through time."""
+
+FARTHER_BACK = {
+    "rnn": "use a GRU or an LSTM, or orthogonal recurrent weights",
+    "rnn_relu": "start the recurrent weights at the identity, or use a GRU or an LSTM",
+    "gru": "give the update gate a bias of 1 to 3, so that the units keep their state for longer",
+    "lstm": "give the forget gate a bias of 1 to 3, so that the cells keep their state for longer",
+}
+"""By cell, what lets a gradient come farther back through time."""
+
 
 def not_finite(h: History) -> Findings:
     """NaN or infinity, and which tensor was first."""
-    remedy = (
-        "try a tenth of the learning rate, or clip the gradient norm near its usual length; "
-        "if an input was first, look at the data of that minibatch"
-    )
     if h.first_not_finite is not None:
         step, name = h.first_not_finite
         text = f"In step {step:,} {name} was NaN or infinite, before anything else that was seen."
-        yield Finding("NaN", SERIOUS, text, step, name, {}, remedy)
+        yield Finding("NaN", SERIOUS, text, step, name, {}, _against_nan(h, name))
     elif h.summary.get("status") == "diverged":
         last = int(h.steps["step"][-1]) if h.steps.length else None
         text = "The run stopped because the loss or a gradient became NaN or infinite."
-        yield Finding("NaN", SERIOUS, text, last, None, {}, remedy)
+        yield Finding("NaN", SERIOUS, text, last, None, {}, shorter_steps(h, 10))
+
+
+def _against_nan(h: History, name: str) -> str:
+    """What to do, by the kind of tensor that was first."""
+    if name.startswith(("input ", "an input ", "part ")):
+        return (
+            "look at the data of that minibatch: drop or fill what is missing there, before it "
+            "reaches the model"
+        )
+    if name.startswith("the weight "):
+        return (
+            "look at the step before, which wrote it: " + shorter_steps(h, 10)
+            if h.steps.length > 1
+            else "start from finite weights: they came so"
+        )
+    if name.startswith("the output "):
+        return (
+            f"look into {name.removeprefix('the output of ')}: what it was given was finite. Keep "
+            "arguments of log, sqrt and divisions above 0 (clamp them, or add 1e-8), and those of "
+            "exp small"
+        )
+    if name in ("the loss", "loss"):
+        return (
+            "look at how the loss is computed from finite outputs: take log_softmax or "
+            "cross_entropy of the logits instead of log(softmax), keep arguments of log and "
+            "divisions above 0, and look at the targets of that minibatch"
+        )
+    return (
+        "look at what is differentiated there: the loss was finite, but sqrt, norm, log and "
+        "divisions have no finite gradient at 0. Add 1e-8 to their arguments, or clamp them"
+    )
 
 
 def exploded(h: History) -> Findings:
-    """One step far longer than all before, or a gradient that grows on its way back."""
-    norm, update, coefficient = (h.steps[name] for name in ("norm", "update", "coefficient"))
-    known = np.flatnonzero(np.isfinite(norm) & (norm > 0))
-    if len(known) >= 2:
-        peak = known[np.argmax(norm[known])]
-        before = norm[known[known < peak]]
-        usual = max(float(np.median(before)), float(before[0])) if len(before) else math.inf
-        times = float(norm[peak]) / usual
-        moved = float(np.nan_to_num(update[peak]))
-        tamed = coefficient[peak] < 1 and moved < EXPLODED_UPDATE
-        if not tamed and (
-            (times >= EXPLODED_NORM and moved >= EXPLODED_UPDATE) or times >= EXPLODED_ALONE
-        ):
-            step, name = int(h.steps["step"][peak]), of_largest(h.parameters, int(peak))
-            yield Finding(
-                "exploded",
-                SERIOUS,
-                f"In step {step:,} the gradient's norm was {norm[peak]:.3g}, {times:.3g} times "
-                "what it was before"
-                + (f", most of it in {name}" if name else "")
-                + (f"; the update was {moved:.3g} times as long as the weights." if moved else "."),
-                step,
-                name,
-                {"norm": float(norm[peak]), "usual_norm": usual, "update_ratio": moved},
-                f"clip the global norm at about {one_digit(float(before[0]))}, or lower the "
-                "learning rate to a tenth, or average the loss instead of summing it",
-            )
+    """A gradient that is suddenly many times longer, or grows going back through time."""
+    norm, update = h.steps["norm"], h.steps["update"]
+    found = None if loss_of(h).learned else _first_explosion(h)
+    if found is not None:
+        row, usual = found
+        step, name = int(h.steps["step"][row]), of_largest(h.parameters, row)
+        moved, weights = float(np.nan_to_num(update[row])), float(h.steps["weights"][row])
+        if usual is not None:
+            times = float(norm[row]) / usual
+            beside = f"{times:.3g} times what it was before"
+        else:
+            beside = f"{norm[row] / weights:.3g} times that of all weights"
+        layer = _growing(h, row)
+        grew = f"; it grew {layer[1]:.3g} times on its way back through {layer[0]}" if layer else ""
+        text = f"In step {step:,} the gradient's norm was {norm[row]:.3g}, {beside}{grew}."
+        if moved >= EXPLODED_UPDATE / 10:
+            text += f" The update was {moved:.3g} times as long as the weights."
+        numbers = {"norm": float(norm[row]), "usual_norm": usual or weights, "update_ratio": moved}
+        advice = [clip_advice(h, usual)]
+        if layer:
+            advice.append(SMALLER_WEIGHTS[h.cells.get(layer[0], "rnn")])
+        if is_adaptive(h) is not True and moved >= EXPLODED_UPDATE / 10:
+            advice.append(shorter_steps(h, min(moved / LARGE_UPDATE, 1e3)))
+        yield Finding("exploded", SERIOUS, text, step, name, numbers, _either(advice))
+    else:
+        yield from _exploded_through_time(h, BEYOND if loss_of(h).learns else EXPLODED_THROUGH_TIME)
+
+
+def _exploded_through_time(h: History, least: float) -> Findings:
+    """A gradient that grows on its way back, though no step was a jump."""
+    clip = clip_of(h)
     for name, layer in h.layers.items():
-        growth = layer["first"] / np.where(layer["last"] > 0, layer["last"], np.nan)
-        if median(growth) >= EXPLODED_THROUGH_TIME:
-            yield Finding(
-                "exploded",
-                WARNING,
-                f"Going back through the {median(layer['window']):.0f} time steps of {name} the "
-                f"gradient grows {median(growth):.3g} times (by {median(layer['fall']):.3g} "
-                "each step).",
-                None,
-                name,
-                {"growth": median(growth), "per_step": median(layer["fall"])},
-                "start from smaller or orthogonal recurrent weights, clip, or use an LSTM or GRU",
-            )
+        growth = ratio(layer["first"], layer["last"])
+        grown = max(median(growth[:3]), median(growth))
+        if not grown >= least:
+            continue
+        window = median(layer["window"])
+        fall = grown ** (1 / max(window - 1, 1))
+        text = (
+            f"Going back through the {window:.0f} time steps of {name} the gradient grows "
+            f"{grown:.3g} times, {fall:.3g} times with every step: the first time steps drown all "
+            "others."
+        )
+        if clip.share >= 0.5:
+            text += f" At the median {clip_in_words(clip)}, which changes nothing in that."
+        advice = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
+        if clip.share < 0.5:
+            advice.append(clip_advice(h))
+        advice.append("go back through fewer time steps")
+        yield Finding(
+            "exploded",
+            WARNING,
+            text,
+            int(h.steps["step"][0]) if grown == median(growth[:3]) else None,
+            name,
+            {"growth": grown, "per_step": fall},
+            _either(advice),
+        )
+
+
+def _first_explosion(h: History) -> tuple[int, float | None] | None:
+    """The row of the first explosion, and the norm that was usual before; None in the first."""
+    norm, update, coefficient = (h.steps[name] for name in ("norm", "update", "coefficient"))
+    weights = h.steps["weights"]
+    for row in np.flatnonzero(np.isfinite(norm) & (norm > 0)):
+        moved = float(np.nan_to_num(update[row]))
+        tamed = coefficient[row] < 1 and moved < EXPLODED_UPDATE
+        before = norm[max(0, row - BEFORE) : row]
+        before = before[np.isfinite(before) & (before > 0)]
+        if len(before):
+            usual = float(np.median(before))
+            times = norm[row] / usual
+            if not tamed and (
+                times >= EXPLODED_ALONE or (times >= EXPLODED_NORM and moved >= EXPLODED_UPDATE)
+            ):
+                return int(row), usual
+        if moved >= EXPLODED_UPDATE and norm[row] > weights[row] and _growing(h, int(row)):
+            return int(row), None
+    return None
+
+
+def _growing(h: History, row: int) -> tuple[str, float] | None:
+    """The layer through which the gradient of a step grew most, and how many times."""
+    growth = {n: float(ratio(t["first"], t["last"])[row]) for n, t in h.layers.items()}
+    grown = {n: g for n, g in growth.items() if g >= EXPLODED_THROUGH_TIME and math.isfinite(g)}
+    name = max(grown, key=lambda name: grown[name], default=None)
+    return None if name is None else (name, grown[name])
 
 
 def vanished(h: History) -> Findings:
     """Nothing left at the first time steps, or in the lowest layers."""
+    loss = loss_of(h)
+    if loss.learned:
+        return
+    severity = NOTE if loss.learns else WARNING
     for name, layer in h.layers.items():
-        share = layer["first"] / np.where(layer["last"] > 0, layer["last"], np.nan)
-        if median(share) <= VANISHED_THROUGH_TIME:
-            reach, window = median(layer["reach"]), median(layer["window"])
-            yield Finding(
-                "vanished",
-                WARNING,
-                f"The gradient at the first time step of {name} is {median(share):.1g} times that "
-                f"at the last; it falls below 1% {reach + 1:.0f} of {window:.0f} steps back. "
-                "What happened earlier does not teach it.",
-                None,
-                name,
-                {"share": median(share), "reach": reach, "window": window},
-                "use an LSTM or GRU (forget bias 1 or more), orthogonal recurrent weights, or "
-                "shorter sequences",
-            )
-    norm = h.steps["norm"]
+        share = ratio(layer["first"], layer["last"])
+        window, reach = median(layer["window"]), median(layer["reach"])
+        if not median(share) <= VANISHED_THROUGH_TIME or window < 3:
+            continue
+        back = f"{reach + 1:.0f} time step{'s' if reach else ''} back"
+        yield Finding(
+            "vanished",
+            severity,
+            f"The gradient in {name} vanishes: {back} it is already below 1% of its last value. "
+            f"Of the {window:.0f} steps of a sequence only the last {reach + 1:.0f} train the "
+            "network.",
+            None,
+            name,
+            {"share": median(share), "reach": reach, "window": window},
+            f"{FARTHER_BACK[h.cells.get(name, 'rnn')]}; or use shorter sequences",
+        )
+    small = _small_in_depth(h)
+    if small:
+        share = max(small.values())
+        yield Finding(
+            "vanished",
+            severity,
+            f"The gradient of {some(list(small))} is at most {share:.1g} times the whole one, and "
+            "hardly moves it.",
+            None,
+            next(iter(small)),
+            {"share": share},
+            "use units that do not saturate (ReLU), residual connections, normalisation, or fewer "
+            "layers below the loss",
+        )
+
+
+def _small_in_depth(h: History) -> dict[str, float]:
+    """Weights that have a gradient which is too small to move them, and its share of the whole."""
+    norm, small = h.steps["norm"], {}
     for name, parameter in h.parameters.items():
         gradient = parameter["gradient"]
-        alive = np.isfinite(gradient) & (norm > 0)
+        alive = np.isfinite(gradient) & (norm > 0) & np.isfinite(norm)
         # a bias may have a gradient of 0 by construction: before a batch norm, in keys
-        if alive.sum() < ENOUGH or is_bias(name) or died(gradient, norm):
+        if alive.sum() < ENOUGH or is_bias(name) or died(gradient, norm) is not None:
             continue
-        small = float(np.median(gradient[alive] / norm[alive]))
-        if small <= VANISHED_IN_DEPTH:
-            yield Finding(
-                "vanished",
-                WARNING,
-                f"The gradient of {name} is {small:.1g} times the whole one: it hardly moves.",
-                None,
-                name,
-                {"share": small},
-                "use units that do not saturate (ReLU), residual connections, normalisation, or "
-                "fewer layers; a weight that no output depends on can go",
-            )
+        share = float(np.median(gradient[alive] / norm[alive]))
+        if 0 < share <= VANISHED_IN_DEPTH and not median(parameter["update"]) >= MOVES:
+            small[name] = share
+    return small
 
 
 def died(gradient: Column, norm: Column) -> int | None:
     """The row from which on a parameter that learned gets no gradient any more."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = gradient / np.where(norm > 0, norm, np.nan)
+    share = ratio(gradient, norm)
     row = lasting(share <= VANISHED_IN_DEPTH, share)
     learned = row is not None and np.nanmax(share[:row], initial=0.0) > DEAD
     return row if learned else None
@@ -156,3 +280,8 @@ def of_largest(parameters: dict[str, Table], row: int) -> str | None:
         name: float(np.nan_to_num(table["gradient"][row])) for name, table in parameters.items()
     }
     return max(norms, key=lambda name: norms[name], default=None)
+
+
+def _either(advice: list[str | None]) -> str:
+    """Pieces of advice as alternatives."""
+    return ", or ".join(each for each in advice if each)

@@ -1,126 +1,106 @@
-"""Findings about losses and clipping."""
+"""Findings about losses: standing still, diverging, memorised."""
+
+import math
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import (
-    NOTE,
-    SERIOUS,
-    WARNING,
-    Finding,
-    Findings,
-    largest,
-    median,
-    one_digit,
-)
+from unrolled.telemetry.findings.finding import SERIOUS, WARNING, Finding, Findings
+from unrolled.telemetry.findings.setting import clip_advice, is_adaptive, loss_of, shorter_steps
 from unrolled.telemetry.history import ENOUGH, History
-
-CLIPPED_ALWAYS = 0.9
-"""Share of clipped steps from which on the threshold sets the length of nearly every step."""
 
 PLATEAU = 0.01
 """Fall of the loss over the last half, in parts of the first loss, below which it stands."""
 
-LEARNED = 0.5
-"""A loss that has come below this part of the first may stand still because it is done."""
+FELL = 0.1
+"""A loss that has fallen by this part of the first has learned something before it stood."""
 
 LOST = 0.5
 """Part of what was gained that must be lost again to call it divergence."""
 
-FAR_UP = 10.0
-"""Times the first loss that one must be to be called divergence after a few steps already."""
+ROSE, FAR_UP = 0.5, 10.0
+"""Rise above the first loss, in parts of it, that is divergence; and after a few steps already."""
 
 MEMORISED, HELDOUT_ABOVE = 2.0, 2.0
 """A training perplexity below 2, with one more than twice as high on held-out data: memory,
 not skill."""
 
 
-def clipping(h: History) -> Findings:
-    """A threshold that always bites, or never."""
-    coefficient, threshold, norm = (h.steps[name] for name in ("coefficient", "threshold", "norm"))
-    known = np.isfinite(coefficient)
-    if known.sum() < ENOUGH:
-        return
-    share = float((coefficient[known] < 1 - 1e-4).mean())
-    numbers = {"share": share, "median_norm": median(norm), "largest_norm": float(largest(norm))}
-    if share >= CLIPPED_ALWAYS:
-        yield Finding(
-            "clipped nearly always",
-            WARNING,
-            f"{share:.0%} of the steps were clipped, at the median to "
-            f"{median(coefficient):.2g} of their length: every step is about equally long, "
-            "and a minibatch that matters little counts as much as one that matters.",
-            None,
-            None,
-            numbers,
-            f"raise the threshold to about {one_digit(2 * numbers['median_norm'])} (the median "
-            f"norm is {numbers['median_norm']:.2g}) and lower the learning rate as much",
-        )
-    elif share == 0 and np.isfinite(threshold).any():
-        yield Finding(
-            "never clipped",
-            NOTE,
-            f"Clipping at {median(threshold):g} never acted: the largest norm was "
-            f"{numbers['largest_norm']:.3g}.",
-            None,
-            None,
-            {**numbers, "threshold": median(threshold)},
-            "leave it as a safety net, or take it out; a threshold of some times the median norm, "
-            f"{one_digit(5 * numbers['median_norm'])}, would catch outliers",
-        )
-
-
 def plateau(h: History) -> Findings:
     """A loss that stands still before it has fallen."""
-    steps, loss = h.losses()
-    if len(loss) < 2 * ENOUGH:
+    loss = loss_of(h)
+    values = loss.values
+    if len(values) < 2 * ENOUGH or loss.learned or loss.fall >= FELL or diverged(h) is not None:
         return
-    tenth = len(loss) // 10
-    first, third, last = (
-        float(np.median(part))
-        for part in (loss[:tenth], loss[-5 * tenth : -3 * tenth], loss[-2 * tenth :])
+    size = len(values) // 5
+    early, third, last = (
+        values[part]
+        for part in (slice(size), slice(-5 * size // 2, -3 * size // 2), slice(-size, None))
     )
-    rose = last > first * 1.1
-    if first > 0 and last > LEARNED * first and not rose and third - last < PLATEAU * first:
-        row = len(loss) - 5 * tenth
-        yield Finding(
-            "plateau",
-            WARNING,
-            f"Since step {steps[row]:.0f} the loss stands at {last:.3g}; it began at {first:.3g}.",
-            int(steps[row]),
-            None,
-            {"first": first, "last": last},
-            "change the learning rate (a tenth, or three times as much), look whether gradients "
-            "vanish or units are saturated, or give the model more capacity",
-        )
+    falls = float(np.median(third) - np.median(last)) >= PLATEAU * loss.scale
+    noise = math.sqrt((early.var() + last.var()) / size)
+    slowly = len(values) >= 4 * ENOUGH and early.mean() - last.mean() > 4 * noise
+    if falls or slowly:
+        return
+    excluded = _excluded(h)
+    yield Finding(
+        "plateau",
+        WARNING,
+        f"The loss stands at {loss.last:.3g}; it began at {loss.first:.3g}.{excluded}",
+        int(loss.steps[0]),
+        None,
+        {"first": loss.first, "last": loss.last},
+        "train on one minibatch alone: if its loss does not fall either, look at targets and "
+        "inputs; if it falls, raise the learning rate threefold, or give the model more capacity",
+    )
+
+
+def _excluded(h: History) -> str:
+    """What is in order, where it was looked at."""
+    update = h.steps["update"]
+    moved = float(np.median(update[np.isfinite(update)])) if np.isfinite(update).any() else 0.0
+    return f" The steps move the weights by {moved:.1e} of their norm." if moved else ""
+
+
+def diverged(h: History) -> int | None:
+    """The place among the losses from which on what was gained is lost for good; or None."""
+    loss = loss_of(h)
+    values = loss.values
+    if len(values) < 2:
+        return None
+    few = len(values) < ENOUGH
+    lost, gained = loss.last - loss.best, loss.first - loss.best
+    rose = loss.last > loss.first + (FAR_UP if few else ROSE) * loss.scale
+    fell_back = not few and lost > LOST * gained > 0.1 * loss.scale and lost > 0.2 * loss.scale
+    if not (rose or fell_back):
+        return None
+    above = values > loss.best + 0.2 * lost
+    after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
+    return (
+        int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None
+    )
 
 
 def divergence(h: History) -> Findings:
     """A loss that loses again what it had gained, or rises from the start."""
-    steps, loss = h.losses()
-    if len(loss) < 2:
+    row = diverged(h)
+    if row is None:
         return
-    few = len(loss) < ENOUGH
-    size = 1 if few else max(3, len(loss) // 20)
-    smooth = np.array([np.median(loss[i : i + size]) for i in range(len(loss) - size + 1)])
-    first, lowest, last = float(loss[0]), float(smooth.min()), float(smooth[-1])
-    scale = abs(first) or 1.0
-    lost = last - min(lowest, first)
-    gained = max(first - lowest, 0.0)
-    # above the start, or much of what was won is lost and it is no noise
-    rose = last > first + (FAR_UP if few else 0.5) * scale
-    fell_back = not few and lost > LOST * gained > 0.1 * scale and lost > 0.2 * scale
-    if rose or fell_back:
-        row = int(np.argmin(smooth))
-        yield Finding(
-            "divergence",
-            SERIOUS,
-            f"The loss began at {first:.3g}, was lowest near step {steps[row]:.0f} "
-            f"({min(lowest, first):.3g}) and is {last:.3g} at the end.",
-            int(steps[row]),
-            None,
-            {"first": first, "lowest": min(lowest, first), "last": last},
-            "lower the learning rate to a third or a tenth, or let it fall over time; clip",
-        )
+    loss = loss_of(h)
+    step = int(loss.steps[row])
+    before = float(loss.values[row - 1]) if row else loss.first
+    clip = None if is_adaptive(h) is True else clip_advice(h)
+    advice = [shorter_steps(h, 10), "let it fall over time", clip]
+    yield Finding(
+        "divergence",
+        SERIOUS,
+        f"The loss rose in step {step:,} from {before:.3g} to {loss.values[row]:.3g} and stays up: "
+        f"it began at {loss.first:.3g}, was {loss.best:.3g} at best, and is {loss.last:.3g} at "
+        "the end.",
+        step,
+        None,
+        {"first": loss.first, "lowest": loss.best, "last": loss.last},
+        ", or ".join(each for each in advice if each),
+    )
 
 
 def memorised(h: History) -> Findings:

@@ -12,16 +12,29 @@ from unrolled.telemetry.findings.finding import (
     lasting,
     mean,
     median,
+    percent,
+    ratio,
 )
 from unrolled.telemetry.findings.gradients import DEAD, died
-from unrolled.telemetry.history import ENOUGH, History
+from unrolled.telemetry.findings.setting import is_adaptive, loss_of
+from unrolled.telemetry.history import ENOUGH, Column, History, Table
 
-SATURATED = 0.9
+SATURATED = 0.8
 """Share of saturated units from which on a layer is a set of switches."""
 
+OFF = 0.95
+"""Share of ReLU units at 0 from which on a layer is switched off; half of them is usual."""
+
 PASSES_ON = 0.5
-"""Share of the gradient that a step passes back, from which on saturated units are no trouble:
-of a tanh they leave 2%, so it takes another way, through the gates of a GRU or an LSTM."""
+"""Share of the gradient that a step passes back, from which on saturated units of a layer of unknown
+kind are no trouble: of a tanh they leave 2%, so it takes another way, through gates."""
+
+STUCK = 0.8
+"""Share of a gate's values that are shut, or shut and open, from which on it is a switch."""
+
+LARGE_INPUTS = 10.0
+"""Gradient of the input weights beside that of the recurrent ones, from which on the inputs are
+that much larger than hidden states, which are at most 1."""
 
 STILL_GROWING, STILL_FALLING, ARRIVED = 1.25, 0.8, 0.1
 """Through-time profile at the border of truncation beside halfway to it. Where it has
@@ -31,46 +44,130 @@ without having come below a tenth of the last, longer sequences would carry more
 
 def saturated(h: History) -> Findings:
     """Units that are switches, and layers that have stopped learning."""
-    norm, steps = h.steps["norm"], h.steps["step"]
-    for name, layer in h.layers.items():
-        full = layer["saturated"] >= SATURATED
-        begin = lasting(full, layer["saturated"])
-        if begin is None or median(layer["fall"][begin:]) >= PASSES_ON:
-            continue
-        share = median(layer["saturated"][begin:])
-        with np.errstate(invalid="ignore"):
-            dead = lasting(full & (layer["split"] <= DEAD * norm), layer["split"])
-        at = begin if dead is None else dead
-        left = median(layer["split"][at:])
-        text = f"From step {steps[at]:.0f} on {share:.0%} of the units of {name} are saturated"
-        if dead is not None:
-            text += f", and its recurrent weights get a gradient of {left:.2g}: it is dead"
-        yield Finding(
-            "saturated and dead" if dead is not None else "saturated",
-            SERIOUS if dead is not None else WARNING,
-            text + ".",
-            int(steps[at]),
-            name,
-            {"saturated": share, **({"gradient": left} if dead is not None else {})},
-            "start again with a smaller learning rate, clipping, or smaller initial weights; "
-            "saturated units do not recover by themselves",
-        )
-    if any(layer["saturated"].size for layer in h.layers.values()):
+    if loss_of(h).learned:
         return
-    for name, parameter in h.parameters.items():
-        gradient = parameter["gradient"]
-        if not is_bias(name) and (row := died(gradient, norm)) is not None:
-            yield Finding(
-                "dead",
-                SERIOUS,
-                f"From step {steps[row]:.0f} on {name} gets no gradient to speak of "
-                f"({median(gradient[row:]):.2g}), though it did before.",
-                int(steps[row]),
-                name,
-                {"gradient": median(gradient[row:])},
-                "its units are switched off (ReLU) or saturated: start again with a smaller "
-                "learning rate, or use leaky units",
-            )
+    for name, layer in h.layers.items():
+        cell = h.cells.get(name)
+        if cell in ("gru", "lstm"):
+            yield from _gates(h, name, cell, layer)
+            continue
+        relu = cell == "rnn_relu"
+        full = layer["saturated"] >= (OFF if relu else SATURATED)
+        begin = lasting(full, layer["saturated"])
+        if begin is None or (cell is None and median(layer["fall"][begin:]) >= PASSES_ON):
+            continue
+        yield _saturated(h, name, layer, full, begin, relu)
+    if not any(np.isfinite(layer["saturated"]).any() for layer in h.layers.values()):
+        yield from _dead(h)
+
+
+def _saturated(
+    h: History, name: str, layer: Table, full: Column, begin: int, relu: bool
+) -> Finding:
+    norm, steps = h.steps["norm"], h.steps["step"]
+    share = median(layer["saturated"][begin:])
+    with np.errstate(invalid="ignore"):
+        dead = lasting(full & (layer["split"] <= DEAD * norm), layer["split"])
+    left = median(layer["split"][begin if dead is None else dead :])
+    what = "switched off (0)" if relu else "saturated (beyond 0.99)"
+    text = f"From step {steps[begin]:,.0f} on {percent(share)} of the units of {name} are {what}"
+    if dead is not None:
+        since = f" from step {steps[dead]:,.0f} on" if dead > begin else ""
+        text += f", and its recurrent weights get a gradient of {left:.2g}{since}: it is dead"
+    from_the_start = begin == np.flatnonzero(np.isfinite(layer["saturated"]))[0]
+    kind = "dead" if relu else "saturated and dead" if dead is not None else "saturated"
+    return Finding(
+        kind,
+        SERIOUS if dead is not None else WARNING,
+        text + ".",
+        int(steps[begin]),
+        name,
+        {"saturated": share, **({"gradient": left} if dead is not None else {})},
+        _smaller_start(h, name) if from_the_start else _start_again(h),
+    )
+
+
+def _smaller_start(h: History, name: str) -> str:
+    """Advice where units were saturated before the first step: by the weights, or the inputs."""
+    inputs = {n: p for n, p in h.parameters.items() if n.startswith(name.split(".backward")[0])}
+    ours = [p["gradient"][:5] for n, p in inputs.items() if "weight_ih" in n or "W_xh" in n]
+    theirs = [p["gradient"][:5] for n, p in inputs.items() if "weight_hh" in n or "W_hh" in n]
+    if ours and theirs and median(ratio(ours[0], theirs[0])) >= LARGE_INPUTS:
+        return "scale the inputs to a variance of about 1: they are far larger than hidden states"
+    return (
+        "start from smaller weights: orthogonal recurrent ones, and inputs and input weights "
+        "whose products stay near 1"
+    )
+
+
+def _start_again(h: History) -> str:
+    clip = "" if is_adaptive(h) is True else ", or clipped gradients"
+    return (
+        f"start again with a smaller learning rate{clip}; saturated units do not recover by "
+        "themselves"
+    )
+
+
+def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
+    """All gates switches, or one shut that lets nothing in or out."""
+    gates = ("update", "reset") if cell == "gru" else ("input", "forget", "output")
+    shut = {gate: median(layer[f"{gate} shut"]) for gate in gates}
+    both = {gate: shut[gate] + median(layer[f"{gate} open"]) for gate in gates}
+    if not all(np.isfinite(share) for share in both.values()):
+        return
+    stuck = [gate for gate in gates if shut[gate] >= STUCK] if cell == "lstm" else []
+    if min(both.values()) >= STUCK:
+        text = f"{percent(min(both.values()))} of the values of all gates of {name} are 0 or 1"
+        advice = "start from smaller weights, scale the inputs to a variance of about 1"
+    elif stuck:
+        does = {
+            "input": "nothing gets into its cells",
+            "forget": "its cells forget everything at every time step",
+            "output": "nothing gets out of its cells",
+        }[stuck[0]]
+        text = f"The {stuck[0]} gates of {name} are shut ({percent(shut[stuck[0]])}): {does}"
+        advice = f"give the {stuck[0]} gates a bias of {'1' if stuck[0] == 'forget' else '0'}"
+    elif cell == "gru" and median(layer["update open"]) >= STUCK and len(loss_of(h).values):
+        share = percent(median(layer["update open"]))
+        text = f"The update gates of {name} are open ({share}): its units keep their state, and "
+        text += "nothing gets in"
+        advice = "give the update gates a bias of 0 or 1"
+    else:
+        return
+    row = int(np.flatnonzero(np.isfinite(layer[f"{gates[0]} shut"]))[0])
+    yield Finding(
+        "gates saturated",
+        WARNING,
+        f"{text}, and pass no gradient back.",
+        int(h.steps["step"][row]),
+        name,
+        {f"{gate}_shut": shut[gate] for gate in gates},
+        advice,
+    )
+
+
+def _dead(h: History) -> Findings:
+    """Weights that got a gradient, and get none any more, where nothing is known of units."""
+    norm, steps = h.steps["norm"], h.steps["step"]
+    rows = {
+        name: row
+        for name, parameter in h.parameters.items()
+        if not is_bias(name) and (row := died(parameter["gradient"], norm)) is not None
+    }
+    if rows:
+        name, row = min(rows.items(), key=lambda pair: pair[1])
+        left = median(h.parameters[name]["gradient"][row:])
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        yield Finding(
+            "dead",
+            SERIOUS,
+            f"From step {steps[row]:,.0f} on {name}{more} gets no gradient to speak of "
+            f"({left:.2g}), though it did before: its units are switched off (ReLU) or saturated.",
+            int(steps[row]),
+            name,
+            {"gradient": left},
+            f"{_start_again(h).split(';')[0]}, or use leaky units",
+        )
 
 
 def truncation(h: History) -> Findings:
@@ -89,7 +186,7 @@ def truncation(h: History) -> Findings:
             yield Finding(
                 "truncation too short",
                 NOTE,
-                f"At the border, {window:.0f} steps back, the gradient of {name} is "
+                f"At the truncation point, {window:.0f} steps back, the gradient of {name} is "
                 f"{first / last:.2g} of the last step's and still "
                 f"{'growing' if growing else 'falling'} ({first / middle:.2g} of that halfway): "
                 "it would have reached further.",

@@ -1,0 +1,80 @@
+"""Which finding is the root cause, and which findings follow from it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from unrolled.telemetry.findings.finding import SEVERITIES, Finding
+
+FAILURES = ("NaN", "divergence", "plateau")
+STUCK = ("saturated", "saturated and dead", "dead", "gates saturated", "vanished", "zero gradient")
+
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "gradients not cleared": (*FAILURES, *STUCK, "exploded", "step too large", "step too small"),
+    "clipping without effect": (*FAILURES, *STUCK, "exploded", "step too large"),
+    "gates saturated": ("exploded", "vanished", "plateau", "step too small", "step too large"),
+    "saturated and dead": ("exploded", "vanished", "plateau", "divergence", "step too small"),
+    "saturated": ("exploded", "vanished", "plateau", "step too small"),
+    "exploded": (*FAILURES, *STUCK, "step too large", "clipped nearly always"),
+    "step too large": (*FAILURES, *STUCK, "exploded"),
+    "weight decay too strong": (*STUCK, "plateau"),
+    "clipped nearly always": ("step too small", "plateau"),
+    "no gradient": ("plateau",),
+    "not in the optimizer": (),
+    "step too small": ("plateau",),
+    "dead": ("vanished", "plateau"),
+    "NaN": ("divergence", "plateau", "saturated", "saturated and dead", "dead"),
+    "zero gradient": ("plateau", "vanished"),
+    "vanished": ("plateau",),
+    "divergence": ("plateau", "saturated", "saturated and dead", "dead", "vanished"),
+}
+"""What each finding may bring about, by name; causes first."""
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, causes before what follows from them, the gravest first.
+
+    A cause is as grave as the gravest of its consequences.
+
+    Example:
+        >>> nan = Finding("NaN", "serious", "A loss was NaN.", 9, remedy="Log less.")
+        >>> grew = Finding("exploded", "warning", "It grew.", 8, remedy="Clip.")
+        >>> [(f.name, f.severity, f.follows_from) for f in in_order([nan, grew])]
+        [('exploded', 'serious', None), ('NaN', 'serious', 'exploded')]
+    """
+    rest, groups = list(findings), list[list[Finding]]()
+    while rest:
+        root = next((f for f in rest if not any(_causes(g, f) for g in rest)), rest[0])
+        rest.remove(root)
+        caused = [f for f in rest if _causes(root, f)]
+        rest = [f for f in rest if f not in caused]
+        severity = min((f.severity for f in (root, *caused)), key=SEVERITIES.index)
+        groups.append([replace(root, severity=severity), *(_said(root, f) for f in caused)])
+    groups.sort(key=lambda group: (SEVERITIES.index(group[0].severity), _rank(group[0])))
+    return [finding for group in groups for finding in group]
+
+
+def _rank(finding: Finding) -> int:
+    names: Sequence[str] = list(FOLLOWS)
+    return names.index(finding.name) if finding.name in names else len(names)
+
+
+def _causes(cause: Finding, other: Finding) -> bool:
+    """Whether one finding may have brought about the other, which came no earlier."""
+    if cause is other or other.name not in FOLLOWS.get(cause.name, ()):
+        return False
+    if cause.step is None or other.step is None:
+        later = not (cause.step is not None and cause.name in FOLLOWS.get(other.name, ()))
+        return later or _rank(cause) < _rank(other)
+    if cause.step == other.step and cause.name in FOLLOWS.get(other.name, ()):
+        return _rank(cause) < _rank(other)
+    return cause.step <= other.step
+
+
+def _said(cause: Finding, finding: Finding) -> Finding:
+    at = f" in step {cause.step:,}" if cause.step is not None and cause.name == "exploded" else ""
+    return replace(
+        finding,
+        text=f"{finding.text} It follows from '{cause.name}'{at}.",
+        remedy=f"see '{cause.name}' first",
+        follows_from=cause.name,
+    )

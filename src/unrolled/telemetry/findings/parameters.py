@@ -1,0 +1,100 @@
+"""Findings about parameters that do not learn: without a gradient, or without an optimizer."""
+
+import numpy as np
+
+from unrolled.functional.initial import is_bias
+from unrolled.telemetry.findings.finding import WARNING, Finding, Findings, some
+from unrolled.telemetry.history import History
+
+FEW = 3
+"""Steps from which on something that never happened is a finding."""
+
+
+def no_gradient(h: History) -> Findings:
+    """Parameters that no backward pass has reached, or only with zeros."""
+    if h.steps.length < FEW or not (h.steps["norm"] > 0).any():
+        return
+    by_reason: dict[str, list[str]] = {}
+    for name, parameter in h.parameters.items():
+        gradient = parameter["gradient"]
+        if not np.isfinite(gradient).any() and not np.isinf(gradient).any():
+            if h.first_not_finite is None or np.isnan(gradient[: h.steps.length - 1]).all():
+                unused = parameter["unused"].mean() > 0.5
+                by_reason.setdefault("unused" if unused else "cut off", []).append(name)
+        elif not is_bias(name) and (np.nan_to_num(gradient, nan=0.0) == 0).all():
+            by_reason.setdefault("zero", []).append(name)
+    for reason, names in by_reason.items():
+        says, advice = _words(h, reason)
+        yield Finding(
+            "zero gradient" if reason == "zero" else "no gradient",
+            WARNING,
+            f"In none of {h.steps.length:,} steps {some(names)} got a gradient{says}",
+            None,
+            names[0],
+            {"steps": float(h.steps.length), "parameters": float(len(names))},
+            advice,
+        )
+
+
+def _words(h: History, reason: str) -> tuple[str, str]:
+    """The likely reason, and what to do."""
+    if reason == "unused":
+        return (
+            ": no forward pass with gradients runs the module.",
+            "call it in forward, outside of torch.no_grad(), or take it out of the model",
+        )
+    if reason == "cut off":
+        return (
+            ": what is computed with it does not reach the loss.",
+            "look for detach(), .data, torch.no_grad(), argmax or .item() between it and the "
+            "loss, and whether its output is used at all",
+        )
+    if any((table["window"] == 1).all() for table in h.layers.values()):
+        return (
+            " other than 0: sequences have one time step, and begin with a state of zeros.",
+            "read the sequences in one call, or carry the state on; look whether time is the "
+            "first axis, or batch_first=True the second",
+        )
+    return (
+        " other than 0: the units behind it are switched off (ReLU), saturated, or masked.",
+        "start from smaller weights and biases near 0, use leaky units, or look at what its "
+        "output is multiplied by",
+    )
+
+
+def not_optimized(h: History) -> Findings:
+    """Parameters that have gradients, and that no optimizer holds or moves."""
+    if h.steps.length < FEW or not (h.steps["moved"] > 0).any() or h.alternates:
+        return
+    left_out, unmoved = [], []
+    for name, parameter in h.parameters.items():
+        known = np.isfinite(parameter["gradient"])
+        if known.sum() < FEW or not (parameter["gradient"][known] > 0).any():
+            continue
+        if np.isnan(parameter["clipped"]).all() and np.isnan(parameter["update"]).all():
+            left_out.append(name)
+        elif np.isfinite(parameter["update"]).any() and not (parameter["update"] > 0).any():
+            unmoved.append(name)
+    if left_out:
+        yield Finding(
+            "not in the optimizer",
+            WARNING,
+            f"{some(left_out)} got a gradient in every step, and no optimizer moved "
+            f"{'it' if len(left_out) == 1 else 'them'}.",
+            None,
+            left_out[0],
+            {"parameters": float(len(left_out))},
+            "give the optimizer all of model.parameters(); what shall stay as it is needs "
+            "requires_grad_(False)",
+        )
+    if unmoved:
+        yield Finding(
+            "not moved",
+            WARNING,
+            f"{some(unmoved)} got gradients, and the optimizer moved "
+            f"{'it' if len(unmoved) == 1 else 'them'} in no step.",
+            None,
+            unmoved[0],
+            {"parameters": float(len(unmoved))},
+            "look at the learning rate of that parameter group",
+        )

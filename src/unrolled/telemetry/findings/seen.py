@@ -1,0 +1,32 @@
+"""Findings about what could not be seen, from the notes of a watch."""
+
+from unrolled.telemetry.findings.finding import NOTE, SERIOUS, Finding, Findings
+from unrolled.telemetry.history import History
+
+APART = ("sink", "out")
+"""Notes that are about where records went."""
+
+
+def not_seen(h: History) -> Findings:
+    """A training of which no step was recorded, and what was not looked into of others."""
+    notes = h.summary.get("notes")
+    notes = notes if isinstance(notes, dict) else {}
+    if not h.steps.length and "steps" in notes:
+        yield Finding(
+            "nothing recorded",
+            SERIOUS,
+            f"No step was recorded: {notes['steps']}.",
+            remedy="step with an optimizer that holds the model's parameters, as torch.optim.SGD: "
+            "weights that are moved through .data, or by other names, cannot be seen to move",
+        )
+        return
+    for name, note in notes.items():
+        if name not in APART:
+            yield Finding(
+                "not seen",
+                NOTE,
+                f"{name}: {note}.",
+                None,
+                name,
+                remedy="nothing, if you can do without; all else was judged",
+            )

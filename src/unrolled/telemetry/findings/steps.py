@@ -1,0 +1,187 @@
+"""Findings about the optimizer's steps: too small, too large, gradients of earlier steps, decay."""
+
+import numpy as np
+
+from unrolled.functional.initial import is_bias
+from unrolled.telemetry.findings.finding import (
+    SERIOUS,
+    WARNING,
+    Finding,
+    Findings,
+    largest,
+    median,
+    one_digit,
+    percent,
+)
+from unrolled.telemetry.findings.setting import (
+    LARGE_UPDATE,
+    clip_of,
+    is_adaptive,
+    loss_of,
+    shorter_steps,
+)
+from unrolled.telemetry.history import ENOUGH, History
+
+USUAL_UPDATE = 1e-3
+"""Step beside the weights that is usual."""
+
+SMALL_UPDATE, TINY_UPDATE = 1e-4, 1e-5
+"""Steps beside the weights that are small where the loss stands; and that are too small whatever
+is known of it."""
+
+STANDS = 0.05
+"""Fall of the loss, in parts of the first, below which it stands."""
+
+LARGE_AT_ONCE, LARGE_LASTING, LARGE_UNKNOWN = 0.5, 0.1, 0.3
+"""Steps beside the weights that are too large where the training does not learn: one in the
+first steps, the median; and the median where nothing is known of the loss."""
+
+EARLY = 10
+"""First steps, in which weights are as they were chosen."""
+
+SHRUNK = 0.3
+"""Norm of the weights at the end, in parts of the first, below which they have shrunk."""
+
+LARGE_GRADIENT = 10.0
+"""Norm of the gradient beside that of the weights from which on the gradient, and not the learning
+rate, makes a step too large."""
+
+
+def too_small(h: History) -> Findings:
+    """Steps that cannot have moved the weights to anywhere."""
+    loss, update = loss_of(h), h.steps["update"]
+    if loss.learns or np.isfinite(h.steps["norm"]).sum() < ENOUGH:
+        return
+    weights = [p["update"] for name, p in h.parameters.items() if not is_bias(name)]
+    moves = [largest_usual(ratios) for ratios in weights if np.isfinite(ratios).any()]
+    if not moves or not largest(h.steps["norm"]) > 0:
+        return
+    most = max(moves)
+    stands = len(loss.values) > 0 and abs(loss.fall) < STANDS
+    rate = largest(h.steps["rate"])
+    # where gradients themselves are small, the learning rate is not to blame
+    slow = stands and (is_adaptive(h) is True or rate < LARGE_UPDATE)
+    if not most < (SMALL_UPDATE if slow else TINY_UPDATE) or _is_flat(h):
+        return
+    if most == 0:
+        text = "No step moved the weights, though there were gradients."
+    else:
+        text = (
+            f"A step moves the weights by {percent(most)} of their norm at most; about "
+            f"{percent(USUAL_UPDATE)} is usual."
+        )
+    if stands:
+        text += f" The loss stands at {loss.last:.3g}."
+    yield Finding(
+        "step too small",
+        SERIOUS if most == 0 else WARNING,
+        text,
+        int(h.steps["step"][0]),
+        None,
+        {"update_ratio": most},
+        _longer_steps(h, USUAL_UPDATE / most if most else np.inf),
+    )
+
+
+def largest_usual(ratios: np.ndarray) -> float:
+    """What nine tenths of the steps stay below: of a warm-up the end, not the beginning."""
+    return float(np.nanquantile(ratios, 0.9))
+
+
+def _is_flat(h: History) -> bool:
+    """Whether steps are small because the gradient is, as at the end of a training."""
+    if is_adaptive(h) is True:
+        return False
+    rate, beside = largest(h.steps["rate"]), median(h.steps["norm"] / h.steps["weights"])
+    return bool(rate >= LARGE_UPDATE and beside < SMALL_UPDATE)
+
+
+def _longer_steps(h: History, times: float) -> str:
+    rate, clip = largest(h.steps["rate"]), clip_of(h)
+    advice = "raise the learning rate"
+    if rate == 0:
+        return f"{advice}, which is 0"
+    if np.isfinite(rate) and np.isfinite(times):
+        advice += f" from {rate:g} to about {one_digit(rate * min(times, 1e6))}"
+    elif np.isfinite(times):
+        advice += f" about {one_digit(times)} times"
+    if clip.share >= 0.5 and is_adaptive(h) is not True:
+        advice += f", or the clipping threshold: {percent(clip.kept)} of the gradient is left"
+    return advice
+
+
+def too_large(h: History) -> Findings:
+    """Steps that throw away what the weights held."""
+    loss, update = loss_of(h), h.steps["update"]
+    known = np.flatnonzero(np.isfinite(update))
+    if loss.learns or len(known) < 2:
+        return
+    early = update[known[:EARLY]]
+    unsure = not len(loss.values)
+    usual = median(update[known])
+    if unsure:
+        if len(known) < EARLY or not usual >= LARGE_UNKNOWN:
+            return
+    elif not (largest(early) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
+        return
+    large = LARGE_UNKNOWN if unsure else LARGE_LASTING
+    row = int(known[np.flatnonzero(update[known] >= large)[0]])
+    step, moved = int(h.steps["step"][row]), float(update[row])
+    times = max(moved, usual) / LARGE_UPDATE
+    beside = float(h.steps["norm"][row] / h.steps["weights"][row])
+    text = (
+        f"In step {step:,} the update was {moved:.2g} times as long as the weights; about "
+        f"{percent(USUAL_UPDATE)} is usual."
+    )
+    advice, clip = shorter_steps(h, times), clip_of(h)
+    if is_adaptive(h) is False and clip.by_norm and clip.share >= 0.5 and clip.threshold:
+        lower = one_digit(clip.threshold / times)
+        advice += f", or the clipping threshold from {clip.threshold:.3g} to about {lower}"
+    if is_adaptive(h) is not True and beside >= LARGE_GRADIENT:
+        text += f" The gradient itself was {beside:.2g} times as long."
+        advice += "; if the loss is a sum over the minibatch take its mean, and scale the inputs"
+    severity = SERIOUS if loss.fall < 0 else WARNING
+    numbers = {"update_ratio": moved, "usual_ratio": usual, "gradient_ratio": beside}
+    yield Finding("step too large", severity, text, step, None, numbers, advice)
+
+
+def not_cleared(h: History) -> Findings:
+    """Gradients that are added to those of the steps before."""
+    uncleared, norm = h.steps["uncleared"][1:], h.steps["norm"]
+    if len(uncleared) < 4 or uncleared.mean() < 0.9:
+        return
+    first, last = median(norm[:3]), median(norm[-max(3, len(norm) // 10) :])
+    yield Finding(
+        "gradients not cleared",
+        WARNING if loss_of(h).learns else SERIOUS,
+        f"In {percent(float(uncleared.mean()))} of the steps the gradient was added to that of the "
+        f"step before: every step uses the sum of all minibatches so far. Its norm went from "
+        f"{first:.3g} to {last:.3g}.",
+        int(h.steps["step"][1]),
+        None,
+        {"share": float(uncleared.mean()), "first_norm": first, "last_norm": last},
+        "call optimizer.zero_grad() in every step, before loss.backward()",
+    )
+
+
+def decay(h: History) -> Findings:
+    """Weights that shrink to nothing, as the decay pulls harder than the gradient."""
+    loss, weights, norm = loss_of(h), h.steps["weights"], h.steps["norm"]
+    value = median(h.steps["decay"])
+    if loss.learns or h.steps.length < ENOUGH or not value > 0:
+        return
+    first, last = median(weights[:3]), median(weights[-3:])
+    row = int(np.argmax(weights <= SHRUNK * first))
+    if not last <= SHRUNK * first or loss.fall < -STANDS:
+        return
+    pull = value * float(weights[0]) / float(norm[0])
+    yield Finding(
+        "weight decay too strong",
+        WARNING,
+        f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. A weight decay of "
+        f"{value:g} pulled {pull:.2g} times as hard as the gradient.",
+        int(h.steps["step"][row]),
+        None,
+        {"first": first, "last": last, "weight_decay": value},
+        f"lower the weight decay from {value:g} to 0.01 or less",
+    )
