@@ -28,7 +28,7 @@ COMMON = [
     "-fno-sanitize-recover=all",
 ]
 ADDRESSES = "-fsanitize=address,undefined"
-ARM, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
+ARM, QEMU, ARM_LIBRARIES = "aarch64-linux-gnu-g++", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 CORES = os.cpu_count() or 1
 
 
@@ -122,7 +122,9 @@ def fuzzers():
         if missing:
             left.append(f"aarch64: no {' and no '.join(missing)} here, not run")
         else:
-            arm = Fuzzer("aarch64", ["-fsanitize=undefined"], [portable], [ARM, "-static"], [QEMU])
+            arm = Fuzzer(
+                "aarch64", ["-fsanitize=undefined"], [portable], [ARM], [QEMU, "-L", ARM_LIBRARIES]
+            )
             runs.append(("aarch64 under QEMU, undefined behaviour", arm, "portable"))
     return runs, left
 
