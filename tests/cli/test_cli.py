@@ -101,7 +101,7 @@ def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, argumen
         (["run"], ["'EXPERIMENT' is missing", "write: unrolled run [OPTIONS] EXPERIMENT"]),
         (["run", "linear-regression", "more"], ["cannot use 'more'", "unrolled run --help"]),
         (["run", "x", "--framwork", "torch"], ["no option '--framwork'", "'--framework'?"]),
-        (["run", "x", "--seed"], ["'--seed' takes a value"]),
+        (["sample", "x", "--seed"], ["'--seed' takes a value"]),
         (["run", "x", "--seed", "1.5"], ["'--seed' is '1.5'", "whole number"]),
         (["sample", "x", "--temperature", "hot"], ["'--temperature' is 'hot'", "a number"]),
         (["sample", "x", "--length", "0"], ["'--length' is '0'", "at least 1"]),

@@ -9,7 +9,7 @@ from typing import Any
 from unrolled.errors import RunError
 from unrolled.runs.ending import no_end
 from unrolled.telemetry.findings import FINDINGS, Finding
-from unrolled.telemetry.findings.finding import NOTE, SERIOUS, SEVERITIES
+from unrolled.telemetry.findings.finding import NOTE, SEVERITIES
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY, read_jsonl, read_parts, which_lines
 from unrolled.telemetry.records import TelemetryRecord
@@ -111,9 +111,9 @@ def add_end(path: Path, findings: dict[str, list[Finding]]) -> None:
     """Put before the findings about a run's last model that the run has no end, if so."""
     found = no_end(path)
     if found is not None:
-        name, severity = ("still running", NOTE) if found.is_running else ("no end", SERIOUS)
+        name = "still running" if found.severity == NOTE else "no end"
         last = next(reversed(findings), "")
-        end = Finding(name, severity, found.text, found.step, remedy=found.remedy)
+        end = Finding(name, found.severity, found.text, found.step, remedy=found.remedy)
         findings.setdefault(last, []).insert(0, end)
 
 

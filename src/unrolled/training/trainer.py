@@ -32,7 +32,7 @@ class Trainer(Clipping, Divergence, HyperParameters):
 
     Args:
         max_epochs: passes over the training data.
-        num_gpus: 0 trains on the CPU; any other number on the first GPU, if there is one.
+        num_gpus: 0 trains on the CPU; 1 or more on the first GPU, if there is one.
         gradient_clip_val: above 0, gradients are clipped at this between backward and step;
             0 clips nothing.
         listeners: told of every step and epoch.
