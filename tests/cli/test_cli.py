@@ -84,6 +84,7 @@ def test_every_help_text_has_examples_on_lines_of_their_own(unrolled, command):
         (["run", "language-model", *sets("lr")], ["name=value"]),
         (["run", "language-model", *sets("lr=1", "lr=2")], ["twice"]),
         (["run", "language-model", *sets("num_steps=20000")], ["10,000 tokens", "num_steps"]),
+        (["run", "language-model", *sets("batch_size=1024")], ["larger max_tokens", "153,522"]),
         (["run", "language-model", *sets("prefix=")], ["prefix is empty"]),
         (["run", "language-model", *sets("prefix=Über")], ["'Ü'"]),
         (["run", "linear-regression", *sets("noise=-1")], ["at least 0"]),

@@ -97,11 +97,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
         replay: bool = replay,
     ) -> None:
         check_clip_method(gradient_clip_method)
-        if not gradient_clip_val >= 0:
-            what = "it must be above 0 to clip gradients at it, or 0 not to clip"
-            raise SettingError(f"gradient_clip_val is {gradient_clip_val}; {what}")
-        if max_epochs < 0:
-            raise SettingError(f"max_epochs is {max_epochs}; it must be 0 or more")
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
