@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable
 from functools import wraps
+from numbers import Real
 from types import CodeType
 from typing import Any, TypeVar
 
@@ -46,9 +47,12 @@ def number(value: Any) -> str | None:
         return what
     if getattr(value, "shape", ()) != ():
         return what
-    if isinstance(value, (int, float)) and not 0 <= value < math.inf:
-        return what
-    return None
+    return what if isinstance(value, Real) and not 0 <= value < math.inf else None
+
+
+def threshold(value: Any) -> str | None:
+    """The rule of what gradients are clipped at: a number, and infinity clips nothing."""
+    return None if isinstance(value, Real) and value == math.inf else number(value)
 
 
 def flag(value: Any) -> str | None:
@@ -94,7 +98,8 @@ RULES: dict[str, Callable[[Any], str | None]] = {
         ),
         ("max_epochs num_epochs num_val num_gpus num_preds min_freq", whole(0)),
         ("max_tokens length k", whole()),
-        ("lr sigma noise theta gradient_clip_val", number),
+        ("lr sigma noise", number),
+        ("theta gradient_clip_val", threshold),
         ("use_random_iter replay allow_unknown", flag),
         ("net model rnn rnn_layer rnn_model loss loss_fn", called),
         ("listeners params tokens", iterated),

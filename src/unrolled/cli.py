@@ -358,7 +358,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     frameworks.working = _working
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="unrolled", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except UnrolledError as error:
         _fail(str(error), error.exit_code)

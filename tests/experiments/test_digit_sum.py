@@ -7,6 +7,7 @@ from installed import INSTALLED
 from unrolled import experiments
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import SettingError
+from unrolled.experiments import lab
 from unrolled.models.layers import without_prefix
 from unrolled.report.lab import from_dict
 from unrolled.runs.directory import RunDirectory
@@ -162,3 +163,11 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
     assert found["status"] == "interrupted"
     assert list(found["accuracy"]) == ["srn-5"]
     assert RunDirectory.open(path).load_model().keys() >= {"srn-5.rnn_model.W"}
+
+
+@pytest.mark.parametrize(("size", "told"), [(300, ""), (1024, "more than the 300 examples")])
+def test_a_batch_size_beyond_the_examples_is_told_of(capsys, size, told):
+    lab.tell_of_whole_batches(size)
+    out = capsys.readouterr().out
+    assert told in out
+    assert bool(out) == bool(told)

@@ -66,12 +66,16 @@ def test_a_process_that_died_is_told_of(made, unrolled, end):
 
 
 @pytest.mark.parametrize(
-    ("experiment", "words"),
-    [("x", "program ended after step 7, before"), ("watch", "step 7 without closing its watch")],
+    ("experiment", "severity", "words"),
+    [
+        ("x", "serious", "program ended after step 7, before"),
+        ("watch", "warning", "step 7 without closing its watch"),
+    ],
 )
-def test_a_program_that_left_its_run_open_was_not_killed(made, experiment, words):
-    run = made("sys.exit(1)", experiment)
-    assert words in ending.no_end(run).text
+def test_a_program_that_left_its_run_open_was_not_killed(made, experiment, severity, words):
+    found = ending.no_end(made("sys.exit(1)", experiment))
+    assert found.severity == severity
+    assert words in found.text
 
 
 def test_a_run_that_goes_on_is_no_dead_one(tmp_path):
@@ -79,7 +83,7 @@ def test_a_run_that_goes_on_is_no_dead_one(tmp_path):
     with start(tmp_path, end, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         found = ending.no_end(tmp_path / "run")
-        assert found.is_running
+        assert found.severity == "note"
         assert "step 7" in found.text
         with pytest.raises(RunError, match="still running"):
             RunDirectory.open(tmp_path / "run")
@@ -114,7 +118,7 @@ def test_the_last_step_is_that_of_the_model_trained_last(tmp_path):
 def test_a_run_with_an_end_has_no_lock_and_says_how_long_it_took(tmp_path):
     directory = RunDirectory.create(tmp_path / "run")
     directory.begin({"experiment": "x"})
-    assert ending.no_end(tmp_path / "run").is_running
+    assert ending.no_end(tmp_path / "run").severity == "note"
     before = directory.read_json("environment.json")
     directory.end({"status": "finished"})
     after = directory.read_json("environment.json")

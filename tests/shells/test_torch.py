@@ -562,9 +562,9 @@ def test_a_stop_during_the_preparation_counts() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"gradient_clip_val": -1}, "gradient_clip_val is -1; it must be above 0 to clip"),
-        ({"gradient_clip_val": math.nan}, "gradient_clip_val is nan; it must be above 0"),
-        ({"max_epochs": -1}, "max_epochs is -1; it must be 0 or more"),
+        ({"gradient_clip_val": -1}, "gradient_clip_val is -1; it must be a number of at least 0"),
+        ({"gradient_clip_val": math.nan}, "gradient_clip_val is nan; it must be a number"),
+        ({"max_epochs": -1}, "max_epochs is -1; it must be a whole number of at least 0"),
     ],
 )
 def test_numbers_that_make_no_sense_are_errors(settings: Any, said: str) -> None:

@@ -345,7 +345,7 @@ def _incomplete(path: Path, missing: list[str]) -> RunError:
     if found is None:
         return RunError(f"{what}Name a directory that `unrolled run` has made and finished")
     logged = f"What it has logged: unrolled diagnose {path}, unrolled report {path}"
-    return RunError(f"{what}\n{found.text} {found.remedy}\n{logged}")
+    return RunError(f"{what}\n{found.text} {found.remedy}.\n{logged}")
 
 
 def _runs_beside(path: Path) -> list[str]:

@@ -77,13 +77,14 @@ class NoEnd:
     """What is known of a run without a summary.
 
     Attributes:
-        is_running: whether its process still holds it.
+        severity: ``"note"`` while its process still holds it, ``"warning"`` if only a watch was
+            left open, else ``"serious"``.
         text: what has become of it.
         remedy: what to do.
         step: that of the last record; None before the first.
     """
 
-    is_running: bool
+    severity: str
     text: str
     remedy: str
     step: int | None
@@ -101,26 +102,27 @@ def no_end(path: Path) -> NoEnd | None:
     step, state = last_step(path), _state(path)
     if state == "running":
         last = "nothing is recorded yet" if step is None else f"the last record is of step {step:,}"
-        return NoEnd(True, f"The run is still running; {last}.", "Look again at its end.", step)
+        return NoEnd("note", f"The run is still running; {last}.", "Look again at its end", step)
     after = "before its first record" if step is None else f"after step {step:,}"
     if state == "killed":
         text = f"The process ended without a word {after}: it was killed, or it crashed."
         remedy = (
             "Ask the system's log whether memory ran out, and `unrolled doctor` whether the native "
-            "kernels crash here. Then run it again."
+            "kernels crash here. Then run it again"
         )
     elif state == "left" and is_watch(path):
         text = (
             f"The program ended {after} without closing its watch: the last steps may be missing."
         )
-        remedy = "Write `with watch(...) as watched:`, or call watched.close()."
+        remedy = "Write `with watch(...) as watched:`, or call watched.close()"
+        return NoEnd("warning", text, remedy, step)
     elif state == "left":
         text = f"The program ended {after}, before the run was complete."
-        remedy = "Read the error that it has printed, and run it again."
+        remedy = "Read the error that it has printed, and run it again"
     else:
         text = f"The run has no end {after}: its process has died, or still runs."
-        remedy = "See whether its files still grow. If not, run it again."
-    return NoEnd(False, text, remedy, step)
+        remedy = "See whether its files still grow. If not, run it again"
+    return NoEnd("serious", text, remedy, step)
 
 
 def is_watch(path: Path) -> bool:

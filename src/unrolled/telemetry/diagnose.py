@@ -9,7 +9,7 @@ from unrolled.errors import RunError
 from unrolled.runs.ending import no_end
 from unrolled.telemetry.finding_list import FindingList, finding_text
 from unrolled.telemetry.findings import FINDINGS, Finding, in_order
-from unrolled.telemetry.findings.finding import NOTE, SERIOUS
+from unrolled.telemetry.findings.finding import NOTE
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import (
     METRICS,
@@ -123,9 +123,9 @@ def add_end(path: Path, findings: dict[str, list[Finding]]) -> None:
     """Put before the findings about a run's last model that the run has no end, if so."""
     found = no_end(path)
     if found is not None:
-        name, severity = ("still running", NOTE) if found.is_running else ("no end", SERIOUS)
+        name = "still running" if found.severity == NOTE else "no end"
         last = next(reversed(findings), "")
-        end = Finding(name, severity, found.text, found.step, remedy=found.remedy)
+        end = Finding(name, found.severity, found.text, found.step, remedy=found.remedy)
         findings.setdefault(last, []).insert(0, end)
 
 

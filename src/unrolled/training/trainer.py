@@ -32,7 +32,7 @@ class Trainer(Clipping, Divergence, HyperParameters):
 
     Args:
         max_epochs: passes over the training data.
-        num_gpus: 0 trains on the CPU; any other number on the first GPU, if there is one.
+        num_gpus: 0 trains on the CPU; 1 or more on the first GPU, if there is one.
         gradient_clip_val: above 0, gradients are clipped at this between backward and step;
             0 clips nothing.
         listeners: told of every step and epoch.
@@ -95,11 +95,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
         replay: bool = replay,
     ) -> None:
         check_clip_method(gradient_clip_method)
-        if not gradient_clip_val >= 0:
-            what = "it must be above 0 to clip gradients at it, or 0 not to clip"
-            raise SettingError(f"gradient_clip_val is {gradient_clip_val}; {what}")
-        if max_epochs < 0:
-            raise SettingError(f"max_epochs is {max_epochs}; it must be 0 or more")
         self.save_hyperparameters(ignore=["listeners"])
         self.listeners = list(listeners)
         self.gpus = self.backend.devices(num_gpus)
