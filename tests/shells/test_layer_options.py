@@ -282,6 +282,19 @@ def test_dropout_is_carried_in_evaluation_only(framework: str) -> None:
             carry()
 
 
+def test_keras_arrays_are_found_by_what_they_are() -> None:
+    if not is_installed("tensorflow"):
+        pytest.skip("TensorFlow")
+    model = layered("tensorflow", ("GRU", {}))
+    model.rnn.cell.recurrent_kernel = model.rnn.cell.recurrent_kernel * 2  # no variable any more
+    with pytest.raises(ParameterError, match=r"the recurrent_kernel of .* is none of"):
+        model.export_parameters()
+    model = layered("tensorflow", ("GRU", {}))
+    model.linear.enable_lora(2)
+    with pytest.raises(ParameterError, match=r"the kernel of dense.* is none of"):
+        model.export_parameters()
+
+
 def test_functions_of_one_name_are_one_function() -> None:
     if not (is_installed("jax") and is_installed("tensorflow")):
         pytest.skip("JAX and TensorFlow")

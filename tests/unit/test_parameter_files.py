@@ -119,6 +119,7 @@ def beginning(head):
         (zipped("a/data.pkl", "a/constants.pkl"), "TorchScript"),
         (zipped("config.json", "model.weights.h5"), r"Keras. .*keras.saving.load_model\('"),
         (zipped("other"), "a ZIP archive"),
+        (beginning(b"PK\x03\x04"), "a damaged ZIP archive"),
         (lambda path: path.write_bytes(pickle.dumps(Trap(path.with_name("mark")))), "a pickle"),
         (beginning(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), "a file of torch.save"),
         (beginning(b"\x89HDF\r\n\x1a\n"), r"an HDF5 file. .*model.load_weights\("),

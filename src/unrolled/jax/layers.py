@@ -52,7 +52,7 @@ FUNCTIONS = {
 def label_of(layer: Any) -> str:
     """See `unrolled.models.layer_options.option_label`; raises for what has no counterpart."""
     cell = layer.cell
-    check_layer(layer, (nn.RNN, nn.Bidirectional))
+    check_layer(layer, (nn.RNN,))
     check_layer(cell, (nn.SimpleCell, nn.GRUCell, nn.OptimizedLSTMCell, nn.LSTMCell))
     options = {
         field.name: getattr(cell, field.name)
@@ -139,6 +139,8 @@ class RNNModel(language_model.RNNModel, LanguageModel):  # type: ignore[misc]  #
         """Flax's name of every parameter, by ours."""
         names: dict[str, str] = {}
         biased = BIASED[self._cell]
+        for layer in self._layers:
+            check_layer(layer, (nn.RNN, nn.Bidirectional))
         for prefix, path, part in self._parts():
             own = {"b_hh": "hn.bias"}
             for gate, flax in GATES[self._cell].items():

@@ -99,7 +99,11 @@ def _found(path: Path) -> str | None:
     with open(path, "rb") as file:
         head = file.read(32)
     if head.startswith(b"PK"):
-        names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return "a damaged ZIP archive. Save or download it again"
         return _first(IN_ARCHIVE, names) or "a ZIP archive. Name a safetensors file"
     kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
     is_map = head[:1] in (*(bytes([0x80 + n]) for n in range(1, 16)), b"\xde", b"\xdf")

@@ -79,8 +79,6 @@ LAYERS = (
     keras.layers.Bidirectional,
 )
 
-LINEAR = {"W_hq": "linear.kernel", "b_q": "linear.bias"}
-
 HARMLESS = {"name", "trainable", "dtype", "units", "use_bias", "seed", "implementation"} | {
     "unit_forget_bias",
     "dropout",
@@ -161,10 +159,15 @@ class RNNModel(_RNNModel, Module):
             if _resets_before(cell):
                 del split["b_hh"]
             values |= with_prefix(prefix, split)
-        return values | {name: backend.to_numpy(live[own]) for name, own in LINEAR.items()}
+        kernel, bias = self._names_of(self.linear, "kernel", "bias")
+        return values | {
+            "W_hq": backend.to_numpy(live[kernel]),
+            "b_q": backend.to_numpy(live[bias]),
+        }
 
     def native_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        native = {own: values[name] for name, own in LINEAR.items()}
+        kernel, bias = self._names_of(self.linear, "kernel", "bias")
+        native = {kernel: values["W_hq"], bias: values["b_q"]}
         for prefix, cell, names in self._parts():
             own = without_prefix(prefix, values)
             if _resets_before(cell):
@@ -173,9 +176,9 @@ class RNNModel(_RNNModel, Module):
                 check_no_bias(self.cell, own, "use_bias")
             kernel_x, kernel_h, bias_x, bias_h = join_gates(self.cell, GATES[self.cell], own)
             after = self.cell == "gru" and not _resets_before(cell)
-            bias = np.stack([bias_x, bias_h]) if after else bias_x
-            native |= dict(zip(names, (kernel_x, kernel_h, bias), strict=False))
-        frozen = ", ".join(native.keys() - backend.places(self).keys())
+            biases = np.stack([bias_x, bias_h]) if after else bias_x
+            native |= dict(zip(names, (kernel_x, kernel_h, biases), strict=False))
+        frozen = ", ".join(sorted(native.keys() - backend.places(self).keys()))
         if frozen:
             raise ParameterError(
                 f"{frozen} cannot take values: it is frozen. Set trainable=True, and freeze it "
@@ -188,16 +191,32 @@ class RNNModel(_RNNModel, Module):
         check_layer(self.linear, (keras.layers.Dense,))
         if self.linear.activation is not activations.linear:
             raise ParameterError(f"the linear layer has an activation, which {NO_COUNTERPART}")
-        places = backend.places(self, frozen=True)
-        names = {id(variable): name for name, variable in places.items()}
         for number, layer in enumerate(self._stack()):
             check_layer(layer, LAYERS)
             for direction, part in enumerate(_directions(layer)):
                 prefix = layer_prefix(number, self.num_layers, direction, self.num_directions)
                 cell = part.cell
-                arrays = cell.kernel, cell.recurrent_kernel, cell.bias  # None without one
-                own = [names[id(backend.variable_of(a))] for a in arrays if a is not None]
-                yield prefix + label_of(part, self.training), cell, own
+                label = label_of(part, self.training)
+                bias = ["bias"] if cell.use_bias else []
+                own = self._names_of(cell, "kernel", "recurrent_kernel", *bias)
+                yield prefix + label, cell, own
+
+    def _names_of(self, layer: Any, *kinds: str) -> list[str]:
+        """The names of a layer's arrays among the parameters of this model, frozen ones too.
+
+        Raises:
+            ParameterError: one of them is computed from others (as by ``enable_lora``).
+        """
+        places = backend.places(self, frozen=True)
+        names = {id(variable): name for name, variable in places.items()}
+        found = {kind: names.get(id(backend.variable_of(getattr(layer, kind)))) for kind in kinds}
+        missing = ", ".join(kind for kind, name in found.items() if name is None)
+        if missing:
+            raise ParameterError(
+                f"the {missing} of {layer.name} is none of the model's parameters, but computed "
+                f"from them, which {NO_COUNTERPART}. There are: {', '.join(places)}"
+            )
+        return [name for name in found.values() if name is not None]
 
 
 def _directions(layer: Any) -> list[Any]:
