@@ -232,6 +232,34 @@ def test_a_step_that_failed_may_be_tried_again_at_once(retry, with_closure):
     assert [part for pair in found for part in pair] == near([x for pair in truth for x in pair])
 
 
+def test_what_an_optimizer_does_after_those_that_it_calls_is_part_of_its_step():
+    class Around(torch.optim.Optimizer):
+        def __init__(self, parts):
+            self.inner = [sgd(part) for part in parts]
+            super().__init__([{"params": part.parameters(), "lr": 0.5} for part in parts], {})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for each in (*self.inner, *self.inner):
+                each.step()
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.mul_(0.9)
+
+    model = nn.ModuleList([linear(), linear()])
+    optimizer = Around(model)
+    with watch(model) as watched:
+        for number in range(2):
+            optimizer.zero_grad()
+            (loss(model[0], number) + loss(model[1], number)).backward()
+            before = model[1].weight.detach().clone()
+            optimizer.step()
+            moved = ((model[1].weight - before).norm() / before.norm()).item()
+            assert watched.steps == number + 1
+            assert watched.last.parameters["1.weight"].update_ratio == near(moved)
+            assert watched.last.learning_rate == 0.5
+
+
 def test_a_closure_that_fails_is_not_the_last_step():
     model = linear()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)

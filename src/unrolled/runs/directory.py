@@ -5,6 +5,7 @@
 ``environment.json``  when and by which command, how long it took, versions, machine, threads
 ``metrics.jsonl``   one line an epoch; the same seed gives the same bytes
 ``telemetry.jsonl`` one line every n-th step, a `unrolled.telemetry.TelemetryRecord`
+``notes.json``      what a watch could not see, and why
 ``timings.jsonl``   how long each epoch took; differs from run to run
 ``vocabulary.json`` the tokens by id (language models only)
 ``model.safetensors``  the trained parameters by name

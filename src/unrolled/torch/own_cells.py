@@ -32,7 +32,7 @@ class OwnStates:
     """
 
     def __init__(self, states: Mapping[str, str] | None, model: nn.Module) -> None:
-        self.paths = {name: path.split(".") for name, path in (states or {}).items()}
+        self.paths = {name: str(path).split(".") for name, path in (states or {}).items()}
         modules = dict(named_parts(model)[0]) if self.paths else {}
         for name, (argument, *_) in self.paths.items():
             if name not in modules:
