@@ -1,6 +1,6 @@
 """Trainings with exactly one known cause of trouble each, and healthy ones, in PyTorch on a CPU.
 
-    python tests/telemetry/sick_runs.py     # prints what the diagnosis says of each
+python tests/telemetry/sick_runs.py     # prints what the diagnosis says of each
 """
 
 import sys
@@ -364,7 +364,9 @@ def goes_on():
 
 def adversarial():
     torch.manual_seed(3)
-    model = nn.ModuleDict({"G": mlp(16), "D": nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))})
+    model = nn.ModuleDict(
+        {"G": mlp(16), "D": nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))}
+    )
     of = {name: Adam(part.parameters(), 2e-3, betas=(0.5, 0.9)) for name, part in model.items()}
     score = F.binary_cross_entropy_with_logits
     with watch(model) as watched:
@@ -412,7 +414,9 @@ def on_plateau():
 def forget_bias():
     model = Tagger(nn.LSTM)
     nn.init.constant_(model.rnn.bias_ih_l0[32:64], 1.0)
-    return train(model, Adam(model.parameters(), 1e-2), lambda g: early(g, 8), 200, clips_at=5.0, clip=5.0)
+    return train(
+        model, Adam(model.parameters(), 1e-2), lambda g: early(g, 8), 200, clips_at=5.0, clip=5.0
+    )
 
 
 def identity():
@@ -468,10 +472,41 @@ HEALTHY = {
 """Runs of which the diagnosis must not warn."""
 
 
+CURED = {
+    "tiny rate, SGD": (
+        "raise the learning rate from 1e-06",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.3, steps=200),
+    ),
+    "Adam at 1": (
+        "lower the learning rate from 1 to",
+        simple(Tagger, Adam, 1e-2, data=lambda g: early(g, 4), steps=200),
+    ),
+    "clipped to nothing": (
+        "raise the threshold",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.5, clip=0.3, steps=200),
+    ),
+    "exploding ReLU": (
+        "identity",
+        identity,
+    ),
+    "weight decay": (
+        "lower the weight decay from 1",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.5, {"weight_decay": 1e-4}, steps=200),
+    ),
+    "gradients not cleared": ("zero_grad", simple(lambda: Tagger(nn.GRU), SGD, 0.3, steps=200)),
+    "large inputs": ("scale the inputs", simple(lambda: Tagger(nn.RNN), SGD, 0.2, steps=200)),
+}
+"""By sick run: what the remedy says, and the run with it."""
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     sick = {name: (expected, run) for name, (expected, run) in SICK.items()}
-    for name, (expected, run) in {**sick, **{n: (None, r) for n, r in HEALTHY.items()}}.items():
+    for name, (expected, run) in {
+        **sick,
+        **{n: (None, r) for n, r in HEALTHY.items()},
+        **{"cured " + n: (None, r) for n, (_, r) in CURED.items()},
+    }.items():
         if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
             continue
         torch.manual_seed(0)

@@ -7,16 +7,16 @@ from unrolled.telemetry.findings.finding import SEVERITIES, Finding
 
 FAILURES = ("NaN", "divergence", "plateau")
 STUCK = ("saturated", "saturated and dead", "dead", "gates saturated", "vanished", "zero gradient")
+STALLED = ("vanished", "zero gradient", "plateau", "step too small")
 
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "gradients not cleared": (*FAILURES, "exploded", "step too large", "saturated"),
     "clipping without effect": ("NaN", "divergence", "exploded", "step too large"),
     "weight decay too strong": (*STUCK, "plateau", "step too large", "step too small"),
-    "gates saturated": (
-        *("exploded", "vanished", "plateau", "step too small", "step too large", "zero gradient"),
-    ),
-    "saturated and dead": ("exploded", "vanished", "plateau", "divergence", "step too small"),
-    "saturated": ("exploded", "vanished", "plateau", "step too small"),
+    "gates saturated": (*STALLED, "exploded", "step too large"),
+    "saturated and dead": (*STALLED, "exploded", "divergence"),
+    "saturated": (*STALLED, "exploded"),
+    "dead": STALLED,
     "exploded": (*FAILURES, *STUCK, "step too large", "clipped nearly always"),
     "step too large": (*FAILURES, *STUCK, "exploded"),
     "clipped nearly always": ("step too small", "plateau"),
@@ -24,7 +24,6 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "no gradient": ("plateau",),
     "not in the optimizer": (),
     "step too small": ("plateau",),
-    "dead": ("vanished", "plateau"),
     "NaN": ("divergence", "plateau", "saturated", "saturated and dead", "dead"),
     "zero gradient": ("plateau", "vanished", "step too small"),
     "vanished": ("plateau",),

@@ -71,7 +71,9 @@ def _without_effect(h: History) -> Findings:
         if after
         else "it runs before backward(), after the step, or on other parameters"
     )
-    yield Finding("clipping without effect", WARNING, text, None, None, numbers, f"{BELONGS}: {where}")
+    yield Finding(
+        "clipping without effect", WARNING, text, None, None, numbers, f"{BELONGS}: {where}"
+    )
 
 
 def _of_a_part(h: History) -> Findings:

@@ -168,7 +168,7 @@ def _exploded_through_time(h: History, least: float) -> Findings:
         if clip.share >= 0.5:
             text += " Clipping shortens all of it alike, and changes nothing in that."
         advice = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
-        if clip.share < 0.5:
+        if clip.share < 0.5 and is_adaptive(h) is not True:
             advice.append(clip_advice(h))
         advice.append("go back through fewer time steps")
         yield Finding(

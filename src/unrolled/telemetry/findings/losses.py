@@ -37,7 +37,8 @@ def plateau(h: History) -> Findings:
         return
     size = len(values) // 5
     early, third, last = (
-        values[part] for part in (slice(size), slice(-5 * size // 2, -3 * size // 2), slice(-size, None))
+        values[part]
+        for part in (slice(size), slice(-5 * size // 2, -3 * size // 2), slice(-size, None))
     )
     falls = float(np.median(third) - np.median(last)) >= PLATEAU * loss.scale
     noise = math.sqrt((early.var() + last.var()) / size)
@@ -77,9 +78,12 @@ def diverged(h: History) -> int | None:
     fell_back = not few and lost > LOST * gained > 0.1 * loss.scale and lost > 0.2 * loss.scale
     if not (rose or (fell_back and _apart(values))):
         return None
-    above = values > loss.best + 0.2 * lost
+    up = loss.best + 0.2 * lost
+    above = values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
     after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
-    return int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None
+    return (
+        int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None
+    )
 
 
 def _apart(values: Column) -> bool:

@@ -34,6 +34,7 @@ class Loss:
     Attributes:
         steps, values: what is known of it and finite.
         first, best, last: where it began, was lowest (smoothed), and ended (smoothed).
+        best_step: the step where it was lowest.
     """
 
     steps: Column
@@ -41,6 +42,7 @@ class Loss:
     first: float
     best: float
     last: float
+    best_step: float
 
     @property
     def scale(self) -> float:
@@ -69,14 +71,16 @@ def loss_of(h: History) -> Loss:
     """The loss of a training; without numbers where nobody has told it, or several take turns."""
     steps, values = h.losses()
     if not len(values) or h.alternates:
-        return Loss(steps[:0], values[:0], np.nan, np.nan, np.nan)
+        return Loss(steps[:0], values[:0], np.nan, np.nan, np.nan, np.nan)
     size = 1 if len(values) < ENOUGH else max(3, len(values) // 20)
     smooth = np.array([np.median(values[i : i + size]) for i in range(len(values) - size + 1)])
     first, third = float(values[0]), float(np.median(values[:3]))
     if len(values) >= 2 * ENOUGH and third <= first + abs(first):
         first = third  # else it was lost at once
     last = float(np.median(values[-max(size, len(values) // 10) :]))
-    return Loss(steps, values, first, min(float(smooth.min()), first), last)
+    place = int(np.argmin(smooth))
+    best, best_step = min((float(smooth[place]), steps[place]), (first, steps[0]))
+    return Loss(steps, values, first, best, last, float(best_step))
 
 
 def is_adaptive(h: History) -> bool | None:

@@ -29,8 +29,8 @@ SMALL_UPDATE, TINY_UPDATE = 1e-4, 1e-5
 """Steps beside the weights that are small where the loss stands; and that are too small whatever
 is known of it."""
 
-STANDS = 0.05
-"""Fall of the loss, in parts of the first, below which it stands."""
+STANDS, ROSE = 0.05, 0.5
+"""Fall of the loss, in parts of the first, below which it stands; and a rise that is none by chance."""
 
 LARGE_AT_ONCE, LARGE_LASTING, LARGE_UNKNOWN = 0.5, 0.1, 0.3
 """Steps beside the weights that are too large where the training does not learn: one
@@ -38,6 +38,9 @@ of them, the median; and the median where nothing is known of the loss."""
 
 EARLY = 10
 """Steps that must be known where nothing is known of the loss."""
+
+DECAYED = 0.01
+"""Learning rate beside its largest, below which a schedule has ended the training."""
 
 JUMP = 3.0
 """Learning rate beside what it was before, from which on it has jumped."""
@@ -55,6 +58,9 @@ def too_small(h: History) -> Findings:
     loss, update = loss_of(h), h.steps["update"]
     if loss.learns or np.isfinite(h.steps["norm"]).sum() < ENOUGH:
         return
+    if len(loss.values) and (early := _decayed(h)) is not None:
+        yield early
+        return
     weights = [
         p["update"]
         for name, p in h.parameters.items()
@@ -64,7 +70,7 @@ def too_small(h: History) -> Findings:
     if not moves or not largest(h.steps["norm"]) > 0:
         return
     most = max(moves)
-    stands = len(loss.values) > 0 and abs(loss.fall) < STANDS
+    stands = len(loss.values) > 0 and -ROSE < loss.fall < STANDS
     rate = largest(h.steps["rate"])
     # where gradients themselves are small, the learning rate is not to blame
     slow = stands and (is_adaptive(h) is True or rate < LARGE_UPDATE)
@@ -87,6 +93,26 @@ def too_small(h: History) -> Findings:
         None,
         {"update_ratio": most},
         _longer_steps(h, USUAL_UPDATE / most if most else np.inf),
+    )
+
+
+def _decayed(h: History) -> Finding | None:
+    """A schedule that ends the training before the loss has fallen."""
+    rates = h.steps["rate"]
+    low = rates < DECAYED * largest(rates)
+    row = int(np.argmax(low))
+    if not low.any() or not low[row:].all() or row > len(rates) // 2:
+        return None
+    step = int(h.steps["step"][row])
+    return Finding(
+        "step too small",
+        WARNING,
+        f"From step {step:,} on the learning rate is below {percent(DECAYED)} of its largest, "
+        f"{largest(rates):g}. The loss has hardly fallen by then.",
+        step,
+        None,
+        {"largest": largest(rates), "last": float(rates[-1])},
+        "let the schedule fall more slowly, over the whole training",
     )
 
 
@@ -120,7 +146,7 @@ def _longer_steps(h: History, times: float) -> str:
 def too_large(h: History) -> Findings:
     """Steps that throw away what the weights held."""
     loss, update = loss_of(h), h.steps["update"]
-    known = np.flatnonzero(np.isfinite(update))
+    known = np.flatnonzero(np.isfinite(update) & ~(h.steps["step"] < loss.best_step))
     if loss.learns or len(known) < 2:
         return
     unsure = not len(loss.values)
@@ -128,7 +154,7 @@ def too_large(h: History) -> Findings:
     if unsure:
         if len(known) < EARLY or not usual >= LARGE_UNKNOWN:
             return
-    elif not (largest(update) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
+    elif not (largest(update[known]) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
         return
     large = usual if usual >= LARGE_LASTING else LARGE_AT_ONCE
     row = int(known[np.flatnonzero(update[known] >= large)[0]])

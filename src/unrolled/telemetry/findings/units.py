@@ -44,9 +44,8 @@ without having come below a tenth of the last, longer sequences would carry more
 
 def saturated(h: History) -> Findings:
     """Units that are switches, and layers that have stopped learning."""
-    if loss_of(h).learned:
-        return
-    for name, layer in h.layers.items():
+    layers = {} if loss_of(h).learned else h.layers
+    for name, layer in layers.items():
         cell = h.cells.get(name)
         if cell in ("gru", "lstm"):
             yield from _gates(h, name, cell, layer)
@@ -89,6 +88,8 @@ def _saturated(
 
 def _smaller_start(h: History, name: str) -> str:
     """Advice where units were saturated before the first step: by the weights, or the inputs."""
+    if h.cells.get(name) == "rnn_relu":
+        return "start from biases at 0 and recurrent weights at the identity"
     inputs = {n: p for n, p in h.parameters.items() if n.startswith(name.split(".backward")[0])}
     ours = [p["gradient"][:5] for n, p in inputs.items() if "weight_ih" in n or "W_xh" in n]
     theirs = [p["gradient"][:5] for n, p in inputs.items() if "weight_hh" in n or "W_hh" in n]
@@ -138,7 +139,9 @@ def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
         advice, which = "give the update gates a bias of 0 or 1", ("update",)
     else:
         return
-    begin = lasting(np.all([layer[f"{g} shut"] + layer[f"{g} open"] >= STUCK for g in which], 0), first)
+    begin = lasting(
+        np.all([layer[f"{g} shut"] + layer[f"{g} open"] >= STUCK for g in which], 0), first
+    )
     if begin is None:
         return
     yield Finding(
