@@ -202,9 +202,7 @@ def nan_in_the_data():
 
     def data(g):
         X, y = late(g)
-        return (
-            X / (next(steps) != 40) if False else X + (float("nan") if next(steps) == 40 else 0)
-        ), y
+        return X + (float("nan") if next(steps) == 40 else 0), y
 
     model = Tagger(nn.GRU)
     return train(model, Adam(model.parameters(), 3e-3), data, steps=60)
@@ -292,7 +290,7 @@ SICK = {
     ),
     "saturated gates": ("gates saturated", simple(scaled(Tagger, 80), SGD, 0.05, data=early)),
     "input gates shut": ("gates saturated", input_gate_shut),
-    "unused": ("no gradient", unused),
+    "unused": ("not used", unused),
     "detached": ("no gradient", detached),
     "not in the optimizer": ("not in the optimizer", not_in_optimizer),
     "exploding at once": (
@@ -306,7 +304,7 @@ SICK = {
     "clipped after the step": ("clipping without effect", clip_after_step),
     "clipped in part": ("clipping without effect", clip_of_the_head),
     "clipped to nothing": ("clipped nearly always", simple(lambda: Tagger(nn.GRU), SGD, 0.1, clip=1e-3)),
-    "Adam at 1": ("step too large", simple(Tagger, Adam, 1.0)),
+    "Adam at 1": ("step too large", simple(Tagger, Adam, 1.0, data=early)),
     "SGD at 100": ("step too large", simple(mlp, SGD, 100.0, data=flat)),
     "summed loss": (
         "step too large",
@@ -399,8 +397,18 @@ def mixed():
 def on_plateau():
     model = mlp(32)
     optimizer = Adam(model.parameters(), 1e-2)
-    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=3)
-    return train(model, optimizer, flat, 200, after=lambda: schedule.step(1.0))
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=20)
+    with watch(model) as watched:
+        g = torch.Generator().manual_seed(1)
+        for _ in range(300):
+            X, y = flat(g)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(X), y)
+            watched.loss(loss)
+            loss.backward()
+            optimizer.step()
+            schedule.step(loss.item())
+        return watched.diagnose()
 
 
 def forget_bias():
@@ -464,10 +472,41 @@ HEALTHY = {
 """Runs of which the diagnosis must not warn."""
 
 
+CURED = {
+    "tiny rate, SGD": (
+        "raise the learning rate from 1e-06",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.3, steps=200),
+    ),
+    "Adam at 1": (
+        "lower the learning rate from 1 to",
+        simple(Tagger, Adam, 1e-2, data=lambda g: early(g, 4), steps=200),
+    ),
+    "clipped to nothing": (
+        "raise the threshold",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.5, clip=0.3, steps=200),
+    ),
+    "exploding ReLU": (
+        "identity",
+        identity,
+    ),
+    "weight decay": (
+        "lower the weight decay from 1",
+        simple(lambda: Tagger(nn.GRU), SGD, 0.5, {"weight_decay": 1e-4}, steps=200),
+    ),
+    "gradients not cleared": ("zero_grad", simple(lambda: Tagger(nn.GRU), SGD, 0.3, steps=200)),
+    "large inputs": ("scale the inputs", simple(lambda: Tagger(nn.RNN), SGD, 0.2, steps=200)),
+}
+"""By sick run: what the remedy says, and the run with it."""
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     sick = {name: (expected, run) for name, (expected, run) in SICK.items()}
-    for name, (expected, run) in {**sick, **{n: (None, r) for n, r in HEALTHY.items()}}.items():
+    for name, (expected, run) in {
+        **sick,
+        **{n: (None, r) for n, r in HEALTHY.items()},
+        **{"cured " + n: (None, r) for n, (_, r) in CURED.items()},
+    }.items():
         if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
             continue
         torch.manual_seed(0)

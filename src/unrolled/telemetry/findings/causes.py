@@ -7,23 +7,25 @@ from unrolled.telemetry.findings.finding import SEVERITIES, Finding
 
 FAILURES = ("NaN", "divergence", "plateau")
 STUCK = ("saturated", "saturated and dead", "dead", "gates saturated", "vanished", "zero gradient")
+STALLED = ("vanished", "zero gradient", "plateau", "step too small")
 
 FOLLOWS: dict[str, tuple[str, ...]] = {
-    "gradients not cleared": (*FAILURES, *STUCK, "exploded", "step too large", "step too small"),
-    "clipping without effect": (*FAILURES, *STUCK, "exploded", "step too large"),
-    "gates saturated": ("exploded", "vanished", "plateau", "step too small", "step too large"),
-    "saturated and dead": ("exploded", "vanished", "plateau", "divergence", "step too small"),
-    "saturated": ("exploded", "vanished", "plateau", "step too small"),
+    "gradients not cleared": (*FAILURES, "exploded", "step too large", "saturated"),
+    "clipping without effect": ("NaN", "divergence", "exploded", "step too large"),
+    "weight decay too strong": (*STUCK, "plateau", "step too large", "step too small"),
+    "gates saturated": (*STALLED, "exploded", "step too large"),
+    "saturated and dead": (*STALLED, "exploded", "divergence"),
+    "saturated": (*STALLED, "exploded"),
+    "dead": STALLED,
     "exploded": (*FAILURES, *STUCK, "step too large", "clipped nearly always"),
     "step too large": (*FAILURES, *STUCK, "exploded"),
-    "weight decay too strong": (*STUCK, "plateau"),
     "clipped nearly always": ("step too small", "plateau"),
+    "not used": (),
     "no gradient": ("plateau",),
     "not in the optimizer": (),
     "step too small": ("plateau",),
-    "dead": ("vanished", "plateau"),
     "NaN": ("divergence", "plateau", "saturated", "saturated and dead", "dead"),
-    "zero gradient": ("plateau", "vanished"),
+    "zero gradient": ("plateau", "vanished", "step too small"),
     "vanished": ("plateau",),
     "divergence": ("plateau", "saturated", "saturated and dead", "dead", "vanished"),
 }
@@ -43,12 +45,19 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """
     rest, groups = list(findings), list[list[Finding]]()
     while rest:
-        root = next((f for f in rest if not any(_causes(g, f) for g in rest)), rest[0])
-        rest.remove(root)
-        caused = [f for f in rest if _causes(root, f)]
-        rest = [f for f in rest if f not in caused]
-        severity = min((f.severity for f in (root, *caused)), key=SEVERITIES.index)
-        groups.append([replace(root, severity=severity), *(_said(root, f) for f in caused)])
+        free = [f for f in rest if not any(_causes(g, f) for g in rest)]
+        group = [min(free or rest, key=_rank)]
+        causes = {id(group[0]): group[0]}
+        for cause in group:  # grows as it is read
+            rest = [f for f in rest if id(f) not in causes]
+            for finding in rest:
+                if _causes(cause, finding):
+                    causes[id(finding)] = cause
+                    group.append(finding)
+        rest = [f for f in rest if id(f) not in causes]
+        severity = min((f.severity for f in group), key=SEVERITIES.index)
+        root = replace(group[0], severity=severity)
+        groups.append([root, *(_said(root, causes[id(f)], f) for f in group[1:])])
     groups.sort(key=lambda group: (SEVERITIES.index(group[0].severity), _rank(group[0])))
     return [finding for group in groups for finding in group]
 
@@ -70,11 +79,11 @@ def _causes(cause: Finding, other: Finding) -> bool:
     return cause.step <= other.step
 
 
-def _said(cause: Finding, finding: Finding) -> Finding:
+def _said(root: Finding, cause: Finding, finding: Finding) -> Finding:
     at = f" in step {cause.step:,}" if cause.step is not None and cause.name == "exploded" else ""
     return replace(
         finding,
         text=f"{finding.text} It follows from '{cause.name}'{at}.",
-        remedy=f"see '{cause.name}' first",
+        remedy=f"repair '{root.name}' first",
         follows_from=cause.name,
     )

@@ -46,6 +46,8 @@ def _without_effect(h: History) -> Findings:
     norm, coefficient = h.steps["norm"], h.steps["coefficient"]
     threshold, late = h.steps["threshold"], h.steps["late"]
     known = np.isfinite(coefficient) & np.isfinite(norm)
+    if known.sum() < 5:
+        return
     unclipped = known & (coefficient >= 1 - 1e-4)
     above = unclipped & (norm > ABOVE * threshold)
     after = np.isfinite(late).sum() >= 0.5 * (len(late) - 1) > 0

@@ -19,7 +19,6 @@ from unrolled.telemetry.findings.finding import (
 from unrolled.telemetry.findings.setting import (
     LARGE_UPDATE,
     clip_advice,
-    clip_in_words,
     clip_of,
     is_adaptive,
     loss_of,
@@ -114,7 +113,7 @@ def _against_nan(h: History, name: str) -> str:
         return (
             "look at how the loss is computed from finite outputs: take log_softmax or "
             "cross_entropy of the logits instead of log(softmax), keep arguments of log and "
-            "divisions above 0, and look at the targets of that minibatch"
+            "divisions above 0 and those of exp small, and look at the targets of that minibatch"
         )
     return (
         "look at what is differentiated there: the loss was finite, but sqrt, norm, log and "
@@ -167,9 +166,9 @@ def _exploded_through_time(h: History, least: float) -> Findings:
             "others."
         )
         if clip.share >= 0.5:
-            text += f" At the median {clip_in_words(clip)}, which changes nothing in that."
+            text += " Clipping shortens all of it alike, and changes nothing in that."
         advice = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
-        if clip.share < 0.5:
+        if clip.share < 0.5 and is_adaptive(h) is not True:
             advice.append(clip_advice(h))
         advice.append("go back through fewer time steps")
         yield Finding(

@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import SERIOUS, WARNING, Finding, Findings
+from unrolled.telemetry.findings.finding import NOTE, SERIOUS, WARNING, Finding, Findings
 from unrolled.telemetry.findings.setting import clip_advice, is_adaptive, loss_of, shorter_steps
-from unrolled.telemetry.history import ENOUGH, History
+from unrolled.telemetry.history import ENOUGH, Column, History
 
 PLATEAU = 0.01
 """Fall of the loss over the last half, in parts of the first loss, below which it stands."""
+
+VARIES = 0.3
+"""Spread of a loss that stands, in parts of it, from which on a few examples make all of it, as
+where most are learned."""
 
 FELL = 0.1
 """A loss that has fallen by this part of the first has learned something before it stood."""
@@ -42,9 +46,10 @@ def plateau(h: History) -> Findings:
     if falls or slowly:
         return
     excluded = _excluded(h)
+    half = values[len(values) // 2 :]
     yield Finding(
         "plateau",
-        WARNING,
+        NOTE if half.std() > VARIES * abs(loss.last) else WARNING,
         f"The loss stands at {loss.last:.3g}; it began at {loss.first:.3g}.{excluded}",
         int(loss.steps[0]),
         None,
@@ -71,13 +76,22 @@ def diverged(h: History) -> int | None:
     lost, gained = loss.last - loss.best, loss.first - loss.best
     rose = loss.last > loss.first + (FAR_UP if few else ROSE) * loss.scale
     fell_back = not few and lost > LOST * gained > 0.1 * loss.scale and lost > 0.2 * loss.scale
-    if not (rose or fell_back):
+    if not (rose or (fell_back and _apart(values))):
         return None
-    above = values > loss.best + 0.2 * lost
+    up = loss.best + 0.2 * lost
+    above = values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
     after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
     return (
         int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None
     )
+
+
+def _apart(values: Column) -> bool:
+    """Whether the last losses are above the best ones by more than they vary."""
+    size = max(5, len(values) // 10)
+    starts = range(len(values) - size + 1)
+    best = min((values[i : i + size] for i in starts), key=np.median)
+    return bool(np.quantile(values[-size:], 0.25) > np.quantile(best, 0.75))
 
 
 def divergence(h: History) -> Findings:
@@ -87,15 +101,14 @@ def divergence(h: History) -> Findings:
         return
     loss = loss_of(h)
     step = int(loss.steps[row])
-    before = float(loss.values[row - 1]) if row else loss.first
     clip = None if is_adaptive(h) is True else clip_advice(h)
     advice = [shorter_steps(h, 10), "let it fall over time", clip]
     yield Finding(
         "divergence",
         SERIOUS,
-        f"The loss rose in step {step:,} from {before:.3g} to {loss.values[row]:.3g} and stays up: "
-        f"it began at {loss.first:.3g}, was {loss.best:.3g} at best, and is {loss.last:.3g} at "
-        "the end.",
+        f"From step {step:,} on the loss is up for good: it began at {loss.first:.3g}, was "
+        f"{loss.best:.3g} at best, rose to {loss.values[row]:.3g} in that step, and is "
+        f"{loss.last:.3g} at the end.",
         step,
         None,
         {"first": loss.first, "lowest": loss.best, "last": loss.last},

@@ -3,8 +3,19 @@
 import numpy as np
 
 from unrolled.functional.initial import is_bias
-from unrolled.telemetry.findings.finding import WARNING, Finding, Findings, some
+from unrolled.telemetry.findings.finding import (
+    WARNING,
+    Finding,
+    Findings,
+    median,
+    ratio,
+    some,
+)
+from unrolled.telemetry.findings.gradients import VANISHED_IN_DEPTH
 from unrolled.telemetry.history import History
+
+NAMES = {"unused": "not used", "cut off": "no gradient", "zero": "zero gradient"}
+"""The finding by the likely reason."""
 
 FEW = 3
 """Steps from which on something that never happened is a finding."""
@@ -24,9 +35,9 @@ def no_gradient(h: History) -> Findings:
         elif not is_bias(name) and (np.nan_to_num(gradient, nan=0.0) == 0).all():
             by_reason.setdefault("zero", []).append(name)
     for reason, names in by_reason.items():
-        says, advice = _words(h, reason)
+        says, advice = _words(h, reason, names)
         yield Finding(
-            "zero gradient" if reason == "zero" else "no gradient",
+            NAMES[reason],
             WARNING,
             f"In none of {h.steps.length:,} steps {some(names)} got a gradient{says}",
             None,
@@ -36,7 +47,7 @@ def no_gradient(h: History) -> Findings:
         )
 
 
-def _words(h: History, reason: str) -> tuple[str, str]:
+def _words(h: History, reason: str, names: list[str]) -> tuple[str, str]:
     """The likely reason, and what to do."""
     if reason == "unused":
         return (
@@ -54,6 +65,12 @@ def _words(h: History, reason: str) -> tuple[str, str]:
             " other than 0: sequences have one time step, and begin with a state of zeros.",
             "read the sequences in one call, or carry the state on; look whether time is the "
             "first axis, or batch_first=True the second",
+        )
+    rest = {n.replace("_ih_", "_hh_") for n in names if "_ih_" in n}
+    if any((h.parameters[n]["gradient"] > 0).any() for n in rest & h.parameters.keys()):
+        return (
+            " other than 0, though the recurrent weights did: what it reads is 0 in every step.",
+            "look at the inputs, and at what is done to them before the layer",
         )
     return (
         " other than 0: the units behind it are switched off (ReLU), saturated, or masked.",
@@ -74,6 +91,8 @@ def not_optimized(h: History) -> Findings:
         if np.isnan(parameter["clipped"]).all() and np.isnan(parameter["update"]).all():
             left_out.append(name)
         elif np.isfinite(parameter["update"]).any() and not (parameter["update"] > 0).any():
+            if not median(ratio(parameter["gradient"], h.steps["norm"])) > VANISHED_IN_DEPTH:
+                continue
             unmoved.append(name)
     if left_out:
         yield Finding(

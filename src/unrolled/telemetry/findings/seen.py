@@ -21,7 +21,7 @@ def not_seen(h: History) -> Findings:
         )
         return
     for name, note in notes.items():
-        if name not in APART:
+        if name not in APART and not (h.first_not_finite and "not finite" in str(note)):
             yield Finding(
                 "not seen",
                 NOTE,

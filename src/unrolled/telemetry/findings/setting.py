@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import largest, median, one_digit, percent, ratio
+from unrolled.telemetry.findings.finding import largest, median, one_digit, ratio
 from unrolled.telemetry.history import ENOUGH, Column, History
 
 ADAPTIVE = ("ada", "rms", "lion", "lamb", "prop", "muon", "sophia", "novograd")
@@ -34,6 +34,7 @@ class Loss:
     Attributes:
         steps, values: what is known of it and finite.
         first, best, last: where it began, was lowest (smoothed), and ended (smoothed).
+        best_step: the step where it was lowest.
     """
 
     steps: Column
@@ -41,6 +42,7 @@ class Loss:
     first: float
     best: float
     last: float
+    best_step: float
 
     @property
     def scale(self) -> float:
@@ -69,12 +71,16 @@ def loss_of(h: History) -> Loss:
     """The loss of a training; without numbers where nobody has told it, or several take turns."""
     steps, values = h.losses()
     if not len(values) or h.alternates:
-        return Loss(steps[:0], values[:0], np.nan, np.nan, np.nan)
+        return Loss(steps[:0], values[:0], np.nan, np.nan, np.nan, np.nan)
     size = 1 if len(values) < ENOUGH else max(3, len(values) // 20)
     smooth = np.array([np.median(values[i : i + size]) for i in range(len(values) - size + 1)])
-    first = float(values[0]) if len(values) < 2 * ENOUGH else float(np.median(values[:3]))
+    first, third = float(values[0]), float(np.median(values[:3]))
+    if len(values) >= 2 * ENOUGH and third <= first + abs(first):
+        first = third  # else it was lost at once
     last = float(np.median(values[-max(size, len(values) // 10) :]))
-    return Loss(steps, values, first, min(float(smooth.min()), first), last)
+    place = int(np.argmin(smooth))
+    best, best_step = min((float(smooth[place]), steps[place]), (first, steps[0]))
+    return Loss(steps, values, first, best, last, float(best_step))
 
 
 def is_adaptive(h: History) -> bool | None:
@@ -128,10 +134,10 @@ def clip_of(h: History) -> Clip:
     by_norm = not off > 0.01
     clipped = h.steps["clipped"][acted]
     same = float(np.median(abs(clipped - np.median(clipped)))) <= 1e-3 * float(np.median(clipped))
-    seen = float(np.median(clipped)) if by_norm and same and acted.sum() >= 3 else None
+    seen = float(np.median(clipped)) if by_norm and same and acted.sum() >= 3 else 0.0
     return Clip(
         float(acted.sum() / known.sum()),
-        median(threshold) if told else seen,
+        median(threshold) if told else seen or None,
         told,
         by_norm,
         median(coefficient[known]),
@@ -171,9 +177,3 @@ def clip_advice(h: History, usual: float | None = None) -> str | None:
     if clip.by_norm is False:
         return f"clip the global norm, at about {one_digit(target)}, in the place of values"
     return None
-
-
-def clip_in_words(clip: Clip) -> str:
-    """What clipping did, as part of a sentence."""
-    at = f" at {clip.threshold:.3g}" if clip.threshold is not None else ""
-    return f"clipping{at} left {percent(clip.kept)} of the gradient's norm"

@@ -29,15 +29,21 @@ SMALL_UPDATE, TINY_UPDATE = 1e-4, 1e-5
 """Steps beside the weights that are small where the loss stands; and that are too small whatever
 is known of it."""
 
-STANDS = 0.05
-"""Fall of the loss, in parts of the first, below which it stands."""
+STANDS, ROSE = 0.05, 0.5
+"""Fall of the loss, in parts of the first, below which it stands; and a rise that is none by chance."""
 
 LARGE_AT_ONCE, LARGE_LASTING, LARGE_UNKNOWN = 0.5, 0.1, 0.3
-"""Steps beside the weights that are too large where the training does not learn: one in the
-first steps, the median; and the median where nothing is known of the loss."""
+"""Steps beside the weights that are too large where the training does not learn: one
+of them, the median; and the median where nothing is known of the loss."""
 
 EARLY = 10
-"""First steps, in which weights are as they were chosen."""
+"""Steps that must be known where nothing is known of the loss."""
+
+DECAYED = 0.01
+"""Learning rate beside its largest, below which a schedule has ended the training."""
+
+JUMP = 3.0
+"""Learning rate beside what it was before, from which on it has jumped."""
 
 SHRUNK = 0.3
 """Norm of the weights at the end, in parts of the first, below which they have shrunk."""
@@ -52,12 +58,19 @@ def too_small(h: History) -> Findings:
     loss, update = loss_of(h), h.steps["update"]
     if loss.learns or np.isfinite(h.steps["norm"]).sum() < ENOUGH:
         return
-    weights = [p["update"] for name, p in h.parameters.items() if not is_bias(name)]
+    if len(loss.values) and (early := _decayed(h)) is not None:
+        yield early
+        return
+    weights = [
+        p["update"]
+        for name, p in h.parameters.items()
+        if not is_bias(name) and (p["gradient"] > 0).any()
+    ]
     moves = [largest_usual(ratios) for ratios in weights if np.isfinite(ratios).any()]
     if not moves or not largest(h.steps["norm"]) > 0:
         return
     most = max(moves)
-    stands = len(loss.values) > 0 and abs(loss.fall) < STANDS
+    stands = len(loss.values) > 0 and -ROSE < loss.fall < STANDS
     rate = largest(h.steps["rate"])
     # where gradients themselves are small, the learning rate is not to blame
     slow = stands and (is_adaptive(h) is True or rate < LARGE_UPDATE)
@@ -67,8 +80,8 @@ def too_small(h: History) -> Findings:
         text = "No step moved the weights, though there were gradients."
     else:
         text = (
-            f"A step moves the weights by {percent(most)} of their norm at most; about "
-            f"{percent(USUAL_UPDATE)} is usual."
+            f"A step moves the weights by at most {most:.1g} of their norm; about "
+            f"{USUAL_UPDATE:g} is usual."
         )
     if stands:
         text += f" The loss stands at {loss.last:.3g}."
@@ -80,6 +93,26 @@ def too_small(h: History) -> Findings:
         None,
         {"update_ratio": most},
         _longer_steps(h, USUAL_UPDATE / most if most else np.inf),
+    )
+
+
+def _decayed(h: History) -> Finding | None:
+    """A schedule that ends the training before the loss has fallen."""
+    rates = h.steps["rate"]
+    low = rates < DECAYED * largest(rates)
+    row = int(np.argmax(low))
+    if not low.any() or not low[row:].all() or row > len(rates) // 2:
+        return None
+    step = int(h.steps["step"][row])
+    return Finding(
+        "step too small",
+        WARNING,
+        f"From step {step:,} on the learning rate is below {percent(DECAYED)} of its largest, "
+        f"{largest(rates):g}. The loss has hardly fallen by then.",
+        step,
+        None,
+        {"largest": largest(rates), "last": float(rates[-1])},
+        "let the schedule fall more slowly, over the whole training",
     )
 
 
@@ -113,26 +146,28 @@ def _longer_steps(h: History, times: float) -> str:
 def too_large(h: History) -> Findings:
     """Steps that throw away what the weights held."""
     loss, update = loss_of(h), h.steps["update"]
-    known = np.flatnonzero(np.isfinite(update))
+    known = np.flatnonzero(np.isfinite(update) & ~(h.steps["step"] < loss.best_step))
     if loss.learns or len(known) < 2:
         return
-    early = update[known[:EARLY]]
     unsure = not len(loss.values)
     usual = median(update[known])
     if unsure:
         if len(known) < EARLY or not usual >= LARGE_UNKNOWN:
             return
-    elif not (largest(early) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
+    elif not (largest(update[known]) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
         return
-    large = LARGE_UNKNOWN if unsure else LARGE_LASTING
+    large = usual if usual >= LARGE_LASTING else LARGE_AT_ONCE
     row = int(known[np.flatnonzero(update[known] >= large)[0]])
     step, moved = int(h.steps["step"][row]), float(update[row])
     times = max(moved, usual) / LARGE_UPDATE
     beside = float(h.steps["norm"][row] / h.steps["weights"][row])
     text = (
         f"In step {step:,} the update was {moved:.2g} times as long as the weights; about "
-        f"{percent(USUAL_UPDATE)} is usual."
+        f"{USUAL_UPDATE:g} is usual."
     )
+    rates = h.steps["rate"]
+    if row and rates[row] > JUMP * median(rates[:row]):
+        text += f" The learning rate had gone from {median(rates[:row]):g} to {rates[row]:g}."
     advice, clip = shorter_steps(h, times), clip_of(h)
     if is_adaptive(h) is False and clip.by_norm and clip.share >= 0.5 and clip.threshold:
         lower = one_digit(clip.threshold / times)
@@ -171,7 +206,6 @@ def decay(h: History) -> Findings:
     if loss.learns or h.steps.length < ENOUGH or not value > 0:
         return
     first, last = median(weights[:3]), median(weights[-3:])
-    row = int(np.argmax(weights <= SHRUNK * first))
     if not last <= SHRUNK * first or loss.fall < -STANDS:
         return
     pull = value * float(weights[0]) / float(norm[0])
@@ -180,7 +214,7 @@ def decay(h: History) -> Findings:
         WARNING,
         f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. A weight decay of "
         f"{value:g} pulled {pull:.2g} times as hard as the gradient.",
-        int(h.steps["step"][row]),
+        int(h.steps["step"][0]),
         None,
         {"first": first, "last": last, "weight_decay": value},
         f"lower the weight decay from {value:g} to 0.01 or less",

@@ -44,9 +44,8 @@ without having come below a tenth of the last, longer sequences would carry more
 
 def saturated(h: History) -> Findings:
     """Units that are switches, and layers that have stopped learning."""
-    if loss_of(h).learned:
-        return
-    for name, layer in h.layers.items():
+    layers = {} if loss_of(h).learned else h.layers
+    for name, layer in layers.items():
         cell = h.cells.get(name)
         if cell in ("gru", "lstm"):
             yield from _gates(h, name, cell, layer)
@@ -89,6 +88,8 @@ def _saturated(
 
 def _smaller_start(h: History, name: str) -> str:
     """Advice where units were saturated before the first step: by the weights, or the inputs."""
+    if h.cells.get(name) == "rnn_relu":
+        return "start from biases at 0 and recurrent weights at the identity"
     inputs = {n: p for n, p in h.parameters.items() if n.startswith(name.split(".backward")[0])}
     ours = [p["gradient"][:5] for n, p in inputs.items() if "weight_ih" in n or "W_xh" in n]
     theirs = [p["gradient"][:5] for n, p in inputs.items() if "weight_hh" in n or "W_hh" in n]
@@ -111,35 +112,43 @@ def _start_again(h: History) -> str:
 def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
     """All gates switches, or one shut that lets nothing in or out."""
     gates = ("update", "reset") if cell == "gru" else ("input", "forget", "output")
-    shut = {gate: median(layer[f"{gate} shut"]) for gate in gates}
-    both = {gate: shut[gate] + median(layer[f"{gate} open"]) for gate in gates}
+    first = layer[f"{gates[0]} shut"]
+    since = slice(len(first) // 2, None)  # later steps tell what has become of them
+    shut = {gate: median(layer[f"{gate} shut"][since]) for gate in gates}
+    both = {gate: median((layer[f"{gate} shut"] + layer[f"{gate} open"])[since]) for gate in gates}
     if not all(np.isfinite(share) for share in both.values()):
         return
     stuck = [gate for gate in gates if shut[gate] >= STUCK] if cell == "lstm" else []
     if min(both.values()) >= STUCK:
-        text = f"{percent(min(both.values()))} of the values of all gates of {name} are 0 or 1"
-        advice = "start from smaller weights, scale the inputs to a variance of about 1"
+        text = f"{percent(min(both.values()))} of the values of every gate of {name} are 0 or 1"
+        text += ", and pass no gradient back"
+        advice, which = "start from smaller weights, and scale the inputs to a variance of 1", gates
     elif stuck:
         does = {
             "input": "nothing gets into its cells",
             "forget": "its cells forget everything at every time step",
             "output": "nothing gets out of its cells",
         }[stuck[0]]
-        text = f"The {stuck[0]} gates of {name} are shut ({percent(shut[stuck[0]])}): {does}"
+        text = f"the {stuck[0]} gates of {name} are shut ({percent(shut[stuck[0]])}): {does}"
+        which = tuple(stuck[:1])
         advice = f"give the {stuck[0]} gates a bias of {'1' if stuck[0] == 'forget' else '0'}"
     elif cell == "gru" and median(layer["update open"]) >= STUCK and len(loss_of(h).values):
         share = percent(median(layer["update open"]))
-        text = f"The update gates of {name} are open ({share}): its units keep their state, and "
+        text = f"the update gates of {name} are open ({share}): its units keep their state, and "
         text += "nothing gets in"
-        advice = "give the update gates a bias of 0 or 1"
+        advice, which = "give the update gates a bias of 0 or 1", ("update",)
     else:
         return
-    row = int(np.flatnonzero(np.isfinite(layer[f"{gates[0]} shut"]))[0])
+    begin = lasting(
+        np.all([layer[f"{g} shut"] + layer[f"{g} open"] >= STUCK for g in which], 0), first
+    )
+    if begin is None:
+        return
     yield Finding(
         "gates saturated",
         WARNING,
-        f"{text}, and pass no gradient back.",
-        int(h.steps["step"][row]),
+        f"From step {h.steps['step'][begin]:,.0f} on {text}.",
+        int(h.steps["step"][begin]),
         name,
         {f"{gate}_shut": shut[gate] for gate in gates},
         advice,
