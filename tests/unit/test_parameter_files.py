@@ -176,6 +176,7 @@ class TestFilesOfSafetensorsOwnFunctions:
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if how == "save_model":  # which notes what it leaves out
             safetensors.torch.save_model(model, tmp_path / "file")
+            assert len(read(tmp_path / "file")[1]) == 1
         elif how == "apart":
             safetensors.torch.save_file(state, tmp_path / "file")
         else:
