@@ -266,8 +266,10 @@ def test_records_go_to_a_run_directory(tmp_path):
         kept = watched.records
     assert [record.learning_rate for record in kept] == [0.1] * 3
     with pytest.warns(RuntimeWarning, match="mine-2"):
-        assert u.watch(loss, out=tmp_path / "mine").path == tmp_path / "mine-2"
-    assert u.watch(loss, out=tmp_path / "mine-2", overwrite=True).path == tmp_path / "mine-2"
+        second = u.watch(loss, out=tmp_path / "mine")
+    second.close()
+    with u.watch(loss, out=second.path, overwrite=True) as third:
+        assert third.path == second.path == tmp_path / "mine-2"
     read, skipped = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
     assert (list(read), skipped) == (kept, [])
 
