@@ -47,7 +47,7 @@ def number(value: Any) -> str | None:
         return what
     if getattr(value, "shape", ()) != ():
         return what
-    return what if isinstance(value, Real) and not 0 <= value < math.inf else None
+    return what if isinstance(value, Real) and not 0 <= float(value) < math.inf else None
 
 
 def threshold(value: Any) -> str | None:
