@@ -45,10 +45,7 @@ class BuildNative(build_ext):
             )
 
         began, cores = time.monotonic(), os.cpu_count() or 1
-        print(
-            f"compiling the native kernels on {cores} cores, some 40/{cores} seconds ...",
-            flush=True,
-        )
+        print(f"compiling native kernels on {cores} cores: {40 // cores + 1} s or more", flush=True)
         with ThreadPoolExecutor(cores) as pool:
             units = {
                 name: [
@@ -75,7 +72,7 @@ class BuildNative(build_ext):
         self.compiler.link_shared_object(
             objects, str(target), libraries=["pthread", "dl"], target_lang="c++"
         )
-        print(f"compiled in {time.monotonic() - began:.0f} seconds", flush=True)
+        print(f"compiled native kernels in {time.monotonic() - began:.0f} s", flush=True)
 
 
 setup(

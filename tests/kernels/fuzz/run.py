@@ -30,6 +30,7 @@ COMMON = [
 ADDRESSES = "-fsanitize=address,undefined"
 ARM, QEMU, ARM_LIBRARIES = "aarch64-linux-gnu-g++", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 CORES = os.cpu_count() or 1
+RUNNING: list[subprocess.Popen[str]] = []
 
 
 def instruction_sets():
@@ -88,18 +89,16 @@ class Fuzzer:
     def run(self, label, set_, seed, seconds):
         """The program's last line, or the end of everything."""
         command = [*self.emulator, self.program, set_, str(seed), str(seconds)]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            check=False,
-        )  # fmt: skip
-        found = f"{label}: {done.stdout.strip()}, {seconds} seconds, seed {seed}"
-        print(
-            found
-            if done.returncode == 0
-            else f"{found}\n{label} FAILED, exit status {done.returncode}",
-            flush=True,
+        program = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
-        if done.returncode:
+        RUNNING.append(program)
+        said, _ = program.communicate()
+        print(f"{label}: {said.strip()}, {seconds} seconds, seed {seed}", flush=True)
+        if program.returncode:
+            print(f"{label} FAILED, exit status {program.returncode}", flush=True)
+            for other in RUNNING:
+                other.kill()
             os._exit(1)
 
 

@@ -36,7 +36,7 @@ def using(instructions: str) -> Iterator[None]:
         ...     available()
         (False, 'switched off by UNROLLED_NATIVE=off')
     """
-    before = os.environ.get("UNROLLED_NATIVE", "")
+    before = os.environ.get("UNROLLED_NATIVE")
     try:
         _ask_for(instructions)
         yield
@@ -44,8 +44,10 @@ def using(instructions: str) -> Iterator[None]:
         _ask_for(before)
 
 
-def _ask_for(instructions: str) -> None:
-    os.environ["UNROLLED_NATIVE"] = instructions
+def _ask_for(instructions: str | None) -> None:
+    os.environ.pop("UNROLLED_NATIVE", None)
+    if instructions is not None:
+        os.environ["UNROLLED_NATIVE"] = instructions
     available.cache_clear()
     in_use.cache_clear()
 
