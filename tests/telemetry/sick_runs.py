@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
 
 from unrolled.telemetry import watch

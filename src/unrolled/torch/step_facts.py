@@ -35,10 +35,10 @@ class StepFacts:
         """The first gradient of a backward pass was added to a parameter."""
         left, version = self.left.get(name or "", (None, 0))
         gradient = parameter.grad
-        same = gradient is not None and left is not None and left() is gradient
-        # zero_grad replaces the gradient, or writes to it once more
-        if same and gradient._version == version + 1:
-            self.on_top = str(name), ref(gradient)
+        if gradient is not None and left is not None and left() is gradient:
+            # zero_grad replaces the gradient, or writes to it once more
+            added = gradient._version == version + 1
+            self.on_top = (str(name), ref(gradient)) if added else None
         self._look_for_late_scaling()
         self.left = {}
 

@@ -166,7 +166,7 @@ def too_large(h: History) -> Findings:
             return
     elif not (largest(update[known]) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
         return
-    large = usual if usual >= LARGE_LASTING else LARGE_AT_ONCE
+    large = min(usual, LARGE_AT_ONCE) if usual >= LARGE_LASTING else LARGE_AT_ONCE
     row = int(known[np.flatnonzero(update[known] >= large)[0]])
     step, moved = int(h.steps["step"][row]), float(update[row])
     times = max(moved, usual) / LARGE_UPDATE
