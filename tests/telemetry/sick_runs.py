@@ -4,10 +4,11 @@ python tests/telemetry/sick_runs.py     # prints what the diagnosis says of each
 """
 
 import sys
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
 
 from unrolled.telemetry import watch
@@ -46,6 +47,18 @@ def early(g, T=20, batch=32):
     return X, (X[:, 0, 0] + X[:, 1, 0] > 0).long()
 
 
+def long(g):
+    return early(g, 50)
+
+
+def six(g):
+    return torch.eye(6), torch.arange(6) % 2
+
+
+def times_32(*given):
+    return 32 * F.cross_entropy(*given)
+
+
 def late(g, T=12, batch=32):
     """The same of the last two."""
     X, _ = early(g, T, batch)
@@ -65,7 +78,7 @@ def text(g, T=16, batch=8):
 
 def mlp(*hidden, unit=nn.ReLU):
     widths = [6, *(hidden or (32,))]
-    parts = [p for a, b in zip(widths, widths[1:], strict=False) for p in (nn.Linear(a, b), unit())]
+    parts = [p for a, b in pairwise(widths) for p in (nn.Linear(a, b), unit())]
     return nn.Sequential(*parts, nn.Linear(widths[-1], 2))
 
 
@@ -92,11 +105,6 @@ def train(
                 o.step()
             after()
         return watched.diagnose()
-
-
-def on(kind, lr, **options):
-    """An optimizer of all parameters."""
-    return lambda model: kind(model.parameters(), lr, **options)
 
 
 def simple(make, kind, lr, options=None, **settings):
@@ -163,20 +171,22 @@ def uncleared():
 
 def clip_after_step():
     model = Tagger(nn.RNN)
-    late_clip = lambda: nn.utils.clip_grad_norm_(model.parameters(), 0.05)  # noqa: E731
-    return train(model, SGD(model.parameters(), 0.01), early, after=late_clip)
+
+    def too_late():
+        nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+
+    return train(model, SGD(model.parameters(), 0.01), early, after=too_late)
 
 
 def clip_of_the_head():
     model = scaled(lambda: Tagger(nn.RNN), 2)()
-    data = lambda g: [x * (10 if x.is_floating_point() else 1) for x in early(g)]  # noqa: E731
     g = torch.Generator().manual_seed(1)
     optimizer = SGD(model.parameters(), 0.1)
     with watch(model) as watched:
         for _ in range(60):
-            X, y = data(g)
+            X, y = early(g)
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(X), y)
+            loss = F.cross_entropy(model(10 * X), y)
             watched.loss(loss)
             loss.backward()
             nn.utils.clip_grad_norm_(model.head.parameters(), 0.01)
@@ -256,7 +266,10 @@ def rate_jumps():
 
 
 def large_inputs():
-    data = lambda g: (lambda X, y: (X * 200 + 100, y))(*late(g))  # noqa: E731
+    def data(g):
+        X, y = late(g)
+        return X * 200 + 100, y
+
     model = Tagger(nn.RNN)
     return train(model, SGD(model.parameters(), 1e-3), data)
 
@@ -268,7 +281,10 @@ def input_gate_shut():
 
 
 def steps_of_one():
-    data = lambda g: (lambda X, y: (X[:, -1:], y))(*late(g))  # noqa: E731
+    def data(g):
+        X, y = late(g)
+        return X[:, -1:], y
+
     model = Tagger(nn.RNN)
     return train(model, Adam(model.parameters(), 3e-3), data, steps=60)
 
@@ -279,13 +295,13 @@ SICK = {
     "rate of 0": ("step too small", simple(lambda: Tagger(nn.RNN), Adam, 0.0)),
     "wide tanh": (
         "saturated",
-        simple(normal(lambda: Tagger(nn.RNN, 64), 3), AdamW, 2e-3, clip=1.0, data=lambda g: early(g, 48)),
+        simple(normal(lambda: Tagger(nn.RNN, 64), 3), AdamW, 2e-3, clip=1.0, data=long),
     ),
     "exploding ReLU": (
         "exploded",
         simple(
             normal(lambda: Tagger(nn.RNN, 64, nonlinearity="relu"), 1), AdamW, 2e-3, clip=1.0,
-            data=lambda g: early(g, 48),
+            data=long,
         ),
     ),
     "saturated gates": ("gates saturated", simple(scaled(Tagger, 80), SGD, 0.05, data=early)),
@@ -296,19 +312,21 @@ SICK = {
     "exploding at once": (
         "exploded",
         simple(
-            scaled(lambda: Tagger(nn.RNN, 64), 6, "weight_hh"), SGD, 0.3, data=lambda g: early(g, 60),
-            loss=lambda *a: 32 * F.cross_entropy(*a),
+            scaled(lambda: Tagger(nn.RNN, 64), 6, "weight_hh"), SGD, 0.3, data=long,
+            loss=times_32,
         ),
     ),
     "gradients not cleared": ("gradients not cleared", uncleared),
     "clipped after the step": ("clipping without effect", clip_after_step),
     "clipped in part": ("clipping without effect", clip_of_the_head),
-    "clipped to nothing": ("clipped nearly always", simple(lambda: Tagger(nn.GRU), SGD, 0.1, clip=1e-3)),
+    "clipped to nothing": (
+        "clipped nearly always", simple(lambda: Tagger(nn.GRU), SGD, 0.1, clip=1e-3),
+    ),
     "Adam at 1": ("step too large", simple(Tagger, Adam, 1.0, data=early)),
     "SGD at 100": ("step too large", simple(mlp, SGD, 100.0, data=flat)),
     "summed loss": (
         "step too large",
-        simple(lambda: Tagger(nn.GRU), SGD, 1.0, loss=lambda *a: 32 * F.cross_entropy(*a), data=early),
+        simple(lambda: Tagger(nn.GRU), SGD, 1.0, loss=times_32, data=early),
     ),
     "log of 0": ("NaN", log_of_zero),
     "NaN in the data": ("NaN", nan_in_the_data),
@@ -426,7 +444,10 @@ def identity():
 
 
 def rare_rows():
-    data = lambda g: (lambda X, y: (X * (torch.rand(1, generator=g) < 0.1).long(), y))(*text(g))  # noqa: E731
+    def data(g):
+        X, y = text(g)
+        return X + 12 * torch.randint(30, (1,), generator=g) * (X == 3), y
+
     model = Language(nn.GRU, vocabulary=400)
     return train(model, Adam(model.parameters(), 1e-2), data)
 
@@ -449,7 +470,7 @@ HEALTHY = {
     "ReLU from the identity": identity,
     "MLP": simple(mlp, Adam, 1e-2, data=flat, steps=200),
     "language model, SGD, clipped": simple(Language, SGD, 1.0, data=text, clip=1.0, steps=150),
-    "at zero loss": simple(mlp, Adam, 3e-2, data=lambda g: (torch.eye(6), torch.arange(6) % 2), steps=300),
+    "at zero loss": simple(mlp, Adam, 3e-2, data=six, steps=300),
     "noisy": noisy,
     "warm-up and cosine": warm_up,
     "fine-tuning": fine_tuning,

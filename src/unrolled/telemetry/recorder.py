@@ -191,7 +191,7 @@ def optimizer_fields(optimizer: Any) -> dict[str, Any]:
         {'optimizer': 'SimpleNamespace', 'learning_rate': 0.1, 'weight_decay': None}
     """
     inner = getattr(optimizer, "optimizer", optimizer)  # of gluon's Trainer
-    group = next(iter(getattr(inner, "param_groups", ())), {})
+    group: dict[str, Any] = next(iter(getattr(inner, "param_groups", ())), {})
     found: dict[str, Any] = {"optimizer": type(inner).__name__}
     for field, names in (("learning_rate", ("lr", "learning_rate")), ("weight_decay", ("wd",))):
         values = (group.get(n, getattr(inner, n, None)) for n in (*names, field))

@@ -33,12 +33,12 @@ class StepFacts:
 
     def arrived(self, name: str | None, parameter: nn.Parameter) -> None:
         """The first gradient of a backward pass was added to a parameter."""
-        left = self.left.get(name or "")
+        left, version = self.left.get(name or "", (None, 0))
         gradient = parameter.grad
-        if left and gradient is not None:
+        if gradient is not None and left is not None and left() is gradient:
             # zero_grad replaces the gradient, or writes to it once more
-            if left[0]() is gradient and gradient._version == left[1] + 1:
-                self.on_top = str(name), ref(gradient)
+            added = gradient._version == version + 1
+            self.on_top = (str(name), ref(gradient)) if added else None
         self._look_for_late_scaling()
         self.left = {}
 

@@ -13,7 +13,7 @@ from unrolled.telemetry.findings.gradients import exploded, not_finite, vanished
 from unrolled.telemetry.findings.losses import divergence, memorised, plateau
 from unrolled.telemetry.findings.parameters import no_gradient, not_optimized
 from unrolled.telemetry.findings.seen import not_seen
-from unrolled.telemetry.findings.steps import decay, not_cleared, too_large, too_small
+from unrolled.telemetry.findings.steps import decay, not_cleared, step_size
 from unrolled.telemetry.findings.units import saturated, truncation
 from unrolled.telemetry.history import History
 
@@ -28,7 +28,7 @@ FINDINGS: dict[str, Callable[[History], Findings]] = {
     "exploded": exploded,
     "saturated and dead": saturated,
     "vanished": vanished,
-    "step size": lambda h: (*too_large(h), *too_small(h)),
+    "step size": step_size,
     "weight decay": decay,
     "divergence": divergence,
     "plateau": plateau,

@@ -167,7 +167,7 @@ def _exploded_through_time(h: History, least: float) -> Findings:
         )
         if clip.share >= 0.5:
             text += " Clipping shortens all of it alike, and changes nothing in that."
-        advice = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
+        advice: list[str | None] = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
         if clip.share < 0.5 and is_adaptive(h) is not True:
             advice.append(clip_advice(h))
         advice.append("go back through fewer time steps")
@@ -236,15 +236,15 @@ def vanished(h: History) -> Findings:
         )
     small = _small_in_depth(h)
     if small:
-        share = max(small.values())
+        most = max(small.values())
         yield Finding(
             "vanished",
             severity,
-            f"The gradient of {some(list(small))} is at most {share:.1g} times the whole one, and "
+            f"The gradient of {some(list(small))} is at most {most:.1g} times the whole one, and "
             "hardly moves it.",
             None,
             next(iter(small)),
-            {"share": share},
+            {"share": most},
             "use units that do not saturate (ReLU), residual connections, normalisation, or fewer "
             "layers below the loss",
         )

@@ -11,7 +11,7 @@ from unrolled.telemetry.history import ENOUGH, Column, History
 PLATEAU = 0.01
 """Fall of the loss over the last half, in parts of the first loss, below which it stands."""
 
-VARIES = 0.3
+VARIES = 0.2
 """Spread of a loss that stands, in parts of it, from which on a few examples make all of it, as
 where most are learned."""
 

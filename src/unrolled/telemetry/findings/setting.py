@@ -80,6 +80,8 @@ def loss_of(h: History) -> Loss:
     last = float(np.median(values[-max(size, len(values) // 10) :]))
     place = int(np.argmin(smooth))
     best, best_step = min((float(smooth[place]), steps[place]), (first, steps[0]))
+    if first - best < LEARNS * abs(first):
+        best_step = steps[0]  # it came no lower but by chance
     return Loss(steps, values, first, best, last, float(best_step))
 
 

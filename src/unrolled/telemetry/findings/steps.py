@@ -30,7 +30,8 @@ SMALL_UPDATE, TINY_UPDATE = 1e-4, 1e-5
 is known of it."""
 
 STANDS, ROSE = 0.05, 0.5
-"""Fall of the loss, in parts of the first, below which it stands; and a rise that is none by chance."""
+"""Fall of the loss, in parts of the first, below which it stands; and a rise that is
+no chance."""
 
 LARGE_AT_ONCE, LARGE_LASTING, LARGE_UNKNOWN = 0.5, 0.1, 0.3
 """Steps beside the weights that are too large where the training does not learn: one
@@ -53,9 +54,15 @@ LARGE_GRADIENT = 10.0
 rate, makes a step too large."""
 
 
+def step_size(h: History) -> Findings:
+    """Steps that are too large, or too small, for the weights."""
+    yield from too_large(h)
+    yield from too_small(h)
+
+
 def too_small(h: History) -> Findings:
     """Steps that cannot have moved the weights to anywhere."""
-    loss, update = loss_of(h), h.steps["update"]
+    loss = loss_of(h)
     if loss.learns or np.isfinite(h.steps["norm"]).sum() < ENOUGH:
         return
     if len(loss.values) and (early := _decayed(h)) is not None:
@@ -146,7 +153,10 @@ def _longer_steps(h: History, times: float) -> str:
 def too_large(h: History) -> Findings:
     """Steps that throw away what the weights held."""
     loss, update = loss_of(h), h.steps["update"]
-    known = np.flatnonzero(np.isfinite(update) & ~(h.steps["step"] < loss.best_step))
+    known = np.flatnonzero(np.isfinite(update))
+    since = known[~(h.steps["step"][known] < loss.best_step)]
+    if largest(update[since]) >= LARGE_AT_ONCE:  # what came before the loss was best did no harm
+        known = since
     if loss.learns or len(known) < 2:
         return
     unsure = not len(loss.values)
@@ -156,7 +166,7 @@ def too_large(h: History) -> Findings:
             return
     elif not (largest(update[known]) >= LARGE_AT_ONCE or usual >= LARGE_LASTING):
         return
-    large = usual if usual >= LARGE_LASTING else LARGE_AT_ONCE
+    large = min(usual, LARGE_AT_ONCE) if usual >= LARGE_LASTING else LARGE_AT_ONCE
     row = int(known[np.flatnonzero(update[known] >= large)[0]])
     step, moved = int(h.steps["step"][row]), float(update[row])
     times = max(moved, usual) / LARGE_UPDATE

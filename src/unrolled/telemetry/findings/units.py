@@ -1,6 +1,7 @@
 """Findings about recurrent layers and their units: saturated, dead, truncated too early."""
 
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.functional.initial import is_bias
 from unrolled.telemetry.findings.finding import (
@@ -17,7 +18,8 @@ from unrolled.telemetry.findings.finding import (
 )
 from unrolled.telemetry.findings.gradients import DEAD, died
 from unrolled.telemetry.findings.setting import is_adaptive, loss_of
-from unrolled.telemetry.history import ENOUGH, Column, History, Table
+from unrolled.telemetry.gates import NAMES
+from unrolled.telemetry.history import ENOUGH, History, Table
 
 SATURATED = 0.8
 """Share of saturated units from which on a layer is a set of switches."""
@@ -26,8 +28,8 @@ OFF = 0.95
 """Share of ReLU units at 0 from which on a layer is switched off; half of them is usual."""
 
 PASSES_ON = 0.5
-"""Share of the gradient that a step passes back, from which on saturated units of a layer of unknown
-kind are no trouble: of a tanh they leave 2%, so it takes another way, through gates."""
+"""Share of the gradient that a step passes back, from which on saturated units of a layer of
+unknown kind are no trouble: of a tanh they leave 2%, so it takes another way, through gates."""
 
 STUCK = 0.8
 """Share of a gate's values that are shut, or shut and open, from which on it is a switch."""
@@ -61,7 +63,7 @@ def saturated(h: History) -> Findings:
 
 
 def _saturated(
-    h: History, name: str, layer: Table, full: Column, begin: int, relu: bool
+    h: History, name: str, layer: Table, full: npt.NDArray[np.bool_], begin: int, relu: bool
 ) -> Finding:
     norm, steps = h.steps["norm"], h.steps["step"]
     share = median(layer["saturated"][begin:])
@@ -90,7 +92,7 @@ def _smaller_start(h: History, name: str) -> str:
     """Advice where units were saturated before the first step: by the weights, or the inputs."""
     if h.cells.get(name) == "rnn_relu":
         return "start from biases at 0 and recurrent weights at the identity"
-    inputs = {n: p for n, p in h.parameters.items() if n.startswith(name.split(".backward")[0])}
+    inputs = {n: p for n, p in h.parameters.items() if n.startswith(name.removesuffix(".backward"))}
     ours = [p["gradient"][:5] for n, p in inputs.items() if "weight_ih" in n or "W_xh" in n]
     theirs = [p["gradient"][:5] for n, p in inputs.items() if "weight_hh" in n or "W_hh" in n]
     if ours and theirs and median(ratio(ours[0], theirs[0])) >= LARGE_INPUTS:
@@ -111,7 +113,7 @@ def _start_again(h: History) -> str:
 
 def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
     """All gates switches, or one shut that lets nothing in or out."""
-    gates = ("update", "reset") if cell == "gru" else ("input", "forget", "output")
+    gates: tuple[str, ...] = NAMES[cell]
     first = layer[f"{gates[0]} shut"]
     since = slice(len(first) // 2, None)  # later steps tell what has become of them
     shut = {gate: median(layer[f"{gate} shut"][since]) for gate in gates}
