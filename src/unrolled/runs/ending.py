@@ -89,6 +89,11 @@ class NoEnd:
     remedy: str
     step: int | None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process still holds it."""
+        return self.severity == "note"
+
 
 def no_end(path: Path) -> NoEnd | None:
     """What is known of a run without a summary; None if it has one, or is no run.
