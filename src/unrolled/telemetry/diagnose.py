@@ -10,6 +10,7 @@ from unrolled.runs.ending import no_end
 from unrolled.telemetry.finding_list import FindingList, finding_text
 from unrolled.telemetry.findings import FINDINGS, Finding, in_order
 from unrolled.telemetry.findings.finding import NOTE
+from unrolled.telemetry.findings.seen import APART
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import (
     METRICS,
@@ -97,6 +98,9 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         )
     result = Diagnosis()
     summary = _summary(path / "summary.json", result.skipped)
+    if notes := _summary(path / NOTES, result.skipped):
+        summary["notes"] = notes
+        result.skipped += [f"{name}: {notes[name]}" for name in APART if name in notes]
     histories: dict[str, History] = {}
 
     def history(part: str) -> History:
@@ -113,8 +117,6 @@ def diagnose_run(path: str | Path) -> Diagnosis:
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
         result.looked_for[part] = _looked_for(each)
-    notes = _summary(path / NOTES, result.skipped)
-    result.skipped += [f"{name}: {text}" for name, text in notes.items()]
     add_end(path, result.findings)
     return result
 

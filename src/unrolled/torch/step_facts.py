@@ -20,7 +20,7 @@ class StepFacts:
     def __init__(self) -> None:
         self.ran: set[str] = set()
         self.left: dict[str, tuple[ref[torch.Tensor], int]] = {}
-        self.kept: tuple[str, torch.Tensor, int, torch.Tensor] | None = None
+        self.kept: tuple[torch.Tensor, int, torch.Tensor] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -39,7 +39,7 @@ class StepFacts:
             # zero_grad replaces the gradient, or writes to it once more
             added = gradient._version == version + 1
             self.on_top = (str(name), ref(gradient)) if added else None
-        self._look_for_late_scaling()
+        self._look_for_late_clipping(gradient)
         self.left = {}
 
     def before_step(self, optimizer: Any, mine: Named) -> None:
@@ -56,20 +56,25 @@ class StepFacts:
         have = {n: p.grad for n, p in mine.items() if p.grad is not None and not p.grad.is_sparse}
         self.left |= {name: (ref(gradient), gradient._version) for name, gradient in have.items()}
         if have:
-            name = min(have, key=lambda name: have[name].numel())
-            gradient = have[name].detach()
-            self.kept = name, gradient, gradient._version, gradient.clone()
+            gradient = min(have.values(), key=torch.Tensor.numel).detach()
+            self.kept = gradient, gradient._version, gradient.clone()
 
-    def _look_for_late_scaling(self) -> None:
-        """Find out whether the last step's gradients were scaled down after it."""
+    def _look_for_late_clipping(self, added_to: torch.Tensor | None) -> None:
+        """Find out whether the last step's gradients were made smaller after it.
+
+        Args:
+            added_to: the gradient that the next backward pass has added to so far.
+        """
         if self.kept is None:
             return
-        _, now, version, before = self.kept
+        now, version, before = self.kept
         self.kept = None
-        if now._version == version + 1 and bool(now.any()):
-            factor = float(now.norm() / before.norm())
-            if factor < 1 and torch.allclose(now, before * factor, rtol=1e-3):
-                self.scaled_late = factor
+        added = added_to is not None and added_to.data_ptr() == now.data_ptr()
+        if added or now._version == version or not bool(now.any()):
+            return  # added to, as it was, or cleared
+        factor, smaller = float(now.norm() / before.norm()), now.abs() <= before.abs() * (1 + 1e-3)
+        if factor < 1 and bool((smaller & (now * before >= 0)).all()):
+            self.scaled_late = factor
 
     def fields(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the step's record.

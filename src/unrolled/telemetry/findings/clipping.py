@@ -63,8 +63,8 @@ def _without_effect(h: History) -> Findings:
         )
     else:
         text = (
-            "Clipping changed nothing: gradients were scaled down only after the step, typically "
-            f"to {percent(median(late))} of their norm."
+            "Clipping changed nothing: gradients were made smaller only after the step, "
+            f"typically to {percent(median(late))} of their norm."
         )
     where = (
         "it runs after optimizer.step(), when the weights have moved"

@@ -79,7 +79,9 @@ def diverged(h: History) -> int | None:
     if not (rose or (fell_back and _apart(values))):
         return None
     up = loss.best + 0.2 * lost
-    above = values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
+    above = (rose | (loss.steps >= loss.best_step)) & (
+        values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
+    )
     after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
     return (
         int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None

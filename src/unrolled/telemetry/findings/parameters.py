@@ -4,6 +4,7 @@ import numpy as np
 
 from unrolled.functional.initial import is_bias
 from unrolled.telemetry.findings.finding import (
+    NOTE,
     WARNING,
     Finding,
     Findings,
@@ -14,7 +15,12 @@ from unrolled.telemetry.findings.finding import (
 from unrolled.telemetry.findings.gradients import VANISHED_IN_DEPTH
 from unrolled.telemetry.history import History
 
-NAMES = {"unused": "not used", "cut off": "no gradient", "zero": "zero gradient"}
+NAMES = {
+    "unused": "not used",
+    "cut off": "no gradient",
+    "zero": "zero gradient",
+    "read once": "zero gradient",
+}
 """The finding by the likely reason."""
 
 FEW = 3
@@ -33,18 +39,25 @@ def no_gradient(h: History) -> Findings:
                 unused = parameter["unused"].mean() > 0.5
                 by_reason.setdefault("unused" if unused else "cut off", []).append(name)
         elif not is_bias(name) and (np.nan_to_num(gradient, nan=0.0) == 0).all():
-            by_reason.setdefault("zero", []).append(name)
+            read_once = name.endswith("_reverse") and _others_learn(h, [name], "_hh_", "_ih_")
+            by_reason.setdefault("read once" if read_once else "zero", []).append(name)
     for reason, names in by_reason.items():
         says, advice = _words(h, reason, names)
         yield Finding(
             NAMES[reason],
-            WARNING,
+            NOTE if reason == "read once" else WARNING,
             f"In none of {h.steps.length:,} steps {some(names)} got a gradient{says}",
             None,
             names[0],
             {"steps": float(h.steps.length), "parameters": float(len(names))},
             advice,
         )
+
+
+def _others_learn(h: History, names: list[str], one: str, other: str) -> bool:
+    """Whether the other matrix of one of these layers has had gradients."""
+    rest = {name.replace(one, other) for name in names if one in name}
+    return any((h.parameters[name]["gradient"] > 0).any() for name in rest & h.parameters.keys())
 
 
 def _words(h: History, reason: str, names: list[str]) -> tuple[str, str]:
@@ -60,14 +73,19 @@ def _words(h: History, reason: str, names: list[str]) -> tuple[str, str]:
             "look for detach(), .data, torch.no_grad(), argmax or .item() between it and the "
             "loss, and whether its output is used at all",
         )
+    if reason == "read once":
+        return (
+            " other than 0: the loss reads the reverse direction only where it has seen one step.",
+            "read its output at the first time step, or its last state, h_n; or leave "
+            "bidirectional out",
+        )
     if any((table["window"] == 1).all() for table in h.layers.values()):
         return (
             " other than 0: sequences have one time step, and begin with a state of zeros.",
             "read the sequences in one call, or carry the state on; look whether time is the "
             "first axis, or batch_first=True the second",
         )
-    rest = {n.replace("_ih_", "_hh_") for n in names if "_ih_" in n}
-    if any((h.parameters[n]["gradient"] > 0).any() for n in rest & h.parameters.keys()):
+    if _others_learn(h, names, "_ih_", "_hh_"):
         return (
             " other than 0, though the recurrent weights did: what it reads is 0 in every step.",
             "look at the inputs, and at what is done to them before the layer",

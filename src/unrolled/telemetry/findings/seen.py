@@ -16,8 +16,8 @@ def not_seen(h: History) -> Findings:
             "nothing recorded",
             SERIOUS,
             f"No step was recorded: {notes['steps']}.",
-            remedy="step with an optimizer that holds the model's parameters, as torch.optim.SGD: "
-            "weights that are moved through .data, or by other names, cannot be seen to move",
+            remedy="call watched.step() after every update, or step with an optimizer that holds "
+            "the model's parameters",
         )
         return
     for name, note in notes.items():

@@ -151,7 +151,7 @@ def shorter_steps(h: History, times: float) -> str:
     times = max(times, 3.0)
     rate = largest(h.steps["rate"])
     if np.isfinite(rate) and rate > 0:
-        return f"lower the learning rate from {rate:g} to about {one_digit(rate / times)}"
+        return f"lower the learning rate from {rate:.3g} to about {one_digit(rate / times)}"
     to = {3: "a third", 10: "a tenth", 100: "a hundredth"}.get(int(times))
     return f"lower the learning rate to {to or f'1/{one_digit(times)}'}"
 

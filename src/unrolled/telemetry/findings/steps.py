@@ -115,7 +115,7 @@ def _decayed(h: History) -> Finding | None:
         "step too small",
         WARNING,
         f"From step {step:,} on the learning rate is below {percent(DECAYED)} of its largest, "
-        f"{largest(rates):g}. The loss has hardly fallen by then.",
+        f"{largest(rates):.3g}. The loss has hardly fallen by then.",
         step,
         None,
         {"largest": largest(rates), "last": float(rates[-1])},
@@ -142,7 +142,7 @@ def _longer_steps(h: History, times: float) -> str:
     if rate == 0:
         return f"{advice}, which is 0"
     if np.isfinite(rate) and np.isfinite(times):
-        advice += f" from {rate:g} to about {one_digit(rate * min(times, 1e6))}"
+        advice += f" from {rate:.3g} to about {one_digit(rate * min(times, 1e6))}"
     elif np.isfinite(times):
         advice += f" about {one_digit(times)} times"
     if clip.share >= 0.5 and is_adaptive(h) is not True:
