@@ -27,7 +27,7 @@ from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS
-from unrolled.models.language_model import parameter_shapes
+from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory

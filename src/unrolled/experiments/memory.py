@@ -4,7 +4,7 @@ import math
 import os
 
 from unrolled.errors import SettingError
-from unrolled.models.language_model import parameter_shapes
+from unrolled.models.layers import parameter_shapes
 
 
 def check_memory(cell: str, num_layers: int, vocab_size: int, num_hiddens: int) -> None:

@@ -1,7 +1,7 @@
 """Recurrent character language models: from scratch as three functions, and in general."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar
@@ -17,7 +17,12 @@ from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.trace import begin_piece
 from unrolled.models.layer_options import check_same_function
-from unrolled.models.layers import IMPORTING, check_apart, layer_prefix, with_prefix
+from unrolled.models.layers import (
+    IMPORTING,
+    cell_of,
+    check_apart,
+    parameter_shapes,
+)
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
 
@@ -33,42 +38,6 @@ def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a forward function that takes ids ``(T, B)`` as well as one-hot ``(T, B, V)``."""
     function.takes_indices = True  # type: ignore[attr-defined]
     return function
-
-
-def parameter_shapes(
-    cell: str, num_layers: int, vocab_size: int, num_hiddens: int
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of a language model's parameters by name, whatever computes it.
-
-    Example:
-        >>> parameter_shapes("rnn", 1, 28, 8)
-        {'W_xh': (28, 8), 'W_hh': (8, 8), 'b_h': (8,), 'W_hq': (8, 28), 'b_q': (28,)}
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(num_layers):
-        num_inputs = vocab_size if layer == 0 else num_hiddens
-        weights = CELLS[cell].shapes(num_inputs, num_hiddens)
-        shapes |= with_prefix(layer_prefix(layer, num_layers), weights)
-    return shapes | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
-
-
-def cell_of(names: Iterable[str]) -> tuple[str, int, list[str]] | None:
-    """Cell, number of layers, and order of the names, if they are those of our models.
-
-    Example:
-        >>> cell_of(["W_hq", "b_q", "b_h", "W_hh", "W_xh"])
-        ('rnn', 1, ['W_xh', 'W_hh', 'b_h', 'W_hq', 'b_q'])
-        >>> cell_of(["param_0", "param_1"]) is None
-        True
-    """
-    names = set(names)
-    for cell, kind in CELLS.items():
-        layers = sum(name.rpartition(".")[2] == kind.weights[0] for name in names)
-        every = list(parameter_shapes(cell, layers, 1, 1))
-        for known in (every, [n for n in every if not n.endswith("b_hh")]):  # as books have it
-            if names == set(known):
-                return cell, layers, known
-    return None
 
 
 @dataclass(frozen=True)

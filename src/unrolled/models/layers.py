@@ -6,7 +6,7 @@ has the same parameter names whatever computes it, and can be carried from one f
 to another, or between a layer and the cell written out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -162,3 +162,39 @@ def with_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def without_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values whose names begin with the prefix, under shorter names."""
     return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+
+
+def parameter_shapes(
+    cell: str, num_layers: int, vocab_size: int, num_hiddens: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a language model's parameters by name, whatever computes it.
+
+    Example:
+        >>> parameter_shapes("rnn", 1, 28, 8)
+        {'W_xh': (28, 8), 'W_hh': (8, 8), 'b_h': (8,), 'W_hq': (8, 28), 'b_q': (28,)}
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(num_layers):
+        num_inputs = vocab_size if layer == 0 else num_hiddens
+        weights = CELLS[cell].shapes(num_inputs, num_hiddens)
+        shapes |= with_prefix(layer_prefix(layer, num_layers), weights)
+    return shapes | {"W_hq": (num_hiddens, vocab_size), "b_q": (vocab_size,)}
+
+
+def cell_of(names: Iterable[str]) -> tuple[str, int, list[str]] | None:
+    """Cell, number of layers, and order of the names, if they are those of our models.
+
+    Example:
+        >>> cell_of(["W_hq", "b_q", "b_h", "W_hh", "W_xh"])
+        ('rnn', 1, ['W_xh', 'W_hh', 'b_h', 'W_hq', 'b_q'])
+        >>> cell_of(["param_0", "param_1"]) is None
+        True
+    """
+    names = set(names)
+    for cell, kind in CELLS.items():
+        layers = sum(name.rpartition(".")[2] == kind.weights[0] for name in names)
+        every = list(parameter_shapes(cell, layers, 1, 1))
+        for known in (every, [n for n in every if not n.endswith("b_hh")]):  # as books have it
+            if names == set(known):
+                return cell, layers, known
+    return None

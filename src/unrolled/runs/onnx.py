@@ -15,8 +15,13 @@ import numpy as np
 
 from unrolled.errors import RunError, check_fit
 from unrolled.experiments.language_model import checked, open_run
-from unrolled.models.language_model import parameter_shapes
-from unrolled.models.layers import GATE_ORDERS, join_gates, layer_prefix, without_prefix
+from unrolled.models.layers import (
+    GATE_ORDERS,
+    join_gates,
+    layer_prefix,
+    parameter_shapes,
+    without_prefix,
+)
 from unrolled.parameters import shapes_of
 
 OPSET = 17
