@@ -1,4 +1,4 @@
-"""What the command line adds to click: commands, paths and numbers that explain themselves."""
+"""Commands, paths and numbers for click whose errors speak our words."""
 
 import math
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class Commands(click.Group):
 
 
 def explain(error: click.ClickException) -> str:
-    """What is wrong with a command line, in our words."""
+    """Explain a usage error of a command line in our words."""
     ctx = getattr(error, "ctx", None)
     if ctx is None:
         return error.message

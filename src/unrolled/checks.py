@@ -20,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def is_bool(value: Any) -> bool:
-    """Whether a value is true or false, Python's or NumPy's."""
+    """Return whether a value is a boolean of Python or NumPy."""
     return type(value).__name__ in ("bool", "bool_")
 
 
@@ -108,7 +108,7 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     )
     for name in names.split()
 }
-"""What an argument of a name must be. None is right where it is the default."""
+"""Rules for arguments, by name. None is allowed where it is the default."""
 
 
 def check(arguments: Iterable[tuple[str, Any, Any]], of: str) -> None:

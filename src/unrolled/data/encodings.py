@@ -20,22 +20,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 SAMPLE = 2**16
-"""Bytes that are judged: of the lines that are not ASCII, the first."""
+"""Bytes to judge by: the first lines that are not ASCII."""
 
 MARGIN = 8.0
 """The least difference of log-likelihoods to the next text, a factor of 3,000."""
 
 UNLIKELY = math.log(1e-6)
-"""Of a character that the language does not have."""
+"""Log probability of a character that the language does not have."""
 
 MOST_UNLIKELY = 0.05
-"""Share of the characters beyond ASCII that may be of that kind."""
+"""Largest share of such characters among those beyond ASCII."""
 
 DAMAGED = 3
-"""Characters of UTF-8 for each byte that is none: more are no accident."""
+"""Characters of UTF-8 for each wrong byte from which on a file is damaged UTF-8."""
 
 PLAIN = math.log(0.9 / 40)
-"""Of an ASCII character: every language has words of it."""
+"""Log probability of an ASCII character: every language has words of them."""
 
 BOMS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -43,7 +43,7 @@ BOMS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-"""By their byte order marks; the longer ones first."""
+"""Encodings by byte order mark, the longer marks first."""
 
 JAPANESE_MAIL = b"\x1b$B"
 
@@ -114,10 +114,10 @@ ODD = re.compile(
     f"(?<=[{LOWER}])[{UPPER}]|(?<=[^\\W\\d_])[^\\w\\s!-~’‘“”·–—…\u3000-\u303f\uff00-\uffef](?=[^\\W\\d_])"
     f"|(?<=[A-Za-z])[\u0370-\u06ff]|(?<=[\u0370-\u06ff])[A-Za-z]"
 )
-"""What words seldom have."""
+"""Patterns that words seldom have."""
 
 ODDNESS = 10.0
-"""How unlikely each of these is, in nats."""
+"""Penalty for each such pattern, in nats."""
 
 ANY = "any"
 """A language that is not listed: letters of one alphabet, whichever; enough to see UTF-16."""
