@@ -106,13 +106,13 @@ OTHERS: dict[str, list[tuple[str, dict[str, Any], str]]] = {
 
 
 def cases(table: Any) -> Any:
+    def param(name: str, case: Any) -> Any:
+        parts = [case] if isinstance(case, str) else [str(x) for x in case if not callable(x)]
+        return pytest.param(name, case, marks=needs(name).marks, id="-".join([name, *parts]))
+
     return pytest.mark.parametrize(
         ("framework", "case"),
-        [
-            pytest.param(*needs(name).values, case, marks=needs(name).marks, id=f"{name}-{case}")
-            for name, every in table.items()
-            for case in every
-        ],
+        [param(name, case) for name, every in table.items() for case in every],
     )
 
 

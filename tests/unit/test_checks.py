@@ -42,12 +42,12 @@ def given(values):
     return [(name, value) for name, all_ in values.items() for value in all_]
 
 
-@pytest.mark.parametrize(("name", "value"), given(RIGHT), ids=repr)
+@pytest.mark.parametrize(("name", "value"), given(RIGHT))
 def test_what_is_right_is_let_through(name, value):
     check([(name, value, ...)], "f")
 
 
-@pytest.mark.parametrize(("name", "value"), given(WRONG), ids=repr)
+@pytest.mark.parametrize(("name", "value"), given(WRONG))
 def test_what_is_wrong_is_named_with_what_is_right(name, value):
     with pytest.raises(SettingError, match=rf"^f: {name} is .*; it must be "):
         check([(name, value, ...)], "f")
