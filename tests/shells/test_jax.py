@@ -293,7 +293,7 @@ def test_dropout_is_on_in_training_only() -> None:
     class Dropping(Compact):
         @nn.compact
         def __call__(self, X: Any) -> Any:
-            kept = nn.Dropout(0.5, deterministic=not self.training)(jnp.ones((1000, 1)))
+            kept = nn.Dropout(0.5, deterministic=not self.training)(jnp.ones((10**6, 1)))
             bias = self.param("bias", nn.initializers.zeros, (1,))
             return bias + jnp.mean(kept == 0)
 

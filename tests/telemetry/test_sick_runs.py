@@ -20,6 +20,7 @@ def warnings_of(findings):
     return [finding for finding in findings if finding.severity != "note"]
 
 
+@pytest.mark.filterwarnings("ignore:watch. the weights have moved:RuntimeWarning")
 @pytest.mark.parametrize("name", sick_runs.SICK)
 def test_the_cause_of_a_sick_run_comes_first(name):
     expected, run = sick_runs.SICK[name]

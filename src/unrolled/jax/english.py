@@ -75,7 +75,7 @@ class RNN(rnn.RNN, Module):
     num_hiddens: int
 
     def setup(self) -> None:
-        self.rnn = recurrent_layer("rnn", 0, self.num_hiddens)
+        self.rnn = recurrent_layer("rnn", 1, self.num_hiddens)  # its inputs are counted later
 
     def __call__(self, inputs: Any, H: Any = None, training: bool = False) -> Any:
         H, outputs = self.rnn(inputs, initial_carry=H, return_carry=True, time_major=True)

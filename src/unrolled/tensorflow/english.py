@@ -38,7 +38,7 @@ class RNN(rnn.RNN, Module):
     def __init__(self, num_hiddens: int) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.rnn = recurrent_layer("rnn", 0, num_hiddens)
+        self.rnn = recurrent_layer("rnn", 1, num_hiddens)  # its inputs are counted later
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> Any:
         # Keras' layers want the batch first
