@@ -92,6 +92,7 @@ def test_a_watch_a_record_and_findings_are_readable(tmp_path):
         assert "1 &lt; 2" in page
         assert "<table>" in record._repr_html_()
     assert repr(watched).startswith("watch (closed)")
+    del watched.notes["x"]
     norms = [1.0] * 30 + [float("nan")]
     found = diagnose(type(record)(s, None, 2.0, norm) for s, norm in enumerate(norms, 1))
     assert repr(found).startswith("serious: NaN, step 31")

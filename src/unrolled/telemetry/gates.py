@@ -30,8 +30,8 @@ def gate_shares(xp: Namespace, tapes: Sequence[Tape]) -> Array | None:
         >>> import numpy as np
         >>> from unrolled.backends.numpy import xp
         >>> ZR = np.array([[[0.001, 0.5, 0.5, 0.5]], [[0.5, 1.0, 0.5, 0.5]]])
-        >>> gate_shares(xp, [Tape((), (np.zeros((2, 1, 2)),), (ZR,))])
-        array([0.25, 0.25, 0.  , 0.  ])
+        >>> gate_shares(xp, [Tape((), (np.zeros((2, 1, 2)),), (ZR,))]).tolist()
+        [0.25, 0.25, 0.0, 0.0]
     """
     if not tapes or not tapes[0].kept:
         return None
