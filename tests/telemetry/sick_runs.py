@@ -6,12 +6,15 @@ python tests/telemetry/sick_runs.py     # prints what the diagnosis says of each
 import sys
 from itertools import pairwise
 
-import torch
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
-from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
+import pytest
 
-from unrolled.telemetry import watch
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler  # noqa: E402
+
+from unrolled.telemetry import watch  # noqa: E402
 
 
 class Tagger(nn.Module):
