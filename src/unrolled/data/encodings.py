@@ -223,7 +223,7 @@ def _likeliest(head: bytes, lines: bytes) -> str | None:
 
 
 def _text(data: bytes, codec: str) -> str:
-    """What the bytes mean, whose last character may be cut; nothing if they mean nothing."""
+    """Decode bytes whose last character may be cut; None if they do not decode."""
     try:
         return codecs.getincrementaldecoder(codec)().decode(data)
     except UnicodeDecodeError:
@@ -231,7 +231,7 @@ def _text(data: bytes, codec: str) -> str:
 
 
 def _decodes(file: BinaryIO, name: str) -> bool:
-    """Whether all of a file decodes to text without control characters."""
+    """Return whether a whole file decodes to text without control characters."""
     decoder = codecs.getincrementaldecoder(ENCODINGS[name][0] if name in ENCODINGS else name)()
     try:
         while data := file.read(SAMPLE):

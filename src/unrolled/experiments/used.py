@@ -10,7 +10,7 @@ from unrolled.telemetry.recorder import period
 def used(
     settings: Any, framework: str, prefixes: Sequence[str], data: Any, device: Any
 ) -> dict[str, Any]:
-    """What settings that leave something open came to, by name.
+    """Return the values used for open settings, by name.
 
     Args:
         settings: those of ``language-model``, complete.

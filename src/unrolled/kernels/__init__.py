@@ -78,7 +78,7 @@ def explain() -> str:
 
 
 def chosen(framework: str, engine: str) -> str:
-    """What the name of an engine comes to on a CPU here, in words for the record of a run.
+    """Describe the engine that a name means on this CPU, in words for the record of a run.
 
     Example:
         >>> chosen("torch", "reference")

@@ -329,7 +329,7 @@ class RNNModelScratch(RecurrentLanguageModel):
         return {re.sub(r"(\w+)$", label + r"\1", name): name for name in values}
 
     def _computes(self, cell: str, layers: int, names: Sequence[str], values: Any) -> bool:
-        """Whether ``forward_fn`` gives the logits of our own, with weights that are not small."""
+        """Compare the logits of ``forward_fn`` and of our own, with weights that are not small."""
         backend, places = self.backend, self.backend.places(self)
         changed = {
             name: places[name] / float(np.abs(values[name]).mean() + 1e-9) + 0.1 * number

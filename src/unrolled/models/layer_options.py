@@ -17,7 +17,7 @@ from unrolled.models.layers import NO_COUNTERPART
 from unrolled.parameters import shapes_of
 
 USUAL = {"activation=tanh", "recurrent_activation=sigmoid"}
-"""What the cells written out compute; a layer that computes the same is not labelled."""
+"""Options of the cells written out; a layer with these alone gets no label."""
 
 COMMON = {
     "nonlinearity": "activation",
@@ -113,7 +113,7 @@ def check_no_bias(cell: str, values: Mapping[str, npt.NDArray[Any]], option: str
 
 
 def described(names: Iterable[str]) -> str:
-    """What parameters of these names belong to; nothing if they are of no model of ours.
+    """Describe the model that parameters of these names belong to; nothing if it is not ours.
 
     Example:
         >>> described(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
