@@ -223,7 +223,7 @@ def _likeliest(head: bytes, lines: bytes) -> str | None:
 
 
 def _text(data: bytes, codec: str) -> str:
-    """Decode bytes whose last character may be cut; None if they do not decode."""
+    """Decode bytes whose last character may be cut; an empty text if they do not decode."""
     try:
         return codecs.getincrementaldecoder(codec)().decode(data)
     except UnicodeDecodeError:
