@@ -122,7 +122,7 @@ def test_ctrl_c_shows_and_keeps_what_was_measured(unrolled, field, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--seconds", "nan"], ["seconds is nan"]),
+        (["--seconds", "nan"], ["'--seconds' is 'nan'"]),
         (["--seconds", "inf"], ["seconds is inf"]),
         (["--threads", 0], ["threads is 0"]),
         (["--cell", "rmn"], ["unknown cell 'rmn'", "did you mean 'rnn'"]),
