@@ -21,6 +21,7 @@ Example:
 """
 
 from functools import partial
+from typing import NoReturn
 
 from unrolled.backends import jax as backend
 from unrolled.books.downloads import DATA_HUB, DATA_URL, download
@@ -128,8 +129,6 @@ from unrolled.jax.training import (
     TextData,
     Trainer,
 )
-from unrolled.jax.watch import tap as tap
-from unrolled.jax.watch import watch as watch
 from unrolled.models.language_model import Scratch
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters, add_to_class
@@ -244,3 +243,11 @@ __all__ = [
     "use_svg_display",
     "zeros",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name in ("watch", "tap"):
+        raise AttributeError(
+            f"{name} is in a package of its own: from unrolled.watch import {name}"
+        )
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

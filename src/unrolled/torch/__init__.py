@@ -15,6 +15,7 @@ Example:
 """
 
 from functools import partial
+from typing import NoReturn
 
 from unrolled.backends import torch as backend
 from unrolled.books.downloads import DATA_HUB, DATA_URL, download
@@ -126,7 +127,6 @@ from unrolled.torch.training import (
     TextData,
     Trainer,
 )
-from unrolled.torch.watch import watch as watch
 from unrolled.training.board import ProgressBoard
 from unrolled.training.hyperparameters import HyperParameters, add_to_class
 from unrolled.training.metrics import Metric
@@ -243,3 +243,9 @@ __all__ = [
     "use_svg_display",
     "zeros",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name == "watch":
+        raise AttributeError("watch is in unrolled.watch: from unrolled.watch import watch")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -13,7 +13,6 @@ from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import synthetic, text_data
 from unrolled.kernels.listed.torch import listed
-from unrolled.torch import hooks
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
 from unrolled.torch.replaying import Replayed, recorded_when_warm
 from unrolled.training import data, trainer
@@ -66,9 +65,11 @@ class Trainer(trainer.Trainer):
 
         None if somebody watches, so that the model's lines must run.
         """
-        if hooks.are_on(self.model, self.parameters.values()):
+        if any(p._post_accumulate_grad_hooks for p in self.parameters.values()):
             return None
-        modules = self.model.modules() if isinstance(self.model, nn.Module) else (self.model,)
+        modules = [*self.model.modules()] if isinstance(self.model, nn.Module) else [self.model]
+        if any(getattr(m, "_forward_hooks", ()) for m in modules):
+            return None
         return tuple(v for m in modules for v in vars(m).values() if type(v) in PLAIN)
 
     def backward(

@@ -1,0 +1,98 @@
+"""Weights that are moved by hand, and through ``.data``, which PyTorch tells nobody of."""
+
+import math
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from unrolled.watch import watch
+
+D = 3
+
+
+def near(value, rel=1e-5):
+    return pytest.approx(value, rel=rel)
+
+
+def norm(parameters):
+    return math.sqrt(sum(p.grad.norm().item() ** 2 for p in parameters if p.grad is not None))
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Linear(D, 1)
+
+
+def loss(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return model(torch.randn(4, D, generator=generator)).pow(2).sum()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_weights_moved_through_data_make_a_step_where_that_is_said(every):
+    model, truth = linear(), []
+    with watch(model, every=every) as watched:
+        for number in range(4):
+            model.zero_grad()
+            value = loss(model, number)
+            watched.loss(value)
+            value.backward()
+            whole = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), whole / 4)
+            before = model.weight.detach().clone()
+            for p in model.parameters():
+                p.data.add_(p.grad, alpha=-0.01)
+            watched.step()
+            watched.step()  # there is nothing more to step with
+            moved = ((model.weight - before).norm() / before.norm()).item()
+            truth.append((whole, value.item(), moved))
+        records, notes = watched.records, watched.notes
+    truth = truth[::every]
+    assert [r.gradient_norm for r in records] == near([whole for whole, _, _ in truth])
+    assert [r.loss for r in records] == near([value for _, value, _ in truth])
+    assert [r.clip_coefficient for r in records] == near([0.25] * len(truth), 1e-3)
+    ratios = [r.parameters["weight"].update_ratio for r in records]
+    assert ratios[0] is None  # until then nobody knew that copies of the weights are needed
+    assert ratios[1:] == near([moved for _, _, moved in truth][1:], 1e-3)
+    assert notes == {}
+
+
+def test_weights_moved_through_data_are_told_of_at_once(tmp_path, unrolled):
+    model, out = linear(), tmp_path / "mine"
+    watched = watch(model, out=out)
+
+    def train():
+        for number in range(10):
+            model.zero_grad()
+            loss(model, number).backward()
+            for p in model.parameters():
+                p.data.add_(p.grad, alpha=-0.01)
+            seen.append(number)
+
+    seen = []
+    with pytest.raises(RuntimeWarning, match=r"through \.data.*watched\.step\(\)"):
+        train()  # warnings are errors here
+    assert len(seen) == 3
+    text = unrolled("diagnose", out).out  # also of a run that nobody has closed
+    assert "through .data" in " ".join(text.split())
+    train()  # it is said once
+    watched.step()
+    assert watched.notes == {}
+    watched.close()
+
+
+def test_minibatches_that_add_up_are_no_moved_weights():
+    model = linear()
+    with watch(model) as watched:
+        for number in range(20):
+            loss(model, number).backward()
+        sgd(model).step()
+        assert (watched.steps, watched.notes) == (1, {})

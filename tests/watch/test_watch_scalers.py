@@ -1,0 +1,208 @@
+"""Loss scalers beside a watch: told, found by their own notes, or not known."""
+
+import copy
+import math
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from unrolled.watch import watch
+
+T, B, D, H = 6, 4, 3, 5
+
+
+class Reader(nn.Module):
+    """A fused layer and a linear one on its last output."""
+
+    def __init__(self, kind=nn.LSTM, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = kind(D, H, **options)
+        self.out = nn.Linear(H, 1)
+
+    def forward(self, x, state=None):
+        return self.out(self.rnn(x, state)[0][-1])
+
+
+def norm(parameters):
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return torch.sqrt(sum(g.pow(2).sum() for g in grads)).item()
+
+
+def data(seed=1, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(T, B, D, generator=generator, dtype=dtype)
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def near(value, rel=1e-5):
+    return pytest.approx(value, rel=rel)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_loss_scaler_is_taken_back(clip, told):
+    model = Reader()
+    optimizer = sgd(model, 1e-3)
+    plain = copy.deepcopy(model)
+    plain(data()).pow(2).mean().backward()
+    truth = norm(plain.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    with watch(model, scaler=scaler if told else None) as watched:
+        scaler.scale(model(data()).pow(2).mean()).backward()
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 2)
+        scaler.step(optimizer)
+        scaler.update()
+        record = watched.last
+    assert record.gradient_norm == near(truth, 1e-4)
+    assert record.clip_coefficient == (near(0.5, 1e-3) if clip else 1.0)
+    with watch(plain) as watched:
+        plain.zero_grad()
+        plain(data()).pow(2).mean().backward()
+        sgd(plain).step()
+    same = watched.last.layers["rnn"]
+    assert record.layers["rnn"].hidden_gradient_mean == near(same.hidden_gradient_mean, 1e-4)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_step_that_the_scaler_skips_is_no_step(told):
+    model = Reader()
+    optimizer = sgd(model, 1e-6)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    with watch(model, scaler=scaler if told else None) as watched:
+        for _ in range(30):
+            optimizer.zero_grad()
+            scaler.scale(1e3 * model(data()).pow(2).mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert watched.skipped > 0
+        assert watched.steps + watched.skipped == 30
+        assert watched.records[0].step == 1
+        assert watched.records[0].first_not_finite is None
+        assert math.isfinite(watched.records[0].gradient_norm)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_fused_optimizer_unscales_by_itself(clip, told):
+    model = Reader()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
+    with watch(model, scaler=scaler if told else None) as watched:
+        scaler.scale(model(data()).pow(2).mean()).backward()
+        whole = norm(model.parameters()) / 512
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), whole / 2)
+        scaler.step(optimizer)
+        scaler.update()
+    assert watched.last.gradient_norm == near(whole)
+    assert watched.last.clip_coefficient == near(0.5 if clip else 1.0, 1e-3)
+
+
+class OwnScaler:
+    """A loss scaler of a kind that nobody knows; it leaves the division to the optimizer."""
+
+    def scale(self, loss):
+        return 256.0 * loss
+
+    def step(self, optimizer):
+        optimizer.found_inf = torch.zeros(())
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad /= 256.0
+        optimizer.step()
+        del optimizer.found_inf
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_of_a_scaler_of_unknown_kind_nothing_is_recorded_unless_it_is_told(told):
+    model, scaler = Reader(), OwnScaler()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0, fused=True)
+    model(data()).pow(2).mean().backward()
+    truth = norm(model.parameters())
+    optimizer.zero_grad()
+    with watch(model, scaler=scaler if told else None) as watched:
+        scaler.scale(model(data()).pow(2).mean()).backward()
+        if told:
+            scaler.step(optimizer)
+        else:
+            with pytest.warns(RuntimeWarning, match="scaler=scaler"):
+                scaler.step(optimizer)
+        record = watched.last
+    assert record.clipped_norm == near(truth)
+    assert record.gradient_norm == (near(truth) if told else None)
+    assert list(record.layers) == (["rnn"] if told else [])
+    assert ("scaler" in watched.notes) != told
+
+
+def test_another_model_s_scaler_is_not_taken_for_this_one_s():
+    other, scaler = Reader(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    beside = sgd(other)
+
+    def step_of_the_other(updated):
+        scaler.scale(other(data()).sum()).backward()
+        scaler.step(beside)
+        if updated:
+            scaler.update()
+
+    model = Reader()
+    optimizer = sgd(model, 0.0)
+    with watch(model) as watched:
+        for updated in (False, True):
+            step_of_the_other(updated) if updated else scaler.scale(torch.ones(()))
+            optimizer.zero_grad()
+            model(data()).pow(2).mean().backward()
+            truth = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 4)
+            optimizer.step()
+            assert watched.last.gradient_norm == near(truth)
+            assert watched.last.clip_coefficient == near(0.25, 1e-3)
+    assert watched.notes == {}
+
+
+def test_a_scaler_that_comes_later_is_found():
+    model = Reader()
+    optimizer = sgd(model, 0.0)
+    with watch(model) as watched:
+        for scaler in (None, torch.amp.GradScaler("cpu")):
+            optimizer.zero_grad()
+            loss = model(data()).pow(2).mean()
+            (scaler.scale(loss) if scaler else loss).backward()
+            truth = norm(model.parameters()) / (scaler.get_scale() if scaler else 1.0)
+            if scaler:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 2)
+            scaler.step(optimizer) if scaler else optimizer.step()
+            assert watched.last.gradient_norm == near(truth, 1e-4)
+            assert watched.last.clip_coefficient == near(0.5, 1e-3)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_that_is_complete_only_later_is_judged_by_what_was_noted_then(scaled):
+    model, scaler = Reader(), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD(model.rnn.parameters(), 0.0)  # the rest is never moved
+    with watch(model) as watched:
+        for _ in range(2):
+            model.zero_grad()
+            loss = model(data()).pow(2).mean()
+            (scaler.scale(loss) if scaled else loss).backward()
+            truth = norm(model.rnn.parameters()) / (scaler.get_scale() if scaled else 1.0)
+            if scaled:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.rnn.parameters(), truth / 2)
+            scaler.step(optimizer) if scaled else optimizer.step()
+            scaler.update() if scaled else None
+            model(data())
+            assert watched.last.gradient_norm == near(truth, 1e-4)
+            assert watched.last.clip_coefficient == near(0.5, 1e-3)
+    assert watched.notes == {}
