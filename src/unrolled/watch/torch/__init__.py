@@ -1,4 +1,4 @@
-"""``watch(model)``: telemetry for any PyTorch model in any training loop, in one line."""
+"""`watch` for PyTorch models: records of gradients in any training loop."""
 
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,17 @@ def watch(
             pass of each, on the steps that are recorded.
         clips_at: the threshold that your loop clips at, if you want to be told that it
             never acts; all else about clipping is seen without it.
-        scaler: the loss scaler of your loop, whose factor is taken back: a
+        scaler: the loss scaler of your loop, whose factor is divided out: a
             `torch.amp.GradScaler` (in Lightning ``trainer.precision_plugin.scaler``, in
-            Accelerate ``accelerator.scaler``) is mostly found without, any other object with
-            ``scale(loss)`` has to be told.
+            Accelerate ``accelerator.scaler``), or any other object with ``scale(loss)``.
         states: by the name of a module of yours the argument of its ``forward`` that takes in
-            the hidden state it gave out the call before: ``{"decoder": "h"}``, of a tuple's
-            first part ``"state.0"``. It is needed where several outputs are handed on.
+            the hidden state: ``{"decoder": "h"}``, of a tuple's first part ``"state.0"``. If
+            the batch is not the state's first axis, its axis too: ``{"decoder": ("h", 1)}``.
         overwrite: replace a run that ``out`` already holds.
 
     Returns:
-        A handle: ``last``, ``records``, ``loss(value)``, ``step()`` for weights that are moved
-        through ``.data``, ``tap(h, name)``, ``diagnose()``, ``close()``; use it with ``with``
+        A handle: ``last``, ``records``, ``loss(value)``, ``step()`` for weights that you move
+        by hand, ``tap(h, name)``, ``diagnose()``, ``close()``; use it with ``with``
         or close it to leave the model exactly as it was.
 
     Raises:
@@ -111,11 +110,10 @@ class Watch(StepEvents):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Say that the weights were moved, where nothing else does: ``p.data.add_(...)``.
+        """Say that you have moved the weights by hand, without an optimizer.
 
-        Call it after every update. Steps of optimizers, and weights written to in place without
-        ``.data``, are seen by themselves. Without a backward pass since the last step it does
-        nothing.
+        Call it after every update. Steps of optimizers are seen by themselves. Without a backward
+        pass since the last step it does nothing.
         """
         if self.closed or self.running.optimizer is not None or not self.current.fresh:
             return
@@ -125,5 +123,4 @@ class Watch(StepEvents):
             if self.current.before.keys() >= mine.keys():
                 self.current.updated(mine)
         self.current.stepped |= mine.keys()
-        self.current.at_once = True
         self._complete()

@@ -25,7 +25,7 @@ def assemble(
     clips_at: float | None,
     scaling: LossScale,
     facts: StepFacts,
-) -> tuple[TelemetryRecord | None, int, bool]:
+) -> tuple[TelemetryRecord | None, int, str | None]:
     """The record of a step; one transfer from the device.
 
     Args:
@@ -39,7 +39,7 @@ def assemble(
 
     Returns:
         The record, None if the optimizer was told to skip the step; how many backward passes
-        were thrown away; and whether the gradients may have had a factor that is not known.
+        were thrown away; and what there is to say of a loss scaler.
     """
     single = {
         "scale": step.scale,
@@ -58,8 +58,8 @@ def assemble(
     found = to_floats(tensors)
     thrown = round(found.get("lost", [0.0])[0])
     if found.get("skipped", [0.0])[0] > 0:
-        return None, thrown + 1, False
-    scale, left = scaling.of(step, found), found.get("left_scaled", [1.0])[0]
+        return None, thrown + 1, None
+    (scale, said), left = scaling.of(step, found), found.get("left_scaled", [1.0])[0]
 
     def norm(kind: str, name: str, divide: float | None = 1.0) -> float | None:
         values = found.get((kind, name))
@@ -98,7 +98,7 @@ def assemble(
         first_not_finite=_first(found, step, loss),
         rates=[float(rate) for rate in step.rates],
     )
-    return replace(record, **facts.fields(parameters)), thrown, scale is None
+    return replace(record, **facts.fields(parameters)), thrown, said
 
 
 def _bad(losses: Sequence[float]) -> float | None:

@@ -1,45 +1,41 @@
-"""Weights that are moved in a way that PyTorch tells nobody of: through ``.data``."""
+"""`DataUpdates` notices weights that move without an optimizer, as through ``.data``."""
 
 import torch
 
-from unrolled.watch.torch.optimizer_steps import Named, norms_of, total
+from unrolled.watch.torch.optimizer_steps import Named, norms_of
 
 TIMES = 3
 """Moves that are seen before it is said: some optimizers move weights to and fro in a step."""
 
 UNTOLD = (
-    f"the weights have moved {TIMES} times, and no step was seen: PyTorch tells nobody of weights "
-    "that are moved through .data, and records are made at steps. Call watched.step() after every "
-    "update, or leave .data out: with torch.no_grad(): p.add_(p.grad, alpha=-lr)"
+    f"the weights have moved {TIMES} times, and no step was seen: records are made at steps of "
+    "optimizers, and PyTorch tells nobody of weights that are moved by hand, as through .data. "
+    "Call watched.step() after every update"
 )
 
 
-class UntoldMoves:
-    """Compares weights before and after, as long as no step was seen."""
+class DataUpdates:
+    """Compares the weights at the beginning of backward passes, as long as no step was seen."""
 
     def __init__(self) -> None:
         self.times = 0
-        self.before: tuple[dict[str, int], float] | None = None
+        self.before: dict[str, torch.Tensor] = {}
 
     def after_backward(self, parameters: Named) -> None:
-        """Remember how a backward pass has left these."""
-        if self.times < TIMES:
-            self.before = _look(parameters)
+        """Remember the norms of these, of those that the gradient says to move."""
+        have = {n: p for n, p in parameters.items() if p.grad is not None and not p.is_meta}
+        self.before = {}
+        if self.times < TIMES and have:
+            slopes = norms_of([p.grad for p in have.values() if p.grad is not None])
+            norms = zip(have, norms_of(list(have.values())), slopes, strict=True)
+            self.before = {name: norm for name, norm, slope in norms if slope > 0}
 
     def have_come(self, parameters: Named) -> bool:
-        """Whether they have moved often enough by now for it to be said, which is once."""
-        if self.before is None:
+        """Whether all have moved, often enough by now for it to be said, which is once."""
+        before = {name: norm for name, norm in self.before.items() if name in parameters}
+        self.before = {}
+        if not before:
             return False
-        (versions, norm), self.before = self.before, None
-        now = _look({name: parameters[name] for name in versions if name in parameters})
-        self.times += now is not None and now[0] == versions and now[1] != norm
+        now = norms_of([parameters[name] for name in before])
+        self.times += all(a != b for a, b in zip(now, before.values(), strict=True))
         return self.times == TIMES
-
-
-def _look(parameters: Named) -> tuple[dict[str, int], float] | None:
-    """How often each was written to, and the norm of all; None if they hold no numbers."""
-    if not parameters or any(p.is_meta for p in parameters.values()):
-        return None
-    versions = {name: p._version for name, p in parameters.items()}
-    with torch.no_grad():
-        return versions, total(norms_of(list(parameters.values()))).item()

@@ -1,42 +1,47 @@
-"""Loss scalers: what the gradients of a step were multiplied by until it was taken back."""
+"""`LossScale`: what a loss scaler multiplied the gradients of a step by until it took it back."""
 
-import gc
 import math
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakSet
 
 import torch
-from torch.amp.grad_scaler import GradScaler
+from torch import nn
 
 from unrolled.errors import SettingError
 from unrolled.telemetry.build_records import global_norm
 from unrolled.watch.torch.optimizer_steps import Step
+from unrolled.watch.torch.tree import tensors_in
 
-RECORD = "_per_optimizer_states"
-"""Where a `GradScaler` notes which optimizers' gradients it has divided since its last update."""
-
-MUCH = 100
-"""How much smaller than ever the gradients must have been made for a scaler to be looked for."""
+MUCH = 1000
+"""How much smaller gradients are made, by a scaler or by clipping, before a note asks which."""
 
 UNTOLD = (
-    "a loss scaler is in use that watch does not know: norms before clipping and gradients "
+    "a loss scaler is in use that watch was not told of: norms before clipping and gradients "
     "through time are left out, they would be those of the scaled loss. Call watch(model, "
     "scaler=scaler); in Lightning it is trainer.precision_plugin.scaler, in Accelerate "
     "accelerator.scaler"
+)
+
+ASKED = (
+    f"between a backward pass and its step the gradients were made more than {MUCH} times smaller. "
+    "If a loss scaler did that, and not clipping alone, call watch(model, scaler=scaler): else "
+    "norms before clipping and gradients through time are those of the scaled loss"
 )
 
 
 class LossScale:
     """The factor that the gradients of a step have on their way to the optimizer.
 
-    A scaler registers nowhere. But it takes its factor back before the step, and notes for which
-    optimizer: so where gradients have changed, those of this process are asked. Optimizers that
-    divide by the factor themselves are told it.
+    A scaler registers nowhere, so it has to be told. Without, three things are seen: optimizers
+    that divide by the factor themselves hold it, those that a scaler asks to skip steps have
+    ``found_inf``, and modules whose outputs are in float16, as autocast makes them, need a scaler.
 
     Args:
         told: a `torch.amp.GradScaler`, or anything else whose ``scale(tensor)`` multiplies by
             the factor; None if nobody has told.
+
+    Attributes:
+        in_half: whether a module with weights in float32 has given out float16.
 
     Raises:
         SettingError: it has no ``scale``.
@@ -48,10 +53,13 @@ class LossScale:
                 f"scaler is a {type(told).__name__}; expected is a torch.amp.GradScaler, or an "
                 "object whose scale(loss) multiplies by the factor"
             )
-        self.told = told
-        self.known: WeakSet[GradScaler] = WeakSet()
-        self.least = math.inf
-        self.asked = False
+        self.told, self.in_half = told, False
+
+    def after_leaf(self, module: nn.Module, output: Any) -> None:
+        """A module without modules inside has run."""
+        first = next(module.parameters(recurse=False), None)
+        if first is not None and first.dtype is torch.float32 and not self.in_half:
+            self.in_half = any(each.dtype is torch.float16 for each in tensors_in(output))
 
     @torch.no_grad()
     def after_backward(self, step: Step, device: torch.device) -> None:
@@ -60,23 +68,11 @@ class LossScale:
             step.scale = self.told.scale(torch.ones((), device=device)).detach().clone()
 
     def before_step(self, step: Step, optimizer: Any) -> None:
-        """Take what scalers have told, or noted of, an optimizer that is about to step."""
+        """Take what a scaler has told an optimizer that is about to step."""
         step.skipped = getattr(optimizer, "found_inf", None)
         step.left_scaled = getattr(optimizer, "grad_scale", None)
-        step.optimizers.append(optimizer)
-        if self.told is None:
-            self._take_noted(step)
 
-    def after_part(self, step: Step) -> None:
-        """An optimizer has stepped, and others will before the step is complete.
-
-        What scalers have noted may be gone by then, so they are asked now, the first time.
-        """
-        if self.told is None and not self.asked:
-            self._find()
-            self._take_noted(step)
-
-    def of(self, step: Step, found: Mapping[Any, list[float]]) -> float | None:
+    def of(self, step: Step, found: Mapping[Any, list[float]]) -> tuple[float | None, str | None]:
         """The factor that the gradients of a step had after the backward pass.
 
         Gradients of the same norms before and after had none: nobody has taken it back.
@@ -86,48 +82,19 @@ class LossScale:
             found: its numbers.
 
         Returns:
-            The factor, 1 if there was none; None if there may have been one that is not known.
+            The factor, 1 if there was none, None if there may have been one that is not known;
+            and what there is to say of it.
         """
         if self.told is None and step.left_scaled is not None:
-            return found["left_scaled"][0]
+            return found["left_scaled"][0], None
         by_optimizer, quotient = step.skipped is not None, _quotient(found)
         if quotient == 1 and not by_optimizer:
-            return 1.0
+            return 1.0, None
         if step.scale is not None:
-            return found["scale"][0]
-        if not by_optimizer and quotient >= self.least / MUCH:
-            return 1.0
-        new = self._find()
-        factor, silent = self._noted(step), any(not hasattr(each, RECORD) for each in self.known)
-        if factor is None and (by_optimizer or silent or (new and not step.at_once)):
-            return None
-        if factor is None:
-            self.least = min(self.least, quotient)
-        return factor or 1.0
-
-    def _find(self) -> bool:
-        """Look for scalers among all objects of this process; whether there is a new one."""
-        kinds, self.asked = _with_subclasses(GradScaler), True
-        found = WeakSet(x for x in gc.get_objects() if type(x) in kinds and x.is_enabled())
-        new = bool(found - self.known)
-        self.known |= found
-        return new
-
-    def _take_noted(self, step: Step) -> None:
-        factor = self._noted(step)
-        if factor is not None:
-            step.scale = torch.tensor(factor)
-
-    def _noted(self, step: Step) -> float | None:
-        """The factor of the scaler that has divided the gradients of a step's optimizers."""
-        ids = {id(optimizer) for optimizer in step.optimizers}
-        using = (each for each in self.known if ids & getattr(each, RECORD, {}).keys())
-        scaler = next(using, None)
-        return None if scaler is None else float(scaler.get_scale())
-
-
-def _with_subclasses(kind: type) -> set[type]:
-    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))
+            return found["scale"][0], None
+        if by_optimizer or self.in_half:
+            return None, UNTOLD
+        return 1.0, ASKED if quotient < 1 / MUCH else None
 
 
 def _quotient(found: Mapping[Any, list[float]]) -> float:

@@ -1,7 +1,7 @@
-"""When a step of a training loop that is not ours begins and ends, and its norms.
+"""`Step`: what is known of the running optimizer step, with its norms before and after clipping.
 
-Nobody calls us: a backward pass is known by the gradients it leaves, a step by the optimizer's
-own hooks. Between them stands clipping, if there is any.
+A backward pass is known by the gradients it leaves, a step by the optimizer's own hooks. Between
+them stands clipping, if there is any.
 """
 
 from collections.abc import Sequence
@@ -69,12 +69,9 @@ class Step:
         left_scaled: what the optimizer itself still divides them by.
         skipped: whether the optimizer was told to skip (1) or not (0).
         before: the weights before any optimizer moved them.
-        optimizers: that have stepped.
-        at_once: whether the last of them completes the step.
-        rates: learning rates of their parameter groups.
+        rates: learning rates of the parameter groups of the optimizers that have stepped.
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
-        versions: how often each of the fresh had been written to after the last pass.
         left: the gradients that it left, and how often each had been written to.
         told: losses that had been told by then.
         since: backward passes since the last step, with those that were thrown away.
@@ -93,12 +90,9 @@ class Step:
     left_scaled: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
     before: dict[str, torch.Tensor] = field(default_factory=dict)
-    optimizers: list[Any] = field(default_factory=list)
-    at_once: bool = False
     rates: list[Any] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
-    versions: dict[str, int] = field(default_factory=dict)
     left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
     told: int = 0
     since: int = 0
@@ -109,11 +103,10 @@ class Step:
         self.order.setdefault(name)
 
     def went_back(self, parameters: Named) -> None:
-        """A backward pass is over: remember how it has left weights and gradients."""
+        """A backward pass is over: remember how it has left the gradients."""
         self.passes += 1
         self.since += 1
         have = self._gradients(parameters)
-        self.versions = {name: parameters[name]._version for name in have}
         # one that is itself differentiable is replaced, not added to, by the next pass
         replaced = any(gradient.requires_grad for gradient in have.values())
         self.left = {} if replaced else {n: (ref(g), g._version) for n, g in have.items()}
@@ -146,7 +139,7 @@ class Step:
         bad = (~torch.isfinite(self.whole)).float()
         return bad if self.lost is None else self.lost + bad
 
-    def cleared(self, parameters: Named, arrived: nn.Parameter | None = None) -> bool:
+    def cleared(self, parameters: Named, arrived: nn.Parameter) -> bool:
         """Whether what the last pass left is gone, by ``zero_grad`` of either kind.
 
         Args:
@@ -166,26 +159,10 @@ class Step:
             if now is gradient() and now._version == version:
                 return False
             changed[name] = now
-        if not known and arrived is not None:  # it is the only one: was it added to?
+        if not known:  # it is the only one: was it added to?
             return all(gradient() is not arrived.grad for gradient, _ in self.left.values())
-        # numbers are looked at, and a GPU waited for, only if all were changed, and once
-        if any((g._values() if g.is_sparse else g).any() for g in changed.values()):
-            self.left |= {name: (ref(g), g._version) for name, g in changed.items()}
-            return False
-        return True
-
-    def written(self, parameters: Named, known: set[str]) -> bool:
-        """Whether weights were written to after the last backward pass.
-
-        Args:
-            parameters: of the model.
-            known: names of those that do not count: an optimizer moves them.
-        """
-        return any(
-            name not in known and parameters[name]._version != version
-            for name, version in self.versions.items()
-            if name in parameters
-        )
+        # numbers are looked at, and a GPU waited for, only if all were changed
+        return not any((g._values() if g.is_sparse else g).any() for g in changed.values())
 
     def anew(self) -> "Step":
         """The same step without its passes so far: what they brought was thrown away."""
@@ -195,7 +172,6 @@ class Step:
             left_scaled=self.left_scaled,
             skipped=self.skipped,
             before=self.before,
-            optimizers=self.optimizers,
             rates=self.rates,
             since=self.since,
         )

@@ -9,11 +9,10 @@ from torch import nn
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
-from unrolled.telemetry.records import TelemetryRecord
 from unrolled.watch.record_store import RecordStore, Sink
 from unrolled.watch.torch.build_records import assemble
 from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
-from unrolled.watch.torch.data_updates import UntoldMoves
+from unrolled.watch.torch.data_updates import DataUpdates
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.hooks import Hooks, is_recording, weakly
 from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
@@ -72,18 +71,17 @@ class StepEvents(RecordStore):
         super().__init__(sink, out, keep, "torch", backend, settings, overwrite)
         self.model, self.every, self.clips_at = model, every, clips_at
         self.steps = self.skipped = self.calls = 0
-        self.current, self.running, self.untold = Step(), RunningStep(), UntoldMoves()
+        self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
         self.facts, self.passing = StepFacts(), ForwardTrace()
         self.recurrences = Recurrences(self.notes)
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
         scripted = isinstance(model, torch.jit.ScriptModule)
         on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
-        self.trained = TrackedParameters(self.hooks, on_gradient)
+        self.tracked = TrackedParameters(self.hooks, on_gradient)
         self.backward_pass = -1
         self.by_hand = False
-        self.optimized: set[str] = set()
-        self.unsure: list[TelemetryRecord | None] = []
+        self.optimized = False
         seen = self.recurrences if through_time else None
         self.module_hooks = ModuleHooks(
             self.hooks,
@@ -102,21 +100,14 @@ class StepEvents(RecordStore):
         self.hooks.on_step(self._before_step, self._after_step)
 
     def settle(self) -> None:
-        """Finish a step that nothing more will come of, as far as can be told.
-
-        It is one of which some parameters have moved, by an optimizer that holds only those,
-        or all by hand, without an optimizer.
-        """
-        if self.closed or self.running.optimizer is not None:
-            return
-        if self.current.stepped or self.current.written(self.parameters, self.optimized):
+        """Finish a step of which only some parameters have moved, by an optimizer of those."""
+        if not self.closed and self.running.optimizer is None and self.current.stepped:
             self._complete()
-        self._believe()
 
     @property
     def parameters(self) -> Named:
         """Those of the model that are trained, by name."""
-        return self.trained.parameters
+        return self.tracked.parameters
 
     def close(self) -> None:
         super().close()
@@ -124,7 +115,7 @@ class StepEvents(RecordStore):
             self.hooks.remove()
             self.recurrences.clear()
             self.recurrences, self.passing = Recurrences(self.notes), ForwardTrace()
-            self.current, self.running, self.untold = Step(), RunningStep(), UntoldMoves()
+            self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
 
     def _hook_root(self) -> None:
         if not isinstance(self.model, torch.jit.ScriptModule):
@@ -135,19 +126,20 @@ class StepEvents(RecordStore):
         modules, parameters = named_parts(self.model)
         for name, module in modules:
             self.module_hooks.add(name, module)
-        self.trained.take(parameters)
+        self.tracked.take(parameters)
 
     def _after_root(self, *given: Any) -> None:
         self.calls += 1
         if self.calls == PATIENCE and not (self.steps or self.current.since):
             self.note("steps", NO_BACKWARD)
-        if self.trained.has_lazy:
+        if self.tracked.has_lazy:
             self._hook_model()  # they have their shape now, and get their first gradients next
-        self.trained.take_unfrozen(self.model)
+        self.tracked.take_unfrozen(self.model)
         self.passing.after_root(*given)
 
     def _after_leaf(self, name: str, *given: Any) -> None:
         self.facts.ran.add(name)
+        self.scaling.after_leaf(given[0], given[3])
         self.passing.after_leaf(name, *given)
 
     def _when_seen(
@@ -186,27 +178,22 @@ class StepEvents(RecordStore):
         self._look_back()
         return self._logs()
 
-    def _look_back(self, arrived: nn.Parameter | None = None) -> None:
-        """A new pass begins: find out what has become of the passes before.
-
-        Args:
-            arrived: the parameter that the first gradient of a backward pass was added to.
-        """
+    def _look_back(self) -> None:
+        """A new pass begins: the step before may have failed, or be complete as it is."""
         if self.running.has_failed():
             self._end_failed()
-        if self.running.optimizer is None and self.current.stepped:
-            self._complete()
-        if self.untold.have_come(self.parameters):
+        self.settle()
+
+    def _look_for_cleared(self, arrived: nn.Parameter) -> None:
+        """A backward pass has brought its first gradient: find out if those before were cleared.
+
+        Args:
+            arrived: the parameter that it was added to.
+        """
+        if self.data_updates.have_come(self.parameters):
             self.tell("steps", UNTOLD_MOVES)
-        if not self.current.cleared(self.parameters, arrived):
-            return
-        told = len(self.passing.told) if arrived is None else self.current.told
-        if self.running.optimizer is None and self.current.written(self.parameters, self.optimized):
-            # or they were only moved, for a look from there, or set back: the first time an
-            # optimizer may be seen to step after all
-            self._complete(sure=self.steps > 0)
-        else:
-            self.current = self.current.anew()
+        if self.current.cleared(self.parameters, arrived):
+            told, self.current = self.current.told, self.current.anew()
             self._throw_away(told)
 
     def _throw_away(self, told: int) -> None:
@@ -221,10 +208,11 @@ class StepEvents(RecordStore):
         running = torch._C._current_graph_task_id()
         if running != self.backward_pass:  # its first gradient
             self.backward_pass = running
-            self._look_back(parameter)
-            self.facts.arrived(self.trained.names.get(id(parameter)), parameter)
+            self._look_back()
+            self._look_for_cleared(parameter)
+            self.facts.arrived(self.tracked.names.get(id(parameter)), parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
-        name = self.trained.names.get(id(parameter))
+        name = self.tracked.names.get(id(parameter))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
             self.current.touched(name)
 
@@ -233,7 +221,7 @@ class StepEvents(RecordStore):
         finished, self.backward_pass = self.backward_pass, -1
         if self.closed:
             return
-        for name, parameter in self.trained.take_unfrozen(self.model).items():
+        for name, parameter in self.tracked.take_unfrozen(self.model).items():
             if parameter.grad is not None:  # by a pass through a part of the model alone
                 self.current.touched(name)
         self.current.went_back(self.parameters)
@@ -241,7 +229,7 @@ class StepEvents(RecordStore):
             self.note("steps", NO_STEP)
         fresh = self._fresh()
         if not self.steps and not self.optimized:
-            self.untold.after_backward(fresh)
+            self.data_updates.after_backward(fresh)
         if self._logs():
             self.current.take_gradients(self.parameters)
             if fresh:
@@ -266,17 +254,16 @@ class StepEvents(RecordStore):
         if self.closed:
             return None
         if self.running.optimizer is not None:
-            held = (set(self.trained.held_by(each)) for each in (self.running.optimizer, optimizer))
+            held = (set(self.tracked.held_by(each)) for each in (self.running.optimizer, optimizer))
             if self.running.calls(optimizer, *held):
                 if self._logs() and self.running.with_closure:  # which has brought the gradients
-                    self.current.take_clipped(self.trained.held_by(optimizer))
+                    self.current.take_clipped(self.tracked.held_by(optimizer))
                 return None
             self._end_failed()
         mine = self._moved_by(optimizer)
         if not mine:
             return None
-        self.unsure = []
-        self.optimized |= mine.keys()
+        self.optimized = True
         if self._logs():
             self._look_before(optimizer, mine, has_closure(args, kwargs))
         return self.running.begin(optimizer, args, kwargs)
@@ -296,19 +283,19 @@ class StepEvents(RecordStore):
 
     def _moved_by(self, optimizer: Any) -> Named:
         """What an optimizer that is about to step moves of the model; some may be new."""
-        new = list(self.trained.take_unfrozen(self.model))
-        mine = self.trained.held_by(optimizer)
-        lazy = self.trained.has_lazy
-        if lazy or not mine or (self._logs() and self.trained.lacks(optimizer, self.model)):
+        new = list(self.tracked.take_unfrozen(self.model))
+        mine = self.tracked.held_by(optimizer)
+        lazy = self.tracked.has_lazy
+        if lazy or not mine or (self._logs() and self.tracked.lacks(optimizer, self.model)):
             self._hook_model()
-            new += [name for name in self.trained.held_by(optimizer) if name not in mine]
+            new += [name for name in self.tracked.held_by(optimizer) if name not in mine]
         unseen = [name for name in new if self.parameters[name].grad is not None]
         if unseen:
             some = f"{unseen[0]} and {len(unseen) - 1} more"
             self.notes["unfrozen"] = f"unfrozen, or new in the model: {some}: {UNSEEN}"
         for name in unseen:
             self.current.touched(name)
-        return self.trained.held_by(optimizer)
+        return self.tracked.held_by(optimizer)
 
     def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.closed:
@@ -328,7 +315,7 @@ class StepEvents(RecordStore):
 
     @torch.no_grad()
     def _end_step(self, with_closure: bool = False) -> None:
-        mine = self.trained.held_by(self.running.optimizer)
+        mine = self.tracked.held_by(self.running.optimizer)
         self.running.end()
         if self.current.before.keys() >= mine.keys():  # it is recorded
             if with_closure:
@@ -339,47 +326,38 @@ class StepEvents(RecordStore):
             return  # there was nothing to step with
         self.current.stepped |= mine.keys()
         if self.backward_pass == -1 and self.current.fresh <= self.current.stepped:
-            self.current.at_once = True
             self._complete()
-        elif self._logs():
-            self.scaling.after_part(self.current)
 
     @torch.no_grad()
-    def _complete(self, sure: bool = True) -> None:
-        """A step is over: make its record, if it is to have one, and begin the next.
-
-        Args:
-            sure: whether it was one; else the next step that is seen says so.
-        """
-        self._believe()
-        step, record, logs = self.current, None, self._logs()
+    def _complete(self) -> None:
+        """A step is over: make its record, if it is to have one, and begin the next."""
+        step, logs = self.current, self._logs()
         self.current = step.after()
         if self.notes.pop("steps", None):
             self.write_notes()
         if logs:
-            step.take_weights(self.parameters)
-            seen = self.recurrences.found, self.passing, self.clips_at, self.scaling, self.facts
-            record, thrown, unknown = assemble(self.steps + 1, step, *seen)
-            self.facts.clear()
-            self.skipped += thrown
-            if self.backward_pass == -1:
-                self.recurrences.clear()
-                self.passing.clear()
-            else:  # a pass of the next step has begun
-                self._throw_away(step.told)
-            if record is None:  # the optimizer was told to leave it out
-                return
-            if unknown:
-                self.tell("scaler", UNTOLD)
-        self.unsure = [record]
-        if sure:
-            self._believe()
-
-    def _believe(self) -> None:
-        """Count the last step, if it is not counted so far."""
-        records, self.unsure = self.unsure, []
-        for record in records:
+            self._record(step)
+        else:
             self.steps += 1
-            if record is not None:
-                self.add(record)
-                self._hook_model()
+
+    def _record(self, step: Step) -> None:
+        """Make the record of a step, unless its optimizer was told to leave it out."""
+        step.take_weights(self.parameters)
+        seen = self.recurrences.found, self.passing, self.clips_at, self.scaling, self.facts
+        record, thrown, said = assemble(self.steps + 1, step, *seen)
+        self.facts.clear()
+        self.skipped += thrown
+        if self.backward_pass == -1:
+            self.recurrences.clear()
+            self.passing.clear()
+        else:  # a pass of the next step has begun
+            self._throw_away(step.told)
+        if record is None:
+            return
+        if said == UNTOLD:
+            self.tell("scaler", UNTOLD)
+        elif said:
+            self.notes.setdefault("scaler", said)
+        self.steps += 1
+        self.add(record)
+        self._hook_model()
