@@ -11,7 +11,7 @@ from unrolled.errors import SettingError
 from unrolled.frameworks import face
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import PRECISIONS, WRITTEN_OUT, engines, native, project, recur
-from unrolled.kernels.trace import tracing
+from unrolled.kernels.taps import tracing
 
 pytestmark = pytest.mark.usefixtures("instructions")
 

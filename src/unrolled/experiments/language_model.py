@@ -217,7 +217,6 @@ def run(context: Context, settings: Settings) -> None:
         settings.gradient_clip_val,
         gradient_clip_method=settings.gradient_clip_method,
         truncation=Truncation(settings.state, settings.back_steps, settings.state_sigma, seed),
-        replay=True,
     )
     device = trainer.gpus[0] if trainer.gpus else None
     if settings.num_gpus and device is None:

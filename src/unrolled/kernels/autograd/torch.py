@@ -18,7 +18,7 @@ from unrolled.backends.torch import by_rows
 from unrolled.backends.torch import xp as framework_xp
 from unrolled.functional import bptt
 from unrolled.functional.recurrent import CELLS, RELU_RNN
-from unrolled.kernels import explicit, pool
+from unrolled.kernels import analytic_backward, pool
 from unrolled.kernels.native.arrays import name_of
 
 Tensors = tuple[torch.Tensor, ...]
@@ -113,7 +113,7 @@ class _Written(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        passes: explicit.Passes,
+        passes: analytic_backward.Passes,
         cell: str,
         counts: tuple[int, int],
         by_rows: bool,
@@ -122,7 +122,7 @@ class _Written(torch.autograd.Function):
         num_states, num_taps = counts
         X, arrays = arrays[0], arrays[1 + num_taps :]
         state, weights = arrays[:num_states], arrays[num_states:]
-        last, tape = explicit.forward(xp, cell, X, state, weights, passes)
+        last, tape = analytic_backward.forward(xp, cell, X, state, weights, passes)
         ctx.cell, ctx.counts, ctx.num_weights = cell, counts, len(weights)
         ctx.passes, ctx.by_rows = passes, by_rows
         ctx.save_for_backward(X, *state, *weights, *tape.old, *tape.new, *tape.kept)
@@ -134,7 +134,7 @@ class _Written(torch.autograd.Function):
         X, _, weights, kept = kept_of(ctx)
         n, num_taps = ctx.counts
         tape = bptt.Tape(kept[:n], kept[n : 2 * n], kept[2 * n :])
-        result = explicit.backward(
+        result = analytic_backward.backward(
             xp, ctx.cell, X, weights, tape, dY, d_last, ctx.by_rows, ctx.passes
         )
         if ctx.by_rows:
@@ -143,17 +143,17 @@ class _Written(torch.autograd.Function):
 
 
 def as_tables(
-    result: explicit.Result, cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]
-) -> explicit.Result:
+    result: analytic_backward.Result, cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> analytic_backward.Result:
     """The gradients of the rows that ids looked up, as sparse ones of the tables ``W_x``."""
     gradients, ids = list(result.weights), X.reshape(1, -1).long()
-    for g, W in enumerate(explicit.Weights.of(cell, weights).x):
+    for g, W in enumerate(analytic_backward.Weights.of(cell, weights).x):
         rows = gradients[3 * g]  # W_x comes first among the three of a gate
         gradients[3 * g] = torch.sparse_coo_tensor(ids, rows, W.shape, check_invariants=False)
     return dataclasses.replace(result, weights=tuple(gradients))
 
 
-def in_order(result: explicit.Result, num_taps: int) -> tuple[Any, ...]:
+def in_order(result: analytic_backward.Result, num_taps: int) -> tuple[Any, ...]:
     """The gradients in the order of what went in."""
     taps = (result.hidden, result.recurrent)[:num_taps]
     return result.X, *taps, *result.state, *result.weights
@@ -161,12 +161,12 @@ def in_order(result: explicit.Result, num_taps: int) -> tuple[Any, ...]:
 
 def looks_up_few(cell: str, X: torch.Tensor, weights: Sequence[torch.Tensor]) -> bool:
     """Whether ``X`` are ids of so few rows that the gradients of ``W_x`` are sparse ones."""
-    tables = explicit.Weights.of(cell, weights).x
+    tables = analytic_backward.Weights.of(cell, weights).x
     return bool(xp.is_integer(X)) and all(by_rows(W, X) for W in tables)
 
 
 def recur(
-    passes: explicit.Passes,
+    passes: analytic_backward.Passes,
     cell: str,
     X: torch.Tensor,
     state: Tensors,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import _VF, nn
 
-from unrolled.kernels.explicit import Weights
+from unrolled.kernels.analytic_backward import Weights
 from unrolled.models.layers import GATE_ORDERS
 
 LAYERS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What telemetry tells of a training step: norms of arrays, and a layer through time."""
+"""Call the native kernels for norms of arrays and for the numbers of a traced layer."""
 
 import ctypes
 import math

@@ -1,4 +1,4 @@
-"""A recurrence on CPUs by the native kernels: the two passes of `unrolled.kernels.explicit`.
+"""Run a recurrence forward and back on CPUs by calling the native kernels.
 
 Free of any framework: the caller says how a native kernel is called, see `Call`.
 """
@@ -15,7 +15,7 @@ from unrolled.backends import numpy as host
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
 from unrolled.kernels import native, pool
-from unrolled.kernels.explicit import Result, Weights
+from unrolled.kernels.analytic_backward import Result, Weights
 
 SMALLEST_SHARE = 2**21
 """Multiplications under which a thread is not worth starting."""
@@ -67,7 +67,7 @@ def made(writes: Mapping[str, Shape | list[Shape]], make: Callable[[Shape], Any]
 
 
 @dataclass(frozen=True)
-class Compiled:
+class NativeRecurrence:
     """A cell at work.
 
     Args:
@@ -130,7 +130,7 @@ class Compiled:
     ) -> Result:
         """All gradients; those of the inputs, of the state and dL/dH_t only if asked for.
 
-        For ``by_rows`` see `unrolled.kernels.explicit.backward`.
+        For ``by_rows`` see `unrolled.kernels.analytic_backward.backward`.
         """
         w = Weights.of(cell, weights)
         H, G = outputs.shape[-1], len(w.h)
@@ -257,7 +257,7 @@ class Compiled:
         return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)
 
 
-def on_host(dtype: Any, threads: int = 0) -> Compiled | None:
+def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
     """The native kernels on NumPy arrays, if they can work on this type here.
 
     Args:
@@ -269,7 +269,7 @@ def on_host(dtype: Any, threads: int = 0) -> Compiled | None:
     if not native.available()[0]:
         return None
     call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype))
-    return Compiled(host.xp, call, threads or num_threads())
+    return NativeRecurrence(host.xp, call, threads or num_threads())
 
 
 def num_threads(*variables: str) -> int:

@@ -12,7 +12,7 @@ from unrolled.functional.recurrent import CELLS, RELU_RNN
 torch = pytest.importorskip("torch")
 
 from unrolled.backends import torch as backend  # noqa: E402
-from unrolled.kernels.vendor import torch as vendor  # noqa: E402
+from unrolled.kernels.cudnn import torch as cudnn  # noqa: E402
 
 ALL = [*CELLS.values(), RELU_RNN]
 
@@ -33,7 +33,7 @@ def test_values_and_gradients_are_those_of_the_formula(cell, ids):
     results = []
     for run in (
         lambda: cell.forward(backend.xp, X, state, *weights),
-        lambda: vendor.recur(cell.engine, X, state, weights, GATES[cell.engine]),
+        lambda: cudnn.recur(cell.engine, X, state, weights, GATES[cell.engine]),
     ):
         outputs, last = run()
         loss = (outputs * weigh).sum() + sum((part**2).sum() for part in last)
@@ -46,7 +46,7 @@ def test_values_and_gradients_are_those_of_the_formula(cell, ids):
 def test_weights_lie_in_one_piece():
     # so does cuDNN want them, or it would copy them once more
     arrays = [torch.arange(6.0).reshape(2, 3).T, torch.arange(4.0), torch.ones(2, 2)]
-    pieces = vendor._in_one_piece(*arrays)
+    pieces = cudnn._in_one_piece(*arrays)
     torch.testing.assert_close(pieces, tuple(arrays))
     places = [piece.data_ptr() - pieces[0].data_ptr() for piece in pieces]
     assert places == [0, 6 * 4, 10 * 4]
