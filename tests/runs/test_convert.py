@@ -8,9 +8,10 @@ from installed import FRAMEWORK, INSTALLED
 from parity.reference import LanguageModel
 from unrolled import experiments
 from unrolled.errors import ParameterError
-from unrolled.experiments import lab, linear_regression
+from unrolled.experiments import digit_sum_training, linear_regression
 from unrolled.experiments.language_model import load
-from unrolled.frameworks import FRAMEWORKS, face
+from unrolled.frameworks import FRAMEWORKS
+from unrolled.frameworks import load as load_shell
 from unrolled.runs.directory import RunDirectory
 
 TINY = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
@@ -121,7 +122,7 @@ def test_linear_regression_predicts_the_same_in_every_framework(
     for target in INSTALLED:
         out = tmp_path / f"in-{target}"
         assert unrolled("convert", run, "--to", target, "--out", out).code == 0
-        backend = face(target).backend
+        backend = load_shell(target).backend
         config, carried = (
             RunDirectory.open(out).read_json("config.json"),
             RunDirectory.open(out).load_model(),
@@ -163,14 +164,16 @@ def test_logs_stay_with_the_run_that_was_converted_and_diagnose_says_so(
     assert unrolled("report", "other").code == 0
 
 
-@pytest.mark.parametrize("cell", list(lab.LAYERS))
+@pytest.mark.parametrize("cell", list(digit_sum_training.LAYERS))
 @pytest.mark.parametrize("num_hiddens", [1, 5])
 def test_digit_sum_models_are_carried_over_in_python(cell, num_hiddens):
     ids = np.random.default_rng(0).integers(0, 10, (4, 9))
     values, found = {}, []
     for name in INSTALLED:
-        backend = face(name).backend
-        model = lab.build(face(name), cell, num_hiddens, seed=0, lr=0.1)
+        backend = load_shell(name).backend
+        model = digit_sum_training.build(
+            load_shell(name, "unrolled.nndl"), cell, num_hiddens, seed=0, lr=0.1
+        )
         X = backend.asarray(ids)
         model = model.initialize(X) if name == "jax" else model
         shapes = {n: value.shape for n, value in model.export_parameters().items()}
@@ -229,7 +232,7 @@ def test_params_lists_names_shapes_and_the_total(unrolled, tiny_run):
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_a_tie_between_cells_is_not_lost_in_silence_in_a_frameworks_layers(name):
-    u = face(name)
+    u = load_shell(name)
     model = u.RNNModel(u.recurrent_layer("gru", 6, 6, 2), 6)
     model = model.initialize() if name == "jax" else model
     values = model.export_parameters()
@@ -247,7 +250,7 @@ def test_a_tie_between_cells_is_not_lost_in_silence_in_a_frameworks_layers(name)
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_a_tie_inside_a_frameworks_layers_has_no_counterpart_and_is_named(name):
-    u = face(name)
+    u = load_shell(name)
     model = u.RNNModel(u.recurrent_layer("rnn", 28, 8, 2), 28)
     if name == "jax":
         params = u.backend.nested(u.backend.places(model.initialize()))

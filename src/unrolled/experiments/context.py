@@ -59,9 +59,14 @@ class Context:
         self._told: list[int] = []
 
     @cached_property
-    def face(self) -> Any:
+    def shell(self) -> Any:
         """The framework's public module; loading takes seconds."""
-        return frameworks.face(self.framework)
+        return frameworks.load(self.framework)
+
+    @property
+    def nndl(self) -> Any:
+        """The framework's module of `unrolled.nndl`."""
+        return frameworks.load(self.framework, "unrolled.nndl")
 
     @cached_property
     def directory(self) -> RunDirectory:
@@ -91,7 +96,7 @@ class Context:
             "used": dict(used),
         }
         with self.directory.all_or_nothing():
-            self.directory.begin(config, self.face.backend)
+            self.directory.begin(config, self.shell.backend)
             for name, value in files.items():
                 self.directory.write_json(name, value)
 
