@@ -16,8 +16,8 @@ from unrolled import selfcheck
 from unrolled.data.vocabulary import Vocab
 from unrolled.frameworks import load
 from unrolled.kernels import engines
+from unrolled.models.generation import generate
 from unrolled.models.language_model import Scratch
-from unrolled.training.generation import generate
 from unrolled.training.records import Listener
 
 TOLERANCE = 1e-5  # relative to the largest entry of an array; float32 rounds at 6e-8

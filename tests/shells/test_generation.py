@@ -12,9 +12,9 @@ from unrolled.experiments.language_model import Settings, build, complete
 from unrolled.frameworks import load
 from unrolled.functional.sampling import greedy
 from unrolled.kernels import native as kernels
-from unrolled.training import generation
-from unrolled.training.generation import chooser, choosers, generate, generate_batch
-from unrolled.training.stepping import NativeStepper, Stepper
+from unrolled.models import generation
+from unrolled.models.generation import chooser, choosers, generate, generate_batch
+from unrolled.models.stepping import NativeStepper, Stepper
 
 VOCAB = Vocab("the time traveller smiled")
 PREFIXES = ["time", "t", "the traveller"]

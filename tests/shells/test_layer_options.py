@@ -10,7 +10,7 @@ import pytest
 
 from unrolled.errors import ParameterError, SettingError
 from unrolled.frameworks import is_installed, load
-from unrolled.training.stepping import Parts
+from unrolled.models.stepping import Parts
 
 V, H, B, T = 7, 5, 3, 6
 IDS = np.random.default_rng(1).integers(0, V, (B, T))

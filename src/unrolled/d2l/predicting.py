@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unrolled.backends import Backend
-from unrolled.training.generation import check_begins, continue_ids
+from unrolled.models.generation import check_begins, continue_ids
 
 
 def predict(
@@ -19,7 +19,7 @@ def predict(
 
     Args:
         backend: the model's.
-        net: as of `unrolled.training.generation.generate`.
+        net: as of `unrolled.models.generation.generate`.
         vocab: a `Vocab`, or a reader's own: ``vocab[token]`` is an id, and
             ``vocab.idx_to_token[id]`` the token. What it does not know is written as ``<unk>``.
         prefix: a text of characters, or a list of words.

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from unrolled.checks import check
+from unrolled.data.data_module import DataModule
 from unrolled.data.text import small_letters, time_machine
 from unrolled.data.tokens import indices
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
-from unrolled.training.data import DataModule
 
 
 class TimeMachine(DataModule):

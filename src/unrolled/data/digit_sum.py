@@ -14,8 +14,8 @@ import numpy.typing as npt
 from unrolled.backends import Backend
 from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
+from unrolled.data.data_module import DataModule
 from unrolled.errors import DataError, SettingError
-from unrolled.training.data import DataModule
 
 LENGTHS = (5, 10, 15, 20, 25, 30, 35)
 """The published lengths, in the order in which they are drawn."""

@@ -12,7 +12,7 @@ from unrolled import frameworks
 from unrolled.errors import NotFiniteError, RunError, TerminatedError, UnrolledError
 from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
-from unrolled.runs import trackers
+from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.progress import Part, Report, say, shown
 from unrolled.telemetry.reading import TELEMETRY
@@ -28,7 +28,7 @@ class Context:
         framework: the framework's name.
         seed: of all random draws.
         out: the run directory to make; None takes the next free one under ``runs``.
-        log: names of trackers that get the records as well, see `unrolled.runs.trackers`.
+        log: names of trackers that get the records as well, see `unrolled.report.trackers`.
 
     Raises:
         RunError: ``out`` cannot be used.

@@ -27,6 +27,7 @@ from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS
+from unrolled.models.generation import check_prefix, generate, generate_batch
 from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
@@ -34,7 +35,6 @@ from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
 from unrolled.telemetry.findings.losses import knows_by_heart
 from unrolled.training.evaluation import mean_cross_entropy
-from unrolled.training.generation import check_prefix, generate, generate_batch
 from unrolled.training.truncation import STATES, Truncation
 
 PUBLISHED_PREFIXES = ("time traveller", "traveller")

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.backends import jax as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
+from unrolled.hyperparameters import HyperParameters as HyperParameters
+from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.jax.language_model import RNNModelScratch as RNNModelScratch
 from unrolled.jax.layers import RNNModel as RNNModel
 from unrolled.jax.layers import recurrent_layer as recurrent_layer
@@ -42,8 +44,6 @@ from unrolled.jax.watch import watch as watch
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.public_names import OWN, no_such_name
 from unrolled.training.board import ProgressBoard as ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters as HyperParameters
-from unrolled.training.hyperparameters import add_to_class as add_to_class
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.backends import mxnet as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
+from unrolled.hyperparameters import HyperParameters as HyperParameters
+from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.mxnet.language_model import RNNModelScratch as RNNModelScratch
 from unrolled.mxnet.layers import RNNModel as RNNModel
@@ -37,8 +39,6 @@ from unrolled.mxnet.training import Trainer as Trainer
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
 from unrolled.training.board import ProgressBoard as ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters as HyperParameters
-from unrolled.training.hyperparameters import add_to_class as add_to_class
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.backends import tensorflow as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
+from unrolled.hyperparameters import HyperParameters as HyperParameters
+from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
@@ -36,8 +38,6 @@ from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticReg
 from unrolled.tensorflow.training import TextData as TextData
 from unrolled.tensorflow.training import Trainer as Trainer
 from unrolled.training.board import ProgressBoard as ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters as HyperParameters
-from unrolled.training.hyperparameters import add_to_class as add_to_class
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

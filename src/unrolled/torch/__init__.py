@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.backends import torch as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
+from unrolled.hyperparameters import HyperParameters as HyperParameters
+from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
@@ -36,8 +38,6 @@ from unrolled.torch.training import TextData as TextData
 from unrolled.torch.training import Trainer as Trainer
 from unrolled.torch.watch import watch as watch
 from unrolled.training.board import ProgressBoard as ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters as HyperParameters
-from unrolled.training.hyperparameters import add_to_class as add_to_class
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

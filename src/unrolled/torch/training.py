@@ -11,20 +11,20 @@ from torch import nn
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
-from unrolled.data import synthetic, text_data
+from unrolled.data import data_module, synthetic, text_data
+from unrolled.hyperparameters import HyperParameters
 from unrolled.kernels.listed.torch import listed
 from unrolled.torch import hooks
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
 from unrolled.torch.replaying import Replayed, recorded_when_warm
-from unrolled.training import data, trainer
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.training import trainer
 from unrolled.training.tracing import ThroughTime
 
 PLAIN = (bool, int, float, str)
 """Types of a model's attributes that its lines may decide by."""
 
 
-class DataModule(data.DataModule):
+class DataModule(data_module.DataModule):
     backend: ClassVar[Backend] = backend
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from unrolled.hyperparameters import HyperParameters
 from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
-from unrolled.training.hyperparameters import HyperParameters
 
 PUSH_EVERY_S = 0.15
 """Between two messages to the notebook, so that a quick training does not flood it."""

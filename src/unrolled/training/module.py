@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
 from unrolled.errors import DataError, SettingError, check_fit
+from unrolled.hyperparameters import HyperParameters
 from unrolled.parameters import Parameters, shapes_of
 from unrolled.training.board import ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, StepRecord
 
 

@@ -1,4 +1,4 @@
-"""A trained recurrent model one character at a time, without its framework.
+"""Compute a trained language model token by token in NumPy or C++, without its framework.
 
 For one character of one text there is little to compute: half a million multiplications for
 512 hidden units. A framework spends more time on being called than on computing. So text is
@@ -262,7 +262,7 @@ def stepper_of(
 
     What it computes is told by the names of its parameters, see
     `unrolled.models.layer_options`, as long as no code but ours decides it. Whoever lets the
-    stepper write has the model check the text all the same: see `unrolled.training.generation`.
+    stepper write has the model check the text all the same: see `unrolled.models.generation`.
 
     Args:
         net: the model.

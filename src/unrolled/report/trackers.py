@@ -1,4 +1,4 @@
-"""The records of a training to other places as well: CSV, TensorBoard, a tracker of one's own.
+"""Write the records of a training to CSV or TensorBoard, or to a tracker of your own.
 
 A tracker is a small class with `Tracker.log` and `Tracker.close`, attached as a listener::
 

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from unrolled.errors import RunError, SettingError
-from unrolled.runs import trackers
+from unrolled.report import trackers
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 from unrolled.training.records import EpochRecord, StepRecord
 

@@ -97,7 +97,7 @@ def test_a_model_converts_between_the_layer_and_the_cell_written_out(tmp_path):
 def test_a_framework_that_is_not_installed_is_reached_through_the_file(
     unrolled, tiny_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: False)
+    monkeypatch.setattr("unrolled.experiments.convert.frameworks.is_installed", lambda name: False)
     other = next(name for name in FRAMEWORKS if name != FRAMEWORK)
     outcome = unrolled("convert", tiny_run, "--to", other, "--out", "other")
     assert outcome.code == 0
@@ -192,7 +192,9 @@ def test_digit_sum_models_are_carried_over_in_python(cell, num_hiddens):
 def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, installed):
     assert unrolled("run", "linear-regression", "--out", "linear").code == 0
     monkeypatch.delattr(linear_regression, "restore")
-    monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: installed)
+    monkeypatch.setattr(
+        "unrolled.experiments.convert.frameworks.is_installed", lambda name: installed
+    )
     outcome = unrolled("convert", "linear", "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
     assert "a run of linear-regression is not converted" in outcome.err
@@ -204,7 +206,9 @@ def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, i
 def test_parameters_that_do_not_fit_are_all_named(
     unrolled, tiny_run, tmp_path, monkeypatch, installed
 ):
-    monkeypatch.setattr("unrolled.runs.convert.frameworks.is_installed", lambda name: installed)
+    monkeypatch.setattr(
+        "unrolled.experiments.convert.frameworks.is_installed", lambda name: installed
+    )
     values = RunDirectory.open(tiny_run).load_model()
     del values["b_h"]
     values["W_hh"] = values["W_hh"][:3]

@@ -1,11 +1,11 @@
-"""Where minibatches come from."""
+"""``DataModule``, the base class of data sets: loaders for training and for validation."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.data.batching import ArrayLoader
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.hyperparameters import HyperParameters
 
 
 class DataModule(HyperParameters):

@@ -1,6 +1,6 @@
 import pytest
 
-from unrolled.training.hyperparameters import HyperParameters, add_to_class
+from unrolled.hyperparameters import HyperParameters, add_to_class
 
 
 class Plain(HyperParameters):

@@ -1,4 +1,4 @@
-"""Text from a language model."""
+"""Generate text with a language model: greedy, or drawn by temperature, top-k and top-p."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -12,7 +12,7 @@ from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError, check_seed
 from unrolled.functional import sampling
 from unrolled.functional.sampling import Draw
-from unrolled.training.stepping import NativeStepper, Stepper, stepper_of
+from unrolled.models.stepping import NativeStepper, Stepper, stepper_of
 
 Choose = Callable[[Any], int]
 

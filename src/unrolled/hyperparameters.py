@@ -1,4 +1,4 @@
-"""Constructor arguments kept without listing them, and methods added later."""
+"""``save_hyperparameters``, which keeps constructor arguments, and ``add_to_class``."""
 
 import inspect
 from collections.abc import Callable, Iterable

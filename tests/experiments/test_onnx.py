@@ -3,8 +3,8 @@ import pytest
 
 from unrolled import experiments
 from unrolled.errors import ParameterError
+from unrolled.experiments import onnx
 from unrolled.experiments.language_model import load
-from unrolled.runs import onnx
 from unrolled.runs.directory import RunDirectory
 
 onnxruntime = pytest.importorskip("onnxruntime")

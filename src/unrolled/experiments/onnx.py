@@ -1,4 +1,4 @@
-"""A trained language model as an ONNX file, for other software.
+"""Export the language model of a run as an ONNX file.
 
 ONNX has recurrent operators of its own, with the same formulas as ours, so the graph is
 written directly from the saved parameters: Gather the one-hot rows, RNN, GRU or LSTM for

@@ -1,4 +1,4 @@
-"""Carry a run to another framework.
+"""Convert a run to another framework: ``unrolled convert``.
 
 Models are kept under the same names and shapes whatever computes them (see
 `unrolled.models.layers`), so the numbers stay as they are; what changes is who will
