@@ -6,9 +6,9 @@ from itertools import accumulate
 from typing import Any
 
 from unrolled.errors import DataError, SettingError
+from unrolled.report.board import PIXELS_PER_INCH, ProgressBoard, limits
 from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
-from unrolled.training.board import PIXELS_PER_INCH, ProgressBoard, limits
 
 FORMATS = ("-", "m--", "g-.", "r:")
 """Line styles of the books, used in turn."""

@@ -43,7 +43,7 @@ from unrolled.jax.watch import tap as tap
 from unrolled.jax.watch import watch as watch
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.public_names import OWN, no_such_name
-from unrolled.training.board import ProgressBoard as ProgressBoard
+from unrolled.report.board import ProgressBoard as ProgressBoard
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

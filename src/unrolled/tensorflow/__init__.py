@@ -25,6 +25,7 @@ from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
+from unrolled.report.board import ProgressBoard as ProgressBoard
 from unrolled.tensorflow.language_model import RNNModelScratch as RNNModelScratch
 from unrolled.tensorflow.layers import RNNModel as RNNModel
 from unrolled.tensorflow.layers import recurrent_layer as recurrent_layer
@@ -37,7 +38,6 @@ from unrolled.tensorflow.training import DataModule as DataModule
 from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticRegressionData
 from unrolled.tensorflow.training import TextData as TextData
 from unrolled.tensorflow.training import Trainer as Trainer
-from unrolled.training.board import ProgressBoard as ProgressBoard
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

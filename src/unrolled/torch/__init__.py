@@ -24,6 +24,7 @@ from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.models.language_model import Scratch as Scratch
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
+from unrolled.report.board import ProgressBoard as ProgressBoard
 from unrolled.torch.language_model import RNNModelScratch as RNNModelScratch
 from unrolled.torch.layers import RNNModel as RNNModel
 from unrolled.torch.layers import recurrent_layer as recurrent_layer
@@ -37,7 +38,6 @@ from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressi
 from unrolled.torch.training import TextData as TextData
 from unrolled.torch.training import Trainer as Trainer
 from unrolled.torch.watch import watch as watch
-from unrolled.training.board import ProgressBoard as ProgressBoard
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unrolled.report import board as board_module
 from unrolled.report import notebook as notebook_module
-from unrolled.training import board as board_module
-from unrolled.training.board import MOST_POINTS, ProgressBoard
+from unrolled.report.board import ProgressBoard
+from unrolled.training import board as points_module
+from unrolled.training.board import MOST_POINTS
 
 # no window is opened: the board uses matplotlib's Figure, whose canvas is Agg
 
@@ -273,7 +275,7 @@ def test_a_cell_that_ends_without_show_has_its_chart_stored_all_the_same(noteboo
 
 
 def test_points_that_were_thinned_are_not_sent_again(notebook, monkeypatch):
-    monkeypatch.setattr(board_module, "MOST_POINTS", 4)
+    monkeypatch.setattr(points_module, "MOST_POINTS", 4)
     board = ProgressBoard()
     for x in range(8):
         board.draw(x, x, "loss")
@@ -338,7 +340,7 @@ def test_without_ipython_there_is_no_notebook(monkeypatch):
 
 def test_drawing_live_loads_no_matplotlib():
     code = (
-        "import sys; from unrolled.report import notebook; from unrolled.training import board\n"
+        "import sys; from unrolled.report import board, notebook\n"
         "b = board.ProgressBoard(); b.draw(0, 1, 'loss'); b.draw(1, 2, 'loss'); b.show()\n"
         "notebook.html(b.chart(), 'x')\n"
         "print('matplotlib' in sys.modules)"
