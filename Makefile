@@ -21,7 +21,7 @@ help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
 	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
 	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
-	@echo "make lint       formatting, lint and types only"
+	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make format     format the code"
@@ -64,6 +64,7 @@ lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .
 	@$(TEST_ENV)/bin/ruff check .
 	@$(TEST_ENV)/bin/mypy
+	@$(TEST_ENV)/bin/lint-imports --no-cache --no-logo
 
 check: lint test
 

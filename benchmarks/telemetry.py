@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from unrolled.data.text import clean, time_machine
-from unrolled.frameworks import FRAMEWORKS, face
+from unrolled.frameworks import FRAMEWORKS, load
 from unrolled.kernels import ENGINES
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.records import Listener
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30, help="epochs of each competitor")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
-    library = face(arguments.framework)
+    library = load(arguments.framework)
     library.backend.seed(0)
     data = library.TextData(clean(time_machine()), BATCH_SIZE, NUM_STEPS, max_tokens=10000, seed=0)
     what = (library, arguments.cell, arguments.hiddens, data)

@@ -9,12 +9,12 @@ from installed import INSTALLED
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError
 from unrolled.experiments.language_model import Settings, build, complete
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.sampling import greedy
 from unrolled.kernels import native as kernels
-from unrolled.training import generation
-from unrolled.training.generation import chooser, choosers, generate, generate_batch
-from unrolled.training.stepping import NativeStepper
+from unrolled.models import generation
+from unrolled.models.generation import chooser, choosers, generate, generate_batch
+from unrolled.models.stepping import NativeStepper
 
 VOCAB = Vocab("the time traveller smiled")
 PREFIXES = ["time", "t", "the traveller"]
@@ -30,7 +30,7 @@ frameworks = pytest.mark.parametrize("framework", INSTALLED)
 
 def model_of(framework, model="rnn", scratch=True, num_layers=1, scale=8.0):
     """An untrained model with weights large enough to have an opinion, and its backend."""
-    native = face(framework)
+    native = load(framework)
     settings = complete(
         Settings(model=model, scratch=scratch, num_layers=num_layers, num_hiddens=16)
     )
@@ -160,7 +160,7 @@ class TestModelsThatComputeSomethingElse:
     """They write by themselves, whatever their parameters are called."""
 
     def write(self, net, monkeypatch):
-        backend = face("torch").backend
+        backend = load("torch").backend
         found = steppers(monkeypatch)
         text = generate(backend, net, VOCAB, "time", 20)
         monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
@@ -200,7 +200,7 @@ class TestModelsThatComputeSomethingElse:
         for stepper_of in (generation.stepper_of, lambda *arguments: None):
             monkeypatch.setattr(generation, "stepper_of", stepper_of)
             ways = [chooser(**choose)] if choose else None
-            (text,) = generate_batch(face("torch").backend, net, VOCAB, ["time"], 30, ways)
+            (text,) = generate_batch(load("torch").backend, net, VOCAB, ["time"], 30, ways)
             texts.append(text)
         assert texts[0] == texts[1]
         assert texts[0].endswith(" " * 15)
@@ -228,7 +228,7 @@ class TestModelsThatComputeSomethingElse:
     def test_relu_is_recognised_and_two_directions_are_left_alone(self, monkeypatch, sides):
         import torch
 
-        unrolled = face("torch")
+        unrolled = load("torch")
         torch.manual_seed(0)
         layer = torch.nn.RNN(len(VOCAB), 8, nonlinearity="relu", bidirectional=sides == 2)
         assert self.write(unrolled.RNNModel(layer, len(VOCAB)), monkeypatch) == (sides == 1)

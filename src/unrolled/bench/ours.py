@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.kernels import native
 from unrolled.models.language_model import Scratch
 
@@ -35,12 +35,12 @@ def trained(
         task: what to train.
         engine, precision: see `unrolled.kernels.recur`.
     """
-    u = face(framework)
+    u = load(framework)
     scratch = Scratch(u.backend, task.cell, task.layers, engine, precision)
     model = u.RNNModelScratch(
         task.V,
         task.H,
-        u.try_gpu() if task.gpu else None,
+        u.backend.devices(1)[0] if task.gpu else None,
         get_params=lambda V, H, device: u.backend.initialize(task.values(), device),
         init_state=scratch.init_state,
         forward_fn=scratch.forward,

@@ -10,7 +10,7 @@ import numpy as np
 
 from unrolled.backends import Array, Backend
 from unrolled.checks import check, check_ids, check_inputs, checked
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
@@ -151,7 +151,7 @@ class Scratch:
 
 
 def _scratch(framework: str, *rest: Any) -> Scratch:
-    return Scratch(face(framework).backend, *rest)
+    return Scratch(load(framework).backend, *rest)
 
 
 class RecurrentLanguageModel(Module):

@@ -11,9 +11,9 @@ from unrolled.backends import Backend, Namespace
 from unrolled.backends.rows import row_gradients
 from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method, clip
+from unrolled.hyperparameters import HyperParameters
 from unrolled.training.clipping import Clipping
 from unrolled.training.divergence import Divergence
-from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
 from unrolled.training.rows import rows_suffice
 from unrolled.training.tracing import ThroughTime, Tracer
