@@ -19,7 +19,7 @@ from torch import nn
 from unrolled import torch as unrolled
 from unrolled.bench.race import SETTLE_S
 from unrolled.data.text import clean, time_machine
-from unrolled.training.generation import choosers, generate_batch
+from unrolled.models.generation import choosers, generate_batch
 
 PREFIX = "time traveller"
 TEMPERATURE = 0.8

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from unrolled.data.text import clean, time_machine
-from unrolled.frameworks import FRAMEWORKS, face
+from unrolled.frameworks import FRAMEWORKS, load
 from unrolled.kernels import ENGINES
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.records import Listener
@@ -53,13 +53,12 @@ def prepared(
     data: Any,
     listeners: Any,
     engine: str = "auto",
-    replay: bool = False,
 ) -> Any:
     """A trainer that is ready for its first minibatch."""
     scratch = library.Scratch(library.backend, cell, 1, engine)
     parts = partial(scratch.get_params, seed=0), scratch.init_state, scratch.forward
     model = library.RNNModelScratch(len(data.vocab), num_hiddens, None, *parts)
-    trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners, replay=replay)
+    trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners)
     trainer.prepare(model, data)
     library.backend.set_training(trainer.model, True)
     for listener in listeners:
@@ -85,17 +84,17 @@ def main() -> None:
     parser.add_argument("--framework", choices=tuple(FRAMEWORKS), default="torch")
     parser.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="rnn")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
-    parser.add_argument("--replay", action="store_true", help="as the command line trains")
     parser.add_argument("--hiddens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=30, help="epochs of each competitor")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
-    library = face(arguments.framework)
+    library = load(arguments.framework)
     library.backend.seed(0)
     data = library.TextData(clean(time_machine()), BATCH_SIZE, NUM_STEPS, max_tokens=10000, seed=0)
     what = (library, arguments.cell, arguments.hiddens, data)
-    how = {"engine": arguments.engine, "replay": arguments.replay}
-    trainers = {name: prepared(*what, make(), **how) for name, make in COMPETITORS.items()}
+    trainers = {
+        name: prepared(*what, make(), arguments.engine) for name, make in COMPETITORS.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for round_ in range(arguments.rounds + 1):
         batches = list(data.train_dataloader())
@@ -111,7 +110,7 @@ def main() -> None:
         end="",
     )
     sizes = f"H = {arguments.hiddens}, B = {BATCH_SIZE}, T = {NUM_STEPS}"
-    print(f"{arguments.cell}, {sizes}{', replayed' if arguments.replay else ''}")
+    print(f"{arguments.cell}, {sizes}")
     print(f"{'':<26}{'ms a step':>10}{'times the time without':>26}")
     for name, taken in seconds.items():
         ratios = sorted(t / w for t, w in zip(taken, seconds["without"], strict=True))

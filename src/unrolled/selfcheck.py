@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
@@ -190,7 +190,7 @@ def compare(framework: str) -> float:
         >>> compare("torch") < ROUNDING
         True
     """
-    backend, cases = face(framework).backend, golden()
+    backend, cases = load(framework).backend, golden()
     with backend.full_precision():
         found = [
             run(backend, cases[name], engine).differences(cases[name]["expected"]).values()
@@ -208,7 +208,7 @@ def report(framework: str) -> Iterator[str]:
         framework: one that is installed; whatever fails in it becomes a line.
     """
     try:
-        facts = face(framework).backend.describe()
+        facts = load(framework).backend.describe()
     except Exception as error:  # a broken installation is what the doctor is asked about
         yield f"installed, but does not load: {type(error).__name__}: {error}"
         return

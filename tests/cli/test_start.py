@@ -26,14 +26,15 @@ def loaded_by(code):
         "import unrolled.cli, unrolled.doctor, unrolled.frameworks",
         "import unrolled.functional.recurrent, unrolled.functional.losses",
         "import unrolled.data.text_data, unrolled.data.synthetic",
-        "import unrolled.training.trainer, unrolled.training.generation",
+        "import unrolled.training.trainer, unrolled.models.generation",
         "import unrolled.telemetry, unrolled.watch.record_store, unrolled.telemetry.diagnose",
         "import unrolled.models.language_model, unrolled.models.linear_regression",
         "import unrolled.experiments.language_model, unrolled.experiments.linear_regression",
         "import unrolled.report.page, unrolled.report.figures, unrolled.report.notebook",
-        "import unrolled.runs.trackers, unrolled.runs.events",
+        "import unrolled.report.trackers, unrolled.runs.events",
         "import unrolled.bench.command, unrolled.bench.ours, unrolled.bench.limit",
-        "import unrolled.runs.directory, unrolled.runs.progress, unrolled.books.recurrent",
+        "import unrolled.runs.directory, unrolled.runs.progress, unrolled.d2l.recurrent_chapter",
+        "import unrolled.d2l, unrolled.nndl, unrolled.public_names",
         "from unrolled.experiments import run\n"
         f"try: run('language-model', ('lr=x',), '{FRAMEWORK}')\n"
         "except ValueError: pass",

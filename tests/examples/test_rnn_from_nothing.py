@@ -58,7 +58,7 @@ def test_its_gradients_are_finite_differences(program):
 def test_the_library_trains_and_writes_the_same(program, trained, engine):
     pytest.importorskip("torch")
     from unrolled import torch as u
-    from unrolled.training.generation import continue_ids
+    from unrolled.models.generation import continue_ids
     from unrolled.training.records import Listener
 
     class Losses(Listener):

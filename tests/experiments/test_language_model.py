@@ -9,7 +9,7 @@ from unrolled import experiments
 from unrolled.errors import RunError, SettingError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
-from unrolled.frameworks import face as load_face
+from unrolled.frameworks import load as load_shell
 from unrolled.functional.losses import perplexity
 from unrolled.training.evaluation import mean_cross_entropy
 
@@ -147,7 +147,7 @@ def test_what_only_a_model_written_out_has_is_not_taken_for_another(tmp_path, fr
 
 
 def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, framework, capsys):
-    if load_face(framework).backend.devices(1):
+    if load_shell(framework).backend.devices(1):
         pytest.skip("there is a GPU")
     run(tmp_path, framework, *TINY, "num_gpus=1")
     assert "sees no GPU here: training on the CPU" in capsys.readouterr().out

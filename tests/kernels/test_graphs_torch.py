@@ -10,8 +10,8 @@ import pytest
 from gpu import DEVICE, Recorder, needs_gpu, passage, record, there_and_back, torch
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
+from unrolled.kernels.autograd import torch as autograd
 from unrolled.kernels.graphs.torch import Captured, Graphs
-from unrolled.kernels.written import torch as written
 
 cells = pytest.mark.parametrize("cell", bptt.GATES)
 SIZES = (4, 3, 5)
@@ -89,8 +89,8 @@ def test_training_changes_weights_in_place_and_goes_on():
         weights = [weight.requires_grad_() for weight in weights]
         optimizer, X = torch.optim.SGD(weights, 0.1), torch.cat([A, A, A], -1)
         for _ in range(3):
-            outputs, last = written.recur(passes, "rnn", X, state, weights)
-            again, _ = written.recur(passes, "rnn", X, last, weights)  # two before a way back
+            outputs, last = autograd.recur(passes, "rnn", X, state, weights)
+            again, _ = autograd.recur(passes, "rnn", X, last, weights)  # two before a way back
             optimizer.zero_grad()
             ((outputs + again) * dY).mean().backward()
             optimizer.step()
@@ -107,7 +107,7 @@ def test_a_first_call_without_gradients_in_inference_mode_spoils_nothing():
     gates = bptt.gates(W_h, 3)
     weights = [part for W in gates for part in (W, W, torch.zeros_like(W[0]))] + list(biases)
     gradients = [
-        torch.autograd.grad(written.recur(passes, "gru", X, state, weights)[0], X, dY)
+        torch.autograd.grad(autograd.recur(passes, "gru", X, state, weights)[0], X, dY)
         for passes in (graphs, bptt)
     ]
     assert_equal(*gradients)

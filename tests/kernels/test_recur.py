@@ -8,10 +8,10 @@ import pytest
 
 from installed import INSTALLED
 from unrolled.errors import SettingError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import PRECISIONS, WRITTEN_OUT, engines, native, project, recur
-from unrolled.kernels.trace import tracing
+from unrolled.kernels.taps import tracing
 
 pytestmark = pytest.mark.usefixtures("instructions")
 
@@ -37,7 +37,7 @@ def problem(cell, sizes, ids=False, dtype=np.float32, seed=0):
 
 def solve(framework, cell, values, ids, weigh, engine, reverse=False, taps=None):
     """Outputs, last state and all gradients, as NumPy arrays by name."""
-    backend = face(framework).backend
+    backend = load(framework).backend
     ids, weigh = backend.asarray(ids), backend.asarray(weigh)
 
     def objective(p):
@@ -130,7 +130,7 @@ def test_taps_give_the_gradients_through_time(framework, cell):
 
 def test_inputs_that_are_not_contiguous_and_a_second_call_with_other_shapes():
     torch = pytest.importorskip("torch")
-    backend, cell = face("torch").backend, CELLS["gru"]
+    backend, cell = load("torch").backend, CELLS["gru"]
     for sizes in ((4, 3, 2, 5), (7, 1, 2, 5)):
         values, _, _ = problem(cell, sizes)
         weights = [
@@ -144,7 +144,7 @@ def test_inputs_that_are_not_contiguous_and_a_second_call_with_other_shapes():
 
 def test_the_gru_that_resets_before_the_product_has_the_reference_only():
     torch = pytest.importorskip("torch")
-    backend, cell = face("torch").backend, CELLS["gru"]
+    backend, cell = load("torch").backend, CELLS["gru"]
     values, _, _ = problem(cell, (4, 3, 2, 5))
     weights = [torch.tensor(values[name]) for name in cell.weights][:-1]
     X, state = torch.tensor(values["X"]), (torch.tensor(values["state.0"]),)
@@ -163,7 +163,7 @@ def test_bfloat16_is_near_float32(cell):
     if not native.available()[0]:
         pytest.skip(native.available()[1])
     values, ids, weigh = problem(cell, (35, 4, 28, 64), ids=True)
-    backend, found = face("torch").backend, {}
+    backend, found = load("torch").backend, {}
     for precision in PRECISIONS:
         weights = [torch.tensor(values[name], requires_grad=True) for name in cell.weights]
         state = tuple(torch.tensor(values[f"state.{i}"]) for i in range(cell.num_states))
@@ -190,7 +190,7 @@ def test_a_precision_that_is_not_there_is_told(framework, engine, precision):
 
 def test_types_that_differ_are_promoted_as_pytorch_does():
     torch = pytest.importorskip("torch")
-    backend, cell = face("torch").backend, CELLS["rnn"]
+    backend, cell = load("torch").backend, CELLS["rnn"]
     values, _, _ = problem(cell, (4, 3, 2, 5), dtype=np.float64)
     W_xh, W_hh, b_h = (torch.tensor(values[name]) for name in cell.weights)
     X, state = torch.tensor(values["X"]), (torch.tensor(values["state.0"]),)
@@ -203,7 +203,7 @@ def test_types_that_differ_are_promoted_as_pytorch_does():
 
 def test_the_output_layer_equals_the_affine_map_in_values_and_gradients():
     torch = pytest.importorskip("torch")
-    backend, rng = face("torch").backend, np.random.default_rng(0)
+    backend, rng = load("torch").backend, np.random.default_rng(0)
     for N, H, V in ((1120, 33, 28), (1, 1, 1), (3, 513, 5)):
         arrays = [torch.tensor(rng.normal(size=s)) for s in ((N, H), (H, V), (V,), (N, V))]
         *leaves, weigh = arrays

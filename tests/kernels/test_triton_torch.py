@@ -13,7 +13,7 @@ from gpu import DEVICE, passage, there_and_back, torch
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.functional.recurrent import CELLS, RELU_RNN
-from unrolled.kernels.written import torch as written
+from unrolled.kernels.autograd import torch as autograd
 
 pytest.importorskip("triton")
 
@@ -51,7 +51,7 @@ def test_within_a_recurrence_they_give_all_gradients_of_the_reference(cell):
     results = []
     for outputs, last in (
         cell.forward(xp, X, state, *weights),
-        written.recur(Triton(), cell.engine, X, state, weights),
+        autograd.recur(Triton(), cell.engine, X, state, weights),
     ):
         loss = (outputs * weigh).sum() + sum((part**2).sum() for part in last)
         results.append((outputs, *torch.autograd.grad(loss, (X, *state, *weights))))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.recurrent import CELLS, input_side
 from unrolled.models.language_model import Scratch
@@ -17,7 +17,7 @@ SIZES = {"step by step": (4, 3), "all at once": (9, 2)}  # V, B
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("framework", INSTALLED)
 def test_ids_and_one_hot_rows_have_the_same_loss_and_gradients(framework, cell, V, B):
-    backend = face(framework).backend
+    backend = load(framework).backend
     scratch = Scratch(backend, cell)
     rng = np.random.default_rng(0)
     ids = rng.integers(0, V, (T, B))

@@ -10,6 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import unrolled.torch as unrolled  # noqa: E402
+from unrolled.d2l import torch as d2l  # noqa: E402
+from unrolled.nndl import torch as nndl  # noqa: E402
+from unrolled.public_names import NNDL  # noqa: E402
 from unrolled.training.records import EpochRecord, Listener, StepRecord  # noqa: E402
 
 TEXT = "a stitch in time saves nine " * 10
@@ -64,7 +67,8 @@ def test_gradient_norms_are_read_as_the_single_numbers_they_are() -> None:
 
 def test_public_names_are_things_and_not_the_modules_that_hold_them() -> None:
     # import Accuracy; Accuracy() calls the module
-    public = {name: getattr(unrolled, name) for name in unrolled.__all__}
+    public = {name: getattr(d2l, name) for name in d2l.__all__}
+    public |= {name: getattr(nndl, name) for name in NNDL}
     modules = {name for name, value in public.items() if isinstance(value, ModuleType)}
     assert modules <= {"backend"}
     classes = [name for name in public if name[0].isupper() and not name.startswith("DATA_")]
@@ -205,6 +209,6 @@ def test_data_come_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    loader, vocab = unrolled.load_data_time_machine(4, 6, seed=0)
+    loader, vocab = d2l.load_data_time_machine(4, 6, seed=0)
     assert (len(vocab), len(loader)) == (28, 10000 // 4 // 6)
     unrolled.SyntheticRegressionData([2, -3.4], 4.2)

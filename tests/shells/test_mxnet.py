@@ -12,6 +12,7 @@ from mxnet import autograd, gluon  # noqa: E402
 
 from unrolled import mxnet as unrolled  # noqa: E402
 from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
+from unrolled.d2l import mxnet as d2l  # noqa: E402
 from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa: E402
 from unrolled.frameworks import is_installed  # noqa: E402
 from unrolled.functional.linear import affine  # noqa: E402
@@ -66,15 +67,6 @@ def values(model: Any) -> dict[str, np.ndarray]:
 
 
 # Gluon's own idioms
-
-
-def test_every_public_name_of_torch_is_here() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
-    assert torch
-    from unrolled import torch as other
-
-    assert set(unrolled.__all__) == set(other.__all__)
-    assert all(hasattr(unrolled, name) for name in unrolled.__all__)
 
 
 def test_collect_params_lists_everything_and_save_parameters_comes_back(tmp_path: Any) -> None:
@@ -492,7 +484,7 @@ def test_grad_clipping_scales_by_theta_over_the_norm_if_that_is_larger(theta: fl
     before = [p.grad.asnumpy() for p in parameters]
     norm = math.sqrt(sum((g.astype(float) ** 2).sum() for g in before))
     assert 0.01 < norm < 1000
-    unrolled.grad_clipping(net, theta)
+    d2l.grad_clipping(net, theta)
     for gradient, parameter in zip(before, parameters, strict=True):
         expected = gradient * min(1, theta / norm)
         np.testing.assert_allclose(parameter.grad.asnumpy(), expected, rtol=1e-5)
@@ -500,7 +492,7 @@ def test_grad_clipping_scales_by_theta_over_the_norm_if_that_is_larger(theta: fl
 
 @pytest.mark.parametrize("updater", ["ours", "gluon", "function"])
 def test_train_epoch_ch8_lowers_the_perplexity(updater: str) -> None:
-    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    train_iter, vocab = d2l.load_data_time_machine(4, 6, max_tokens=200, seed=0)
     net = scratch(vocab_size=len(vocab), sigma=0.01)
     sgd = unrolled.SGD(unrolled.backend.parameters(net).values(), lr=1.0)
     given = {
@@ -509,18 +501,18 @@ def test_train_epoch_ch8_lowers_the_perplexity(updater: str) -> None:
         "function": sgd.step,
     }[updater]
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    found = [unrolled.train_epoch_ch8(net, train_iter, loss, given, None, False) for _ in range(8)]
+    found = [d2l.train_epoch_ch8(net, train_iter, loss, given, None, False) for _ in range(8)]
     assert 20 < found[0][0] < 28.5  # 28 is the uniform model's
     assert found[-1][0] < 0.9 * found[0][0]
     assert all(speed > 0 for _, speed in found)
 
 
 def test_train_ch8_reports_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
-    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    train_iter, vocab = d2l.load_data_time_machine(4, 6, max_tokens=200, seed=0)
     net = scratch(vocab_size=len(vocab), sigma=0.01)
-    unrolled.train_ch8(net, train_iter, vocab, 1.0, 10, None)
+    d2l.train_ch8(net, train_iter, vocab, 1.0, 10, None)
     first, last, traveller, short = capsys.readouterr().out.splitlines()
-    assert first == traveller == unrolled.predict_ch8("time traveller", 50, net, vocab)
+    assert first == traveller == d2l.predict_ch8("time traveller", 50, net, vocab)
     assert short.startswith("traveller")
     assert 1 < float(last.split()[1].rstrip(",")) < 28
 

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import unrolled.torch as unrolled  # noqa: E402
+from unrolled.d2l import torch as d2l  # noqa: E402
 from unrolled.training.records import Listener, StepRecord  # noqa: E402
 
 TEXT = "all that glitters is not gold, and all who wander are not lost " * 6
@@ -124,8 +125,8 @@ LOADERS = {
         TEXT, **SETTINGS, use_random_iter=True
     ).train_dataloader(),
     "own": lambda: OwnData().train_dataloader(),
-    "book": lambda: unrolled.load_data_time_machine(4, 16, max_tokens=500)[0],
-    "book at random": lambda: unrolled.load_data_time_machine(4, 16, True, max_tokens=500)[0],
+    "book": lambda: d2l.load_data_time_machine(4, 16, max_tokens=500)[0],
+    "book at random": lambda: d2l.load_data_time_machine(4, 16, True, max_tokens=500)[0],
 }
 
 

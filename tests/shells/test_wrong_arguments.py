@@ -1,6 +1,7 @@
 """Wrong arguments and inputs of the public classes, in every framework."""
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,12 @@ INPUTS = [
 
 @pytest.fixture(params=INSTALLED)
 def face(request):
-    return importlib.import_module(f"unrolled.{request.param}")
+    rooms = [
+        importlib.import_module(f"unrolled.{room}.{request.param}") for room in ("d2l", "nndl")
+    ]
+    return SimpleNamespace(
+        **{n: getattr(room, n) for room in rooms for n in dir(room) if n[0] != "_"}
+    )
 
 
 def test_wrong_arguments_get_our_errors(face):

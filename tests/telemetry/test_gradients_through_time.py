@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.bptt import GATES, shifted
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import recur
@@ -33,7 +33,7 @@ class Batches:
 
 def traced(framework, cell, num_layers=1):
     """Values of the parameters, their gradients, and the traced layers, as NumPy arrays."""
-    library = face(framework)
+    library = load(framework)
     backend, data = library.backend, Batches(library.backend)
     scratch = library.Scratch(backend, cell, num_layers)
     model = library.RNNModelScratch(

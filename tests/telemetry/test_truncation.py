@@ -11,7 +11,7 @@ from installed import FRAMEWORK, INSTALLED
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.truncation import Truncation
 
@@ -69,7 +69,7 @@ class Gradients(Telemetry):
 
 
 def train(framework, cell, pairs, truncation, lr=0.5):
-    library = face(framework)
+    library = load(framework)
     scratch = library.Scratch(library.backend, cell)
     model = library.RNNModelScratch(
         V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
@@ -174,7 +174,7 @@ def test_a_zero_state_forgets_the_minibatch_before(framework):
 @frameworks
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):
-    library = face(framework)
+    library = load(framework)
     scratch, data = library.Scratch(library.backend, cell), Batches(library.backend, cut(T))
     parts = scratch.get_params, scratch.init_state, scratch.forward
 
@@ -201,7 +201,7 @@ def test_a_training_begins_with_drawn_states_and_no_border():
 
 
 def test_a_model_without_a_state_cannot_be_given_one():
-    library = face(FRAMEWORK)
+    library = load(FRAMEWORK)
     data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
     trainer = library.Trainer(1, truncation=Truncation(state="drawn"))
     with pytest.raises(SettingError, match=r"begin_state.*state=zero"):
@@ -209,7 +209,7 @@ def test_a_model_without_a_state_cannot_be_given_one():
 
 
 def test_what_cannot_be_cut_is_refused():
-    library = face(FRAMEWORK)
+    library = load(FRAMEWORK)
     data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
     trainer = library.Trainer(1, truncation=Truncation(back_steps=1))
     with pytest.raises(SettingError, match=r"inputs and targets \(B, T\)"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.frameworks import FRAMEWORKS, advice, face, is_installed
+from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
 from unrolled.kernels import native
 
 LAYERS = {
@@ -67,7 +67,7 @@ class Competitor:
             return f"{FRAMEWORKS[self.framework]} is not installed; get it {advice(self.framework)}"
         if gpu and not self.on_gpu:
             return "is measured on CPUs only"
-        if gpu and not face(self.framework).backend.devices(1):
+        if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
         return next((reason for need in self.needs if (reason := need())), "")
 
@@ -132,17 +132,9 @@ register(
     Competitor(
         "unrolled",
         "unrolled",
-        "ours on PyTorch as the command line trains: its own choice of engine, steps replayed",
+        "ours on PyTorch as the command line trains: its own choice of engine",
         "torch",
         _ours("torch"),
-        on_gpu=True,
-    ),
-    Competitor(
-        "unrolled-every-line",
-        "unrolled, every line",
-        "the same with the lines of the model run at every step, as a Trainer does if not told",
-        "torch",
-        _ours("torch", "auto", "float32", False),
         on_gpu=True,
     ),
     Competitor(

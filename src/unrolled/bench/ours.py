@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.kernels import native
 from unrolled.models.language_model import Scratch
 
@@ -27,7 +27,6 @@ def trained(
     task: Task,
     engine: str = "auto",
     precision: str = "float32",
-    replay: bool = True,
 ) -> Competing:
     """A from-scratch model trained by ``Trainer.fit_batch``.
 
@@ -35,14 +34,13 @@ def trained(
         framework: which.
         task: what to train.
         engine, precision: see `unrolled.kernels.recur`.
-        replay: see `unrolled.training.trainer.Trainer`; the command line trains with it.
     """
-    u = face(framework)
+    u = load(framework)
     scratch = Scratch(u.backend, task.cell, task.layers, engine, precision)
     model = u.RNNModelScratch(
         task.V,
         task.H,
-        u.try_gpu() if task.gpu else None,
+        u.backend.devices(1)[0] if task.gpu else None,
         get_params=lambda V, H, device: u.backend.initialize(task.values(), device),
         init_state=scratch.init_state,
         forward_fn=scratch.forward,
@@ -55,7 +53,7 @@ def trained(
             for batch in batches
         ]
 
-    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM, replay=replay)
+    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM)
     device = trainer.gpus[0] if task.gpu else u.backend.cpu()
     trainer.prepare(model, _Given(framework_arrays(task.first(1))))
     state: Any = None

@@ -12,10 +12,7 @@ from unrolled.jax.training import SGD
 from unrolled.models import language_model
 from unrolled.models.language_model import Scratch
 
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
+_rnn = Scratch(backend, "rnn")
 
 
 class LanguageModel(Module):
@@ -29,9 +26,9 @@ class RNNModelScratch(language_model.RNNModelScratch, LanguageModel):  # type: i
     vocab_size: int
     num_hiddens: int
     device: Any = None
-    get_params: Callable[..., Any] = get_params
-    init_state: Callable[..., Any] = init_rnn_state
-    forward_fn: Callable[..., Any] = rnn
+    get_params: Callable[..., Any] = _rnn.get_params
+    init_state: Callable[..., Any] = _rnn.init_state
+    forward_fn: Callable[..., Any] = _rnn.forward
     lr: float = 1.0
     initial: Any = field(default=None, kw_only=True, repr=False, compare=False)
     """What ``get_params`` gave, pairs of name and values: drawn once, shared by clones."""

@@ -21,7 +21,7 @@ from unrolled.functional.bptt import GATES
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import Cell, State
 from unrolled.kernels import native
-from unrolled.kernels import trace as traces
+from unrolled.kernels import taps as traces
 
 ENGINES = ("auto", "reference", "fast")
 

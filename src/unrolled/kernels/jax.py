@@ -17,17 +17,22 @@ import numpy.typing as npt
 from unrolled.backends.jax import xp
 from unrolled.errors import SettingError
 from unrolled.functional import bptt
-from unrolled.kernels import explicit, native
-from unrolled.kernels.compiled import Compiled, Shape, made, num_threads
+from unrolled.kernels import analytic_backward, native
 from unrolled.kernels.native.loading import loaded
 from unrolled.kernels.native.recording import RECORDABLE, record
+from unrolled.kernels.native_recurrence import NativeRecurrence, Shape, made, num_threads
 
 Arrays = tuple[jax.Array, ...]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _recurrence(
-    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+    kernels: NativeRecurrence | None,
+    cell: str,
+    X: Any,
+    state: Arrays,
+    weights: Arrays,
+    taps: Arrays,
 ) -> Any:
     if kernels:
         return kernels.forward(cell, _as_int64(X), state, weights, keep=False)[:2]
@@ -35,17 +40,22 @@ def _recurrence(
 
 
 def _forward(
-    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+    kernels: NativeRecurrence | None,
+    cell: str,
+    X: Any,
+    state: Arrays,
+    weights: Arrays,
+    taps: Arrays,
 ) -> Any:
     if kernels:
         outputs, last, kept = kernels.forward(cell, _as_int64(X), state, weights)
         return (outputs, last), (X, state, weights, (outputs, kept), len(taps))
-    last, tape = explicit.forward(xp, cell, X, state, weights)
+    last, tape = analytic_backward.forward(xp, cell, X, state, weights)
     parts = tape.old, tape.new, tape.kept
     return (tape.new[0], last), (X, state, weights, parts, len(taps))
 
 
-def _backward(kernels: Compiled | None, cell: str, saved: Any, d_results: Any) -> Any:
+def _backward(kernels: NativeRecurrence | None, cell: str, saved: Any, d_results: Any) -> Any:
     X, state, weights, parts, num_taps = saved
     dY, d_last = d_results
     if kernels:
@@ -53,7 +63,7 @@ def _backward(kernels: Compiled | None, cell: str, saved: Any, d_results: Any) -
         inputs = _as_int64(X), state, weights
         result = kernels.backward(cell, *inputs, outputs, kept, dY, d_last, num_taps > 0)
     else:
-        result = explicit.backward(xp, cell, X, weights, bptt.Tape(*parts), dY, d_last)
+        result = analytic_backward.backward(xp, cell, X, weights, bptt.Tape(*parts), dY, d_last)
     # what JAX takes for the gradient of integers
     dX = np.zeros(X.shape, jax.dtypes.float0) if result.X is None else result.X
     taps = (result.hidden, result.recurrent)[:num_taps]
@@ -73,7 +83,7 @@ def recur(
     return results
 
 
-def compiled(arrays: Sequence[jax.Array]) -> Compiled | None:
+def compiled(arrays: Sequence[jax.Array]) -> NativeRecurrence | None:
     """The native kernels as operations of XLA, if they can work on such arrays here.
 
     That they are on the CPU cannot be seen where a program is compiled: it is the CPU
@@ -84,7 +94,7 @@ def compiled(arrays: Sequence[jax.Array]) -> Compiled | None:
         return None
     if not (native.available()[0] and _are_operations()):
         return None
-    return Compiled(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
+    return NativeRecurrence(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
 
 
 def gains(X: jax.Array, state: Arrays, weights: Sequence[jax.Array]) -> bool:
@@ -111,7 +121,7 @@ def _operation(
     writes: Mapping[str, Shape | list[Shape]],
     **options: Any,
 ) -> dict[str, Any]:
-    """See `unrolled.kernels.compiled.Call`: the call is made when the program runs."""
+    """See `unrolled.kernels.native_recurrence.Call`: the call is made when the program runs."""
     results = made(writes, lambda shape: jax.ShapeDtypeStruct(shape, like.dtype))
     memory = jax.tree.map(_stand_in, (reads, results))
     recorded = record(

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends.mxnet import xp
-from unrolled.kernels import explicit
-from unrolled.kernels.compiled import Compiled, on_host
+from unrolled.kernels import analytic_backward
+from unrolled.kernels.native_recurrence import NativeRecurrence, on_host
 
 Arrays = tuple[Any, ...]
 
@@ -40,17 +40,19 @@ class _Recurrence(mx.autograd.Function):  # type: ignore[misc]
 
     def there(self, state: Arrays, weights: Sequence[Any]) -> Arrays:
         self.weights = weights
-        last, self.tape = explicit.forward(xp, self.cell, self.X, state, weights)
+        last, self.tape = analytic_backward.forward(xp, self.cell, self.X, state, weights)
         return (self.tape.new[0], *last)
 
-    def back(self, dY: Any, d_last: Arrays) -> explicit.Result:
-        return explicit.backward(xp, self.cell, self.X, self.weights, self.tape, dY, d_last)
+    def back(self, dY: Any, d_last: Arrays) -> analytic_backward.Result:
+        return analytic_backward.backward(
+            xp, self.cell, self.X, self.weights, self.tape, dY, d_last
+        )
 
 
 class _Native(_Recurrence):
     """The passes in the native kernels, on MXNet's own memory."""
 
-    def __init__(self, compiled: Compiled, *arguments: Any) -> None:
+    def __init__(self, compiled: NativeRecurrence, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.compiled = compiled
 
@@ -61,7 +63,7 @@ class _Native(_Recurrence):
         self.outputs, last, self.kept = self.compiled.forward(self.cell, *self.inputs)
         return tuple(map(_returned, (self.outputs, *last)))
 
-    def back(self, dY: Any, d_last: Arrays) -> explicit.Result:
+    def back(self, dY: Any, d_last: Arrays) -> analytic_backward.Result:
         found = self.compiled.backward(
             self.cell,
             *self.inputs,

@@ -13,15 +13,15 @@ import tensorflow as tf
 
 from unrolled.backends.tensorflow import devices, in_value_and_grad, xp
 from unrolled.functional.bptt import GATES
-from unrolled.kernels import explicit
-from unrolled.kernels.compiled import KEPT, Compiled, num_threads, on_host
+from unrolled.kernels import analytic_backward
+from unrolled.kernels.native_recurrence import KEPT, NativeRecurrence, num_threads, on_host
 
 Tensors = tuple[Any, ...]
 
 SMALLEST_WORK = 2**26
 """Multiplications of the recurrent weights under which to call back costs more than it saves."""
 
-Passes = tuple[Any, Tensors, Callable[[Any, Tensors], explicit.Result]]
+Passes = tuple[Any, Tensors, Callable[[Any, Tensors], analytic_backward.Result]]
 """Outputs, last state, and the backward pass from their gradients."""
 
 
@@ -53,7 +53,7 @@ def recur(
     return outputs, tuple(last)
 
 
-def compiled(arrays: Sequence[Any]) -> Compiled | None:
+def compiled(arrays: Sequence[Any]) -> NativeRecurrence | None:
     """The native kernels, if they can work on such arrays here.
 
     The graph calls back into this process. So they are for training steps only: a graph that
@@ -74,16 +74,16 @@ def gains(X: Any, state: Tensors, weights: Sequence[Any]) -> bool:
 
 
 def _written(cell: str, X: Any, state: Tensors, weights: Sequence[Any]) -> Passes:
-    last, tape = explicit.forward(xp, cell, X, state, weights)
+    last, tape = analytic_backward.forward(xp, cell, X, state, weights)
 
-    def back(dY: Any, d_last: Tensors) -> explicit.Result:
-        return explicit.backward(xp, cell, X, weights, tape, dY, d_last)
+    def back(dY: Any, d_last: Tensors) -> analytic_backward.Result:
+        return analytic_backward.backward(xp, cell, X, weights, tape, dY, d_last)
 
     return tape.new[0], last, back
 
 
 def _native(
-    kernels: Compiled,
+    kernels: NativeRecurrence,
     cell: str,
     X: Any,
     state: Tensors,
@@ -113,12 +113,12 @@ def _native(
         taps = (found.hidden, found.recurrent) if with_hidden else ()
         return (found.X,) if with_inputs else (), found.state, found.weights, taps
 
-    def back(dY: Any, d_last: Tensors) -> explicit.Result:
+    def back(dY: Any, d_last: Tensors) -> analytic_backward.Result:
         dX_specs = (spec(*X.shape),) if with_inputs else ()
         tap_specs = (spec(T, B, H), spec(T, B, G * H)) if with_hidden else ()
         specs = dX_specs, last_specs, tuple(spec(*W.shape) for W in weights), tap_specs
         dX, *gradients, taps = _on_host(backward, (inputs, outputs, kept, dY, d_last), specs)
-        return explicit.Result(*(dX or (None,)), *gradients, *(taps or (None, None)))
+        return analytic_backward.Result(*(dX or (None,)), *gradients, *(taps or (None, None)))
 
     return outputs, last, back
 

@@ -12,10 +12,8 @@ import torch
 from unrolled.backends.torch import devices, in_transform
 from unrolled.functional import bptt
 from unrolled.kernels import native
-from unrolled.kernels.compiled import Compiled, in_new_arrays
-from unrolled.kernels.gpu import torch as gpu
-from unrolled.kernels.written import torch as written
-from unrolled.kernels.written.torch import (
+from unrolled.kernels.autograd import torch as autograd
+from unrolled.kernels.autograd.torch import (
     Tensors,
     as_tables,
     empty,
@@ -26,9 +24,13 @@ from unrolled.kernels.written.torch import (
     twice_by_formula,
     xp,
 )
+from unrolled.kernels.gpu import torch as gpu
+from unrolled.kernels.native_recurrence import NativeRecurrence, in_new_arrays
 
 
-def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Compiled | None:
+def _compiled(
+    arrays: Sequence[torch.Tensor], precision: str = "float32"
+) -> NativeRecurrence | None:
     """The native kernels, if they can work on such tensors: on the CPU, all of one type.
 
     Args:
@@ -41,7 +43,7 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
     for array in arrays:
         if not array.is_cpu or (array.dtype != kind and array.is_floating_point()):
             return None
-    return Compiled(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
+    return NativeRecurrence(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
 
 
 def _readable(
@@ -55,7 +57,7 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        compiled: Compiled,
+        compiled: NativeRecurrence,
         cell: str,
         counts: tuple[int, int],
         keep: bool,
@@ -96,7 +98,7 @@ class _Native(torch.autograd.Function):
 
 class _Affine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, compiled: Compiled, *arrays: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, compiled: NativeRecurrence, *arrays: torch.Tensor) -> torch.Tensor:
         ctx.compiled = compiled
         ctx.save_for_backward(*arrays[:2])
         Y: torch.Tensor = compiled.affine(*(array.contiguous() for array in arrays))
@@ -167,7 +169,7 @@ def _recur(
         return gpu.recur(cell, X, state, weights, taps, precision)
     compiled = _compiled((X, *taps, *state, *weights), precision)
     if compiled is None:
-        return written.recur(bptt, cell, X, state, weights, taps)
+        return autograd.recur(bptt, cell, X, state, weights, taps)
     few, counts = looks_up_few(cell, X, weights), (len(state), len(taps))
     X = X if X.is_floating_point() else X.contiguous().long()
     outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]

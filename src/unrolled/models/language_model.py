@@ -10,12 +10,12 @@ import numpy as np
 
 from unrolled.backends import Array, Backend
 from unrolled.checks import check, check_ids, check_inputs, checked
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import check_engine, project, recur
-from unrolled.kernels.trace import begin_piece
+from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
 from unrolled.models.layers import (
     IMPORTING,
@@ -151,7 +151,7 @@ class Scratch:
 
 
 def _scratch(framework: str, *rest: Any) -> Scratch:
-    return Scratch(face(framework).backend, *rest)
+    return Scratch(load(framework).backend, *rest)
 
 
 class RecurrentLanguageModel(Module):

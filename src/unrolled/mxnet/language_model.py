@@ -6,14 +6,8 @@ from mxnet import gluon
 
 from unrolled.backends import mxnet as backend
 from unrolled.models import language_model
-from unrolled.models.language_model import Scratch
 from unrolled.mxnet.module import Module
 from unrolled.mxnet.training import SGD
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 
 class RNNModelScratch(language_model.RNNModelScratch, Module):

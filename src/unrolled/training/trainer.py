@@ -11,9 +11,9 @@ from unrolled.backends import Backend, Namespace
 from unrolled.backends.rows import row_gradients
 from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method, clip
+from unrolled.hyperparameters import HyperParameters
 from unrolled.training.clipping import Clipping
 from unrolled.training.divergence import Divergence
-from unrolled.training.hyperparameters import HyperParameters
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
 from unrolled.training.rows import rows_suffice
 from unrolled.training.tracing import ThroughTime, Tracer
@@ -41,11 +41,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
             ``"adaptive"``, that of each unit beside its weights. See
             `unrolled.functional.updates`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
-        replay: whether a training step may be recorded and replayed, where the model's code is
-            this library's and PyTorch's alone; a warning names foreign code, which runs at every
-            step. What listeners are given is overwritten by the next step. PyTorch replays CUDA
-            graphs on a GPU, else lists of operations; JAX and TensorFlow always compile; MXNet
-            runs every line.
 
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
@@ -74,7 +69,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
     listeners: Sequence[Listener] = ()
     gradient_clip_method: str = "global_norm"
     truncation: Truncation = Truncation()
-    replay: bool = False
     gpus: Sequence[Any] = ()
     stopping: bool = False
     draws_losses: bool = False
@@ -92,7 +86,6 @@ class Trainer(Clipping, Divergence, HyperParameters):
         listeners: Iterable[Listener] = (),
         gradient_clip_method: str = gradient_clip_method,
         truncation: Truncation = truncation,
-        replay: bool = replay,
     ) -> None:
         check_clip_method(gradient_clip_method)
         self.save_hyperparameters(ignore=["listeners"])

@@ -1,6 +1,6 @@
 """Recurrences on GPUs: of all engines that can, the one that is fastest for the shape.
 
-- the **vendor's fused layer** (`unrolled.kernels.vendor`), cuDNN, which gives no gradients
+- the **vendor's fused layer** (`unrolled.kernels.cudnn`), cuDNN, which gives no gradients
   through time;
 - the written-out passes **in the framework's operations**, which can do everything, at their
   pace: hundreds of starts;

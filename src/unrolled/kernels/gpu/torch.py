@@ -14,12 +14,12 @@ from unrolled.backends.torch import synchronize
 from unrolled.errors import SettingError
 from unrolled.functional import bptt
 from unrolled.functional.recurrent import CELLS
-from unrolled.kernels.explicit import Passes
+from unrolled.kernels.analytic_backward import Passes
+from unrolled.kernels.autograd import torch as autograd
+from unrolled.kernels.autograd.torch import Tensors
+from unrolled.kernels.cudnn import torch as cudnn
 from unrolled.kernels.gpu.choice import Choices, Make, first, measure
 from unrolled.kernels.graphs.torch import Graphs
-from unrolled.kernels.vendor import torch as vendor
-from unrolled.kernels.written import torch as written
-from unrolled.kernels.written.torch import Tensors
 
 LARGEST_ONE_HOT = 4096
 """Rows of a table up to which its ids may become one-hot rows for a fused layer."""
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
     Attributes:
         cell: name in `unrolled.functional.bptt.GATES`.
         X: inputs ``(T, B, D)``, or ids ``(T, B)``.
-        state, weights, taps: see `unrolled.kernels.written.torch.recur`.
+        state, weights, taps: see `unrolled.kernels.autograd.torch.recur`.
         device: where.
         differentiated: whether there will be a backward pass.
         tf32: whether PyTorch multiplies float32 with 11 bits.
@@ -175,7 +175,7 @@ def makers(problem: Problem) -> dict[str, Make]:
 
 
 def _written(make: Callable[[], Passes]) -> Engine:
-    return partial(written.recur, make())
+    return partial(autograd.recur, make())
 
 
 def _vendor(
@@ -185,7 +185,7 @@ def _vendor(
     weights: Sequence[torch.Tensor],
     taps: Tensors,
 ) -> tuple[torch.Tensor, Tensors]:
-    return vendor.recur(cell, X, state, weights, bptt.GATES[cell])
+    return cudnn.recur(cell, X, state, weights, bptt.GATES[cell])
 
 
 def recur(

@@ -19,7 +19,7 @@ import torch
 
 from unrolled.backends.namespace import Namespace
 from unrolled.functional import bptt
-from unrolled.kernels.explicit import Passes
+from unrolled.kernels.analytic_backward import Passes
 
 Tensors = tuple[torch.Tensor, ...]
 Record = Callable[[Callable[[], Tensors]], tuple[Tensors, Callable[[], None]]]

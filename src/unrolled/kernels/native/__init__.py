@@ -19,7 +19,7 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 
 from unrolled.kernels.native.interface import CELLS
 from unrolled.kernels.native.loading import available, describe, using
-from unrolled.kernels.native.measures import layer_numbers, norms
+from unrolled.kernels.native.norms import layer_numbers, norms
 from unrolled.kernels.native.products import affine_backward, product
 from unrolled.kernels.native.recurrence import backward, forward
 from unrolled.kernels.native.text import Reader, Reading

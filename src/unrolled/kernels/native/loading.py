@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -145,20 +145,21 @@ def check(error: int) -> None:
         raise ValueError(loaded().unrolled_message(error).decode())
 
 
-Teller = Callable[[str, Any, int], bool]
-"""Is told of a call, by name, structure and bytes of scratch memory; says whether to make it."""
+Call = tuple[str, Any, int]
+"""A call of the library: its name, its structure, and bytes of scratch memory."""
 
-_teller: ContextVar[Teller | None] = ContextVar("teller", default=None)
+_recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
-def telling(teller: Teller) -> Iterator[None]:
-    """Inside it somebody is told of every call before it is made."""
-    token = _teller.set(teller)
+def recording() -> Iterator[list[Call]]:
+    """Collect the calls made inside it in a list instead of making them."""
+    calls: list[Call] = []
+    token = _recorded.set(calls)
     try:
-        yield
+        yield calls
     finally:
-        _teller.reset(token)
+        _recorded.reset(token)
 
 
 def run(name: str, call: Any, workspace: str = "") -> None:
@@ -166,21 +167,10 @@ def run(name: str, call: Any, workspace: str = "") -> None:
     if call.threads < 1:
         raise ValueError(f"threads={call.threads}: at least 1 is needed")
     bytes = getattr(loaded(), workspace)(ctypes.byref(call)) if workspace else 0
-    teller = _teller.get()
-    if bytes < 0:  # for such sizes there is no scratch memory; the function says what is wrong
-        check(getattr(loaded(), name)(ctypes.byref(call)))
-    if teller is None or teller(name, call, bytes):
-        make(name, call, bytes)
-
-
-def make(name: str, call: Any, bytes: int) -> None:
-    """The call itself.
-
-    Args:
-        name: of the function.
-        call: its structure.
-        bytes: of scratch memory, 0 for a function without any.
-    """
-    if bytes:
+    recorded = _recorded.get()
+    if recorded is not None and bytes >= 0:
+        recorded.append((name, call, bytes))
+        return
+    if bytes > 0:  # below 0 there is none for such sizes, and the function says what is wrong
         call.workspace = _workspace(bytes)
     check(getattr(loaded(), name)(ctypes.byref(call)))

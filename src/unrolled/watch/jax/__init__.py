@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unrolled.backends import jax as backend
-from unrolled.kernels.measures.jax import norm
-from unrolled.kernels.trace import tracing
+from unrolled.kernels.norms.jax import norm
+from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
 from unrolled.telemetry.build_records import numbered, watched_record
 from unrolled.telemetry.layers import layer_record

@@ -1,0 +1,56 @@
+"""Functions of older editions of *Dive into Deep Learning*, for JAX: ``train_ch8``."""
+
+from typing import Any, ClassVar
+
+from unrolled.backends import Backend
+from unrolled.backends import jax as backend
+from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader
+from unrolled.jax.language_model import LanguageModel
+from unrolled.jax.training import SGD, SyntheticRegressionData, Trainer
+from unrolled.models.language_model import Scratch
+from unrolled.models.layers import with_prefix
+
+
+class BookModel(recurrent_chapter.BookModel, LanguageModel):  # type: ignore[misc]  # two forms of loss
+    net: Any
+    make_optimizer: Any
+    loss_fn: Any = None
+
+
+def _book_model(net: Any, make_optimizer: Any, loss: Any = None) -> Any:
+    """The net under the trainer, with the values that it has if it is bound."""
+    if net.scope is None:
+        return BookModel(net, make_optimizer, loss)
+    model = BookModel(net.unbind()[0], make_optimizer, loss)
+    return backend.bind(model, with_prefix("net.", backend.parameters(net)))
+
+
+class SeqDataLoader(sequence_loader.SeqDataLoader):
+    backend: ClassVar[Backend] = backend
+
+
+_chapter = recurrent_chapter.RecurrentChapter(
+    backend, Trainer, lambda net, lr: SGD(lr), _book_model, SeqDataLoader
+)
+try_gpu = _chapter.try_gpu
+try_all_gpus = _chapter.try_all_gpus
+num_gpus = _chapter.num_gpus
+cpu = _chapter.cpu
+gpu = _chapter.gpu
+seq_data_iter_random = _chapter.seq_data_iter_random
+seq_data_iter_sequential = _chapter.seq_data_iter_sequential
+load_data_time_machine = _chapter.load_data_time_machine
+predict_ch8 = _chapter.predict_ch8
+train_ch8 = _chapter.train_ch8
+
+_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
+
+_regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
+synthetic_data = _regression.synthetic_data
+linreg = _regression.linreg
+squared_loss = _regression.squared_loss
+load_array = _regression.load_array
+evaluate_loss = _regression.evaluate_loss

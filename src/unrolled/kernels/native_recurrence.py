@@ -1,0 +1,283 @@
+"""Run a recurrence forward and back on CPUs by calling the native kernels.
+
+Free of any framework: the caller says how a native kernel is called, see `Call`.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unrolled.backends import numpy as host
+from unrolled.backends.namespace import Array, Namespace
+from unrolled.functional import bptt
+from unrolled.kernels import native, pool
+from unrolled.kernels.analytic_backward import Result, Weights
+
+SMALLEST_SHARE = 2**21
+"""Multiplications under which a thread is not worth starting."""
+
+KEPT = {"rnn": (), "rnn_relu": (), "gru": ("gates",), "lstm": ("cells", "gates")}
+"""What the backward pass needs beside the outputs, by the kernels' names."""
+
+Shape = tuple[int, ...]
+
+Call = Callable[..., dict[str, Any]]
+"""``(function, like, reads, writes, **options) -> arrays``: has a function of
+`unrolled.kernels.native` read arrays, given by the names of its arguments, and write new
+ones, of the type of ``like``; returns these. ``writes`` has their shapes by name, a list of
+shapes where the function takes several arrays."""
+
+
+def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
+    """Calls at once, where memory is there to be written to.
+
+    Args:
+        empty: ``(shape, like) -> array`` with undefined values.
+    """
+
+    def call(
+        function: Callable[..., None],
+        like: Array,
+        reads: Mapping[str, Any],
+        writes: Mapping[str, Shape | list[Shape]],
+        **options: Any,
+    ) -> dict[str, Any]:
+        written = made(writes, lambda shape: empty(shape, like))
+        function(**reads, **written, **options)
+        return written
+
+    return call
+
+
+def made(writes: Mapping[str, Shape | list[Shape]], make: Callable[[Shape], Any]) -> dict[str, Any]:
+    """What to write, by name: for every shape what the function makes of it.
+
+    Example:
+        >>> made({"D": (2, 3), "dW_h": [(3, 3), (3, 3)]}, lambda shape: sum(shape))
+        {'D': 5, 'dW_h': [6, 6]}
+    """
+    return {
+        name: list(map(make, shape)) if isinstance(shape, list) else make(shape)
+        for name, shape in writes.items()
+    }
+
+
+@dataclass(frozen=True)
+class NativeRecurrence:
+    """A cell at work.
+
+    Args:
+        xp: the namespace of the arrays, for what is no loop over time.
+        call: how a native kernel is called.
+        threads: how many to use at most.
+        precision: ``"float32"``, or ``"bfloat16"`` for the products of float32 arrays.
+    """
+
+    xp: Namespace
+    call: Call
+    threads: int
+    precision: str = "float32"
+
+    def forward(
+        self,
+        cell: str,
+        X: Array,
+        state: Sequence[Array],
+        weights: Sequence[Array],
+        keep: bool = True,
+    ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
+        """Hidden states ``(T, B, H)``, last state, and what `backward` needs (if asked for)."""
+        w = Weights.of(cell, weights)
+        (T, B), H = X.shape[:2], weights[1].shape[0]
+        writes: dict[str, Shape | list[Shape]] = {"outputs": (T, B, H)}
+        reads: dict[str, Any] = {"W_h": w.h, "biases": w.b, "h0": state[0]}
+        if self.xp.is_integer(X):
+            reads |= {"ids": X, "inputs": w.x}
+        else:
+            reads |= {"inputs": self._times(X, w.x)}
+        if w.rest:
+            reads |= {"b_hh": w.rest[0]}
+        if cell == "lstm":
+            reads |= {"c0": state[1]}
+            writes |= {"cells": (T, B, H)}
+        if keep and cell in ("gru", "lstm"):
+            writes |= {"gates": (T, B, 4 * H)}
+        options = self._options(T * B, w.h)
+        found = self.call(native.forward, weights[1], reads, writes, cell=cell, **options)
+        outputs = found["outputs"]
+        new = (outputs, found["cells"]) if cell == "lstm" else (outputs,)
+        kept = tuple(found[name] for name in KEPT[cell] if name in found)
+        return outputs, tuple(array[-1] for array in new), kept
+
+    def backward(
+        self,
+        cell: str,
+        X: Array,
+        state: Sequence[Array],
+        weights: Sequence[Array],
+        outputs: Array,
+        kept: Sequence[Array],
+        dY: Array,
+        d_last: Sequence[Array],
+        with_hidden: bool = False,
+        with_inputs: bool = True,
+        by_rows: bool = False,
+        with_state: bool = True,
+    ) -> Result:
+        """All gradients; those of the inputs, of the state and dL/dH_t only if asked for.
+
+        For ``by_rows`` see `unrolled.kernels.analytic_backward.backward`.
+        """
+        w = Weights.of(cell, weights)
+        H, G = outputs.shape[-1], len(w.h)
+        looked_up = self.xp.is_integer(X) and not by_rows
+        wanted: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
+        if looked_up:
+            wanted |= {"dW_x": [tuple(W.shape) for W in w.x]}
+        if w.rest:
+            wanted |= {"db_hh": (H,)}
+        ids = X if looked_up else None
+        g, sums = self._back(
+            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, wanted, ids
+        )
+        dX, dW_x = None, sums.get("dW_x")
+        if by_rows:
+            dW_x = bptt.gates(self._rows(g.inputs), G)
+        elif dW_x is None:
+            dX = self._times_transposed(g.inputs, w.x) if with_inputs else None
+            dW_x = bptt.gates(self._over_time(X, g.inputs), G)
+        by_gate = [d for gate in zip(dW_x, sums["dW_h"], sums["db"], strict=True) for d in gate]
+        rest = [sums["db_hh"]] if w.rest else []
+        return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
+
+    def _back(
+        self,
+        cell: str,
+        W_h: Sequence[Array],
+        state: Sequence[Array],
+        outputs: Array,
+        kept: Sequence[Array],
+        dY: Array,
+        d_last: Sequence[Array],
+        with_hidden: bool = True,
+        with_state: bool = True,
+        sums: Mapping[str, Any] | None = None,
+        ids: Array | None = None,
+    ) -> tuple[bptt.Gradients, dict[str, Any]]:
+        """What only the steps in turn can give; and over them all the sums of these shapes."""
+        T, B, H = outputs.shape
+        G = len(W_h)
+        reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
+        reads |= dict(zip(KEPT[cell], kept, strict=True))
+        writes: dict[str, Any] = {"D": (T, B, G * H)}
+        if cell == "gru":
+            writes |= {"dA": (T, B, G * H)}
+        if cell == "lstm":
+            reads |= {"c0": state[1], "d_c": d_last[1]}
+        if with_state:
+            writes |= {"d_h0": (B, H)} | ({"d_c0": (B, H)} if cell == "lstm" else {})
+        if with_hidden:
+            writes |= {"dH": (T, B, H)}
+        if ids is not None:
+            reads |= {"ids": ids}
+        writes |= sums or {}
+        options = self._options(T * B, W_h)
+        found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
+        D = found["D"]
+        d_state = tuple(found.get(name) for name in ("d_h0", "d_c0")[: len(state)])
+        return bptt.Gradients(found.get("dA", D), D, found.get("dH"), d_state), found
+
+    def along(
+        self,
+        cell: str,
+        W_h: Sequence[Array],
+        tape: bptt.Tape,
+        dY: Array,
+        d_last: Sequence[Array],
+    ) -> bptt.Gradients:
+        """The backward pass along a tape of `functional.bptt`, without weights and inputs."""
+        parts = tape.kept[:2] if cell == "lstm" else tape.kept  # tanh(C) is not kept here
+        gates = (self.xp.concat(list(parts), -1),) if parts else ()  # (T, B, 4 * H)
+        state = [old[0] for old in tape.old]
+        kept = (*tape.new[1:], *gates)
+        return self._back(cell, W_h, state, tape.new[0], kept, dY, d_last)[0]
+
+    def affine(self, X: Array, W: Array, b: Array) -> Array:
+        """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
+        return self._product({"A": X, "B": W, "bias": b}, (X.shape[0], W.shape[1]))
+
+    def affine_back(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
+        """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
+        writes: dict[str, Any] = {"dX": X.shape, "dW": W.shape, "db": W.shape[1:]}
+        options = self._shared_out(math.prod(X.shape) * W.shape[1])
+        found = self.call(native.affine_backward, X, {"X": X, "W": W, "dY": dY}, writes, **options)
+        return found["dX"], found["dW"], found["db"]
+
+    def _options(self, rows: int, W: Sequence[Array]) -> dict[str, Any]:
+        """For products of so many rows with all of these, see `_shared_out`."""
+        return self._shared_out(rows * sum(math.prod(part.shape) for part in W))
+
+    def _shared_out(self, multiplications: int) -> dict[str, Any]:
+        """Threads by the amount of work; in bfloat16 if so chosen."""
+        useful = multiplications // SMALLEST_SHARE
+        precision = self.precision if self.precision == "bfloat16" else ""
+        return {"threads": max(1, min(self.threads, useful)), "precision": precision}
+
+    def _times(self, X: Array, W_x: Sequence[Array]) -> Array:
+        """``X W_x`` for all gates and steps, ``(T, B, G * H)``."""
+        T, B, _ = X.shape
+        W = bptt.stack_gates(self.xp, W_x)
+        A = self._product({"A": self._rows(X), "B": W}, (T * B, W.shape[1]))
+        return self.xp.reshape(A, (T, B, -1))
+
+    def _times_transposed(self, dA: Array, W_x: Sequence[Array]) -> Array:
+        """``dA W_x^T``, ``(T, B, D)``."""
+        T, B, _ = dA.shape
+        W = bptt.stack_gates(self.xp, W_x)
+        dX = self._product({"A": self._rows(dA), "B": W}, (T * B, W.shape[0]), transpose_b=True)
+        return self.xp.reshape(dX, (T, B, -1))
+
+    def _over_time(self, X: Array, dA: Array) -> Array:
+        """``sum_t X_t^T dA_t``, ``(D, G * H)``."""
+        reads = {"A": self._rows(X), "B": self._rows(dA)}
+        return self._product(reads, (X.shape[-1], dA.shape[-1]), transpose_a=True)
+
+    def _product(self, reads: Mapping[str, Array], shape: Shape, **transposed: bool) -> Array:
+        """A matrix product of this shape, see `unrolled.kernels.native.product`."""
+        # A has M K elements, and C is (M, N)
+        options = self._shared_out(math.prod(reads["A"].shape) * shape[1])
+        how = {**transposed, **options}
+        return self.call(native.product, reads["B"], reads, {"C": shape}, **how)["C"]
+
+    def _rows(self, x: Array) -> Array:
+        return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)
+
+
+def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
+    """The native kernels on NumPy arrays, if they can work on this type here.
+
+    Args:
+        dtype: of the arrays.
+        threads: how many to use at most; 0 for `num_threads`.
+    """
+    if np.dtype(dtype).name not in ("float32", "float64"):
+        return None
+    if not native.available()[0]:
+        return None
+    call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype))
+    return NativeRecurrence(host.xp, call, threads or num_threads())
+
+
+def num_threads(*variables: str) -> int:
+    """The cores that this process may use, or fewer if the environment says so.
+
+    Args:
+        variables: that may say so, beside ``OMP_NUM_THREADS``.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", *variables))
+    return min([cores or 1, *(int(n) for n in wanted if n.isdecimal() and int(n))])
