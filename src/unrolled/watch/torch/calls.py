@@ -23,42 +23,24 @@ class Arrivals:
     """Gradients that arrive at what a call returned.
 
     Attributes:
-        gradients: of all backward passes that count.
-        waiting: of the pass ``task``, as long as it is not known whether it counts.
+        gradients: of all backward passes that count, by what they arrived at.
         second_order: whether a gradient can itself be differentiated; then the loss reaches
             the weights another way, too.
         listeners: what the graph calls when a gradient arrives, and alone keeps alive.
     """
 
     gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
-    waiting: dict[Any, torch.Tensor] = field(default_factory=dict)
-    task: int = -1
     second_order: bool = False
     listeners: list[ref[Any]] = field(default_factory=list)
 
     def counts(self) -> bool:
         """Whether gradients have arrived, or still can."""
-        waits = any(listener() is not None for listener in self.listeners)
-        return waits or bool(self.gradients or self.waiting)
+        return bool(self.gradients) or any(listener() is not None for listener in self.listeners)
 
-    def arrive(self, task: int, key: Any, gradient: torch.Tensor) -> None:
-        """A gradient has arrived in the backward pass ``task``."""
-        if task != self.task:
-            self.task, self.waiting = task, {}
-        self.second_order |= gradient.requires_grad
-        _add(self.waiting, key, gradient.detach())
-
-    def accept(self, task: int) -> None:
-        """The backward pass ``task`` counts."""
-        if task == self.task:
-            for key, gradient in self.waiting.items():
-                _add(self.gradients, key, gradient)
-            self.waiting = {}
-
-
-def _add(sums: dict[Any, torch.Tensor], key: Any, gradient: torch.Tensor) -> None:
-    before = sums.get(key)
-    sums[key] = gradient if before is None else before + gradient
+    def add(self, key: Any, gradient: torch.Tensor) -> None:
+        """Add a gradient of a backward pass that counts."""
+        before = self.gradients.get(key)
+        self.gradients[key] = gradient if before is None else before + gradient
 
 
 @dataclass

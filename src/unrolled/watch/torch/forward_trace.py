@@ -103,7 +103,7 @@ class ForwardTrace:
         Args:
             which: the graph task; see `Recurrences.after_backward`.
         """
-        for _, shown in self.waiting.take(which):
+        for shown, _ in self.waiting.take(which):
             if shown.step != self.step:  # once, however many passes go through it
                 shown.step = self.step
                 self._count(shown)

@@ -70,12 +70,10 @@ class Recurrences:
         self.begin_batch()
         self.found = {}
 
-    def throw_away(self, running: int) -> None:
-        """Earlier backward passes do not count; one may be ``running`` that does."""
+    def throw_away(self) -> None:
+        """Earlier backward passes do not count."""
         self.found, self.count = {}, {}
         self.batch += 1  # gradients that they left at the same graph are forgotten, too
-        for sequence in self.waiting.get(running, ()):
-            sequence.begin_anew(self.batch)
 
     def before_fused(self, name: str, layer: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         """A fused layer is about to run: remember what its dropout will draw from."""
@@ -190,24 +188,18 @@ class Recurrences:
 
         def hook(gradients: tuple[torch.Tensor | None, ...]) -> None:
             gradient = gradients[place]
-            if gradient is not None:  # nothing of the loss depends on it
-                self._arrive(gradient, key, entry, sequence)
+            if gradient is None:  # nothing of the loss depends on it
+                return
+            self.waiting.arrive(sequence, (entry, key, gradient.detach()))
+            if gradient.requires_grad:
+                entry.second_order = True
+                self.notes[sequence.name] = "not traced: its gradient was differentiated again"
 
         entry.listeners.append(ref(hook))
         if node is None:  # a parameter that is handed on as a state, and outlives the step
             self.on_leaves.append(tensor.register_hook(lambda gradient: hook((gradient,))))  # type: ignore[no-untyped-call]
         else:
             node.register_prehook(hook)
-
-    def _arrive(
-        self, gradient: torch.Tensor, key: Any, entry: Arrivals, sequence: Sequence
-    ) -> None:
-        running = self.waiting.arrive(sequence)
-        if sequence.batch != self.batch:
-            sequence.begin_anew(self.batch)
-        entry.arrive(running, key, gradient)
-        if entry.second_order:
-            self.notes[sequence.name] = "not traced: its gradient was differentiated again"
 
     def after_backward(self, which: int | None) -> None:
         """Gradients have arrived that count: find those through time.
@@ -218,9 +210,11 @@ class Recurrences:
         """
         self.went_back = True
         self.passes += 1
-        for each, sequence in self.waiting.take(which):
-            for call in sequence.calls:
-                call.accept(each)
+        for sequence, arrived in self.waiting.take(which):
+            if sequence.batch != self.batch:
+                sequence.begin_anew(self.batch)
+            for entry, key, gradient in arrived:
+                entry.add(key, gradient)
             if sequence.label is None:
                 sequence.label = self._label(sequence.name)
             if not sequence.label:

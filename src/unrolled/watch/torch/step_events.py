@@ -199,7 +199,7 @@ class StepEvents(RecordStore):
     def _throw_away(self, told: int) -> None:
         """What the backward passes so far have brought was cleared, and no step made of it."""
         self.passing.forget(told)
-        self.recurrences.throw_away(self.backward_pass)
+        self.recurrences.throw_away()
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
         """A parameter's gradient has been added to: a backward pass is running."""
