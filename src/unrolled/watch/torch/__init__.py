@@ -117,6 +117,7 @@ class Watch(StepEvents):
         """
         if self.closed or self.running.optimizer is not None or not self.current.fresh:
             return
+        self._take_new(look=True)
         self.by_hand, mine = True, self._fresh()
         if self._logs():
             self.current.take_clipped(mine)

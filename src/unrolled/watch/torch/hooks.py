@@ -1,4 +1,11 @@
-"""Hooks that come off again, and that no copy of a model takes along."""
+"""`Hooks` on modules, parameters and optimizers that come off again, and that no copy keeps.
+
+Compiled code does not ask whether a module has hooks. What was compiled before a watch would run
+in a watched model, and the other way round, as models of a class share their code. But it does
+ask of what type the dict of a module's parameters is. So as long as a module has hooks that must
+interrupt compiled code, that dict is of another type: nothing compiled has to be thrown away, and
+what was compiled before the watch is used again after it.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,8 +22,9 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from unrolled.watch.torch.compiling import PARAMETERS, set_apart, swapped
 from unrolled.watch.torch.copies import Copies
+
+PARAMETERS = "_parameters"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 """Where PyTorch keeps those of a module, and in a dict of a longer name how to call them."""
@@ -72,7 +80,7 @@ def weakly(method: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-class Steps:
+class OptimizerSteps:
     """The steps of all optimizers, for all watches.
 
     PyTorch's hooks for these are in a dict of the whole process that nobody may change while
@@ -82,64 +90,60 @@ class Steps:
     """
 
     def __init__(self) -> None:
-        self.listeners: tuple[Listening, ...] = ()
+        self.listeners: tuple[ref[Any], ...] = ()
         self.lock = Lock()
         register_optimizer_step_pre_hook(self._before)
         register_optimizer_step_post_hook(self._after)
 
-    def listen(self, before: Callable[..., Any], after: Callable[..., None]) -> "Listening":
-        """Call two methods with ``(optimizer, args, kwargs)`` around every step.
+    def add(self, listener: Any) -> None:
+        """Call ``before_step`` and ``after_step`` with ``(optimizer, args, kwargs)`` at every step.
 
         The first may return other ``(args, kwargs)`` for it.
         """
-        listening = Listening(self, before, after)
         with self.lock:
-            self.listeners = (*self.listeners, listening)
-        return listening
+            self.listeners = (*self.listeners, ref(listener))
+
+    def remove(self, listener: Any = None) -> None:
+        """Call it no more, nor those that are gone."""
+        with self.lock:
+            here = ((each, each()) for each in self.listeners)
+            self.listeners = tuple(e for e, o in here if o is not None and o is not listener)
 
     # a compiled step must not take our operations in; unlike the public function, this one loads
     # PyTorch's compiler only when it is called, and every optimizer has loaded it by then
     @_disable_dynamo
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         given = args, kwargs
-        for listening in self.listeners:
-            given = listening.call(listening.before, (optimizer, *given)) or given
+        for listener in self._alive():
+            given = listener.before_step(optimizer, *given) or given
         return None if given[0] is args and given[1] is kwargs else given
 
     @_disable_dynamo
     def _after(self, *given: Any) -> None:
-        for listening in self.listeners:
-            listening.call(listening.after, given)
+        for listener in self._alive():
+            listener.after_step(*given)
 
-
-class Listening:
-    """What `Steps.listen` gives."""
-
-    def __init__(
-        self, steps: Steps, before: Callable[..., Any], after: Callable[..., None]
-    ) -> None:
-        self.steps = steps
-        self.before, self.after = WeakMethod(before), WeakMethod(after)
-
-    def call(self, method: WeakMethod[Callable[..., Any]], given: tuple[Any, ...]) -> Any:
-        """Call a method, or listen no more if its object is gone."""
-        function = method()
-        if function is not None:
-            return function(*given)
-        self.remove()
-        return None
-
-    def remove(self) -> None:
-        """Listen no more."""
-        with self.steps.lock:
-            rest = (listening for listening in self.steps.listeners if listening is not self)
-            self.steps.listeners = tuple(rest)
+    def _alive(self) -> list[Any]:
+        alive = [found for each in self.listeners if (found := each()) is not None]
+        if len(alive) < len(self.listeners):
+            self.remove()
+        return alive
 
 
 @cache
-def all_steps() -> Steps:
-    """The one `Steps` of this process."""
-    return Steps()
+def all_steps() -> OptimizerSteps:
+    """The one `OptimizerSteps` of this process."""
+    return OptimizerSteps()
+
+
+def set_apart(module: nn.Module) -> None:
+    """Give the dict of a module's parameters the other type, or the first one back."""
+    vars(module)[PARAMETERS] = swapped(vars(module)[PARAMETERS])
+
+
+def swapped(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The same dict in the other of the two types that PyTorch has used for it."""
+    return dict(parameters) if isinstance(parameters, OrderedDict) else OrderedDict(parameters)
 
 
 def interrupts(attributes: dict[str, Any]) -> bool:
@@ -210,10 +214,6 @@ class Hooks:
         if not self.is_new(parameter):
             return
         self.handles.append(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
-
-    def on_step(self, before: Callable[..., Any], after: Callable[..., None]) -> None:
-        """Call ``(optimizer, args, kwargs)`` around every step of any optimizer."""
-        self.handles.append(all_steps().listen(before, after))
 
     def remove(self) -> None:
         """Take all of them off."""

@@ -14,7 +14,7 @@ from unrolled.watch.torch.build_records import assemble
 from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
 from unrolled.watch.torch.data_updates import DataUpdates
 from unrolled.watch.torch.forward_trace import ForwardTrace
-from unrolled.watch.torch.hooks import Hooks, is_recording, weakly
+from unrolled.watch.torch.hooks import Hooks, all_steps, is_recording, weakly
 from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
 from unrolled.watch.torch.module_hooks import ModuleHooks
 from unrolled.watch.torch.named_states import NamedStates, States, check_states
@@ -97,7 +97,7 @@ class StepEvents(RecordStore):
         except BaseException:
             self.hooks.remove()  # hooks of a watch that never came to be would fail
             raise
-        self.hooks.on_step(self._before_step, self._after_step)
+        all_steps().add(self)
 
     def settle(self) -> None:
         """Finish a step of which only some parameters have moved, by an optimizer of those."""
@@ -111,6 +111,7 @@ class StepEvents(RecordStore):
 
     def close(self) -> None:
         super().close()
+        all_steps().remove(self)
         if self.hooks.handles:
             self.hooks.remove()
             self.recurrences.clear()
@@ -128,13 +129,23 @@ class StepEvents(RecordStore):
             self.module_hooks.add(name, module)
         self.tracked.take(parameters)
 
+    def _take_new(self, look: bool = False) -> list[str]:
+        """Names of parameters that are trained from now on.
+
+        Args:
+            look: for new modules and parameters too, not just for those that were frozen.
+        """
+        if not (look or self.tracked.have_changed()):
+            return []
+        before = {id(p) for p in self.parameters.values()}
+        self._hook_model()
+        return [name for name, p in self.parameters.items() if id(p) not in before]
+
     def _after_root(self, *given: Any) -> None:
         self.calls += 1
         if self.calls == PATIENCE and not (self.steps or self.current.since):
             self.note("steps", NO_BACKWARD)
-        if self.tracked.has_lazy:
-            self._hook_model()  # they have their shape now, and get their first gradients next
-        self.tracked.take_unfrozen(self.model)
+        self._take_new()
         self.passing.after_root(*given)
 
     def _after_leaf(self, name: str, *given: Any) -> None:
@@ -221,8 +232,8 @@ class StepEvents(RecordStore):
         finished, self.backward_pass = self.backward_pass, -1
         if self.closed:
             return
-        for name, parameter in self.tracked.take_unfrozen(self.model).items():
-            if parameter.grad is not None:  # by a pass through a part of the model alone
+        for name in self._take_new():
+            if self.parameters[name].grad is not None:  # by a pass through a part of the model
                 self.current.touched(name)
         self.current.went_back(self.parameters)
         if self.current.since == PATIENCE and not self.steps and "steps" not in self.notes:
@@ -248,9 +259,10 @@ class StepEvents(RecordStore):
         return {name: p for name, p in self.parameters.items() if name in self.current.fresh}
 
     @torch.no_grad()
-    def _before_step(
+    def before_step(
         self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any] | None:
+        """An optimizer is about to step; the arguments to call it with, if they are others."""
         if self.closed:
             return None
         if self.running.optimizer is not None:
@@ -283,21 +295,18 @@ class StepEvents(RecordStore):
 
     def _moved_by(self, optimizer: Any) -> Named:
         """What an optimizer that is about to step moves of the model; some may be new."""
-        new = list(self.tracked.take_unfrozen(self.model))
         mine = self.tracked.held_by(optimizer)
-        lazy = self.tracked.has_lazy
-        if lazy or not mine or (self._logs() and self.tracked.lacks(optimizer, self.model)):
-            self._hook_model()
-            new += [name for name in self.tracked.held_by(optimizer) if name not in mine]
+        new = self._take_new(not mine or (self._logs() and self.backward_pass == -1))
         unseen = [name for name in new if self.parameters[name].grad is not None]
         if unseen:
             some = f"{unseen[0]} and {len(unseen) - 1} more"
             self.notes["unfrozen"] = f"unfrozen, or new in the model: {some}: {UNSEEN}"
         for name in unseen:
             self.current.touched(name)
-        return self.tracked.held_by(optimizer)
+        return self.tracked.held_by(optimizer) if new else mine
 
-    def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The step is over."""
         if self.closed:
             return
         if self.running.optimizer is optimizer:
@@ -360,4 +369,3 @@ class StepEvents(RecordStore):
             self.notes.setdefault("scaler", said)
         self.steps += 1
         self.add(record)
-        self._hook_model()
