@@ -6,32 +6,14 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import B, D, H, Own, T, data
 
 from unrolled.watch import watch
-
-T, B, D, H = 6, 4, 3, 5
-
-
-def data(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(T, B, D, generator=generator)
 
 
 def one_anew(h):
     """One sequence of the batch begins anew, the others go on."""
     return h * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None]
-
-
-class Own(nn.Module):
-    """A cell of one's own."""
-
-    def __init__(self, inputs, hidden):
-        super().__init__()
-        self.x, self.h = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
-
-    def forward(self, x, h=None):
-        h = torch.zeros(len(x), H) if h is None else h
-        return torch.tanh(self.x(x) + self.h(h))
 
 
 STARTS = {

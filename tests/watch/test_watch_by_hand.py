@@ -1,39 +1,14 @@
 """Weights that are moved by hand: a step where that is said, and a warning where it is not."""
 
-import math
-
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import linear, loss, near, norm, sgd
 
 from unrolled.watch import watch
-
-D = 3
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel)
-
-
-def norm(parameters):
-    return math.sqrt(sum(p.grad.norm().item() ** 2 for p in parameters if p.grad is not None))
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def linear():
-    torch.manual_seed(0)
-    return nn.Linear(D, 1)
-
-
-def loss(model, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return model(torch.randn(4, D, generator=generator)).pow(2).sum()
 
 
 @pytest.mark.parametrize("every", [1, 2])

@@ -8,36 +8,17 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import B, D, H, Own, T, data, means, near, step
 
 from unrolled.watch import watch
 
-T, B, D, H, WORDS = 6, 4, 3, 5, 7
+WORDS = 7
 FUSED = {nn.RNN: nn.RNNCell, nn.GRU: nn.GRUCell, nn.LSTM: nn.LSTMCell}
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel, abs=1e-9)
-
-
-def data(seed=1, steps=T):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(steps, B, D, generator=generator)
-
-
 def words():
     return torch.arange(T * B).reshape(T, B) % WORDS
-
-
-def step(model, loss):
-    """One step of training, which leaves the weights where they are."""
-    loss.backward()
-    torch.optim.SGD(model.parameters(), 0.0).step()
-
-
-def means(hidden):
-    """The curve of hidden states that have kept their gradients."""
-    return [h.grad.norm(dim=1).mean().item() for h in hidden]
 
 
 class Decoder(nn.Module):
@@ -167,18 +148,6 @@ def test_a_module_around_cells_is_no_second_layer(kind):
         "low": near(means(hidden[0])),
         "high": near(means(hidden[1])),
     }
-
-
-class Own(nn.Module):
-    """A cell written by hand."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.x, self.h = nn.Linear(D, H), nn.Linear(H, H)
-
-    def forward(self, x, h):
-        return torch.tanh(self.x(x) + self.h(h))
 
 
 def test_a_cell_of_one_s_own_in_several_minibatches_has_the_curve_of_the_last():

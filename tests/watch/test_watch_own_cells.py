@@ -8,24 +8,16 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import near, step
 
 from unrolled.watch import watch
 
 T, B, D, H = 5, 6, 3, 4
 
 
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel)
-
-
 def data(batch=B, width=D):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(T, batch, width, generator=generator)
-
-
-def step(model, loss):
-    loss.backward()
-    torch.optim.SGD(model.parameters(), 0.0).step()
 
 
 class Stacked(nn.Module):

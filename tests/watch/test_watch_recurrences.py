@@ -11,36 +11,17 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
+from watching import B, D, H, T, data, near, sgd, step
 
 from unrolled.watch import watch
 
-T, B, D, H = 6, 4, 3, 5
 KINDS = (nn.RNN, nn.GRU, nn.LSTM)
 CELLS = {"RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell, "GRU": nn.GRUCell, "LSTM": nn.LSTMCell}
-
-
-def data(seed=1, steps=T, width=D):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(steps, B, width, generator=generator)
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel, abs=1e-9)
 
 
 def make(kind, **options):
     torch.manual_seed(0)
     return kind(D, H, **options)
-
-
-def step(model, loss):
-    """One step of training, which leaves the weights where they are."""
-    loss.backward()
-    sgd(model, 0.0).step()
 
 
 class Unrolled:

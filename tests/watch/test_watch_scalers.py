@@ -9,41 +9,9 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import D, Reader, data, near, norm, sgd
 
 from unrolled.watch import watch
-
-T, B, D, H = 6, 4, 3, 5
-
-
-class Reader(nn.Module):
-    """A fused layer and a linear one on its last output."""
-
-    def __init__(self, kind=nn.LSTM, **options):
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = kind(D, H, **options)
-        self.out = nn.Linear(H, 1)
-
-    def forward(self, x, state=None):
-        return self.out(self.rnn(x, state)[0][-1])
-
-
-def norm(parameters):
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return torch.sqrt(sum(g.pow(2).sum() for g in grads)).item()
-
-
-def data(seed=1, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(T, B, D, generator=generator, dtype=dtype)
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel)
 
 
 @pytest.mark.parametrize("clip", [False, True])

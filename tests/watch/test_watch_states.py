@@ -6,30 +6,9 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import B, D, H, T, data, means, near, step
 
 from unrolled.watch import watch
-
-T, B, D, H = 6, 4, 3, 5
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel, abs=1e-9)
-
-
-def data(seed=1, steps=T):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(steps, B, D, generator=generator)
-
-
-def step(model, loss):
-    """One step of training, which leaves the weights where they are."""
-    loss.backward()
-    torch.optim.SGD(model.parameters(), 0.0).step()
-
-
-def means(hidden):
-    """The curve of hidden states that have kept their gradients."""
-    return [h.grad.norm(dim=1).mean().item() for h in hidden]
 
 
 class Feeding(nn.Module):

@@ -14,27 +14,14 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from watching import B, D, H, Own, Reader, T, data, near, norm, sgd
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry.reading import read_telemetry
 from unrolled.watch import watch
 from unrolled.watch.torch.hooks import all_steps
 
-T, B, D, H = 6, 4, 3, 5
 STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-
-
-class Reader(nn.Module):
-    """A fused layer and a linear one on its last output."""
-
-    def __init__(self, kind=nn.LSTM, **options):
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = kind(D, H, **options)
-        self.out = nn.Linear(H, 1)
-
-    def forward(self, x, state=None):
-        return self.out(self.rnn(x, state)[0][-1])
 
 
 class Loop(nn.Module):
@@ -56,16 +43,6 @@ class Loop(nn.Module):
         return self.out(h)
 
 
-class OwnCell(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.x, self.h = nn.Linear(D, H), nn.Linear(H, H)
-
-    def forward(self, x, h):
-        h = torch.zeros(x.shape[0], H) if h is None else h
-        return torch.tanh(self.x(x) + self.h(h))
-
-
 class Wrapped(nn.Module):
     def __init__(self):
         super().__init__()
@@ -73,24 +50,6 @@ class Wrapped(nn.Module):
 
     def forward(self, x, h):
         return self.inner(x, h)
-
-
-def norm(parameters):
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return torch.sqrt(sum(g.pow(2).sum() for g in grads)).item()
-
-
-def data(seed=1, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(T, B, D, generator=generator, dtype=dtype)
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel)
 
 
 def test_norms_before_and_after_clipping_and_of_the_update():
@@ -184,12 +143,12 @@ def test_gradients_through_time_of_a_fused_layer(kind, dtype, rel):
 
 
 @pytest.mark.parametrize(
-    "cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, lambda *_: OwnCell(), lambda *_: Wrapped()]
+    "cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, lambda *_: Own(), lambda *_: Wrapped()]
 )
 def test_gradients_through_time_of_a_loop(cell):
     model = Loop(cell(D, H))
     optimizer = sgd(model)
-    states = {"cell": "h"} if isinstance(model.cell, OwnCell) else None
+    states = {"cell": "h"} if isinstance(model.cell, Own) else None
     with watch(model, states=states) as watched:
         for _ in range(2):
             optimizer.zero_grad()

@@ -14,21 +14,9 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import D, H, Own
 
 from unrolled.watch import watch
-
-D, H = 3, 5
-
-
-class Own(nn.Module):
-    """A cell of one's own."""
-
-    def __init__(self):
-        super().__init__()
-        self.x, self.h = nn.Linear(D, H), nn.Linear(H, H)
-
-    def forward(self, x, h):
-        return torch.tanh(self.x(x) + self.h(h))
 
 
 class Slim(nn.Linear):

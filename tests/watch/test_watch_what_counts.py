@@ -9,10 +9,9 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import B, D, H, T, data, near
 
 from unrolled.watch import watch
-
-T, B, D, H = 6, 4, 3, 5
 
 
 class WithLoss(nn.Module):
@@ -28,17 +27,8 @@ class WithLoss(nn.Module):
         return self.criterion(y, torch.ones_like(y))
 
 
-def data(seed=1, scale=1.0):
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(T, B, D, generator=generator)
-
-
 def sgd(model):
     return torch.optim.SGD(model.parameters(), lr=0.0)
-
-
-def near(value, rel=1e-5):
-    return pytest.approx(value, rel=rel)
 
 
 def alone(model, x):
@@ -66,7 +56,7 @@ def test_validation_that_forgets_no_grad_leaves_no_loss_and_no_nan(kept):
     model = WithLoss()
     truth = alone(model, data())
     with watch(model) as watched:
-        losses = [model(data(seed, 30.0)) for seed in range(3)]
+        losses = [model(data(seed, scale=30.0)) for seed in range(3)]
         losses.append(model(data() * math.nan))
         if not kept:
             losses.clear()
@@ -82,7 +72,7 @@ def test_only_the_loss_module_that_a_gradient_went_through_counts():
     model = WithLoss()
     wrapped = nn.ModuleDict({"inner": model})  # the loss is not what the watched model returns
     with watch(wrapped) as watched:
-        model(data(7, 30.0))
+        model(data(7, scale=30.0))
         loss = model(data())
         loss.backward()
         sgd(model).step()
@@ -109,7 +99,7 @@ def test_a_minibatch_whose_gradients_are_cleared_leaves_no_trace(clear_late, to_
     model = WithLoss()
     truth = alone(model, data())
     with watch(model) as watched:
-        for x in (data() * math.nan, data(3, 30.0), data()):
+        for x in (data() * math.nan, data(3, scale=30.0), data()):
             if not clear_late:
                 model.zero_grad(to_none)
             loss = model(x)
