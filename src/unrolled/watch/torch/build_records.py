@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from unrolled.telemetry.build_records import watched_record
+from unrolled.telemetry.build_records import parameter_record, watched_record
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+from unrolled.telemetry.records import TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.loss_scale import LossScale
@@ -67,14 +67,13 @@ def assemble(
 
     parameters = {}
     for name in step.weight:
-        weight, moved = norm("weight", name), norm("moved", name)
-        numbers = (weight, norm("largest", name))
-        parameters[name] = ParameterRecord(
-            gradient_norm=norm("gradient", name, scale),
-            clipped_norm=norm("clipped", name, left),
-            weight_norm=weight,
-            update_ratio=moved / weight if moved is not None and weight else None,
-            finite=all(value is None or math.isfinite(value) for value in numbers),
+        weight, largest = norm("weight", name), norm("largest", name)
+        parameters[name] = parameter_record(
+            weight,
+            norm("gradient", name, scale),
+            norm("clipped", name, left),
+            norm("moved", name),
+            finite=all(value is None or math.isfinite(value) for value in (weight, largest)),
         )
     loss = [found["loss", place][0] for place in range(len(told))]
     record = watched_record(
