@@ -1,4 +1,4 @@
-"""The listener that makes telemetry of a training."""
+"""`Telemetry`: the listener that makes a telemetry record of every n-th training step."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Calls of PyTorch's fused recurrent layers: what goes in, what comes out, what comes back."""
+"""`Call`: the inputs, outputs and gradients of one call of `nn.RNN`, `nn.GRU`, `nn.LSTM`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""``watch(loss)``: telemetry for any loss function in JAX, compiled or not."""
+"""`watch` for JAX: `jax.value_and_grad` that also gives gradients through time, compiled or not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

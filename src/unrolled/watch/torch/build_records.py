@@ -1,4 +1,4 @@
-"""From what was seen of a step, still on the device, to its record."""
+"""`assemble` makes the record of an optimizer step from tensors, in one transfer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def assemble(
     number: int,
     step: Step,
     curves: Mapping[str, Curves],
-    passing: ForwardTrace,
+    forward_trace: ForwardTrace,
     clips_at: float | None,
     scaling: LossScale,
     facts: StepFacts,
@@ -32,7 +32,7 @@ def assemble(
         number: of the step, from 1.
         step: its norms.
         curves: gradients through time by layer.
-        passing: what its forward passes showed.
+        forward_trace: what its forward passes showed.
         clips_at: the threshold that the loop clips at, if it was told.
         scaling: what is known of a loss scaler.
         facts: what is known of it beside numbers.
@@ -52,8 +52,8 @@ def assemble(
         tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
     tensors |= {("curves", name): each.numbers for name, each in curves.items()}
     tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
-    tensors |= {("sum", name): value for name, value in passing.sums.items()}
-    told = [torch.as_tensor(loss).float().mean() for loss in passing.losses]
+    tensors |= {("sum", name): value for name, value in forward_trace.sums.items()}
+    told = [torch.as_tensor(loss).float().mean() for loss in forward_trace.losses]
     tensors |= {("loss", place): loss for place, loss in enumerate(told)}
     found = to_floats(tensors)
     thrown = round(found.get("lost", [0.0])[0])

@@ -1,4 +1,4 @@
-"""The recurrences of a watched model, and the gradients at their hidden states.
+"""`Recurrences` collects the gradients at the hidden states of a watched model.
 
 Three kinds are seen, by hooks on modules: fused layers (`nn.LSTM`), whose inner gradients are
 recomputed; PyTorch's cells (`nn.LSTMCell`); and states that a person has named or tapped. Calls
