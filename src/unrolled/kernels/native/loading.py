@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import SettingError, did_you_mean
+from unrolled.kernels.native.arrays import address, fill, is_tensor, precision_of
 from unrolled.kernels.native.interface import INSTRUCTIONS, declare, fits
 
 LIBRARY = Path(__file__).with_name("libunrolled.so")
@@ -122,11 +123,6 @@ def in_use() -> int:
     return INSTRUCTIONS.index(_best(_choices()))
 
 
-def instructions_of(name: str) -> int:
-    """The number of an instruction set; of the one in use if no name is given."""
-    return INSTRUCTIONS.index(name) if name else in_use()
-
-
 _scratch = threading.local()
 
 
@@ -160,6 +156,42 @@ def recording() -> Iterator[list[Call]]:
         yield calls
     finally:
         _recorded.reset(token)
+
+
+def begin(kind: Any, like: Any, threads: int, precision: str = "", **sizes: Any) -> Any:
+    """A call with everything but its arrays.
+
+    Args:
+        kind: its structure.
+        like: one of the arrays.
+        threads: how many.
+        precision: "" for that of the arrays, or ``"bfloat16"``.
+        sizes: further fields.
+    """
+    return kind(
+        precision=precision_of(precision, like),
+        instructions=in_use(),
+        threads=threads,
+        openmp=is_tensor(like),
+        **sizes,
+    )
+
+
+def give(call: Any, like: Any, sizes: Mapping[str, int], arrays: Mapping[str, Any]) -> None:
+    """Write the addresses of arrays into a call, after a look at each.
+
+    Args:
+        call: from `begin`.
+        like: an array of the type that all must have.
+        sizes: by the letters of the call's ``shapes``.
+        arrays: by the names of fields; sequences where there is one for each gate.
+    """
+    for name, array in arrays.items():
+        shape = tuple([sizes[letter] for letter in call.shapes[name]])
+        if isinstance(array, (list, tuple)):
+            fill(getattr(call, name), [address(part, shape, like=like) for part in array])
+        else:
+            setattr(call, name, address(array, shape, like=like))
 
 
 def run(name: str, call: Any, workspace: str = "") -> None:

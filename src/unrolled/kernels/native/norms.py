@@ -5,38 +5,31 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.kernels.native.arrays import address, is_tensor, precision_of, type_of
+from unrolled.kernels.native.arrays import address, type_of
 from unrolled.kernels.native.interface import LayerNumbers, Norms
-from unrolled.kernels.native.loading import instructions_of, run
+from unrolled.kernels.native.loading import begin, give, run
 
 
-def norms(
-    arrays: Sequence[Any],
-    out: Any,
-    minus: Sequence[Any] = (),
-    *,
-    threads: int = 1,
-    instructions: str = "",
-) -> None:
+def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads: int = 1) -> None:
     """L2 norms of arrays, or of differences ``||a - b||``; squares summed in float64.
 
     Args:
         arrays: contiguous, of any shapes, all of one type; at least one.
         out: written, ``(len(arrays),)``, float64.
         minus: none, or as many arrays of the same shapes.
-        threads, instructions: as in `unrolled.kernels.native.forward`.
+        threads: as in `unrolled.kernels.native.forward`.
 
     Raises:
         ValueError: an array of another type or shape, or not contiguous.
     """
-    count, call, like = len(arrays), Norms(), arrays[0] if arrays else out
-    _set(call, like, threads, instructions)
+    count, like = len(arrays), arrays[0] if arrays else out
+    call = begin(Norms, like, threads, count=count)
     table, type = ctypes.c_void_p * count, type_of(like)
     a = table(*[address(x, x.shape, type=type) for x in arrays])
     sizes = (ctypes.c_int64 * count)(*[math.prod(x.shape) for x in arrays])
     pairs = zip(arrays, minus, strict=True) if minus else ()
     b = table(*[address(y, x.shape, type=type) for x, y in pairs])
-    call.count, call.a, call.sizes = count, ctypes.addressof(a), ctypes.addressof(sizes)
+    call.a, call.sizes = ctypes.addressof(a), ctypes.addressof(sizes)
     call.b = ctypes.addressof(b) if minus else None
     call.norms = address(out, (count,), type="float64")
     run("unrolled_norms", call, "unrolled_norms_workspace")
@@ -53,7 +46,6 @@ def layer_numbers(
     before: Any = None,
     first: Any = None,
     threads: int = 1,
-    instructions: str = "",
 ) -> None:
     """The numbers of `unrolled.telemetry.through_time.layer_numbers`.
 
@@ -67,24 +59,14 @@ def layer_numbers(
         before: hidden states before every step, ``(T, B, H)``; by default ``first``, followed
             by all of ``after`` but the last.
         first: the state before the first step, ``(B, H)``; zeros by default.
-        threads, instructions: as in `unrolled.kernels.native.forward`.
+        threads: as in `unrolled.kernels.native.forward`.
 
     Raises:
         ValueError: an array of another shape or type, or not contiguous.
     """
-    T, B, H = after.shape
-    call = LayerNumbers()
-    _set(call, after, threads, instructions)
-    call.T, call.B, call.H, call.G = T, B, H, D.shape[-1] // H
-    call.limit, call.relu = limit, relu
-    call.dH, call.after = (address(x, (T, B, H), like=after) for x in (dH, after))
-    call.D = address(D, (T, B, call.G * H), like=after)
-    call.before = address(before, (T, B, H), like=after)
-    call.first = address(first, (B, H), like=after)
-    call.numbers = address(out, (3 * T + 1,), like=after)
+    (T, B, H), G = after.shape, D.shape[-1] // after.shape[-1]
+    call = begin(LayerNumbers, after, threads, T=T, B=B, H=H, G=G, limit=limit, relu=relu)
+    sizes = {"T": T, "B": B, "H": H, "GH": G * H, "3T+1": 3 * T + 1}
+    arrays = {"dH": dH, "D": D, "after": after, "before": before, "first": first, "numbers": out}
+    give(call, after, sizes, arrays)
     run("unrolled_layer_numbers", call, "unrolled_layer_numbers_workspace")
-
-
-def _set(call: Any, like: Any, threads: int, instructions: str) -> None:
-    call.precision, call.openmp = precision_of("", like), is_tensor(like)
-    call.instructions, call.threads = instructions_of(instructions), threads

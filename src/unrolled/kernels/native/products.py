@@ -1,10 +1,10 @@
-"""What a model needs beside the recurrence: matrix products, and the backward pass through them."""
+"""Call the native matrix products, and the backward pass through an affine map."""
 
 from typing import Any
 
-from unrolled.kernels.native.arrays import address, is_tensor, precision_of
+from unrolled.kernels.native.arrays import address
 from unrolled.kernels.native.interface import AffineGradients, Product
-from unrolled.kernels.native.loading import instructions_of, run
+from unrolled.kernels.native.loading import begin, give, run
 
 
 def product(
@@ -18,7 +18,6 @@ def product(
     accumulate: bool = False,
     precision: str = "",
     threads: int = 1,
-    instructions: str = "",
 ) -> None:
     """Matrix product ``C = A B``, ``C = A B + bias``, or with ``accumulate`` ``C += A B``.
 
@@ -29,7 +28,7 @@ def product(
         transpose_a, transpose_b: use the transpose of what is given.
         bias: ``(N,)``, added to every row.
         accumulate: add to what stands in ``C``; not with ``bias``.
-        precision, threads, instructions: as in `forward`.
+        precision, threads: as in `forward`.
 
     Example:
         >>> import numpy as np
@@ -44,13 +43,9 @@ def product(
     """
     M, N = C.shape
     K = A.shape[0] if transpose_a else A.shape[1]
-    call = Product()
-    call.precision = precision_of(precision, C)
-    call.instructions, call.threads = instructions_of(instructions), threads
-    call.openmp = is_tensor(C)
+    call = begin(Product, C, threads, precision, M=M, N=N, K=K)
     call.transpose_a, call.transpose_b, call.groups = transpose_a, transpose_b, 1
     call.accumulate = accumulate
-    call.M, call.N, call.K = M, N, K
     call.A = address(A, (K, M) if transpose_a else (M, K), like=C)
     call.A_stride, call.B_stride, call.C_stride = A.shape[1], B.shape[1], N
     call.B[0] = address(B, (N, K) if transpose_b else (K, N), like=C)
@@ -69,7 +64,6 @@ def affine_backward(
     *,
     precision: str = "",
     threads: int = 1,
-    instructions: str = "",
 ) -> None:
     """The backward pass through ``Y = X W + b``.
 
@@ -79,15 +73,9 @@ def affine_backward(
         dY: gradient of the loss, ``(N, V)``.
         dX, dW, db: written, of the shapes of ``X``, ``W`` and ``(V,)``: ``dY W^T``, ``X^T dY``,
             and the sum of ``dY`` over its rows.
-        precision, threads, instructions: as in `forward`.
+        precision, threads: as in `forward`.
     """
-    (N, D), V = X.shape, W.shape[1]
-    call = AffineGradients()
-    call.precision = precision_of(precision, X)
-    call.instructions, call.threads = instructions_of(instructions), threads
-    call.openmp = is_tensor(X)
-    call.N, call.D, call.V = N, D, V
-    call.X, call.dX = address(X, (N, D)), address(dX, (N, D), like=X)
-    call.W, call.dW = address(W, (D, V), like=X), address(dW, (D, V), like=X)
-    call.dY, call.db = address(dY, (N, V), like=X), address(db, (V,), like=X)
+    sizes = {"N": X.shape[0], "D": X.shape[1], "V": W.shape[1]}
+    call = begin(AffineGradients, X, threads, precision, **sizes)
+    give(call, X, sizes, {"X": X, "W": W, "dY": dY, "dX": dX, "dW": dW, "db": db})
     run("unrolled_affine_backward", call, "unrolled_affine_backward_workspace")

@@ -1,18 +1,16 @@
-"""A recurrent layer over all steps, forward and backward."""
+"""Call the native kernels of a recurrent layer over all steps, forward and backward.
+
+``interface.h`` says of every array what it holds and what it is when left out; the types and
+shapes are in ``interface.py``. Where gates have arrays of their own, sequences of G are given.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from unrolled.errors import did_you_mean
-from unrolled.kernels.native.arrays import (
-    address,
-    fill,
-    is_tensor,
-    item_bytes,
-    precision_of,
-)
+from unrolled.kernels.native.arrays import address, fill, item_bytes
 from unrolled.kernels.native.interface import CELLS, Recurrence
-from unrolled.kernels.native.loading import instructions_of, run
+from unrolled.kernels.native.loading import begin, give, run
 
 
 def forward(
@@ -22,15 +20,9 @@ def forward(
     outputs: Any,
     *,
     ids: Any = None,
-    biases: Sequence[Any] = (),
-    b_hh: Any = None,
-    h0: Any = None,
-    c0: Any = None,
-    cells: Any = None,
-    gates: Any = None,
     precision: str = "",
     threads: int = 1,
-    instructions: str = "",
+    **arrays: Any,
 ) -> None:
     """Carry a cell over all steps.
 
@@ -42,36 +34,26 @@ def forward(
         W_h: G arrays ``(H, H)``.
         outputs: written, hidden states ``(T, B, H)``.
         ids: ``(T, B)``, int64.
-        biases: none, or G arrays ``(H,)`` that are added to the inputs.
-        b_hh: ``(H,)``, of the GRU's recurrent candidate; zeros by default.
-        h0, c0: states before the first step, ``(B, H)``; zeros by default, which saves a product.
-        cells: written, ``(T, B, H)``; needed for the LSTM.
-        gates: written for `backward`, ``(T, B, 4 H)``: for the LSTM its gates; for the GRU z, r,
-            the candidate, and ``H_{t-1} W_hh + b_hh``. The RNN needs none; leave it out where
-            there is no backward pass.
         precision: that of the arrays by default; ``"bfloat16"`` takes float32 arrays and
             multiplies in bfloat16 with sums in float32.
         threads: from 1 up.
-        instructions: for tests, one of ``describe()["choices"]``.
+        arrays: ``biases``, ``b_hh``, ``h0``, ``c0``, and what is written beside the outputs:
+            ``cells``, which the LSTM needs, and ``gates``, which `backward` needs.
 
     Raises:
         ValueError: an array of another shape or type, not contiguous, or an id out of range.
     """
-    T, B, H = outputs.shape
-    call = _recurrence(cell, outputs, W_h, precision, threads, instructions)
-    G = CELLS[cell]
+    call, sizes = _begin(cell, W_h, outputs, precision, threads)
+    T, B, H, GH = (sizes[letter] for letter in ("T", "B", "H", "GH"))
     if ids is None:
-        fill(call.inputs, _gates_of(inputs, (T, B, G * H), outputs, G))
-        call.input_stride = G * H
+        first = address(inputs, (T, B, GH), like=outputs)
+        fill(call.inputs, [first + i * item_bytes(outputs) for i in range(0, GH, H)])
+        call.input_stride = GH
     else:
         call.V, call.input_stride = inputs[0].shape[0], H
         fill(call.inputs, [address(W, (call.V, H), like=outputs) for W in inputs])
         call.ids = address(ids, (T, B), type="int64")
-    fill(call.biases, [address(b, (H,), like=outputs) for b in biases])
-    call.b_hh = address(b_hh, (H,), like=outputs)
-    _states(call, outputs, h0=h0, c0=c0)
-    call.cells = address(cells, (T, B, H), like=outputs)
-    call.gates = address(gates, (T, B, 4 * H), like=outputs)
+    give(call, outputs, sizes, arrays)
     run("unrolled_forward", call, "unrolled_forward_workspace")
 
 
@@ -81,99 +63,48 @@ def backward(
     outputs: Any,
     D: Any,
     *,
-    h0: Any = None,
-    c0: Any = None,
-    cells: Any = None,
-    gates: Any = None,
-    d_outputs: Any = None,
-    d_h: Any = None,
-    d_c: Any = None,
-    dA: Any = None,
-    dH: Any = None,
-    d_h0: Any = None,
-    d_c0: Any = None,
-    dW_h: Sequence[Any] = (),
     dW_x: Sequence[Any] = (),
     ids: Any = None,
-    db: Sequence[Any] = (),
-    db_hh: Any = None,
     precision: str = "",
     threads: int = 1,
-    instructions: str = "",
+    **arrays: Any,
 ) -> None:
     """Gradients through time, given those of a loss with respect to the outputs.
 
     Args:
-        cell, W_h, outputs, h0, c0, cells, gates: as given to and written by `forward`.
+        cell, W_h, outputs: as given to and written by `forward`.
         D: written, ``(T, B, G H)``, gradient at the recurrent product ``H_{t-1} W_h`` of each
             step. For the LSTM it may be the array ``gates`` itself, which is then gone.
-        d_outputs: ``(T, B, H)``; zeros by default, as for all gradients that are read.
-        d_h, d_c: of the last states, ``(B, H)``.
-        dA: written, ``(T, B, G H)``, gradient at the input side. Only the GRU has it, and needs
-            it; for the others it equals ``D``.
-        dH: written if given, ``(T, B, H)``, total gradient of every hidden state.
-        d_h0, d_c0: written if given, ``(B, H)``.
-        dW_h: written if given, G arrays ``(H, H)``: ``sum_t H_{t-1}^T D_t``.
         dW_x: written if given, G arrays ``(V, H)``, of the rows that were looked up.
         ids: ``(T, B)``, int64, what `forward` looked up; needed for ``dW_x``.
-        db: written if given, G arrays ``(H,)``, or None where nobody asks.
-        db_hh: written if given, ``(H,)``; GRU only.
-        precision, threads, instructions: as given to `forward`.
+        precision, threads: as given to `forward`.
+        arrays: ``h0``, ``c0``, ``cells``, ``gates`` as for `forward`; the gradients ``d_outputs``,
+            ``d_h`` and ``d_c`` of the last states; and what is written if given: ``dA``, which
+            the GRU needs, ``dH``, ``d_h0``, ``d_c0``, ``dW_h``, ``db``, ``db_hh``.
 
     Raises:
         ValueError: as `forward`.
     """
-    T, B, H = outputs.shape
-    G = CELLS.get(cell, 0)
-    call = _recurrence(cell, outputs, W_h, precision, threads, instructions)
-    call.cells = address(cells, (T, B, H), like=outputs)
-    call.gates = address(gates, (T, B, 4 * H), like=outputs)
-    _states(call, outputs, h0=h0, c0=c0, d_h=d_h, d_c=d_c, d_h0=d_h0, d_c0=d_c0)
-    call.d_outputs = address(d_outputs, (T, B, H), like=outputs)
-    call.D = address(D, (T, B, G * H), like=outputs)
-    call.dA = address(dA, (T, B, G * H), like=outputs)
-    call.dH = address(dH, (T, B, H), like=outputs)
-    fill(call.dW_h, [address(dW, (H, H), like=outputs) for dW in dW_h])
+    call, sizes = _begin(cell, W_h, outputs, precision, threads)
     if dW_x:
-        call.V = dW_x[0].shape[0]
-        call.ids = address(ids, (T, B), type="int64")
-        fill(call.dW_x, [address(dW, (call.V, H), like=outputs) for dW in dW_x])
-    fill(call.db, [address(d, (H,), like=outputs) for d in db])
-    call.db_hh = address(db_hh, (H,), like=outputs)
+        call.V = sizes["V"] = dW_x[0].shape[0]
+        call.ids = address(ids, tuple(outputs.shape[:2]), type="int64")
+        give(call, outputs, sizes, {"dW_x": dW_x})
+    give(call, outputs, sizes, {"D": D, **arrays})
     run("unrolled_backward", call, "unrolled_backward_workspace")
 
 
-def _recurrence(
-    cell: str,
-    outputs: Any,
-    W_h: Sequence[Any],
-    precision: str,
-    threads: int,
-    instructions: str,
-) -> Recurrence:
-    """What forward and backward have in common."""
+def _begin(
+    cell: str, W_h: Sequence[Any], outputs: Any, precision: str, threads: int
+) -> tuple[Any, dict[str, int]]:
+    """The call with what forward and backward have in common, and the sizes of arrays."""
     if cell not in CELLS:
         raise ValueError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
-    T, B, H = outputs.shape
-    call = Recurrence()
+    (T, B, H), G = outputs.shape, CELLS[cell]
+    if len(W_h) != G:
+        raise ValueError(f"{cell} has {G} recurrent weights, not {len(W_h)}")
+    call = begin(Recurrence, outputs, threads, precision, T=T, B=B, H=H)
     call.cell = [*CELLS].index(cell)
-    call.precision = precision_of(precision, outputs)
-    call.instructions, call.threads = instructions_of(instructions), threads
-    call.openmp = is_tensor(outputs)
-    call.T, call.B, call.H = T, B, H
-    if len(W_h) != CELLS[cell]:
-        raise ValueError(f"{cell} has {CELLS[cell]} recurrent weights, not {len(W_h)}")
-    fill(call.W_h, [address(W, (H, H), like=outputs) for W in W_h])
-    call.outputs = address(outputs, (T, B, H))
-    return call
-
-
-def _states(call: Recurrence, outputs: Any, **states: Any) -> None:
-    for name, state in states.items():
-        setattr(call, name, address(state, tuple(outputs.shape[1:]), like=outputs))
-
-
-def _gates_of(stacked: Any, shape: tuple[int, ...], like: Any, gates: int) -> list[int]:
-    """Addresses of the gates in an array that stacks them on its last axis."""
-    first = address(stacked, shape, like=like)
-    return [first + g * shape[-1] // gates * item_bytes(like) for g in range(gates)]
+    sizes = {"T": T, "B": B, "H": H, "4H": 4 * H, "GH": G * H}
+    give(call, outputs, sizes, {"W_h": W_h, "outputs": outputs})
+    return call, sizes
