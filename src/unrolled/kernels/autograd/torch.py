@@ -18,7 +18,7 @@ from unrolled.backends.torch import xp as framework_xp
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import pool
 from unrolled.kernels.analytic_backward import Operations, Result, Weights
-from unrolled.kernels.native.arrays import name_of
+from unrolled.kernels.native.calling import name_of
 
 Tensors = tuple[torch.Tensor, ...]
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.kernels import pool
-from unrolled.kernels.native.arrays import address, fill, precision_of
+from unrolled.kernels.native.calling import address, check, fill, precision_of
 from unrolled.kernels.native.interface import CELLS, LanguageModel, LayerWeights, Text
-from unrolled.kernels.native.loading import check, in_use, loaded
+from unrolled.kernels.native.loading import in_use, loaded
 
 Array = npt.NDArray[Any]
 
