@@ -85,10 +85,7 @@ def test_a_model_converts_between_the_layer_and_the_cell_written_out(tmp_path):
     ids = torch.randint(0, 28, (3, 7))
     for cell, num_layers in itertools.product(("rnn", "gru", "lstm"), (1, 2)):
         layer = u.RNNModel(u.recurrent_layer(cell, 28, 8, num_layers), 28)
-        scratch = u.Scratch(u.backend, cell, num_layers)
-        written_out = u.RNNModelScratch(
-            28, 8, None, scratch.get_params, scratch.init_state, scratch.forward
-        )
+        written_out = u.LanguageModel(28, 8, cell, num_layers)
         written_out.import_parameters(layer.export_parameters())
         with torch.no_grad():
             torch.testing.assert_close(written_out(ids)[0], layer(ids)[0], atol=1e-5, rtol=1e-5)

@@ -131,7 +131,7 @@ class Ear(Listener):
 
 
 def own_functions(V):
-    return unrolled.RNNModelScratch(V, 8, DEVICE)
+    return unrolled.LanguageModel(V, 8, device=DEVICE)
 
 
 def own_layer(V):
@@ -169,9 +169,7 @@ def test_without_being_told_nothing_is_replayed(monkeypatch):
 
 
 def scratch(cell, engine, layers, V):
-    own = unrolled.Scratch(unrolled.backend, cell, layers, engine)
-    get_params = partial(own.get_params, seed=0)
-    return unrolled.RNNModelScratch(V, 9, None, get_params, own.init_state, own.forward)
+    return unrolled.LanguageModel(V, 9, cell, layers, seed=0, engine=engine)
 
 
 def framework_layer(layer, V, **settings):

@@ -39,7 +39,8 @@ ARGUMENTS = [
     lambda f: f.RNNLMScratch(None, 4),
     lambda f: f.Model_RNN4SeqClass(None, 10, 3, 3, 19),
     lambda f: f.NativeModel(None, abs),
-    lambda f: f.Scratch(f.backend, "rnm"),
+    lambda f: f.LanguageModel(28, 4, "rnm"),
+    lambda f: f.LanguageModel(28, 0),
     lambda f: f.get_params(28, "x"),
     lambda f: f.Vocab(5),
     lambda f: f.SeqDataLoader("2", 5),
@@ -52,6 +53,7 @@ INPUTS = [
     (lambda f: f.GRU(4, 4), ONES[0], "(B, L, D) with D=4; it was given (5, 4)"),
     (lambda f: f.LinearRegressionScratch(3, 0.1), ONES[0], "d=3; it was given (5, 4)"),
     (lambda f: f.RNNModelScratch(28, 8), ONES, "V=28; it was given (2, 5, 4)"),
+    (lambda f: f.LanguageModel(28, 8), ONES, "V=28; it was given (2, 5, 4)"),
     (lambda f: f.RNNScratch(3, 4), ONES, "D=3; it was given (2, 5, 4)"),
     (lambda f: f.RNNModel(f.recurrent_layer("rnn", 28, 8), 28), IDS[0], "it was given (5,)"),
 ]
@@ -90,6 +92,7 @@ def test_ids_that_are_no_whole_numbers_get_our_error(face):
         pytest.skip("its arrays hold float32 where nobody asks for more")
     models = (
         face.RNNModelScratch(28, 8),
+        face.LanguageModel(28, 8),
         face.RNNModel(face.recurrent_layer("rnn", 28, 8), 28),
         face.Model_RNN4SeqClass(face.SRN(3, 3), 10, 3, 3, 19),
     )
