@@ -38,7 +38,7 @@ D2L = {
         *("set_figsize", "use_svg_display"),
     ),
     "unrolled.d2l.downloads": ("DATA_HUB", "DATA_URL", "download"),
-    "unrolled.data.text": ("load_corpus_time_machine", "read_time_machine", "tokenize"),
+    "unrolled.d2l.sequence_loader": ("load_corpus_time_machine", "read_time_machine", "tokenize"),
 }
 """Names of *Dive into Deep Learning*, by the module that defines them."""
 

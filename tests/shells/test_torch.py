@@ -849,7 +849,7 @@ def test_a_users_own_functions_get_one_hot_inputs_and_train() -> None:
 def test_a_users_own_functions_compute_as_the_projects_do() -> None:
     model, ids = scratch(), torch.randint(V, (3, 5))
     _, _, forward = users_functions([])
-    expected, (H,) = forward(torch.eye(V)[ids.T], model.begin_state(3), model.params)
+    expected, (H,) = forward(torch.eye(V)[ids.T], model.begin_state(3), model.weights())
     logits, (found,) = model(ids)
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(found, H)
