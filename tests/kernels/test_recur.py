@@ -202,7 +202,7 @@ def test_triton_is_for_pytorch_on_a_gpu(monkeypatch, framework, gpu, here):
 @pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
 def test_triton_refuses_weights_on_a_cpu(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    backend, cell = face("torch").backend, CELLS["rnn"]
+    backend, cell = load("torch").backend, CELLS["rnn"]
     values, _, _ = problem(cell, (4, 3, 2, 5))
     X, *weights = (backend.asarray(values[name]) for name in ("X", *cell.weights))
     state = (backend.asarray(values["state.0"]),)

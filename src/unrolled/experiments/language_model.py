@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,17 +168,16 @@ def build(shell: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
             settings.model, vocab_size, settings.num_hiddens, settings.num_layers
         )
         return shell.backend.to_device(shell.RNNModel(layer, vocab_size, lr=settings.lr), device)
-    scratch = shell.Scratch(
-        shell.backend, settings.model, settings.num_layers, settings.engine, settings.precision
-    )
-    return shell.RNNModelScratch(
+    return shell.LanguageModel(
         vocab_size,
         settings.num_hiddens,
-        device,
-        partial(scratch.get_params, seed=seed),
-        scratch.init_state,
-        scratch.forward,
+        settings.model,
+        settings.num_layers,
         lr=settings.lr,
+        seed=seed,
+        device=device,
+        engine=settings.engine,
+        precision=settings.precision,
     )
 
 
