@@ -6,7 +6,7 @@ MXNET_ENV := .venv-test-mxnet# MXNet's last release needs an older NumPy than th
 # Triton for the tests of the GPU kernels, and only for these: PyTorch imports it where it is
 # installed, and in a process with TensorFlow it crashes
 TRITON := .venv-test-triton
-GPU_TESTS := $(wildcard tests/kernels/test_gpu_*.py tests/kernels/test_graphs_*.py tests/kernels/test_triton_*.py)
+GPU_TESTS := $(wildcard tests/kernels/test_triton_*.py)
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile

@@ -15,7 +15,6 @@ import argparse
 import json
 import statistics
 import time
-from functools import partial
 from typing import Any
 
 from unrolled.data.text import clean, time_machine
@@ -55,9 +54,7 @@ def prepared(
     engine: str = "auto",
 ) -> Any:
     """A trainer that is ready for its first minibatch."""
-    scratch = library.Scratch(library.backend, cell, 1, engine)
-    parts = partial(scratch.get_params, seed=0), scratch.init_state, scratch.forward
-    model = library.RNNModelScratch(len(data.vocab), num_hiddens, None, *parts)
+    model = library.LanguageModel(len(data.vocab), num_hiddens, cell, seed=0, engine=engine)
     trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners)
     trainer.prepare(model, data)
     library.backend.set_training(trainer.model, True)

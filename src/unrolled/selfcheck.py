@@ -25,8 +25,8 @@ from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
 from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
-from unrolled.kernels import engines, on_gpu
-from unrolled.models.language_model import Scratch
+from unrolled.kernels import engines
+from unrolled.models.language_model import RecurrentNetwork
 
 Values = npt.NDArray[Any]
 Case = dict[str, Any]
@@ -94,10 +94,10 @@ def run(backend: Backend, case: Case, engine: str = "auto") -> Outcome:
     state: State = ()
     if "model" in case:
         model = case["model"]
-        scratch = Scratch(backend, model["cell"], model["num_layers"], engine)
+        network = RecurrentNetwork(backend, model["cell"], model["num_layers"], engine)
         batch_size = len(case["minibatches"][0][0])
-        state = scratch.init_state(batch_size, model["num_hiddens"])
-        objective = _language_model(scratch)
+        state = network.begin_state(batch_size, model["num_hiddens"])
+        objective = _language_model(network)
     differentiate = backend.value_and_grad(objective)
 
     def step(parameters: Mapping[str, Array], X: Array, Y: Array, state: State) -> Any:
@@ -140,11 +140,11 @@ def _linear_regression(backend: Backend) -> Any:
     return objective
 
 
-def _language_model(scratch: Scratch) -> Any:
-    xp = scratch.backend.xp
+def _language_model(network: RecurrentNetwork) -> Any:
+    xp = network.backend.xp
 
     def objective(p: Mapping[str, Array], X: Array, Y: Array, state: Any) -> tuple[Array, Any]:
-        logits, state = scratch.forward(xp.transpose(X), state, p)  # (T * B, V)
+        logits, state = network.forward(xp.transpose(X), state, p)  # (T * B, V)
         targets = xp.reshape(xp.transpose(Y), (-1,))  # (T * B,)
         return cross_entropy(xp, logits, targets), state
 
@@ -202,7 +202,7 @@ def compare(framework: str) -> float:
 
 
 def report(framework: str) -> Iterator[str]:
-    """Lines for a person: devices, how far the numbers are from the reference, GPU engines.
+    """Lines for a person: devices, and how far the numbers are from the reference.
 
     Args:
         framework: one that is installed; whatever fails in it becomes a line.
@@ -227,10 +227,6 @@ def report(framework: str) -> Iterator[str]:
             else ""
         )
         yield f"largest difference from the reference: {difference:.0e}{wrong}"
-    try:
-        yield from (f"GPU: {line}" for line in on_gpu(framework))
-    except Exception as error:  # as above
-        yield f"cannot compare engines on the GPU: {type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

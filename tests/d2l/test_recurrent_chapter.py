@@ -16,6 +16,7 @@ from installed import INSTALLED
 from unrolled.errors import SettingError
 from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
+from unrolled.models.language_model import RecurrentNetwork
 
 H, V, LR, EPOCHS = 12, 28, 1.0, 2
 
@@ -236,8 +237,7 @@ def test_a_state_can_be_cut_off_in_place(cell: str) -> None:
     import torch
 
     d2l = load("torch", "unrolled.d2l")
-    s = d2l.Scratch(d2l.backend, cell, 2)
-    net = d2l.RNNModelScratch(V, H, None, s.get_params, s.init_state, s.forward)
+    net = d2l.LanguageModel(V, H, cell, 2)
     X = torch.randint(0, V, (3, 5))
     logits, state = net(X, net.begin_state(3))
     logits.sum().backward()
@@ -343,7 +343,7 @@ def test_the_gru_takes_the_eleven_arrays_that_the_books_print(name: str, num_lay
         states.append(h)
     truth = np.concatenate([h @ params[-2] + params[-1] for h in rows])
 
-    gru = d2l.gru if num_layers == 1 else d2l.Scratch(d2l.backend, "gru", num_layers).forward
+    gru = d2l.gru if num_layers == 1 else RecurrentNetwork(d2l.backend, "gru", num_layers).forward
     zeros = [d2l.tensor(np.zeros((3, H), np.float32)) for _ in range(num_layers)]
     Y, state = gru(d2l.tensor(X), tuple(zeros), list(map(d2l.tensor, params)))
     np.testing.assert_allclose(d2l.numpy(Y), truth, atol=1e-5)

@@ -18,7 +18,7 @@ TINY = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tok
 
 
 def logits(trained, ids):
-    backend = trained.face.backend
+    backend = trained.shell.backend
     with backend.without_gradients():
         values, _ = trained.model(backend.asarray(ids), None)
     return backend.to_numpy(values)
@@ -74,7 +74,7 @@ def test_a_trained_model_means_the_same_in_another_framework_and_by_hand(
     check_against(reference, values, load(run))
     assert unrolled("convert", run, "--to", target, "--out", tmp_path / "out").code == 0
     carried = load(tmp_path / "out")
-    assert carried.face.backend.name == target
+    assert carried.shell.backend.name == target
     check_against(reference, values, carried)
 
 
@@ -85,10 +85,7 @@ def test_a_model_converts_between_the_layer_and_the_cell_written_out(tmp_path):
     ids = torch.randint(0, 28, (3, 7))
     for cell, num_layers in itertools.product(("rnn", "gru", "lstm"), (1, 2)):
         layer = u.RNNModel(u.recurrent_layer(cell, 28, 8, num_layers), 28)
-        scratch = u.Scratch(u.backend, cell, num_layers)
-        written_out = u.RNNModelScratch(
-            28, 8, None, scratch.get_params, scratch.init_state, scratch.forward
-        )
+        written_out = u.LanguageModel(28, 8, cell, num_layers)
         written_out.import_parameters(layer.export_parameters())
         with torch.no_grad():
             torch.testing.assert_close(written_out(ids)[0], layer(ids)[0], atol=1e-5, rtol=1e-5)
@@ -142,7 +139,7 @@ def test_ties_survive_conversion(unrolled, tmp_path, source):
         assert unrolled("convert", tmp_path / "run", "--to", target, "--out", out).code == 0
         trained = load(out)
         check_against(reference, values, trained)
-        places = trained.face.parameters(trained.model)["layers.1.W_hz"].places
+        places = trained.shell.parameters(trained.model)["layers.1.W_hz"].places
         assert places == ("layers.0.W_hz", "layers.1.W_hz")
         kept = trained.model.export_parameters()
         assert kept["layers.1.W_hz"] is kept["layers.0.W_hz"]

@@ -17,7 +17,7 @@ from unrolled.data.vocabulary import Vocab
 from unrolled.frameworks import load
 from unrolled.kernels import engines
 from unrolled.models.generation import generate
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.training.records import Listener
 
 TOLERANCE = 1e-5  # relative to the largest entry of an array; float32 rounds at 6e-8
@@ -43,9 +43,9 @@ def vocabulary(case):
     return Vocab.from_list("abcdefghijklmnopqrstuvwxyz"[: case["model"]["vocab_size"]])
 
 
-def scratch_of(framework, case):
+def network_of(framework, case):
     model = case["model"]
-    return Scratch(load(framework).backend, model["cell"], model["num_layers"])
+    return RecurrentNetwork(load(framework).backend, model["cell"], model["num_layers"])
 
 
 class Minibatches(list):
@@ -71,15 +71,7 @@ def model_of(framework, case):
     """The public model of a case, with the initial parameters of the file imported."""
     library = load(framework)
     if "model" in case:
-        scratch = scratch_of(framework, case)
-        model = library.RNNModelScratch(
-            case["model"]["vocab_size"],
-            case["model"]["num_hiddens"],
-            get_params=scratch.get_params,
-            init_state=scratch.init_state,
-            forward_fn=scratch.forward,
-            lr=case["lr"],
-        )
+        model = library.LanguageModel(**case["model"], lr=case["lr"])
     else:
         model = library.LinearRegressionScratch(len(case["parameters"]["w"]), lr=case["lr"])
         trainer = library.Trainer(1)
@@ -186,7 +178,7 @@ SIGMAS = pytest.mark.parametrize("sigma", [0.01, 0.5])
 def test_initial_weights_are_numpys_normal_draws_times_sigma(framework, name, sigma):
     case = CASES[name]
     V, H = case["model"]["vocab_size"], case["model"]["num_hiddens"]
-    params = scratch_of(framework, case).get_params(V, H, sigma=sigma, seed=7)
+    params = network_of(framework, case).initial_parameters(V, H, sigma=sigma, seed=7)
     assert list(params) == list(case["parameters"])
     rng = np.random.default_rng(7)
     for key, value in case["parameters"].items():

@@ -164,7 +164,7 @@ def test_a_clipped_step_is_the_one_made_by_hand() -> None:
 
 def test_gradients_come_in_the_order_of_the_model() -> None:
     steps = Steps()
-    model = unrolled.RNNModelScratch(len(text().vocab), H)
+    model = unrolled.LanguageModel(len(text().vocab), H)
     trainer = fitted(model, text(), listeners=[steps])
     names = ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]  # sorted, b_h would come after W_xh
     assert list(trainer.parameters) == names
@@ -381,10 +381,7 @@ def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_s
     state = model.begin_state(batch_size)
     parts = state if cell == "lstm" else (state,)
     assert [part.shape for part in parts] == [(layers, batch_size, H)] * len(parts)
-    scratch = unrolled.Scratch(unrolled.backend, cell, layers)
-    ours = unrolled.RNNModelScratch(
-        V, H, None, scratch.get_params, scratch.init_state, scratch.forward
-    )
+    ours = unrolled.LanguageModel(V, H, cell, layers)
     ids = jnp.asarray(np.random.default_rng(2).integers(0, V, (batch_size, 6)))
     for unbound in (model, ours):
         bound = unbound.import_parameters(drawn(unbound))
@@ -398,7 +395,7 @@ def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_s
 
 
 def test_a_jitted_apply_does_not_mix_up_the_weights() -> None:
-    model = unrolled.RNNModelScratch(V, V)  # square: no shape would tell
+    model = unrolled.LanguageModel(V, V)  # square: no shape would tell
     bound = model.import_parameters(drawn(model))
     params, ids = bound.variables["params"], jnp.arange(6).reshape(2, 3)
     logits, _ = jax.jit(lambda params: model.apply({"params": params}, ids))(params)
@@ -410,7 +407,7 @@ def test_get_params_may_give_a_list() -> None:
         return list(d2l.get_params(vocab_size, num_hiddens, device, seed=5).values())
 
     data = text()
-    model = unrolled.RNNModelScratch(len(data.vocab), H, get_params=get_params)
+    model = d2l.RNNModelScratch(len(data.vocab), H, get_params=get_params)
     trainer = fitted(model, data)
     assert list(trainer.parameters) == [f"param_{i}" for i in range(5)]
 
@@ -422,7 +419,7 @@ def test_models_are_compiled_once_whatever_their_values() -> None:
         traces.append(inputs)
         return d2l.rnn(inputs, state, params)
 
-    model = unrolled.RNNModelScratch(V, H, forward_fn=forward)
+    model = d2l.RNNModelScratch(V, H, forward_fn=forward)
     ids = jnp.arange(6).reshape(2, 3)
     found = []
     for seed in (0, 1):
@@ -465,7 +462,7 @@ def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str
         def on_step(self, trainer: Any, step: Any) -> None:
             losses.append(step.loss)
 
-    net = unrolled.RNNModelScratch(len(vocab), 16)
+    net = d2l.RNNModelScratch(len(vocab), 16)
     trained = d2l.train_ch8(net, train_iter, vocab, 1.0, 10)
     printed = capsys.readouterr().out.splitlines()
     assert d2l.predict_ch8("traveller", 50, trained, vocab) == printed[-1]
@@ -485,15 +482,14 @@ def test_training_agrees_with_torch(cell: str, layers: int) -> None:
     losses = []
     for name in ("torch", "jax"):
         u, steps = load(name), Steps()
-        scratch = u.Scratch(u.backend, cell, layers)
         data = u.TextData(TEXT, 4, 7, seed=0)
-        model = u.RNNModelScratch(
+        model = u.LanguageModel(
             len(data.vocab),
             H,
-            None,
-            lambda *sizes, get=scratch.get_params: get(*sizes, sigma=0.5, seed=1),
-            scratch.init_state,
-            scratch.forward,
+            cell,
+            layers,
+            sigma=0.5,
+            seed=1,
             lr=0.2,  # at 1 these large weights make training chaotic: rounding doubles every step
         )
         u.Trainer(1, gradient_clip_val=1, listeners=[steps]).fit(model, data)
@@ -536,7 +532,7 @@ def test_a_layer_used_twice_is_one_parameter_in_flax() -> None:
 FRESH = {
     "digit sums": lambda: nndl.Model_RNN4SeqClass(nndl.GRU(8, 6), 10, 8, 6, 19),
     "regression": lambda: unrolled.LinearRegressionScratch(2, 0.03),
-    "language model": lambda: unrolled.RNNModelScratch(V, H),
+    "language model": lambda: unrolled.LanguageModel(V, H),
 }
 
 

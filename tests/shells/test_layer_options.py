@@ -143,8 +143,7 @@ def written_out(framework: str, case: Any, seed: int = 0) -> Any:
     kind, options, *_ = case
     u, cell = load(framework), next((c for c in ("gru", "lstm") if c in kind.lower()), "rnn")
     layers = options.get("num_layers", options.get("count", 1))
-    s = u.Scratch(u.backend, cell, layers)
-    return with_values(u.RNNModelScratch(V, H, None, s.get_params, s.init_state, s.forward), seed)
+    return with_values(u.LanguageModel(V, H, cell, layers), seed)
 
 
 def logits(model: Any) -> Any:
@@ -325,15 +324,15 @@ def test_relu_goes_to_relu_of_every_framework(to: str) -> None:
 @pytest.mark.parametrize("other", [False, True])
 def test_a_readers_own_function_under_our_names_is_looked_at(framework: str, other: bool) -> None:
     u = load(framework)
-    own = u.Scratch(u.backend)
+    d2l = load(framework, "unrolled.d2l")
 
     def forward(inputs: Any, state: Any, params: Any) -> Any:
-        logits, state = own.forward(inputs, state, params)
+        logits, state = d2l.rnn(inputs, state, params)
         return (logits * 2 if other else logits), state
 
-    written = with_values(u.RNNModelScratch(V, H, None, own.get_params, own.init_state, forward))
+    written = with_values(d2l.RNNModelScratch(V, H, forward_fn=forward))
     values = written.export_parameters()
-    like = with_values(u.RNNModelScratch(V, H, None, own.get_params, own.init_state, forward), 1)
+    like = with_values(d2l.RNNModelScratch(V, H, forward_fn=forward), 1)
     assert_same(like.import_parameters(values), written)
     layer = u.RNNModel(u.recurrent_layer("rnn", V, H), V)
     if other:

@@ -17,6 +17,7 @@ from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa
 from unrolled.frameworks import is_installed  # noqa: E402
 from unrolled.functional.linear import affine  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.models.layers import parameter_shapes  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
 
 V, H, T = 7, 6, 5
@@ -43,14 +44,7 @@ def ids(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def scratch(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V, sigma: float = 0.5) -> Any:
-    functions = unrolled.Scratch(unrolled.backend, cell, num_layers)
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        return functions.get_params(vocab_size, num_hiddens, device, sigma=sigma, seed=0)
-
-    return unrolled.RNNModelScratch(
-        vocab_size, H, None, get_params, functions.init_state, functions.forward
-    )
+    return unrolled.LanguageModel(vocab_size, H, cell, num_layers, sigma=sigma, seed=0)
 
 
 def with_layer(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V) -> Any:
@@ -296,9 +290,7 @@ def test_models_compute_the_formula_with_imported_parameters(
 ) -> None:
     model = (scratch if kind == "scratch" else with_layer)(cell, num_layers)
     parameters = drawn(model.export_parameters())
-    assert set(parameters) == set(
-        unrolled.Scratch(unrolled.backend, cell, num_layers).get_params(V, H, seed=0)
-    )
+    assert set(parameters) == set(parameter_shapes(cell, num_layers, V, H))
     model.import_parameters(parameters)
     for name, value in model.export_parameters().items():
         np.testing.assert_allclose(value, parameters[name], rtol=1e-6)
@@ -352,19 +344,11 @@ def test_losses_are_those_of_pytorch(cell: str, use_random_iter: bool) -> None:
     from unrolled import torch
 
     losses = []
-    for face in (torch, unrolled):
-        data = face.TextData(TEXT, 4, T, use_random_iter, seed=0)
-        functions = face.Scratch(face.backend, cell, 2)
+    for shell in (torch, unrolled):
+        data = shell.TextData(TEXT, 4, T, use_random_iter, seed=0)
         vocab_size, recorder = len(data.vocab), Recorder()
-        model = face.RNNModelScratch(
-            vocab_size,
-            H,
-            None,
-            lambda V, H, device, f=functions: f.get_params(V, H, device, sigma=0.1, seed=0),
-            functions.init_state,
-            functions.forward,
-        )
-        face.Trainer(3, gradient_clip_val=1, listeners=[recorder]).fit(model, data)
+        model = shell.LanguageModel(vocab_size, H, cell, 2, sigma=0.1, seed=0)
+        shell.Trainer(3, gradient_clip_val=1, listeners=[recorder]).fit(model, data)
         losses.append([step.loss for step in recorder.steps])
     assert len(losses[0]) > 20
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
@@ -459,7 +443,7 @@ def test_a_readers_own_functions_get_one_hot_inputs_and_train() -> None:
         return mx.np.concatenate(outputs), (state,)
 
     unrolled.backend.seed(0)
-    model = unrolled.RNNModelScratch(V, H, None, get_params, init_state, forward)
+    model = d2l.RNNModelScratch(V, H, None, get_params, init_state, forward)
     assert list(values(model)) == ["param_0", "param_1", "param_2"]
     before, recorder = values(model), Recorder()
     unrolled.Trainer(4, listeners=[recorder]).fit(model, data)

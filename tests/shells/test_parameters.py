@@ -501,7 +501,6 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
 
 
 def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
-    scratch = u.Scratch(u.backend, "rnn", 2)
     draw, one, other = np.random.default_rng(0), "layers.0.W_hh", "layers.1.W_hh"
 
     class Batch(u.DataModule):
@@ -510,8 +509,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
             return [tuple(map(u.backend.asarray, ids))] if train else None
 
     def fitted(values: dict[str, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        functions = scratch.get_params, scratch.init_state, scratch.forward
-        model = u.RNNModelScratch(6, 3, None, *functions, lr=0.5)
+        model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
         if u.backend.name == "jax":
             model = model.initialize()
         if values is None:

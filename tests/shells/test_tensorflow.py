@@ -54,8 +54,7 @@ def text_data(**settings: Any) -> Any:
 
 def scratch(cell: str = "rnn", H: int = 6, layers: int = 1, vocab_size: int = V) -> Any:
     unrolled.backend.seed(0)
-    s = unrolled.Scratch(unrolled.backend, cell, layers)
-    return unrolled.RNNModelScratch(vocab_size, H, None, s.get_params, s.init_state, s.forward)
+    return unrolled.LanguageModel(vocab_size, H, cell, layers)
 
 
 def with_layer(cell: str = "rnn", H: int = 6, layers: int = 1, vocab_size: int = V) -> Any:
@@ -547,7 +546,7 @@ def test_a_models_functions_can_be_a_books_own() -> None:
     def no_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
         return (tf.zeros((batch_size, num_hiddens)),)
 
-    model = unrolled.RNNModelScratch(V, 4, None, get_params, no_state, forward)
+    model = d2l.RNNModelScratch(V, 4, None, get_params, no_state, forward)
     before = model.export_parameters()
     assert list(before) == ["param_0", "param_1"]
     unrolled.Trainer(1).fit(model, text_data())
@@ -591,13 +590,13 @@ def test_a_loop_of_epochs_compiles_a_step_once(monkeypatch: pytest.MonkeyPatch) 
     batches = list(batches)
     nets = [scratch(vocab_size=len(vocab)) for _ in range(2)]
     traced: list[int] = []
-    forward = unrolled.RNNModelScratch.forward
+    forward = unrolled.LanguageModel.forward
 
     def counted(*inputs: Any) -> Any:
         traced.append(1)
         return forward(*inputs)
 
-    monkeypatch.setattr(unrolled.RNNModelScratch, "forward", counted)
+    monkeypatch.setattr(unrolled.LanguageModel, "forward", counted)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for net, losses in zip(nets, (loss, None), strict=True):
         traced.clear()

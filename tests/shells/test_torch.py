@@ -66,8 +66,7 @@ def some_batches(count: int, rows: int = 4) -> list[Any]:
 
 def scratch(cell: str = "rnn", H: int = 6, layers: int = 1, vocab_size: int = V) -> Any:
     torch.manual_seed(0)
-    s = unrolled.Scratch(unrolled.backend, cell, layers)
-    return unrolled.RNNModelScratch(vocab_size, H, None, s.get_params, s.init_state, s.forward)
+    return unrolled.LanguageModel(vocab_size, H, cell, layers)
 
 
 def with_layer(cell: str = "rnn", H: int = 6, vocab_size: int = V, **settings: Any) -> Any:
@@ -192,7 +191,7 @@ def test_model_to_float64_computes_and_trains_in_float64(kind: str) -> None:
 @pytest.mark.parametrize("model", [linear, lambda: scratch("gru")], ids=["linear", "gru"])
 def test_optimizers_of_pytorch_lower_the_loss(model: Any, optimizer: Any) -> None:
     model = model()
-    is_text = isinstance(model, unrolled.RNNModelScratch)
+    is_text = isinstance(model, unrolled.LanguageModel)
     data = text_data() if is_text else regression_data(num_train=64)
     model.configure_optimizers = lambda: optimizer(model.parameters(), lr=0.05)
     recorder = Recorder()
@@ -834,7 +833,7 @@ def test_an_id_that_the_vocabulary_lacks_is_no_row(wrong: int) -> None:
 def test_a_users_own_functions_get_one_hot_inputs_and_train() -> None:
     taken: list[Any] = []
     torch.manual_seed(0)
-    model = unrolled.RNNModelScratch(V, 6, None, *users_functions(taken))
+    model = d2l.RNNModelScratch(V, 6, None, *users_functions(taken))
     ids = torch.randint(V, (3, 5))
     logits, _ = model(ids, model.begin_state(3))
     assert torch.equal(taken[0], torch.eye(V)[ids.T])
@@ -850,20 +849,20 @@ def test_a_users_own_functions_get_one_hot_inputs_and_train() -> None:
 def test_a_users_own_functions_compute_as_the_projects_do() -> None:
     model, ids = scratch(), torch.randint(V, (3, 5))
     _, _, forward = users_functions([])
-    expected, (H,) = forward(torch.eye(V)[ids.T], model.begin_state(3), model.params)
+    expected, (H,) = forward(torch.eye(V)[ids.T], model.begin_state(3), model.weights())
     logits, (found,) = model(ids)
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(found, H)
 
 
 def test_a_users_own_functions_work_in_float64() -> None:
-    model = unrolled.RNNModelScratch(V, 6, None, *users_functions([])).to(torch.float64)
+    model = d2l.RNNModelScratch(V, 6, None, *users_functions([])).to(torch.float64)
     assert prediction(model, torch.randint(V, (3, 5))).dtype == torch.float64
 
 
 @pytest.mark.parametrize("kind", ["get_params", "get_gru_params", "get_lstm_params"])
 def test_fresh_parameters_have_spread_001_and_zero_biases(kind: str) -> None:
-    for name, value in getattr(unrolled, kind)(V, 50).items():
+    for name, value in getattr(d2l, kind)(V, 50).items():
         if name.startswith("b"):
             assert not value.any()
         else:
@@ -983,7 +982,7 @@ def test_train_ch8_reports_and_learns(book: Any, capsys: pytest.CaptureFixture[s
 
 def test_models_can_be_copied_and_pickled_after_training():
     data = unrolled.TextData("hello world " * 20, 2, 5, seed=0)
-    model = unrolled.RNNModelScratch(len(data.vocab), 4)
+    model = unrolled.LanguageModel(len(data.vocab), 4)
     unrolled.Trainer(1).fit(model, data)
     X = torch.randint(0, len(data.vocab), (2, 5))
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):

@@ -36,12 +36,7 @@ def linear_layer(seed: int | None) -> tuple[Any, Any]:
 
 def language_scratch(seed: int | None, use_random_iter: bool = False) -> tuple[Any, Any]:
     data = unrolled.TextData(TEXT, **SETTINGS, use_random_iter=use_random_iter, seed=seed)
-    s = unrolled.Scratch(unrolled.backend, "gru")
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        return s.get_params(vocab_size, num_hiddens, device, seed=seed)
-
-    return unrolled.RNNModelScratch(28, 6, None, get_params, s.init_state, s.forward), data
+    return unrolled.LanguageModel(28, 6, "gru", seed=seed), data
 
 
 def language_layer(seed: int | None) -> tuple[Any, Any]:

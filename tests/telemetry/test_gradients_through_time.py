@@ -35,11 +35,7 @@ def traced(framework, cell, num_layers=1):
     """Values of the parameters, their gradients, and the traced layers, as NumPy arrays."""
     library = load(framework)
     backend, data = library.backend, Batches(library.backend)
-    scratch = library.Scratch(backend, cell, num_layers)
-    model = library.RNNModelScratch(
-        V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
-        scratch.forward,
-    )  # fmt: skip
+    model = library.LanguageModel(V, H, cell, num_layers, sigma=0.5, seed=1)
     trainer = library.Trainer(1)
     trainer.prepare(model, data)
     values = {name: backend.to_numpy(p).copy() for name, p in trainer.parameters.items()}

@@ -3,7 +3,6 @@
 import gc
 import json
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -49,11 +48,7 @@ def setup(framework, cell="rnn", lr=0.5, sigma=0.5, **options):
     library = load(framework)
     library.backend.seed(0)
     data = library.TextData(TEXT, batch_size=4, num_steps=5, seed=0)
-    scratch = library.Scratch(library.backend, cell)
-    model = library.RNNModelScratch(
-        len(data.vocab), H, None, partial(scratch.get_params, seed=1, sigma=sigma),
-        scratch.init_state, scratch.forward, lr=lr,
-    )  # fmt: skip
+    model = library.LanguageModel(len(data.vocab), H, cell, lr=lr, sigma=sigma, seed=1)
     return library.Trainer(1, **options), model, data
 
 

@@ -1,7 +1,7 @@
 """Truncated backpropagation through time, against the same by hand in float64."""
 
 import importlib.util
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from unrolled.data.batching import SequenceLoader
 from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
 from unrolled.frameworks import load
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.truncation import Truncation
 
@@ -70,15 +71,11 @@ class Gradients(Telemetry):
 
 def train(framework, cell, pairs, truncation, lr=0.5):
     library = load(framework)
-    scratch = library.Scratch(library.backend, cell)
-    model = library.RNNModelScratch(
-        V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
-        scratch.forward, lr=lr,
-    )  # fmt: skip
+    model = library.LanguageModel(V, H, cell, lr=lr, sigma=0.5, seed=1)
     data, records = Batches(library.backend, pairs), []
     watch = Gradients(records)
     trainer = library.Trainer(1, listeners=[watch], truncation=truncation)
-    start = scratch.get_params(V, H, seed=1, sigma=0.5)
+    start = RecurrentNetwork(library.backend, cell).initial_parameters(V, H, seed=1, sigma=0.5)
     start = {name: library.backend.to_numpy(p).astype(float) for name, p in start.items()}
     trainer.fit(model, data)
     return start, watch, records
@@ -175,13 +172,12 @@ def test_a_zero_state_forgets_the_minibatch_before(framework):
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):
     library = load(framework)
-    scratch, data = library.Scratch(library.backend, cell), Batches(library.backend, cut(T))
-    parts = scratch.get_params, scratch.init_state, scratch.forward
+    data = Batches(library.backend, cut(T))
 
     def states(seed, sigma=2.0):
         truncation = Truncation(state="drawn", sigma=sigma, seed=seed)
         trainer = library.Trainer(1, truncation=truncation)
-        trainer.prepare(library.RNNModelScratch(V, H, None, *parts), data)
+        trainer.prepare(library.LanguageModel(V, H, cell), data)
         drawn = [trainer.starts.state(trainer, batch, None) for batch in data]
         return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
 

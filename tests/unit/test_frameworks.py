@@ -26,7 +26,7 @@ def test_a_framework_is_known_by_its_name(name):
     assert frameworks.check(name) == name
 
 
-@pytest.mark.parametrize("use", ["check", "is_installed", "face"])
+@pytest.mark.parametrize("use", ["check", "is_installed", "load"])
 @pytest.mark.parametrize("name", ["Torch", "pytorch", "numpy", "", "errors"])
 def test_another_name_is_an_error_that_lists_the_known_ones(use, name):
     with pytest.raises(SettingError, match=f"unknown framework '{name}'") as caught:

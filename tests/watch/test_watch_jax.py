@@ -180,7 +180,7 @@ def test_clipping_and_updates_with_optax():
 
 def test_the_project_s_own_cells_have_the_split_too():
     data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
-    model = u.RNNModelScratch(len(data.vocab), num_hiddens=8)
+    model = u.LanguageModel(len(data.vocab), num_hiddens=8)
     bound = model.initialize()
     batch = next(iter(data.train_dataloader()))
     parameters = u.backend.parameters(bound)

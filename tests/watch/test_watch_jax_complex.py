@@ -78,7 +78,7 @@ def test_a_linear_recurrent_unit(compiled):
 
 def test_own_cells_beside_complex_parameters():
     data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
-    bound = u.RNNModelScratch(len(data.vocab), num_hiddens=8).initialize()
+    bound = u.LanguageModel(len(data.vocab), num_hiddens=8).initialize()
     batch = next(iter(data.train_dataloader()))
     own = dict(u.backend.parameters(bound))
 

@@ -15,15 +15,16 @@ from unrolled.backends import Backend
 from unrolled.checks import checked
 from unrolled.d2l.predicting import predict
 from unrolled.d2l.sequence_loader import SeqDataLoader
+from unrolled.d2l.three_functions import by_name
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
 from unrolled.functional.losses import perplexity
 from unrolled.functional.updates import clip_by_global_norm
-from unrolled.models.language_model import RecurrentLanguageModel, by_name
+from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.native import reduction_of
+from unrolled.training.preparation import count
 from unrolled.training.records import EpochRecord, Listener
-from unrolled.training.trainer import count
 
 MANY = 64
 """More GPUs than a machine has."""

@@ -1,11 +1,60 @@
-"""``SeqDataLoader`` of *Dive into Deep Learning*: minibatches of *The Time Machine*."""
+"""*The Time Machine* as older editions of *Dive into Deep Learning* load it: ``SeqDataLoader``."""
 
 from typing import ClassVar
 
 from unrolled.backends import Backend
 from unrolled.checks import checked
 from unrolled.data.batching import SequenceLoader
-from unrolled.data.text import load_corpus_time_machine
+from unrolled.data.text import clean, clean_lines, time_machine
+from unrolled.data.vocabulary import Ids, Vocab
+
+
+def read_time_machine() -> list[str]:
+    """The cleaned lines of *The Time Machine*, 3,221 of them.
+
+    Example:
+        >>> read_time_machine()[0]
+        'the time machine by h g wells'
+    """
+    return clean_lines(time_machine())
+
+
+def tokenize(lines: list[str], token: str = "word") -> list[list[str]]:
+    """Lines as lists of tokens: ``token`` is ``"word"``, as books have it, or ``"char"``.
+
+    Raises:
+        ValueError: another kind of token.
+
+    Example:
+        >>> tokenize(["the time"])
+        [['the', 'time']]
+    """
+    if token == "char":
+        return [list(line) for line in lines]
+    if token == "word":
+        return [line.split() for line in lines]
+    raise ValueError(f"token is '{token}'; it must be 'char' or 'word'")
+
+
+@checked
+def load_corpus_time_machine(max_tokens: int = -1) -> tuple[Ids, Vocab]:
+    """Character ids of *The Time Machine* and the vocabulary of the whole book.
+
+    Args:
+        max_tokens: how many characters from the start; 0 or less means all 170,580.
+
+    Returns:
+        Ids ``(N,)`` and a vocabulary of 28 entries.
+
+    Example:
+        >>> corpus, vocab = load_corpus_time_machine()
+        >>> len(corpus), len(vocab)
+        (170580, 28)
+    """
+    text = clean(time_machine())
+    vocab = Vocab(text)
+    corpus = vocab.encode(text)
+    return (corpus[:max_tokens] if max_tokens > 0 else corpus), vocab
 
 
 class SeqDataLoader(SequenceLoader):

@@ -26,7 +26,7 @@ from unrolled.backends import jax as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
-from unrolled.jax.language_model import RNNModelScratch as RNNModelScratch
+from unrolled.jax.language_model import LanguageModel as LanguageModel
 from unrolled.jax.layers import RNNModel as RNNModel
 from unrolled.jax.layers import recurrent_layer as recurrent_layer
 from unrolled.jax.linear_regression import LinearRegression as LinearRegression
@@ -39,7 +39,6 @@ from unrolled.jax.training import DataModule as DataModule
 from unrolled.jax.training import SyntheticRegressionData as SyntheticRegressionData
 from unrolled.jax.training import TextData as TextData
 from unrolled.jax.training import Trainer as Trainer
-from unrolled.models.language_model import Scratch as Scratch
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
 

@@ -32,11 +32,14 @@ ones, of the type of ``like``; returns these. ``writes`` has their shapes by nam
 shapes where the function takes several arrays."""
 
 
-def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
+def in_new_arrays(
+    empty: Callable[[Shape, Array], Array], readable: Callable[[Any], Any] = lambda x: x
+) -> Call:
     """Calls at once, where memory is there to be written to.
 
     Args:
         empty: ``(shape, like) -> array`` with undefined values.
+        readable: makes an array, or each of several, contiguous.
     """
 
     def call(
@@ -47,7 +50,8 @@ def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
         **options: Any,
     ) -> dict[str, Any]:
         written = made(writes, lambda shape: empty(shape, like))
-        function(**reads, **written, **options)
+        given = {name: readable(arrays) for name, arrays in reads.items()}
+        function(**given, **written, **options)
         return written
 
     return call

@@ -23,8 +23,7 @@ from unrolled.backends import mxnet as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
-from unrolled.models.language_model import Scratch as Scratch
-from unrolled.mxnet.language_model import RNNModelScratch as RNNModelScratch
+from unrolled.mxnet.language_model import LanguageModel as LanguageModel
 from unrolled.mxnet.layers import RNNModel as RNNModel
 from unrolled.mxnet.layers import recurrent_layer as recurrent_layer
 from unrolled.mxnet.linear_regression import LinearRegression as LinearRegression

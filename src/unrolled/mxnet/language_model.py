@@ -1,8 +1,6 @@
-"""Recurrent language models written out, on MXNet's arrays."""
+"""``LanguageModel`` for MXNet; the computation is in `unrolled.models.language_model`."""
 
 from typing import Any
-
-from mxnet import gluon
 
 from unrolled.backends import mxnet as backend
 from unrolled.models import language_model
@@ -10,11 +8,9 @@ from unrolled.mxnet.module import Module
 from unrolled.mxnet.training import SGD
 
 
-class RNNModelScratch(language_model.RNNModelScratch, Module):
-    params = gluon.Block.params  # what Gluon lists; their arrays: weights()
-
-    def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
-        state = super().begin_state(batch_size, device or ctx)
+class LanguageModel(language_model.LanguageModel, Module):
+    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+        state = super().begin_state(batch_size, device)
         return backend.to_device(state, self.weights()[0].ctx)
 
     def forward(self, X: Any, state: Any = None) -> Any:

@@ -56,7 +56,7 @@ class Telemetry(Listener):
     Example:
         >>> from unrolled import torch
         >>> data = torch.TextData("hello world " * 100, batch_size=4, num_steps=10, seed=0)
-        >>> model = torch.RNNModelScratch(len(data.vocab), num_hiddens=8)
+        >>> model = torch.LanguageModel(len(data.vocab), num_hiddens=8)
         >>> records = []
         >>> telemetry = Telemetry(every=10, sinks=[records.append])
         >>> torch.Trainer(2, gradient_clip_val=1, listeners=[telemetry]).fit(model, data)

@@ -21,11 +21,10 @@ from unrolled.backends import torch as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
-from unrolled.models.language_model import Scratch as Scratch
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
-from unrolled.torch.language_model import RNNModelScratch as RNNModelScratch
+from unrolled.torch.language_model import LanguageModel as LanguageModel
 from unrolled.torch.layers import RNNModel as RNNModel
 from unrolled.torch.layers import recurrent_layer as recurrent_layer
 from unrolled.torch.linear_regression import LinearRegression as LinearRegression

@@ -1,17 +1,41 @@
 """Functions of older editions of *Dive into Deep Learning*, for JAX: ``train_ch8``."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.backends import jax as backend
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader
-from unrolled.jax.language_model import LanguageModel
+from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
+from unrolled.jax.language_model import DrawnModule, IdsModule
 from unrolled.jax.training import SGD, SyntheticRegressionData, Trainer
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.models.layers import with_prefix
 
+_rnn, _gru, _lstm = (RecurrentNetwork(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.initial_parameters, _rnn.begin_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.initial_parameters, _gru.begin_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.initial_parameters, _lstm.begin_state, _lstm.forward
 
-class BookModel(recurrent_chapter.BookModel, LanguageModel):  # type: ignore[misc]  # two forms of loss
+
+class RNNModelScratch(three_functions.RNNModelScratch, DrawnModule):  # type: ignore[misc]  # two forms of loss
+    vocab_size: int
+    num_hiddens: int
+    device: Any = None
+    get_params: Callable[..., Any] = get_params
+    init_state: Callable[..., Any] = init_rnn_state
+    forward_fn: Callable[..., Any] = rnn
+    lr: float = 1.0
+
+    def draw(self) -> Mapping[str, Any]:
+        params = self.get_params(self.vocab_size, self.num_hiddens, self.device)
+        return three_functions.by_name(params)
+
+    @property
+    def _names(self) -> list[str]:  # type: ignore[override]  # read-only, as all of a module
+        return [name for name, _ in self.drawn]  # JAX may have sorted those of the module
+
+
+class BookModel(recurrent_chapter.BookModel, IdsModule):  # type: ignore[misc]  # two forms of loss
     net: Any
     make_optimizer: Any
     loss_fn: Any = None
@@ -42,11 +66,6 @@ seq_data_iter_sequential = _chapter.seq_data_iter_sequential
 load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 train_ch8 = _chapter.train_ch8
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
 synthetic_data = _regression.synthetic_data

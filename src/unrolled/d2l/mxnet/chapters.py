@@ -7,10 +7,31 @@ import mxnet as mx
 
 from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader
-from unrolled.models.language_model import Scratch
+from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.mxnet.module import Module
 from unrolled.mxnet.training import SGD, SyntheticRegressionData, Trainer
+
+_rnn, _gru, _lstm = (RecurrentNetwork(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.initial_parameters, _rnn.begin_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.initial_parameters, _gru.begin_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.initial_parameters, _lstm.begin_state, _lstm.forward
+
+
+class RNNModelScratch(three_functions.RNNModelScratch, Module):
+    params = mx.gluon.Block.params  # what Gluon lists; their arrays: weights()
+
+    def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
+        state = super().begin_state(batch_size, device or ctx)
+        return backend.to_device(state, self.weights()[0].ctx)
+
+    def forward(self, X: Any, state: Any = None) -> Any:
+        if len(X.shape) == 2:  # ids, which MXNet makes floats of where nobody says better
+            X = X.astype("int64")
+        return super().forward(X, state)
+
+    def configure_optimizers(self) -> SGD:
+        return SGD(backend.parameters(self).values(), self.lr)
 
 
 class BookModel(recurrent_chapter.BookModel, Module):
@@ -43,11 +64,6 @@ predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
 synthetic_data = _regression.synthetic_data

@@ -1,6 +1,7 @@
 """Functions of older editions of *Dive into Deep Learning*, for TensorFlow: ``train_ch8``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -10,11 +11,54 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import tensorflow as tf
 
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader
+from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
 from unrolled.functional import updates
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.tensorflow.module import VariablesModule
 from unrolled.tensorflow.training import SGD, SyntheticRegressionData, Trainer
+
+_rnn, _gru, _lstm = (RecurrentNetwork(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.initial_parameters, _rnn.begin_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.initial_parameters, _gru.begin_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.initial_parameters, _lstm.begin_state, _lstm.forward
+
+
+def without_device(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Give a function of two sizes a device to leave out, as the book does for TensorFlow."""
+    if function is None or len(signature(function).parameters) != 2:
+        return function
+    return lambda first, second, device=None: function(first, second)
+
+
+class RNNModelScratch(three_functions.RNNModelScratch, VariablesModule):
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        device: Any = None,
+        get_params: Any = None,
+        init_state: Any = None,
+        forward_fn: Any = None,
+        lr: float = 1.0,
+    ) -> None:
+        if callable(device):  # the order that the books have for TensorFlow
+            init_state, forward_fn, get_params, device = device, get_params, init_state, None
+        functions = without_device(get_params), without_device(init_state), forward_fn
+        super().__init__(vocab_size, num_hiddens, device, *functions, lr)
+
+    @property
+    def runs_eagerly(self) -> bool:
+        """A function of a reader's own need not be one that TensorFlow can compile."""
+        return super().runs_eagerly or not three_functions.takes_ids(self.forward_fn)
+
+    def forward(self, X: Any, state: Any = None) -> Any:
+        return super().forward(tf.convert_to_tensor(X), state)
+
+    def begin_state(self, batch_size: int = 1, device: Any = None, dtype: Any = None) -> Any:
+        return super().begin_state(batch_size, device)
+
+    def configure_optimizers(self) -> SGD:
+        return SGD(self.lr)
 
 
 class BookModel(recurrent_chapter.BookModel, VariablesModule):
@@ -102,11 +146,6 @@ load_data_time_machine = _chapter.load_data_time_machine
 predict_ch8 = _chapter.predict_ch8
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
 synthetic_data = _regression.synthetic_data

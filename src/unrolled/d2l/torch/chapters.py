@@ -1,16 +1,34 @@
 """Functions of older editions of *Dive into Deep Learning*, for PyTorch: ``train_ch8``."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader
-from unrolled.models.language_model import Scratch
+from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.torch.module import Module
 from unrolled.torch.training import SGD, SyntheticRegressionData, Trainer
+
+_rnn, _gru, _lstm = (RecurrentNetwork(backend, cell) for cell in ("rnn", "gru", "lstm"))
+get_params, init_rnn_state, rnn = _rnn.initial_parameters, _rnn.begin_state, _rnn.forward
+get_gru_params, init_gru_state, gru = _gru.initial_parameters, _gru.begin_state, _gru.forward
+get_lstm_params, init_lstm_state, lstm = _lstm.initial_parameters, _lstm.begin_state, _lstm.forward
+
+
+class RNNModelScratch(three_functions.RNNModelScratch, Module):
+    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+        like = self.weights()[0]
+        return tuple(part.to(like) for part in super().begin_state(batch_size, device))
+
+    def one_hot(self, ids: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = super().one_hot(ids).to(self.weights()[0])
+        return rows
+
+    def configure_optimizers(self) -> SGD:
+        return SGD(self.parameters(), self.lr)
 
 
 class BookModel(recurrent_chapter.BookModel, Module):
@@ -40,11 +58,6 @@ predict_ch8 = _chapter.predict_ch8
 grad_clipping = _chapter.grad_clipping
 train_epoch_ch8 = _chapter.train_epoch_ch8
 train_ch8 = _chapter.train_ch8
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
 synthetic_data = _regression.synthetic_data

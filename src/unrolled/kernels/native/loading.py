@@ -1,11 +1,9 @@
-"""The library file: is it there, does it fit, what does it use; and how a call of it is made."""
+"""Load the library of native kernels, and say whether it is there and what it uses."""
 
 import ctypes
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,57 +118,3 @@ def in_use() -> int:
     if not usable:
         raise SettingError(f"no native kernels: {reason}")
     return INSTRUCTIONS.index(_best(_choices()))
-
-
-def instructions_of(name: str) -> int:
-    """The number of an instruction set; of the one in use if no name is given."""
-    return INSTRUCTIONS.index(name) if name else in_use()
-
-
-_scratch = threading.local()
-
-
-def _workspace(bytes: int) -> int:
-    """Scratch memory of this thread. It is kept: new pages at every call would cost more than
-    some of the products.
-    """
-    if bytes > getattr(_scratch, "bytes", 0):
-        _scratch.memory, _scratch.bytes = ctypes.create_string_buffer(bytes), bytes
-    return ctypes.addressof(_scratch.memory)
-
-
-def check(error: int) -> None:
-    """What a function of the library returned, as an exception if it is an error."""
-    if error:
-        raise ValueError(loaded().unrolled_message(error).decode())
-
-
-Call = tuple[str, Any, int]
-"""A call of the library: its name, its structure, and bytes of scratch memory."""
-
-_recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
-
-
-@contextmanager
-def recording() -> Iterator[list[Call]]:
-    """Collect the calls made inside it in a list instead of making them."""
-    calls: list[Call] = []
-    token = _recorded.set(calls)
-    try:
-        yield calls
-    finally:
-        _recorded.reset(token)
-
-
-def run(name: str, call: Any, workspace: str = "") -> None:
-    """Call a function of the library, with the scratch memory that another one says it needs."""
-    if call.threads < 1:
-        raise ValueError(f"threads={call.threads}: at least 1 is needed")
-    bytes = getattr(loaded(), workspace)(ctypes.byref(call)) if workspace else 0
-    recorded = _recorded.get()
-    if recorded is not None and bytes >= 0:
-        recorded.append((name, call, bytes))
-        return
-    if bytes > 0:  # below 0 there is none for such sizes, and the function says what is wrong
-        call.workspace = _workspace(bytes)
-    check(getattr(loaded(), name)(ctypes.byref(call)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.kernels.native import loading
+from unrolled.kernels.native.calling import recording
 
 RECORDABLE = ("unrolled_forward", "unrolled_backward", "unrolled_product")
 """Of the library, those that a call can be written down of."""
@@ -46,7 +46,7 @@ def record(function: Callable[[], None], arrays: Sequence[npt.NDArray[Any]]) -> 
         function: makes the call.
         arrays: all that it makes it with.
     """
-    with loading.recording() as calls:
+    with recording() as calls:
         function()
     ((name, call, workspace),) = calls
     starts = [(array.ctypes.data, array.nbytes) for array in arrays]
