@@ -107,5 +107,5 @@ def test_a_watch_a_record_and_findings_are_readable(tmp_path):
 
 @pytest.mark.parametrize("module", ["unrolled.telemetry", "unrolled.torch"])
 def test_watch_looked_for_in_its_old_place_is_answered_with_the_new_one(module):
-    with pytest.raises(AttributeError, match="from unrolled.watch import watch"):
+    with pytest.raises(AttributeError, match=r"from unrolled\.watch import watch"):
         import_module(module).watch  # noqa: B018
