@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unrolled.backends import jax as backend
+from unrolled.backends.jax import norm
 from unrolled.jax import scans
 from unrolled.jax.scans import tap
-from unrolled.kernels.norms.jax import norm
 from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
 from unrolled.telemetry.assembling import curves_record, numbered, watched_record
