@@ -10,17 +10,18 @@ GPU_TESTS := $(wildcard tests/kernels/test_triton_*.py)
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
-test: export OMP_NUM_THREADS := 1
+test test-long: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
 MINUTES ?= 10
 
-.PHONY: help run test lint check sanitize format reproduce bench clean
+.PHONY: help run test test-long lint check sanitize format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
 	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
-	@echo "make lint       formatting, lint and types only"
+	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
+	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make format     format the code"
@@ -56,10 +57,14 @@ test: $(TEST_ENV)/installed $(MXNET_ENV)/installed $(TRITON)/installed
 	@echo "MXNet:"
 	@$(MXNET_ENV)/bin/python -m pytest $(BOTH_CORES)
 
+test-long: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests
+
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .
 	@$(TEST_ENV)/bin/ruff check .
 	@$(TEST_ENV)/bin/mypy
+	@$(TEST_ENV)/bin/lint-imports --no-cache --no-logo
 
 check: lint test
 

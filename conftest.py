@@ -22,7 +22,9 @@ MISSING = [name for name in FRAMEWORKS if not is_installed(name)]
 # frameworks' names are the names of files
 SOURCE = Path(__file__).parent / "src/unrolled"
 collect_ignore = [
-    str(path) for name in MISSING for path in (SOURCE / name, *SOURCE.rglob(f"{name}.py"))
+    str(path)
+    for name in MISSING
+    for path in (SOURCE / name, SOURCE / "d2l" / name, *SOURCE.rglob(f"{name}.py"))
 ]
 # no examples there; and Triton's kernels are bound to a GPU or to the interpreter when imported
 collect_ignore.append("src/unrolled/kernels/triton")

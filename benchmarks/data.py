@@ -90,10 +90,10 @@ def training(path: str, kind: str) -> dict[str, Any]:
     """Memory beyond the model's own for a whole pass over a text, with some steps of training."""
     from unrolled import torch as unrolled
 
-    model = unrolled.RNNModelScratch(128, 64)
+    model = unrolled.LanguageModel(128, 64)
     trainer = unrolled.Trainer(1, gradient_clip_val=1)
     tiny = unrolled.TextData(time_machine(), 32, 35, seed=0)
-    trainer.prepare(unrolled.RNNModelScratch(128, 64), tiny)  # what training itself needs
+    trainer.prepare(unrolled.LanguageModel(128, 64), tiny)  # what training itself needs
     for batch in list(tiny.train_dataloader())[:20]:
         trainer.fit_batch(batch, None)
     before = peak_bytes()

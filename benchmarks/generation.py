@@ -19,7 +19,7 @@ from torch import nn
 from unrolled import torch as unrolled
 from unrolled.bench.race import SETTLE_S
 from unrolled.data.text import clean, time_machine
-from unrolled.training.generation import choosers, generate_batch
+from unrolled.models.generation import choosers, generate_batch
 
 PREFIX = "time traveller"
 TEMPERATURE = 0.8
@@ -57,10 +57,7 @@ def textbook(params: list[torch.Tensor], vocab: unrolled.Vocab, length: int, dra
 
 def trained(cell: str, num_hiddens: int, vocab: unrolled.Vocab, epochs: int) -> Any:
     """A model that knows a little of the book: its logits are no ties."""
-    scratch = unrolled.Scratch(unrolled.backend, cell)
-    model = unrolled.RNNModelScratch(
-        len(vocab), num_hiddens, None, scratch.get_params, scratch.init_state, scratch.forward
-    )
+    model = unrolled.LanguageModel(len(vocab), num_hiddens, cell)
     data = unrolled.TextData(clean(time_machine()), 32, 35, max_tokens=10000, seed=0)
     unrolled.Trainer(epochs, gradient_clip_val=1).fit(model, data)
     return model

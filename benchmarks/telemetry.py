@@ -15,11 +15,10 @@ import argparse
 import json
 import statistics
 import time
-from functools import partial
 from typing import Any
 
 from unrolled.data.text import clean, time_machine
-from unrolled.frameworks import FRAMEWORKS, face
+from unrolled.frameworks import FRAMEWORKS, load
 from unrolled.kernels import ENGINES
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.records import Listener
@@ -55,9 +54,7 @@ def prepared(
     engine: str = "auto",
 ) -> Any:
     """A trainer that is ready for its first minibatch."""
-    scratch = library.Scratch(library.backend, cell, 1, engine)
-    parts = partial(scratch.get_params, seed=0), scratch.init_state, scratch.forward
-    model = library.RNNModelScratch(len(data.vocab), num_hiddens, None, *parts)
+    model = library.LanguageModel(len(data.vocab), num_hiddens, cell, seed=0, engine=engine)
     trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners)
     trainer.prepare(model, data)
     library.backend.set_training(trainer.model, True)
@@ -88,7 +85,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30, help="epochs of each competitor")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
-    library = face(arguments.framework)
+    library = load(arguments.framework)
     library.backend.seed(0)
     data = library.TextData(clean(time_machine()), BATCH_SIZE, NUM_STEPS, max_tokens=10000, seed=0)
     what = (library, arguments.cell, arguments.hiddens, data)

@@ -16,8 +16,8 @@ __all__ = ["__version__", "torch"]
 
 
 def __getattr__(name: str) -> Any:
-    from unrolled.frameworks import FRAMEWORKS, face
+    from unrolled.frameworks import FRAMEWORKS, load
 
     if name in FRAMEWORKS:
-        return face(name)
+        return load(name)
     raise AttributeError(f"module 'unrolled' has no attribute '{name}'")

@@ -1,7 +1,7 @@
-"""Checks of what people give to public constructors and functions, by the names of arguments.
+"""Check the arguments of public constructors and functions, by the arguments' names.
 
 An argument means the same wherever it has the same name, so its rule stands here once. The
-constructors of classes derived from `unrolled.training.hyperparameters.HyperParameters` are
+constructors of classes derived from `unrolled.hyperparameters.HyperParameters` are
 checked without a line of their own, functions that are marked `checked`.
 """
 
@@ -15,6 +15,7 @@ from types import CodeType
 from typing import Any, TypeVar
 
 from unrolled.errors import DataError, SettingError
+from unrolled.functional.recurrent import CELLS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -82,8 +83,6 @@ def iterated(value: Any) -> str | None:
 
 def cell(value: Any) -> str | None:
     """The rule of names of recurrent cells."""
-    from unrolled.functional.recurrent import CELLS  # when needed: this file stands below all
-
     return None if value in [*CELLS] else f"one of: {', '.join(CELLS)}"
 
 

@@ -158,7 +158,7 @@ def sample(
       unrolled sample runs/language-model-1 --top-p 0.9 --num-samples 5
     """
     from unrolled.experiments import language_model
-    from unrolled.training.generation import choosers
+    from unrolled.models.generation import choosers
 
     choose = choosers(num_samples, seed, temperature=temperature, top_k=top_k, top_p=top_p)
     trained = language_model.load(run)
@@ -243,7 +243,7 @@ def convert(run: Path, framework: str, out: Path) -> None:
       unrolled convert runs/language-model-1 --to jax --out runs/in-jax
       unrolled sample runs/in-jax --prefix "time traveller"
     """
-    from unrolled.runs.convert import convert as carry
+    from unrolled.experiments.convert import convert as carry
 
     click.echo(f"converted to {out} ({carry(run, framework, out)})")
 
@@ -258,7 +258,7 @@ def export(run: Path, file: Path) -> None:
     Example:
       unrolled export runs/language-model-1 --onnx model.onnx
     """
-    from unrolled.runs.onnx import export as write
+    from unrolled.experiments.onnx import export as write
 
     write(run, file)
     click.echo(f"written to {file}")

@@ -1,6 +1,6 @@
 """Which frameworks there are, which are installed, and how to get the others.
 
-The one table of framework names. `face` gives the public module of a framework
+The one table of framework names. `load` gives the public module of a framework
 (``unrolled.torch``), loaded only when asked for.
 """
 
@@ -89,15 +89,20 @@ def require(name: str) -> None:
         )
 
 
-def face(name: str) -> Any:
-    """The public module of a framework, ``unrolled.<name>``.
+def load(name: str, package: str = "unrolled") -> Any:
+    """Return the public module of a framework, ``unrolled.<name>``, or that of another package.
+
+    Args:
+        name: of the framework.
+        package: ``unrolled.d2l`` and ``unrolled.nndl`` have a module for each framework too.
 
     Raises:
         SettingError: there is no such framework.
         MissingFrameworkError: it is not installed; the message has the pip command.
     """
     require(name)
-    if f"unrolled.{name}" in sys.modules:
-        return sys.modules[f"unrolled.{name}"]
+    module = f"{package}.{name}"
+    if module in sys.modules:
+        return sys.modules[module]
     with working(f"loading {FRAMEWORKS[name]}"):
-        return importlib.import_module(f"unrolled.{name}")
+        return importlib.import_module(module)

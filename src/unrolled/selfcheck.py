@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
 from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
 from unrolled.kernels import engines
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 
 Values = npt.NDArray[Any]
 Case = dict[str, Any]
@@ -94,10 +94,10 @@ def run(backend: Backend, case: Case, engine: str = "auto") -> Outcome:
     state: State = ()
     if "model" in case:
         model = case["model"]
-        scratch = Scratch(backend, model["cell"], model["num_layers"], engine)
+        network = RecurrentNetwork(backend, model["cell"], model["num_layers"], engine)
         batch_size = len(case["minibatches"][0][0])
-        state = scratch.init_state(batch_size, model["num_hiddens"])
-        objective = _language_model(scratch)
+        state = network.begin_state(batch_size, model["num_hiddens"])
+        objective = _language_model(network)
     differentiate = backend.value_and_grad(objective)
 
     def step(parameters: Mapping[str, Array], X: Array, Y: Array, state: State) -> Any:
@@ -140,11 +140,11 @@ def _linear_regression(backend: Backend) -> Any:
     return objective
 
 
-def _language_model(scratch: Scratch) -> Any:
-    xp = scratch.backend.xp
+def _language_model(network: RecurrentNetwork) -> Any:
+    xp = network.backend.xp
 
     def objective(p: Mapping[str, Array], X: Array, Y: Array, state: Any) -> tuple[Array, Any]:
-        logits, state = scratch.forward(xp.transpose(X), state, p)  # (T * B, V)
+        logits, state = network.forward(xp.transpose(X), state, p)  # (T * B, V)
         targets = xp.reshape(xp.transpose(Y), (-1,))  # (T * B,)
         return cross_entropy(xp, logits, targets), state
 
@@ -190,7 +190,7 @@ def compare(framework: str) -> float:
         >>> compare("torch") < ROUNDING
         True
     """
-    backend, cases = face(framework).backend, golden()
+    backend, cases = load(framework).backend, golden()
     with backend.full_precision():
         found = [
             run(backend, cases[name], engine).differences(cases[name]["expected"]).values()
@@ -208,7 +208,7 @@ def report(framework: str) -> Iterator[str]:
         framework: one that is installed; whatever fails in it becomes a line.
     """
     try:
-        facts = face(framework).backend.describe()
+        facts = load(framework).backend.describe()
     except Exception as error:  # a broken installation is what the doctor is asked about
         yield f"installed, but does not load: {type(error).__name__}: {error}"
         return

@@ -29,7 +29,7 @@ from clipping_by_hand import by_hand, norm_of
 from unrolled.backends import Backend, Namespace
 from unrolled.backends.numpy import xp as numpy_xp
 from unrolled.backends.rows import MANY, row_gradients
-from unrolled.frameworks import FRAMEWORKS, face, is_installed
+from unrolled.frameworks import FRAMEWORKS, is_installed, load
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import CELLS, gru, lstm, rnn
 from unrolled.functional.updates import clip
@@ -81,7 +81,7 @@ def torch_native() -> Native:
         alike=("0.bias", "2.bias"),
         predict=lambda model, X: model(X),
         sgd=lambda parameters, lr: torch.optim.SGD(parameters.values(), lr=lr),
-        our_sgd=lambda parameters, lr: face("torch").SGD(parameters.values(), lr),
+        our_sgd=lambda parameters, lr: load("torch").SGD(parameters.values(), lr),
         is_recorded=lambda array: array.requires_grad,
         holds_gradients=True,
         deferred=lambda: nn.LazyLinear(1),
@@ -112,7 +112,7 @@ def jax_native() -> Native:
         alike=("first.bias", "middle.bias"),
         predict=lambda params, X: Net().apply({"params": params}, X),
         sgd=lambda parameters, lr: backend.Optimizer(optax.sgd(lr), parameters),
-        our_sgd=lambda parameters, lr: backend.Optimizer(face("jax").SGD(lr), parameters),
+        our_sgd=lambda parameters, lr: backend.Optimizer(load("jax").SGD(lr), parameters),
         is_recorded=lambda array: isinstance(array, jax.core.Tracer),
         holds_gradients=False,
         deferred=Net,
@@ -135,7 +135,7 @@ def tensorflow_native() -> Native:
         alike=("0.bias", "2.bias"),
         predict=lambda model, X: model(X, training=getattr(model, "training", False)),
         sgd=lambda parameters, lr: keras.optimizers.SGD(lr),
-        our_sgd=lambda parameters, lr: face("tensorflow").SGD(lr),
+        our_sgd=lambda parameters, lr: load("tensorflow").SGD(lr),
         is_recorded=lambda array: False,  # only ever by a tape, and there is none
         holds_gradients=False,
         deferred=lambda: keras.Sequential([keras.layers.Dense(1)]),
@@ -178,7 +178,7 @@ def mxnet_native() -> Native:
         alike=("0.bias", "2.bias"),
         predict=lambda model, X: model(X),
         sgd=sgd,
-        our_sgd=lambda parameters, lr: face("mxnet").SGD(parameters.values(), lr),
+        our_sgd=lambda parameters, lr: load("mxnet").SGD(parameters.values(), lr),
         is_recorded=is_recorded,
         holds_gradients=True,
         deferred=deferred,

@@ -96,7 +96,7 @@ def test_a_framework_that_cannot_train_ends_no_check(monkeypatch):
     assert list(selfcheck.report(FRAMEWORK))[1:] == [
         "cannot train: RuntimeError: no kernel image is available",
     ]
-    monkeypatch.setattr(selfcheck, "face", fail)
+    monkeypatch.setattr(selfcheck, "load", fail)
     assert list(selfcheck.report(FRAMEWORK)) == [
         "installed, but does not load: RuntimeError: no kernel image is available"
     ]

@@ -58,7 +58,7 @@ def test_its_gradients_are_finite_differences(program):
 def test_the_library_trains_and_writes_the_same(program, trained, engine):
     pytest.importorskip("torch")
     from unrolled import torch as u
-    from unrolled.training.generation import continue_ids
+    from unrolled.models.generation import continue_ids
     from unrolled.training.records import Listener
 
     class Losses(Listener):
@@ -72,10 +72,7 @@ def test_the_library_trains_and_writes_the_same(program, trained, engine):
             self.epochs.append(epoch.loss)
 
     V, H = trained.before["W_xh"].shape
-    own = u.Scratch(u.backend, "rnn", 1, engine)
-    model = u.RNNModelScratch(V, H, None, own.get_params, own.init_state, own.forward)
-    model.import_parameters(trained.before)
-    model.lr = program.LEARNING_RATE
+    model = u.LanguageModel(V, H, lr=program.LEARNING_RATE, values=trained.before, engine=engine)
 
     class Data(u.DataModule):
         def get_dataloader(self, train):

@@ -7,9 +7,9 @@ from installed import INSTALLED
 from unrolled import experiments
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import SettingError
-from unrolled.experiments import lab
+from unrolled.experiments import digit_sum_training
 from unrolled.models.layers import without_prefix
-from unrolled.report.lab import from_dict
+from unrolled.report.saved_pictures import from_dict
 from unrolled.runs.directory import RunDirectory
 
 TINY = {"max_epochs": 2, "num_hiddens": 5, "batch_size": 60, "lr": 0.02}
@@ -65,11 +65,11 @@ def test_the_saved_models_have_the_accuracies_of_the_summary(tmp_path, framework
 
 
 def test_the_best_model_is_kept_and_not_the_last(tmp_path, monkeypatch):
-    from unrolled.experiments import lab
+    from unrolled.experiments import digit_sum_training
 
     once = run(tmp_path, cells="srn", lengths=5, max_epochs=1)
 
-    class Falls(lab.Scores):
+    class Falls(digit_sum_training.Scores):
         count = 0
 
         def score(self, model, split):
@@ -77,7 +77,7 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path, monkeypatch):
             self.count += 1
             return (accuracy if split == "test" else 1 / self.count), loss
 
-    monkeypatch.setattr(lab, "Scores", Falls)
+    monkeypatch.setattr(digit_sum_training, "Scores", Falls)
     path = run(tmp_path, cells="srn", lengths=5, max_epochs=4)
     first, result = (summary(p)["accuracy"]["srn-5"] for p in (once, path))
     assert (result["best_epoch"], result["dev_accuracy"]) == (1, 1.0)
@@ -148,14 +148,14 @@ def test_wrong_settings_are_told_before_anything_is_written(tmp_path, setting, s
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
-    from unrolled.experiments import lab
+    from unrolled.experiments import digit_sum_training
 
-    class Stops(lab.Scores):
+    class Stops(digit_sum_training.Scores):
         def on_epoch(self, trainer, epoch):
             super().on_epoch(trainer, epoch)
             trainer.stop()
 
-    monkeypatch.setattr(lab, "Scores", Stops)
+    monkeypatch.setattr(digit_sum_training, "Scores", Stops)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, lengths=5)
     (path,) = tmp_path.iterdir()
@@ -167,7 +167,7 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("size", "told"), [(300, ""), (1024, "more than the 300 examples")])
 def test_a_batch_size_beyond_the_examples_is_told_of(capsys, size, told):
-    lab.tell_of_whole_batches(size)
+    digit_sum_training.tell_of_whole_batches(size)
     out = capsys.readouterr().out
     assert told in out
     assert bool(out) == bool(told)

@@ -9,7 +9,7 @@ from unrolled import experiments
 from unrolled.errors import RunError, SettingError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
-from unrolled.frameworks import face as load_face
+from unrolled.frameworks import load as load_shell
 from unrolled.functional.losses import perplexity
 from unrolled.training.evaluation import mean_cross_entropy
 
@@ -70,7 +70,7 @@ def test_heldout_perplexity_is_that_of_unseen_text(tmp_path, framework):
     text = language_model.load_text(complete(Settings()))
     ids = trained.vocab.encode(text)[-(len(text) // 10) :]
     assert len(ids) == 17058
-    loss = mean_cross_entropy(trained.face.backend, trained.model, ids, 4, 5)
+    loss = mean_cross_entropy(trained.shell.backend, trained.model, ids, 4, 5)
     assert summary(path)["heldout_perplexity"] == pytest.approx(perplexity(loss), rel=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_the_closing_words_say_memorised_only_where_it_is(framework):
 def test_heldout_loss_does_not_depend_on_how_it_is_cut(tmp_path, framework):
     trained = load(run(tmp_path, framework, *TINY))
     ids = np.arange(1, 28).repeat(4)
-    backend, model = trained.face.backend, trained.model
+    backend, model = trained.shell.backend, trained.model
     whole = mean_cross_entropy(backend, model, ids, 1, 1000)
     assert mean_cross_entropy(backend, model, ids, 1, 7) == pytest.approx(whole, rel=1e-5)
     assert mean_cross_entropy(backend, model, ids[:1], 1, 7) is None
@@ -147,7 +147,7 @@ def test_what_only_a_model_written_out_has_is_not_taken_for_another(tmp_path, fr
 
 
 def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, framework, capsys):
-    if load_face(framework).backend.devices(1):
+    if load_shell(framework).backend.devices(1):
         pytest.skip("there is a GPU")
     run(tmp_path, framework, *TINY, "num_gpus=1")
     assert "sees no GPU here: training on the CPU" in capsys.readouterr().out

@@ -14,10 +14,10 @@ import pytest
 from installed import INSTALLED
 from unrolled import selfcheck
 from unrolled.data.vocabulary import Vocab
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.kernels import engines
-from unrolled.models.language_model import Scratch
-from unrolled.training.generation import generate
+from unrolled.models.generation import generate
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.training.records import Listener
 
 TOLERANCE = 1e-5  # relative to the largest entry of an array; float32 rounds at 6e-8
@@ -43,9 +43,9 @@ def vocabulary(case):
     return Vocab.from_list("abcdefghijklmnopqrstuvwxyz"[: case["model"]["vocab_size"]])
 
 
-def scratch_of(framework, case):
+def network_of(framework, case):
     model = case["model"]
-    return Scratch(face(framework).backend, model["cell"], model["num_layers"])
+    return RecurrentNetwork(load(framework).backend, model["cell"], model["num_layers"])
 
 
 class Minibatches(list):
@@ -55,7 +55,7 @@ class Minibatches(list):
 
 
 def data_of(framework, case):
-    library = face(framework)
+    library = load(framework)
     asarray = library.backend.asarray
 
     class Data(library.DataModule):
@@ -69,17 +69,9 @@ def data_of(framework, case):
 
 def model_of(framework, case):
     """The public model of a case, with the initial parameters of the file imported."""
-    library = face(framework)
+    library = load(framework)
     if "model" in case:
-        scratch = scratch_of(framework, case)
-        model = library.RNNModelScratch(
-            case["model"]["vocab_size"],
-            case["model"]["num_hiddens"],
-            get_params=scratch.get_params,
-            init_state=scratch.init_state,
-            forward_fn=scratch.forward,
-            lr=case["lr"],
-        )
+        model = library.LanguageModel(**case["model"], lr=case["lr"])
     else:
         model = library.LinearRegressionScratch(len(case["parameters"]["w"]), lr=case["lr"])
         trainer = library.Trainer(1)
@@ -106,7 +98,7 @@ class Recorder(Listener):
 @cache
 def trained(framework, name):
     """The trainer after one epoch over the minibatches of a case, and what came out."""
-    library, case, recorder = face(framework), CASES[name], Recorder()
+    library, case, recorder = load(framework), CASES[name], Recorder()
 
     class Trainer(library.Trainer):
         def fit_batch(self, batch, state):
@@ -131,7 +123,7 @@ def trained(framework, name):
 @cases
 def test_the_formulas_give_the_expected_numbers(framework, engine, name):
     case = CASES[name]
-    assert_as_expected(selfcheck.run(face(framework).backend, case, engine), case)
+    assert_as_expected(selfcheck.run(load(framework).backend, case, engine), case)
 
 
 @frameworks
@@ -157,7 +149,7 @@ def test_the_greedy_continuation_is_the_expected_one(framework, name):
 def test_every_sequence_of_a_minibatch_has_a_state_of_its_own(framework, name):
     # one state shared by all, or usable for a single sequence only, would show
     case = CASES[name]
-    model, backend = model_of(framework, case), face(framework).backend
+    model, backend = model_of(framework, case), load(framework).backend
     compute = backend.compile(model)
     (X, _), (X_next, _), *_ = selfcheck.minibatches(case)
 
@@ -186,21 +178,21 @@ SIGMAS = pytest.mark.parametrize("sigma", [0.01, 0.5])
 def test_initial_weights_are_numpys_normal_draws_times_sigma(framework, name, sigma):
     case = CASES[name]
     V, H = case["model"]["vocab_size"], case["model"]["num_hiddens"]
-    params = scratch_of(framework, case).get_params(V, H, sigma=sigma, seed=7)
+    params = network_of(framework, case).initial_parameters(V, H, sigma=sigma, seed=7)
     assert list(params) == list(case["parameters"])
     rng = np.random.default_rng(7)
     for key, value in case["parameters"].items():
         is_bias = key.split(".")[-1][0] == "b"
         shape = np.shape(value)
         expected = np.zeros(shape) if is_bias else sigma * rng.standard_normal(shape)
-        got = face(framework).backend.to_numpy(params[key])
+        got = load(framework).backend.to_numpy(params[key])
         np.testing.assert_allclose(got, expected, rtol=1e-6, err_msg=key)
 
 
 @frameworks
 @SIGMAS
 def test_linear_regression_starts_from_numpys_normal_draws_times_sigma(framework, sigma):
-    model = face(framework).LinearRegressionScratch(200, lr=0.1, sigma=sigma, seed=7)
+    model = load(framework).LinearRegressionScratch(200, lr=0.1, sigma=sigma, seed=7)
     start = initial_values(framework, model, num_inputs=200)
     expected = sigma * np.random.default_rng(7).standard_normal((200, 1))
     np.testing.assert_allclose(start["w"], expected, rtol=1e-6)
@@ -210,7 +202,7 @@ def test_linear_regression_starts_from_numpys_normal_draws_times_sigma(framework
 @frameworks
 @SIGMAS
 def test_linear_regression_of_the_frameworks_own_layer_heeds_sigma(framework, sigma):
-    model = face(framework).LinearRegression(lr=0.1, sigma=sigma)
+    model = load(framework).LinearRegression(lr=0.1, sigma=sigma)
     start = initial_values(framework, model, num_inputs=200)
     weights, bias = sorted(start.values(), key=np.size, reverse=True)
     assert weights.size == 200
@@ -221,7 +213,7 @@ def test_linear_regression_of_the_frameworks_own_layer_heeds_sigma(framework, si
 def initial_values(framework, model, num_inputs):
     """The parameters once a minibatch has told their shapes; its gradients are all zero."""
     zeros = np.zeros((2, num_inputs), np.float32)
-    trainer = face(framework).Trainer(1)
+    trainer = load(framework).Trainer(1)
     trainer.prepare(model, data_of(framework, {"minibatches": [[zeros, zeros[:, :1]]]}))
     trainer.fit_batch(trainer.train_dataloader[0], None)
     return trainer.trained_model.export_parameters()

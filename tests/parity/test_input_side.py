@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.recurrent import CELLS, input_side
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 
 T, H = 3, 4
 SIZES = {"step by step": (4, 3), "all at once": (9, 2)}  # V, B
@@ -17,16 +17,18 @@ SIZES = {"step by step": (4, 3), "all at once": (9, 2)}  # V, B
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("framework", INSTALLED)
 def test_ids_and_one_hot_rows_have_the_same_loss_and_gradients(framework, cell, V, B):
-    backend = face(framework).backend
-    scratch = Scratch(backend, cell)
+    backend = load(framework).backend
+    network = RecurrentNetwork(backend, cell)
     rng = np.random.default_rng(0)
     ids = rng.integers(0, V, (T, B))
     targets = backend.asarray(rng.integers(0, V, T * B))
-    params = {n: backend.to_numpy(p) for n, p in scratch.get_params(V, H, sigma=0.5).items()}
+    params = {
+        n: backend.to_numpy(p) for n, p in network.initial_parameters(V, H, sigma=0.5).items()
+    }
 
     def outcome(inputs):
         def loss(parameters):
-            logits, state = scratch.forward(inputs, scratch.init_state(B, H), parameters)
+            logits, state = network.forward(inputs, network.begin_state(B, H), parameters)
             return cross_entropy(backend.xp, logits, targets), state
 
         (value, _), gradients = backend.value_and_grad(loss)(backend.initialize(params))

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from unrolled import torch as unrolled_torch  # noqa: E402
+from unrolled.models.language_model import RecurrentNetwork  # noqa: E402
 
 LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}  # letters here, in PyTorch's order
@@ -79,19 +80,19 @@ def test_scratch_equals_the_layer_with_the_same_weights(
     last = list(last) if cell == "lstm" else [last]
     logits = linear(hidden.reshape(T * B, H))
 
-    scratch = unrolled_torch.Scratch(unrolled_torch.backend, cell, layers)
+    network = RecurrentNetwork(unrolled_torch.backend, cell, layers)
     weights = {}
     for i in range(layers):
         weights |= by_our_names(cell, i, layers, layer.get_parameter)
     weights |= {"W_hq": linear.weight.T, "b_q": linear.bias}
-    names = scratch.get_params(D, H, seed=0).keys()
+    names = network.initial_parameters(D, H, seed=0).keys()
     params = {name: weights[name].detach().clone().requires_grad_() for name in names}
     assert params.keys() == weights.keys()
     our_X = X.detach().clone().requires_grad_()
     our_old = [part.detach().clone().requires_grad_() for part in old]
     state = tuple(part[i] for i in range(layers) for part in our_old)  # H, C of layer 0, 1, ...
 
-    our_logits, our_last = scratch.forward(our_X, state, params)
+    our_logits, our_last = network.forward(our_X, state, params)
 
     def check(ours: Any, theirs: Any, what: str) -> None:
         assert ours.shape == theirs.shape, what
@@ -130,17 +131,17 @@ def test_scratch_equals_the_layer_with_the_same_weights(
 def test_scratch_continues_as_the_layer_does_when_states_are_carried(cell: str) -> None:
     torch.manual_seed(0)
     layer = drawn_layer(cell, 4, 7, 1, torch.float64)
-    scratch = unrolled_torch.Scratch(unrolled_torch.backend, cell)
+    network = RecurrentNetwork(unrolled_torch.backend, cell)
     weights = by_our_names(cell, 0, 1, layer.get_parameter)
     weights |= {"W_hq": torch.eye(7, dtype=torch.float64), "b_q": torch.zeros(7)}
-    params = {name: weights[name].detach() for name in scratch.get_params(4, 7, seed=0)}
+    params = {name: weights[name].detach() for name in network.initial_parameters(4, 7, seed=0)}
     X = torch.randn(9, 2, 4, dtype=torch.float64)
     expected, _ = layer(X)
 
-    state = tuple(part.double() for part in scratch.init_state(2, 7))
+    state = tuple(part.double() for part in network.begin_state(2, 7))
     outputs = []
     for part in X.split(4):  # 4 + 4 + 1 steps
-        logits, state = scratch.forward(part, state, params)
+        logits, state = network.forward(part, state, params)
         outputs.append(logits)
     torch.testing.assert_close(
         torch.cat(outputs), expected.reshape(18, 7).detach(), rtol=1e-10, atol=1e-10
@@ -149,10 +150,10 @@ def test_scratch_continues_as_the_layer_does_when_states_are_carried(cell: str) 
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_ids_give_what_their_one_hot_rows_give(cell: str) -> None:
-    scratch = unrolled_torch.Scratch(unrolled_torch.backend, cell, num_layers=2)
-    params = scratch.get_params(5, 3, sigma=0.7, seed=0)
+    network = RecurrentNetwork(unrolled_torch.backend, cell, num_layers=2)
+    params = network.initial_parameters(5, 3, sigma=0.7, seed=0)
     ids = torch.tensor([[0, 4], [2, 2], [4, 1]])  # (T, B)
-    state = scratch.init_state(2, 3)
-    from_ids, _ = scratch.forward(ids, state, params)
-    from_rows, _ = scratch.forward(torch.eye(5)[ids], state, params)
+    state = network.begin_state(2, 3)
+    from_ids, _ = network.forward(ids, state, params)
+    from_rows, _ = network.forward(torch.eye(5)[ids], state, params)
     torch.testing.assert_close(from_ids, from_rows)

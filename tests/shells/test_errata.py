@@ -10,6 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import unrolled.torch as unrolled  # noqa: E402
+from unrolled.d2l import torch as d2l  # noqa: E402
+from unrolled.nndl import torch as nndl  # noqa: E402
+from unrolled.public_names import NNDL  # noqa: E402
 from unrolled.training.records import EpochRecord, Listener, StepRecord  # noqa: E402
 
 TEXT = "a stitch in time saves nine " * 10
@@ -37,8 +40,7 @@ def text_data() -> Any:
 
 def language_model(cell: str = "rnn", **settings: Any) -> Any:
     torch.manual_seed(0)
-    s = unrolled.Scratch(unrolled.backend, cell, **settings)
-    return unrolled.RNNModelScratch(28, 6, None, s.get_params, s.init_state, s.forward)
+    return unrolled.LanguageModel(28, 6, cell, **settings)
 
 
 def regression() -> tuple[Any, Any]:
@@ -64,7 +66,8 @@ def test_gradient_norms_are_read_as_the_single_numbers_they_are() -> None:
 
 def test_public_names_are_things_and_not_the_modules_that_hold_them() -> None:
     # import Accuracy; Accuracy() calls the module
-    public = {name: getattr(unrolled, name) for name in unrolled.__all__}
+    public = {name: getattr(d2l, name) for name in d2l.__all__}
+    public |= {name: getattr(nndl, name) for name in NNDL}
     modules = {name for name, value in public.items() if isinstance(value, ModuleType)}
     assert modules <= {"backend"}
     classes = [name for name in public if name[0].isupper() and not name.startswith("DATA_")]
@@ -80,8 +83,8 @@ def test_every_weight_is_a_parameter_so_trained_saved_moved_and_clipped(
     model = language_model(cell, num_layers=layers)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     listed = [id(p) for p in model.parameters()]
-    assert sorted(map(id, model.params)) == sorted(listed)
-    assert len(weights) == len(model.params)
+    assert sorted(map(id, model.weights())) == sorted(listed)
+    assert len(weights) == len(model.weights())
     loose = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
     assert not loose
     unrolled.Trainer(1, gradient_clip_val=0.1).fit(model, text_data())
@@ -89,7 +92,7 @@ def test_every_weight_is_a_parameter_so_trained_saved_moved_and_clipped(
         assert not torch.equal(value, weights[name]), name
     assert total_norm(model) <= 0.1 * (1 + 1e-5)
     model.to(torch.float64)
-    assert all(param.dtype == torch.float64 for param in model.params)
+    assert all(param.dtype == torch.float64 for param in model.weights())
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -168,14 +171,12 @@ def test_seed_seeds() -> None:
 
 def test_carried_states_may_be_views_of_one_buffer() -> None:
     # detach_() on a view is a RuntimeError
-    s = unrolled.Scratch(unrolled.backend, "lstm")
-
     def forward(inputs: Any, state: Any, params: Any) -> Any:
-        logits, new = s.forward(inputs, state, params)
+        logits, new = d2l.lstm(inputs, state, params)
         buffer = torch.stack(new)
         return logits, (buffer[0], buffer[1])
 
-    model = unrolled.RNNModelScratch(28, 6, None, s.get_params, s.init_state, forward)
+    model = d2l.RNNModelScratch(28, 6, None, d2l.get_lstm_params, d2l.init_lstm_state, forward)
     recorder = Recorder()
     unrolled.Trainer(1, listeners=[recorder]).fit(model, text_data())
     assert len(recorder.steps) > 3
@@ -205,6 +206,6 @@ def test_data_come_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    loader, vocab = unrolled.load_data_time_machine(4, 6, seed=0)
+    loader, vocab = d2l.load_data_time_machine(4, 6, seed=0)
     assert (len(vocab), len(loader)) == (28, 10000 // 4 // 6)
     unrolled.SyntheticRegressionData([2, -3.4], 4.2)

@@ -1,4 +1,4 @@
-"""Text from a model of every framework: by a stepper and by the model itself, the same."""
+"""Text from a model of every framework: by the native kernels and by the model, the same."""
 
 from functools import partial
 
@@ -9,12 +9,12 @@ from installed import INSTALLED
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError
 from unrolled.experiments.language_model import Settings, build, complete
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.sampling import greedy
 from unrolled.kernels import native as kernels
-from unrolled.training import generation
-from unrolled.training.generation import chooser, choosers, generate, generate_batch
-from unrolled.training.stepping import NativeStepper, Stepper
+from unrolled.models import generation
+from unrolled.models.generation import chooser, choosers, generate, generate_batch
+from unrolled.models.stepping import NativeStepper
 
 VOCAB = Vocab("the time traveller smiled")
 PREFIXES = ["time", "t", "the traveller"]
@@ -30,7 +30,7 @@ frameworks = pytest.mark.parametrize("framework", INSTALLED)
 
 def model_of(framework, model="rnn", scratch=True, num_layers=1, scale=8.0):
     """An untrained model with weights large enough to have an opinion, and its backend."""
-    native = face(framework)
+    native = load(framework)
     settings = complete(
         Settings(model=model, scratch=scratch, num_layers=num_layers, num_hiddens=16)
     )
@@ -70,40 +70,29 @@ def steppers(monkeypatch):
     return found
 
 
-@frameworks
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_numpy_writes_what_the_model_writes(framework, model, by_the_model, monkeypatch):
-    backend, net = model_of(framework, **model)
-    found = steppers(monkeypatch)
-    ours = generate_batch(backend, net, VOCAB, PREFIXES, 30)
-    drawn = generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choosers(2, 3, temperature=1.0))
-    assert found == [Stepper, Stepper]
-    by_the_model()
-    assert generate_batch(backend, net, VOCAB, PREFIXES, 30) == ours
-    if not framework.startswith("tensor"):  # which compiles for every number of texts
-        choose = choosers(2, 3, temperature=1.0)
-        assert generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choose) == drawn
-    assert len({text[-5:] for text in ours + drawn}) > 1
-
-
 @pytest.mark.skipif(not kernels.available()[0], reason=kernels.available()[1])
 @frameworks
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_the_native_kernels_write_what_numpy_writes(framework, model, monkeypatch):
+def test_the_native_kernels_write_what_the_model_writes(
+    framework, model, by_the_model, monkeypatch
+):
     backend, net = model_of(framework, **model)
+    ways = [{}, {"temperature": 0}, {"temperature": 0.7}, {"temperature": 2, "top_k": 3}]
 
     def texts():
-        ways = [{}, {"temperature": 0}, {"temperature": 0.7}, {"temperature": 2, "top_k": 3}]
         choices = [chooser(**way, seed=5) for way in ways]
-        return [generate(backend, net, VOCAB, "time", 30, choose) for choose in choices]
+        alone = [generate(backend, net, VOCAB, "time", 30, choose) for choose in choices]
+        together = generate_batch(backend, net, VOCAB, PREFIXES, 30)
+        drawn = choosers(3, 3, temperature=1.0)
+        return alone, together + generate_batch(backend, net, VOCAB, PREFIXES, 20, drawn)
 
     found = steppers(monkeypatch)
-    ours = texts()
+    alone, together = texts()
     assert set(found) == {NativeStepper}
-    monkeypatch.setattr(kernels, "available", lambda: (False, "switched off"))
-    assert texts() == ours
-    assert found[-1] is Stepper
-    assert len({*ours}) == 3  # a temperature of 0 is greedy
+    by_the_model()
+    assert texts() == (alone, together)
+    assert len({*alone}) == 3  # a temperature of 0 is greedy
+    assert len({text[-5:] for text in together}) > 1
 
 
 @frameworks
@@ -171,12 +160,12 @@ class TestModelsThatComputeSomethingElse:
     """They write by themselves, whatever their parameters are called."""
 
     def write(self, net, monkeypatch):
-        backend = face("torch").backend
+        backend = load("torch").backend
         found = steppers(monkeypatch)
         text = generate(backend, net, VOCAB, "time", 20)
         monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
         assert generate(backend, net, VOCAB, "time", 20) == text
-        return issubclass(found[0], (Stepper, NativeStepper))
+        return issubclass(found[0], NativeStepper)
 
     def test_a_forward_of_its_own(self, monkeypatch):
         _, net = model_of("torch")
@@ -211,7 +200,7 @@ class TestModelsThatComputeSomethingElse:
         for stepper_of in (generation.stepper_of, lambda *arguments: None):
             monkeypatch.setattr(generation, "stepper_of", stepper_of)
             ways = [chooser(**choose)] if choose else None
-            (text,) = generate_batch(face("torch").backend, net, VOCAB, ["time"], 30, ways)
+            (text,) = generate_batch(load("torch").backend, net, VOCAB, ["time"], 30, ways)
             texts.append(text)
         assert texts[0] == texts[1]
         assert texts[0].endswith(" " * 15)
@@ -239,7 +228,7 @@ class TestModelsThatComputeSomethingElse:
     def test_relu_is_recognised_and_two_directions_are_left_alone(self, monkeypatch, sides):
         import torch
 
-        unrolled = face("torch")
+        unrolled = load("torch")
         torch.manual_seed(0)
         layer = torch.nn.RNN(len(VOCAB), 8, nonlinearity="relu", bidirectional=sides == 2)
         assert self.write(unrolled.RNNModel(layer, len(VOCAB)), monkeypatch) == (sides == 1)

@@ -15,9 +15,11 @@ from flax.training.train_state import TrainState  # noqa: E402
 
 from unrolled import jax as unrolled  # noqa: E402
 from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
+from unrolled.d2l import jax as d2l  # noqa: E402
 from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa: E402
-from unrolled.frameworks import face, is_installed  # noqa: E402
+from unrolled.frameworks import is_installed, load  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.nndl import jax as nndl  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
 
 V, H = 11, 6
@@ -162,7 +164,7 @@ def test_a_clipped_step_is_the_one_made_by_hand() -> None:
 
 def test_gradients_come_in_the_order_of_the_model() -> None:
     steps = Steps()
-    model = unrolled.RNNModelScratch(len(text().vocab), H)
+    model = unrolled.LanguageModel(len(text().vocab), H)
     trainer = fitted(model, text(), listeners=[steps])
     names = ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]  # sorted, b_h would come after W_xh
     assert list(trainer.parameters) == names
@@ -280,7 +282,7 @@ def test_a_model_of_another_framework_is_refused() -> None:
     with pytest.raises(
         SettingError, match=r"trains models of unrolled\.jax, and .*unrolled\.torch"
     ):
-        fitted(face("torch").LinearRegressionScratch(2, 0.1), regression())
+        fitted(load("torch").LinearRegressionScratch(2, 0.1), regression())
 
 
 def test_running_statistics_are_refused() -> None:
@@ -379,10 +381,7 @@ def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_s
     state = model.begin_state(batch_size)
     parts = state if cell == "lstm" else (state,)
     assert [part.shape for part in parts] == [(layers, batch_size, H)] * len(parts)
-    scratch = unrolled.Scratch(unrolled.backend, cell, layers)
-    ours = unrolled.RNNModelScratch(
-        V, H, None, scratch.get_params, scratch.init_state, scratch.forward
-    )
+    ours = unrolled.LanguageModel(V, H, cell, layers)
     ids = jnp.asarray(np.random.default_rng(2).integers(0, V, (batch_size, 6)))
     for unbound in (model, ours):
         bound = unbound.import_parameters(drawn(unbound))
@@ -396,7 +395,7 @@ def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_s
 
 
 def test_a_jitted_apply_does_not_mix_up_the_weights() -> None:
-    model = unrolled.RNNModelScratch(V, V)  # square: no shape would tell
+    model = unrolled.LanguageModel(V, V)  # square: no shape would tell
     bound = model.import_parameters(drawn(model))
     params, ids = bound.variables["params"], jnp.arange(6).reshape(2, 3)
     logits, _ = jax.jit(lambda params: model.apply({"params": params}, ids))(params)
@@ -405,10 +404,10 @@ def test_a_jitted_apply_does_not_mix_up_the_weights() -> None:
 
 def test_get_params_may_give_a_list() -> None:
     def get_params(vocab_size: int, num_hiddens: int, device: Any) -> list[Any]:
-        return list(unrolled.get_params(vocab_size, num_hiddens, device, seed=5).values())
+        return list(d2l.get_params(vocab_size, num_hiddens, device, seed=5).values())
 
     data = text()
-    model = unrolled.RNNModelScratch(len(data.vocab), H, get_params=get_params)
+    model = d2l.RNNModelScratch(len(data.vocab), H, get_params=get_params)
     trainer = fitted(model, data)
     assert list(trainer.parameters) == [f"param_{i}" for i in range(5)]
 
@@ -418,9 +417,9 @@ def test_models_are_compiled_once_whatever_their_values() -> None:
 
     def forward(inputs: Any, state: Any, params: Any) -> Any:
         traces.append(inputs)
-        return unrolled.rnn(inputs, state, params)
+        return d2l.rnn(inputs, state, params)
 
-    model = unrolled.RNNModelScratch(V, H, forward_fn=forward)
+    model = d2l.RNNModelScratch(V, H, forward_fn=forward)
     ids = jnp.arange(6).reshape(2, 3)
     found = []
     for seed in (0, 1):
@@ -456,19 +455,19 @@ def test_layers_that_do_not_fit_are_refused(layer: Any) -> None:
 
 
 def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str]) -> None:
-    train_iter, vocab = unrolled.load_data_time_machine(4, 7, max_tokens=300, seed=0)
+    train_iter, vocab = d2l.load_data_time_machine(4, 7, max_tokens=300, seed=0)
     losses = []
 
     class Loss(Listener):
         def on_step(self, trainer: Any, step: Any) -> None:
             losses.append(step.loss)
 
-    net = unrolled.RNNModelScratch(len(vocab), 16)
-    trained = unrolled.train_ch8(net, train_iter, vocab, 1.0, 10)
+    net = d2l.RNNModelScratch(len(vocab), 16)
+    trained = d2l.train_ch8(net, train_iter, vocab, 1.0, 10)
     printed = capsys.readouterr().out.splitlines()
-    assert unrolled.predict_ch8("traveller", 50, trained, vocab) == printed[-1]
+    assert d2l.predict_ch8("traveller", 50, trained, vocab) == printed[-1]
     before = float(printed[-3].split()[1].rstrip(","))
-    unrolled.train_ch8(trained, train_iter, vocab, 1.0, 1)
+    d2l.train_ch8(trained, train_iter, vocab, 1.0, 1)
     after = float(capsys.readouterr().out.split()[1].rstrip(","))
     assert after < 0.95 * len(vocab)
     assert after == pytest.approx(before, rel=0.1)  # it went on from there
@@ -482,16 +481,15 @@ def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str
 def test_training_agrees_with_torch(cell: str, layers: int) -> None:
     losses = []
     for name in ("torch", "jax"):
-        u, steps = face(name), Steps()
-        scratch = u.Scratch(u.backend, cell, layers)
+        u, steps = load(name), Steps()
         data = u.TextData(TEXT, 4, 7, seed=0)
-        model = u.RNNModelScratch(
+        model = u.LanguageModel(
             len(data.vocab),
             H,
-            None,
-            lambda *sizes, get=scratch.get_params: get(*sizes, sigma=0.5, seed=1),
-            scratch.init_state,
-            scratch.forward,
+            cell,
+            layers,
+            sigma=0.5,
+            seed=1,
             lr=0.2,  # at 1 these large weights make training chaotic: rounding doubles every step
         )
         u.Trainer(1, gradient_clip_val=1, listeners=[steps]).fit(model, data)
@@ -532,9 +530,9 @@ def test_a_layer_used_twice_is_one_parameter_in_flax() -> None:
 
 
 FRESH = {
-    "digit sums": lambda: unrolled.Model_RNN4SeqClass(unrolled.GRU(8, 6), 10, 8, 6, 19),
+    "digit sums": lambda: nndl.Model_RNN4SeqClass(nndl.GRU(8, 6), 10, 8, 6, 19),
     "regression": lambda: unrolled.LinearRegressionScratch(2, 0.03),
-    "language model": lambda: unrolled.RNNModelScratch(V, H),
+    "language model": lambda: unrolled.LanguageModel(V, H),
 }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from unrolled.errors import ParameterError, SettingError
-from unrolled.frameworks import face, is_installed
-from unrolled.training.stepping import Parts
+from unrolled.frameworks import is_installed, load
+from unrolled.models.stepping import Parts
 
 V, H, B, T = 7, 5, 3, 6
 IDS = np.random.default_rng(1).integers(0, V, (B, T))
@@ -133,7 +133,7 @@ def with_values(model: Any, seed: int = 0) -> Any:
 
 def layered(framework: str, case: Any, seed: int = 0) -> Any:
     kind, options, *_ = case
-    model = face(framework).RNNModel(MAKE[framework](kind, **options), V)
+    model = load(framework).RNNModel(MAKE[framework](kind, **options), V)
     if framework == "torch":
         model.eval()
     return with_values(model, seed)
@@ -141,10 +141,9 @@ def layered(framework: str, case: Any, seed: int = 0) -> Any:
 
 def written_out(framework: str, case: Any, seed: int = 0) -> Any:
     kind, options, *_ = case
-    u, cell = face(framework), next((c for c in ("gru", "lstm") if c in kind.lower()), "rnn")
+    u, cell = load(framework), next((c for c in ("gru", "lstm") if c in kind.lower()), "rnn")
     layers = options.get("num_layers", options.get("count", 1))
-    s = u.Scratch(u.backend, cell, layers)
-    return with_values(u.RNNModelScratch(V, H, None, s.get_params, s.init_state, s.forward), seed)
+    return with_values(u.LanguageModel(V, H, cell, layers), seed)
 
 
 def logits(model: Any) -> Any:
@@ -262,7 +261,7 @@ REFUSED: dict[str, list[tuple[str, Callable[[], Any]]]] = {
 def test_a_layer_without_counterpart_is_refused_in_words(framework: str, case: Any) -> None:
     words, make = case
     with pytest.raises((SettingError, ParameterError), match=words):  # noqa: PT012 (either may)
-        model = face(framework).RNNModel(make(), V)
+        model = load(framework).RNNModel(make(), V)
         model = model.initialize() if framework == "jax" else model
         model.export_parameters()
 
@@ -324,16 +323,16 @@ def test_relu_goes_to_relu_of_every_framework(to: str) -> None:
 @pytest.mark.parametrize("framework", [needs(name) for name in MAKE])
 @pytest.mark.parametrize("other", [False, True])
 def test_a_readers_own_function_under_our_names_is_looked_at(framework: str, other: bool) -> None:
-    u = face(framework)
-    own = u.Scratch(u.backend)
+    u = load(framework)
+    d2l = load(framework, "unrolled.d2l")
 
     def forward(inputs: Any, state: Any, params: Any) -> Any:
-        logits, state = own.forward(inputs, state, params)
+        logits, state = d2l.rnn(inputs, state, params)
         return (logits * 2 if other else logits), state
 
-    written = with_values(u.RNNModelScratch(V, H, None, own.get_params, own.init_state, forward))
+    written = with_values(d2l.RNNModelScratch(V, H, forward_fn=forward))
     values = written.export_parameters()
-    like = with_values(u.RNNModelScratch(V, H, None, own.get_params, own.init_state, forward), 1)
+    like = with_values(d2l.RNNModelScratch(V, H, forward_fn=forward), 1)
     assert_same(like.import_parameters(values), written)
     layer = u.RNNModel(u.recurrent_layer("rnn", V, H), V)
     if other:

@@ -12,10 +12,12 @@ from mxnet import autograd, gluon  # noqa: E402
 
 from unrolled import mxnet as unrolled  # noqa: E402
 from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
+from unrolled.d2l import mxnet as d2l  # noqa: E402
 from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa: E402
 from unrolled.frameworks import is_installed  # noqa: E402
 from unrolled.functional.linear import affine  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.models.layers import parameter_shapes  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
 
 V, H, T = 7, 6, 5
@@ -42,14 +44,7 @@ def ids(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def scratch(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V, sigma: float = 0.5) -> Any:
-    functions = unrolled.Scratch(unrolled.backend, cell, num_layers)
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        return functions.get_params(vocab_size, num_hiddens, device, sigma=sigma, seed=0)
-
-    return unrolled.RNNModelScratch(
-        vocab_size, H, None, get_params, functions.init_state, functions.forward
-    )
+    return unrolled.LanguageModel(vocab_size, H, cell, num_layers, sigma=sigma, seed=0)
 
 
 def with_layer(cell: str = "rnn", num_layers: int = 1, vocab_size: int = V) -> Any:
@@ -66,15 +61,6 @@ def values(model: Any) -> dict[str, np.ndarray]:
 
 
 # Gluon's own idioms
-
-
-def test_every_public_name_of_torch_is_here() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
-    assert torch
-    from unrolled import torch as other
-
-    assert set(unrolled.__all__) == set(other.__all__)
-    assert all(hasattr(unrolled, name) for name in unrolled.__all__)
 
 
 def test_collect_params_lists_everything_and_save_parameters_comes_back(tmp_path: Any) -> None:
@@ -304,9 +290,7 @@ def test_models_compute_the_formula_with_imported_parameters(
 ) -> None:
     model = (scratch if kind == "scratch" else with_layer)(cell, num_layers)
     parameters = drawn(model.export_parameters())
-    assert set(parameters) == set(
-        unrolled.Scratch(unrolled.backend, cell, num_layers).get_params(V, H, seed=0)
-    )
+    assert set(parameters) == set(parameter_shapes(cell, num_layers, V, H))
     model.import_parameters(parameters)
     for name, value in model.export_parameters().items():
         np.testing.assert_allclose(value, parameters[name], rtol=1e-6)
@@ -360,19 +344,11 @@ def test_losses_are_those_of_pytorch(cell: str, use_random_iter: bool) -> None:
     from unrolled import torch
 
     losses = []
-    for face in (torch, unrolled):
-        data = face.TextData(TEXT, 4, T, use_random_iter, seed=0)
-        functions = face.Scratch(face.backend, cell, 2)
+    for shell in (torch, unrolled):
+        data = shell.TextData(TEXT, 4, T, use_random_iter, seed=0)
         vocab_size, recorder = len(data.vocab), Recorder()
-        model = face.RNNModelScratch(
-            vocab_size,
-            H,
-            None,
-            lambda V, H, device, f=functions: f.get_params(V, H, device, sigma=0.1, seed=0),
-            functions.init_state,
-            functions.forward,
-        )
-        face.Trainer(3, gradient_clip_val=1, listeners=[recorder]).fit(model, data)
+        model = shell.LanguageModel(vocab_size, H, cell, 2, sigma=0.1, seed=0)
+        shell.Trainer(3, gradient_clip_val=1, listeners=[recorder]).fit(model, data)
         losses.append([step.loss for step in recorder.steps])
     assert len(losses[0]) > 20
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
@@ -467,7 +443,7 @@ def test_a_readers_own_functions_get_one_hot_inputs_and_train() -> None:
         return mx.np.concatenate(outputs), (state,)
 
     unrolled.backend.seed(0)
-    model = unrolled.RNNModelScratch(V, H, None, get_params, init_state, forward)
+    model = d2l.RNNModelScratch(V, H, None, get_params, init_state, forward)
     assert list(values(model)) == ["param_0", "param_1", "param_2"]
     before, recorder = values(model), Recorder()
     unrolled.Trainer(4, listeners=[recorder]).fit(model, data)
@@ -492,7 +468,7 @@ def test_grad_clipping_scales_by_theta_over_the_norm_if_that_is_larger(theta: fl
     before = [p.grad.asnumpy() for p in parameters]
     norm = math.sqrt(sum((g.astype(float) ** 2).sum() for g in before))
     assert 0.01 < norm < 1000
-    unrolled.grad_clipping(net, theta)
+    d2l.grad_clipping(net, theta)
     for gradient, parameter in zip(before, parameters, strict=True):
         expected = gradient * min(1, theta / norm)
         np.testing.assert_allclose(parameter.grad.asnumpy(), expected, rtol=1e-5)
@@ -500,7 +476,7 @@ def test_grad_clipping_scales_by_theta_over_the_norm_if_that_is_larger(theta: fl
 
 @pytest.mark.parametrize("updater", ["ours", "gluon", "function"])
 def test_train_epoch_ch8_lowers_the_perplexity(updater: str) -> None:
-    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    train_iter, vocab = d2l.load_data_time_machine(4, 6, max_tokens=200, seed=0)
     net = scratch(vocab_size=len(vocab), sigma=0.01)
     sgd = unrolled.SGD(unrolled.backend.parameters(net).values(), lr=1.0)
     given = {
@@ -509,18 +485,18 @@ def test_train_epoch_ch8_lowers_the_perplexity(updater: str) -> None:
         "function": sgd.step,
     }[updater]
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    found = [unrolled.train_epoch_ch8(net, train_iter, loss, given, None, False) for _ in range(8)]
+    found = [d2l.train_epoch_ch8(net, train_iter, loss, given, None, False) for _ in range(8)]
     assert 20 < found[0][0] < 28.5  # 28 is the uniform model's
     assert found[-1][0] < 0.9 * found[0][0]
     assert all(speed > 0 for _, speed in found)
 
 
 def test_train_ch8_reports_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:
-    train_iter, vocab = unrolled.load_data_time_machine(4, 6, max_tokens=200, seed=0)
+    train_iter, vocab = d2l.load_data_time_machine(4, 6, max_tokens=200, seed=0)
     net = scratch(vocab_size=len(vocab), sigma=0.01)
-    unrolled.train_ch8(net, train_iter, vocab, 1.0, 10, None)
+    d2l.train_ch8(net, train_iter, vocab, 1.0, 10, None)
     first, last, traveller, short = capsys.readouterr().out.splitlines()
-    assert first == traveller == unrolled.predict_ch8("time traveller", 50, net, vocab)
+    assert first == traveller == d2l.predict_ch8("time traveller", 50, net, vocab)
     assert short.startswith("traveller")
     assert 1 < float(last.split()[1].rstrip(",")) < 28
 

@@ -9,7 +9,7 @@ import pytest
 
 from installed import INSTALLED
 from unrolled.errors import ParameterError, UnrolledError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.parameters import read
 
 
@@ -89,7 +89,7 @@ def torch_native() -> Native:
     def backward(case: Case, X: Any) -> Any:
         case.model.zero_grad()
         case.predict(X).sum().backward()
-        return face("torch").parameters(case.model)
+        return load("torch").parameters(case.model)
 
     return Native(nested, pair, tied, backward)
 
@@ -157,13 +157,13 @@ def jax_native() -> Native:
             finally:
                 case.model.update(kept)
 
-        return face("jax").parameters(case.model, jax.grad(total)(case.model))
+        return load("jax").parameters(case.model, jax.grad(total)(case.model))
 
     return Native(nested, lambda: of(Pair(), "first", "a", "b", "out"), tied, backward)
 
 
 def tensorflow_native() -> Native:
-    u = face("tensorflow")
+    u = load("tensorflow")
     import keras
     import tensorflow as tf
 
@@ -233,7 +233,7 @@ def tensorflow_native() -> Native:
 
 
 def mxnet_native() -> Native:
-    u = face("mxnet")
+    u = load("mxnet")
     import mxnet as mx
     from mxnet import autograd
     from mxnet.gluon import nn
@@ -301,7 +301,7 @@ X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
 @pytest.fixture(params=INSTALLED)
 def u(request: pytest.FixtureRequest) -> Any:
-    return face(request.param)
+    return load(request.param)
 
 
 @pytest.fixture
@@ -501,7 +501,6 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
 
 
 def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
-    scratch = u.Scratch(u.backend, "rnn", 2)
     draw, one, other = np.random.default_rng(0), "layers.0.W_hh", "layers.1.W_hh"
 
     class Batch(u.DataModule):
@@ -510,8 +509,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
             return [tuple(map(u.backend.asarray, ids))] if train else None
 
     def fitted(values: dict[str, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        functions = scratch.get_params, scratch.init_state, scratch.forward
-        model = u.RNNModelScratch(6, 3, None, *functions, lr=0.5)
+        model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
         if u.backend.name == "jax":
             model = model.initialize()
         if values is None:

@@ -47,9 +47,7 @@ class Diverges(Looks):
 def train(takes_rows, cell="rnn", engine="fast", optimizer=None, listeners=(), **options):
     pytorch.manual_seed(0)
     data = torch.TextData(TEXT, batch_size=16, num_steps=8, seed=0)
-    scratch = torch.Scratch(torch.backend, cell, 1, engine)
-    parts = partial(scratch.get_params, seed=1, sigma=0.3), scratch.init_state, scratch.forward
-    model = torch.RNNModelScratch(len(data.vocab), 8, None, *parts, lr=1.0)
+    model = torch.LanguageModel(len(data.vocab), 8, cell, seed=1, sigma=0.3, engine=engine)
     if optimizer is not None:
         model.configure_optimizers = lambda: optimizer(model.parameters())
     looks = Looks(takes_rows)

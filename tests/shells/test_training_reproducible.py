@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import unrolled.torch as unrolled  # noqa: E402
+from unrolled.d2l import torch as d2l  # noqa: E402
 from unrolled.training.records import Listener, StepRecord  # noqa: E402
 
 TEXT = "all that glitters is not gold, and all who wander are not lost " * 6
@@ -35,12 +36,7 @@ def linear_layer(seed: int | None) -> tuple[Any, Any]:
 
 def language_scratch(seed: int | None, use_random_iter: bool = False) -> tuple[Any, Any]:
     data = unrolled.TextData(TEXT, **SETTINGS, use_random_iter=use_random_iter, seed=seed)
-    s = unrolled.Scratch(unrolled.backend, "gru")
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        return s.get_params(vocab_size, num_hiddens, device, seed=seed)
-
-    return unrolled.RNNModelScratch(28, 6, None, get_params, s.init_state, s.forward), data
+    return unrolled.LanguageModel(28, 6, "gru", seed=seed), data
 
 
 def language_layer(seed: int | None) -> tuple[Any, Any]:
@@ -124,8 +120,8 @@ LOADERS = {
         TEXT, **SETTINGS, use_random_iter=True
     ).train_dataloader(),
     "own": lambda: OwnData().train_dataloader(),
-    "book": lambda: unrolled.load_data_time_machine(4, 16, max_tokens=500)[0],
-    "book at random": lambda: unrolled.load_data_time_machine(4, 16, True, max_tokens=500)[0],
+    "book": lambda: d2l.load_data_time_machine(4, 16, max_tokens=500)[0],
+    "book at random": lambda: d2l.load_data_time_machine(4, 16, True, max_tokens=500)[0],
 }
 
 

@@ -1,6 +1,7 @@
 """Wrong arguments and inputs of the public classes, in every framework."""
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ ARGUMENTS = [
     lambda f: f.RNNLMScratch(None, 4),
     lambda f: f.Model_RNN4SeqClass(None, 10, 3, 3, 19),
     lambda f: f.NativeModel(None, abs),
-    lambda f: f.Scratch(f.backend, "rnm"),
+    lambda f: f.LanguageModel(28, 4, "rnm"),
+    lambda f: f.LanguageModel(28, 0),
     lambda f: f.get_params(28, "x"),
     lambda f: f.Vocab(5),
     lambda f: f.SeqDataLoader("2", 5),
@@ -51,56 +53,63 @@ INPUTS = [
     (lambda f: f.GRU(4, 4), ONES[0], "(B, L, D) with D=4; it was given (5, 4)"),
     (lambda f: f.LinearRegressionScratch(3, 0.1), ONES[0], "d=3; it was given (5, 4)"),
     (lambda f: f.RNNModelScratch(28, 8), ONES, "V=28; it was given (2, 5, 4)"),
+    (lambda f: f.LanguageModel(28, 8), ONES, "V=28; it was given (2, 5, 4)"),
     (lambda f: f.RNNScratch(3, 4), ONES, "D=3; it was given (2, 5, 4)"),
     (lambda f: f.RNNModel(f.recurrent_layer("rnn", 28, 8), 28), IDS[0], "it was given (5,)"),
 ]
 
 
 @pytest.fixture(params=INSTALLED)
-def face(request):
-    return importlib.import_module(f"unrolled.{request.param}")
+def shell(request):
+    rooms = [
+        importlib.import_module(f"unrolled.{room}.{request.param}") for room in ("d2l", "nndl")
+    ]
+    return SimpleNamespace(
+        **{n: getattr(room, n) for room in rooms for n in dir(room) if n[0] != "_"}
+    )
 
 
-def test_wrong_arguments_get_our_errors(face):
+def test_wrong_arguments_get_our_errors(shell):
     for wrong in ARGUMENTS:
         with pytest.raises(SettingError):
-            wrong(face)
+            wrong(shell)
 
 
-def called(face, model, X):
-    X = face.backend.asarray(X)
-    return model.initialize(X)(X) if face.backend.name == "jax" else model(X)
+def called(shell, model, X):
+    X = shell.backend.asarray(X)
+    return model.initialize(X)(X) if shell.backend.name == "jax" else model(X)
 
 
-def test_inputs_of_another_shape_get_our_errors(face):
+def test_inputs_of_another_shape_get_our_errors(shell):
     for make, X, words in INPUTS:
         with pytest.raises(DataError) as error:
-            called(face, make(face), X)
+            called(shell, make(shell), X)
         assert words in str(error.value)
 
 
-def test_ids_that_are_no_whole_numbers_get_our_error(face):
-    if face.backend.name == "mxnet":
+def test_ids_that_are_no_whole_numbers_get_our_error(shell):
+    if shell.backend.name == "mxnet":
         pytest.skip("its arrays hold float32 where nobody asks for more")
     models = (
-        face.RNNModelScratch(28, 8),
-        face.RNNModel(face.recurrent_layer("rnn", 28, 8), 28),
-        face.Model_RNN4SeqClass(face.SRN(3, 3), 10, 3, 3, 19),
+        shell.RNNModelScratch(28, 8),
+        shell.LanguageModel(28, 8),
+        shell.RNNModel(shell.recurrent_layer("rnn", 28, 8), 28),
+        shell.Model_RNN4SeqClass(shell.SRN(3, 3), 10, 3, 3, 19),
     )
     for model in models:
         with pytest.raises(DataError, match=r"reads ids, whole numbers; it was given .*float32"):
-            called(face, model, IDS.astype(np.float32))
+            called(shell, model, IDS.astype(np.float32))
 
 
-def test_a_minibatch_of_another_width_is_told_of_where_it_is_trained_on(face):
-    data = face.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
+def test_a_minibatch_of_another_width_is_told_of_where_it_is_trained_on(shell):
+    data = shell.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
     with pytest.raises(DataError, match=r"d=3; it was given \(32, 2\)"):
-        face.Trainer(1).fit(face.LinearRegressionScratch(3, 0.1, seed=0), data)
+        shell.Trainer(1).fit(shell.LinearRegressionScratch(3, 0.1, seed=0), data)
 
 
-def test_a_layer_that_has_seen_one_width_refuses_another(face):
-    model, narrow = face.LinearRegression(0.1), face.backend.asarray(ONES[0, :, :3])
-    model = model.initialize(narrow) if face.backend.name == "jax" else model
+def test_a_layer_that_has_seen_one_width_refuses_another(shell):
+    model, narrow = shell.LinearRegression(0.1), shell.backend.asarray(ONES[0, :, :3])
+    model = model.initialize(narrow) if shell.backend.name == "jax" else model
     model(narrow)
     with pytest.raises(DataError, match=r"d=3; it was given \(5, 4\)"):
-        model(face.backend.asarray(ONES[0]))
+        model(shell.backend.asarray(ONES[0]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.bptt import GATES, shifted
 from unrolled.functional.recurrent import CELLS, RELU_RNN
 from unrolled.kernels import recur
@@ -33,13 +33,9 @@ class Batches:
 
 def traced(framework, cell, num_layers=1):
     """Values of the parameters, their gradients, and the traced layers, as NumPy arrays."""
-    library = face(framework)
+    library = load(framework)
     backend, data = library.backend, Batches(library.backend)
-    scratch = library.Scratch(backend, cell, num_layers)
-    model = library.RNNModelScratch(
-        V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
-        scratch.forward,
-    )  # fmt: skip
+    model = library.LanguageModel(V, H, cell, num_layers, sigma=0.5, seed=1)
     trainer = library.Trainer(1)
     trainer.prepare(model, data)
     values = {name: backend.to_numpy(p).copy() for name, p in trainer.parameters.items()}

@@ -3,7 +3,6 @@
 import gc
 import json
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from clipping_by_hand import by_hand, norm_of
 from installed import FRAMEWORK, INSTALLED
 from unrolled import experiments
 from unrolled.errors import NotFiniteError, SettingError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.reading import read_telemetry
@@ -46,14 +45,10 @@ class Keeper(Listener):
 
 
 def setup(framework, cell="rnn", lr=0.5, sigma=0.5, **options):
-    library = face(framework)
+    library = load(framework)
     library.backend.seed(0)
     data = library.TextData(TEXT, batch_size=4, num_steps=5, seed=0)
-    scratch = library.Scratch(library.backend, cell)
-    model = library.RNNModelScratch(
-        len(data.vocab), H, None, partial(scratch.get_params, seed=1, sigma=sigma),
-        scratch.init_state, scratch.forward, lr=lr,
-    )  # fmt: skip
+    model = library.LanguageModel(len(data.vocab), H, cell, lr=lr, sigma=sigma, seed=1)
     return library.Trainer(1, **options), model, data
 
 
@@ -114,7 +109,7 @@ def test_weights_and_updates_are_measured(framework):
 @pytest.mark.parametrize("name", ["globalnorm", "max"])
 def test_an_unknown_method_is_refused_when_the_trainer_is_made(name):
     with pytest.raises(SettingError, match=r"global_norm, per_tensor, value, adaptive"):
-        face(FRAMEWORK).Trainer(1, gradient_clip_val=1, gradient_clip_method=name)
+        load(FRAMEWORK).Trainer(1, gradient_clip_val=1, gradient_clip_method=name)
 
 
 @frameworks
@@ -147,7 +142,7 @@ def test_every_nth_step_is_recorded_and_no_other_is_traced(monkeypatch):
 
 def test_by_default_there_are_some_200_records():
     class Fake:
-        backend, num_train_batches = face(FRAMEWORK).backend, 7
+        backend, num_train_batches = load(FRAMEWORK).backend, 7
 
         def watch_layers(self):
             return None
@@ -305,7 +300,7 @@ def layer(**bad):
 )
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_first_tensor_is_named_in_the_order_of_computation(bad, expected, reverse):
-    backend = face(FRAMEWORK).backend
+    backend = load(FRAMEWORK).backend
 
     def array(name, shape=(2,)):
         values = np.ones(shape, np.float32)
@@ -335,7 +330,7 @@ def test_the_first_tensor_is_named_in_the_order_of_computation(bad, expected, re
 
 
 def test_hidden_states_are_counted_over_the_pieces_of_a_sequence():
-    backend = face(FRAMEWORK).backend
+    backend = load(FRAMEWORK).backend
     good, bad = layer(), layer(after=1)
     pieces = {"layers.0": good, "layers.0#1": good, "layers.0#2": bad}
     found = ThroughTime({

@@ -1,7 +1,7 @@
 """Truncated backpropagation through time, against the same by hand in float64."""
 
 import importlib.util
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from installed import FRAMEWORK, INSTALLED
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
+from unrolled.models.language_model import RecurrentNetwork
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.truncation import Truncation
 
@@ -69,16 +70,12 @@ class Gradients(Telemetry):
 
 
 def train(framework, cell, pairs, truncation, lr=0.5):
-    library = face(framework)
-    scratch = library.Scratch(library.backend, cell)
-    model = library.RNNModelScratch(
-        V, H, None, partial(scratch.get_params, seed=1, sigma=0.5), scratch.init_state,
-        scratch.forward, lr=lr,
-    )  # fmt: skip
+    library = load(framework)
+    model = library.LanguageModel(V, H, cell, lr=lr, sigma=0.5, seed=1)
     data, records = Batches(library.backend, pairs), []
     watch = Gradients(records)
     trainer = library.Trainer(1, listeners=[watch], truncation=truncation)
-    start = scratch.get_params(V, H, seed=1, sigma=0.5)
+    start = RecurrentNetwork(library.backend, cell).initial_parameters(V, H, seed=1, sigma=0.5)
     start = {name: library.backend.to_numpy(p).astype(float) for name, p in start.items()}
     trainer.fit(model, data)
     return start, watch, records
@@ -174,14 +171,13 @@ def test_a_zero_state_forgets_the_minibatch_before(framework):
 @frameworks
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):
-    library = face(framework)
-    scratch, data = library.Scratch(library.backend, cell), Batches(library.backend, cut(T))
-    parts = scratch.get_params, scratch.init_state, scratch.forward
+    library = load(framework)
+    data = Batches(library.backend, cut(T))
 
     def states(seed, sigma=2.0):
         truncation = Truncation(state="drawn", sigma=sigma, seed=seed)
         trainer = library.Trainer(1, truncation=truncation)
-        trainer.prepare(library.RNNModelScratch(V, H, None, *parts), data)
+        trainer.prepare(library.LanguageModel(V, H, cell), data)
         drawn = [trainer.starts.state(trainer, batch, None) for batch in data]
         return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
 
@@ -201,7 +197,7 @@ def test_a_training_begins_with_drawn_states_and_no_border():
 
 
 def test_a_model_without_a_state_cannot_be_given_one():
-    library = face(FRAMEWORK)
+    library = load(FRAMEWORK)
     data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
     trainer = library.Trainer(1, truncation=Truncation(state="drawn"))
     with pytest.raises(SettingError, match=r"begin_state.*state=zero"):
@@ -209,7 +205,7 @@ def test_a_model_without_a_state_cannot_be_given_one():
 
 
 def test_what_cannot_be_cut_is_refused():
-    library = face(FRAMEWORK)
+    library = load(FRAMEWORK)
     data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
     trainer = library.Trainer(1, truncation=Truncation(back_steps=1))
     with pytest.raises(SettingError, match=r"inputs and targets \(B, T\)"):

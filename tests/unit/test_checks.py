@@ -10,7 +10,7 @@ import pytest
 
 from unrolled.checks import RULES, check, check_inputs, checked
 from unrolled.errors import DataError, SettingError
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.hyperparameters import HyperParameters
 
 RIGHT = {
     "num_hiddens": [1, 8, np.int64(3), np.array(4)],

@@ -26,7 +26,7 @@ def test_a_framework_is_known_by_its_name(name):
     assert frameworks.check(name) == name
 
 
-@pytest.mark.parametrize("use", ["check", "is_installed", "face"])
+@pytest.mark.parametrize("use", ["check", "is_installed", "load"])
 @pytest.mark.parametrize("name", ["Torch", "pytorch", "numpy", "", "errors"])
 def test_another_name_is_an_error_that_lists_the_known_ones(use, name):
     with pytest.raises(SettingError, match=f"unknown framework '{name}'") as caught:
@@ -79,7 +79,7 @@ def test_the_install_command_works_from_a_source_tree(monkeypatch):
 @pytest.mark.parametrize("name", frameworks.FRAMEWORKS)
 def test_a_missing_framework_is_an_error_with_the_command_that_installs_it(nothing_installed, name):
     with pytest.raises(MissingFrameworkError) as caught:
-        frameworks.face(name)
+        frameworks.load(name)
     assert f"{frameworks.FRAMEWORKS[name]} is not installed" in str(caught.value)
     assert frameworks.install_command(name) in str(caught.value)
 

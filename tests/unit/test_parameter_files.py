@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save
 
 from unrolled.errors import ParameterError
-from unrolled.frameworks import face, is_installed
+from unrolled.frameworks import is_installed, load
 from unrolled.parameters import listed, read, to_bytes, untied
 
 NAMES = st.text("abW_.0123", min_size=1, max_size=8)
@@ -166,7 +166,7 @@ class TestFilesOfSafetensorsOwnFunctions:
         )
         model["out"] = torch.nn.Linear(4, 5)
         model["out"].weight = model["embed"].weight
-        return model, face("torch").parameters(model)
+        return model, load("torch").parameters(model)
 
     @pytest.mark.parametrize("how", ["save_model", "without the tied one", "apart"])
     def test_what_is_tied_may_be_written_once(self, tmp_path, how):
@@ -209,4 +209,4 @@ class TestFilesOfSafetensorsOwnFunctions:
         values = {name: t.numpy() for name, t in model.state_dict().items()}
         (tmp_path / "file").write_bytes(to_bytes(values))
         with pytest.raises(ParameterError, match=r"running_mean: un(.|\n)*load_state_dict"):
-            face("torch").parameters(model).load(tmp_path / "file")
+            load("torch").parameters(model).load(tmp_path / "file")

@@ -10,7 +10,7 @@ from unrolled.errors import MissingFrameworkError, SettingError
 from unrolled.functional import recurrent
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.updates import global_norm
-from unrolled.models.language_model import Scratch
+from unrolled.models.language_model import RecurrentNetwork
 
 
 @pytest.mark.parametrize("framework", INSTALLED)
@@ -102,8 +102,8 @@ def test_a_state_of_another_shape_is_an_infinite_difference(monkeypatch, framewo
         outputs, state = recurrent.rnn(xp, X, state, *weights)
         return outputs, tuple(part[-1:] for part in state)
 
-    original = Scratch.init_state
-    monkeypatch.setattr(Scratch, "init_state", one_row)
+    original = RecurrentNetwork.begin_state
+    monkeypatch.setattr(RecurrentNetwork, "begin_state", one_row)
     replace_cell("rnn", last_row)(monkeypatch)
     monkeypatch.setattr(selfcheck, "engines", lambda framework: ("reference",))
     assert selfcheck.compare(framework) == math.inf

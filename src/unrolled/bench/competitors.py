@@ -13,7 +13,7 @@ from typing import Any
 
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.frameworks import FRAMEWORKS, advice, face, is_installed
+from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
 from unrolled.kernels import native
 
 LAYERS = {
@@ -67,7 +67,7 @@ class Competitor:
             return f"{FRAMEWORKS[self.framework]} is not installed; get it {advice(self.framework)}"
         if gpu and not self.on_gpu:
             return "is measured on CPUs only"
-        if gpu and not face(self.framework).backend.devices(1):
+        if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
         return next((reason for need in self.needs if (reason := need())), "")
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 from unrolled.kernels import native
-from unrolled.models.language_model import Scratch
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,17 @@ def trained(
         task: what to train.
         engine, precision: see `unrolled.kernels.recur`.
     """
-    u = face(framework)
-    scratch = Scratch(u.backend, task.cell, task.layers, engine, precision)
-    model = u.RNNModelScratch(
+    u = load(framework)
+    model = u.LanguageModel(
         task.V,
         task.H,
-        u.try_gpu() if task.gpu else None,
-        get_params=lambda V, H, device: u.backend.initialize(task.values(), device),
-        init_state=scratch.init_state,
-        forward_fn=scratch.forward,
+        task.cell,
+        task.layers,
         lr=LEARNING_RATE,
+        values=task.values(),
+        device=u.backend.devices(1)[0] if task.gpu else None,
+        engine=engine,
+        precision=precision,
     )
 
     def framework_arrays(batches: list[Batch]) -> list[Any]:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from unrolled.backends import Backend
 from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
+from unrolled.data.data_module import DataModule
 from unrolled.errors import DataError, SettingError
-from unrolled.training.data import DataModule
 
 LENGTHS = (5, 10, 15, 20, 25, 30, 35)
 """The published lengths, in the order in which they are drawn."""
@@ -197,8 +197,8 @@ class DigitSumDataset:
         data: examples ``([digits], label)``, as from `load_data`.
 
     Example:
-        >>> from unrolled import torch
-        >>> sequence, label = torch.DigitSumDataset([([1, 2, 0, 5, 0], 3)])[0]
+        >>> from unrolled.nndl import torch as nndl
+        >>> sequence, label = nndl.DigitSumDataset([([1, 2, 0, 5, 0], 3)])[0]
         >>> sequence.tolist(), label.item()
         ([1, 2, 0, 5, 0], 3)
     """
@@ -234,8 +234,8 @@ class DigitSumData(DataModule):
         SettingError: ``length`` is below 3.
 
     Example:
-        >>> from unrolled import torch
-        >>> X, y = next(iter(torch.DigitSumData(length=20, seed=0).train_dataloader()))
+        >>> from unrolled.nndl import torch as nndl
+        >>> X, y = next(iter(nndl.DigitSumData(length=20, seed=0).train_dataloader()))
         >>> tuple(X.shape), tuple(y.shape)
         ((8, 20), (8,))
     """

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.data.data_module import DataModule
 from unrolled.errors import SettingError
-from unrolled.training.data import DataModule
 
 
 class SyntheticRegressionData(DataModule):

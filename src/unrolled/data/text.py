@@ -16,10 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from unrolled.checks import checked
 from unrolled.data.cleaning import clean_pieces
 from unrolled.data.encodings import encoding_of
-from unrolled.data.vocabulary import PIECE, Ids, Vocab, count_characters, pieces_of
+from unrolled.data.vocabulary import PIECE, Ids, count_characters, pieces_of
 from unrolled.errors import TextError
 
 TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
@@ -206,54 +205,6 @@ def check_cleanable(counts: Mapping[str, int]) -> None:
             f"{letters + others:,} non-blank characters are others: little but blanks would be "
             "left. Train on the characters as they are: --set clean=false"
         )
-
-
-def read_time_machine() -> list[str]:
-    """The cleaned lines of *The Time Machine*, 3,221 of them.
-
-    Example:
-        >>> read_time_machine()[0]
-        'the time machine by h g wells'
-    """
-    return clean_lines(time_machine())
-
-
-def tokenize(lines: list[str], token: str = "word") -> list[list[str]]:
-    """Lines as lists of tokens: ``token`` is ``"word"``, as books have it, or ``"char"``.
-
-    Raises:
-        ValueError: another kind of token.
-
-    Example:
-        >>> tokenize(["the time"])
-        [['the', 'time']]
-    """
-    if token == "char":
-        return [list(line) for line in lines]
-    if token == "word":
-        return [line.split() for line in lines]
-    raise ValueError(f"token is '{token}'; it must be 'char' or 'word'")
-
-
-@checked
-def load_corpus_time_machine(max_tokens: int = -1) -> tuple[Ids, Vocab]:
-    """Character ids of *The Time Machine* and the vocabulary of the whole book.
-
-    Args:
-        max_tokens: how many characters from the start; 0 or less means all 170,580.
-
-    Returns:
-        Ids ``(N,)`` and a vocabulary of 28 entries.
-
-    Example:
-        >>> corpus, vocab = load_corpus_time_machine()
-        >>> len(corpus), len(vocab)
-        (170580, 28)
-    """
-    text = clean(time_machine())
-    vocab = Vocab(text)
-    corpus = vocab.encode(text)
-    return (corpus[:max_tokens] if max_tokens > 0 else corpus), vocab
 
 
 def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]:

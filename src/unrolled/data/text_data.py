@@ -3,12 +3,12 @@
 from typing import Any
 
 from unrolled.data.batching import SequenceLoader
+from unrolled.data.data_module import DataModule
 from unrolled.data.text import split_heldout
 from unrolled.data.tokens import TextFile, encode
 from unrolled.data.vocabulary import Vocab
 from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
-from unrolled.training.data import DataModule
 
 
 class TextData(DataModule):

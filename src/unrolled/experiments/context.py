@@ -12,7 +12,7 @@ from unrolled import frameworks
 from unrolled.errors import NotFiniteError, RunError, TerminatedError, UnrolledError
 from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
-from unrolled.runs import trackers
+from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.progress import Part, Report, say, shown
 from unrolled.telemetry.reading import TELEMETRY
@@ -28,7 +28,7 @@ class Context:
         framework: the framework's name.
         seed: of all random draws.
         out: the run directory to make; None takes the next free one under ``runs``.
-        log: names of trackers that get the records as well, see `unrolled.runs.trackers`.
+        log: names of trackers that get the records as well, see `unrolled.report.trackers`.
 
     Raises:
         RunError: ``out`` cannot be used.
@@ -59,9 +59,14 @@ class Context:
         self._told: list[int] = []
 
     @cached_property
-    def face(self) -> Any:
+    def shell(self) -> Any:
         """The framework's public module; loading takes seconds."""
-        return frameworks.face(self.framework)
+        return frameworks.load(self.framework)
+
+    @property
+    def nndl(self) -> Any:
+        """The framework's module of `unrolled.nndl`."""
+        return frameworks.load(self.framework, "unrolled.nndl")
 
     @cached_property
     def directory(self) -> RunDirectory:
@@ -91,7 +96,7 @@ class Context:
             "used": dict(used),
         }
         with self.directory.all_or_nothing():
-            self.directory.begin(config, self.face.backend)
+            self.directory.begin(config, self.shell.backend)
             for name, value in files.items():
                 self.directory.write_json(name, value)
 

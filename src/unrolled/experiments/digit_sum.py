@@ -16,7 +16,7 @@ from typing import Any
 
 from unrolled.data.digit_sum import LENGTHS, as_arrays
 from unrolled.data.digit_sum import published as published_data
-from unrolled.experiments import lab
+from unrolled.experiments import digit_sum_training
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import setting
 from unrolled.report.spec import Axis, Chart, Heatmap, Picture, Series
@@ -36,7 +36,9 @@ class Settings:
     """
 
     cells: tuple[str, ...] = setting(
-        ("srn", "lstm"), f"layers to compare: {', '.join(lab.LAYERS)}", choices=tuple(lab.LAYERS)
+        ("srn", "lstm"),
+        f"layers to compare: {', '.join(digit_sum_training.LAYERS)}",
+        choices=tuple(digit_sum_training.LAYERS),
     )
     lengths: tuple[int, ...] = setting(
         (10, 20, 30),
@@ -59,10 +61,10 @@ def run(context: Context, settings: Settings) -> None:
     Raises:
         UnrolledError: what was asked for cannot run.
     """
-    face = context.face
-    face.backend.seed(context.seed)
+    shell = context.shell
+    shell.backend.seed(context.seed)
     context.begin(settings, used={"forget_bias": "drawn"} if settings.forget_bias is None else {})
-    lab.tell_of_whole_batches(settings.batch_size)
+    digit_sum_training.tell_of_whole_batches(settings.batch_size)
     parts = [(cell, length) for length in settings.lengths for cell in settings.cells]
     results: dict[str, Any] = {}
     pictures: list[Picture] = []
@@ -77,28 +79,32 @@ def run(context: Context, settings: Settings) -> None:
             results[f"{cell}-{length}"] = result(cell, length, scores) | found
             say(describe(results[f"{cell}-{length}"]))
             if cell == "lstm" and length == min(settings.lengths):
-                pictures += gates(face, model, length)
+                pictures += gates(shell, model, length)
         if context.status == "interrupted":
             break
-    lab.keep_pictures(context, [*accuracy_charts(results), *pictures])
+    digit_sum_training.keep_pictures(context, [*accuracy_charts(results), *pictures])
     say("\n" + explain(results))
     context.finish({"accuracy": results})
 
 
-def train(context: Context, settings: Settings, cell: str, length: int) -> tuple[lab.Scores, Any]:
+def train(
+    context: Context, settings: Settings, cell: str, length: int
+) -> tuple[digit_sum_training.Scores, Any]:
     """Train one cell at one length; its scores, and the trainer."""
-    face, seed = context.face, context.seed
-    data = face.DigitSumData(length, settings.batch_size, seed)
-    scores = lab.Scores(face, data)
-    trainer = face.Trainer(settings.max_epochs, listeners=[scores])
-    model = lab.build(face, cell, settings.num_hiddens, seed, settings.forget_bias, lr=settings.lr)
+    shell, seed = context.shell, context.seed
+    data = context.nndl.DigitSumData(length, settings.batch_size, seed)
+    scores = digit_sum_training.Scores(context.nndl, data)
+    trainer = shell.Trainer(settings.max_epochs, listeners=[scores])
+    model = digit_sum_training.build(
+        context.nndl, cell, settings.num_hiddens, seed, settings.forget_bias, lr=settings.lr
+    )
     every = max(1, settings.max_epochs // 5)
     report = Report(scores.fields, scores.line, every, "sequences")
     context.fit(trainer, model, data, report, f"{cell}-{length}", lambda: scores.values)
     return scores, trainer
 
 
-def result(cell: str, length: int, scores: lab.Scores) -> dict[str, Any]:
+def result(cell: str, length: int, scores: digit_sum_training.Scores) -> dict[str, Any]:
     """What the validation examples say of a trained model, as data."""
     return {
         "cell": cell,
@@ -172,9 +178,9 @@ def accuracy_charts(results: dict[str, Any]) -> list[Picture]:
     return [Chart("accuracy-length", title, x, y, series, caption=caption)]
 
 
-def gates(face: Any, model: Any, length: int) -> list[Picture]:
+def gates(shell: Any, model: Any, length: int) -> list[Picture]:
     """An LSTM's gates and cell state over one test sequence, as heatmaps."""
-    backend = face.backend
+    backend = shell.backend
     X, y = as_arrays([published_data([length])[length]["test"][SHOWN]])  # (1, L), (1,)
     with backend.without_gradients():
         digits = backend.asarray(X)

@@ -19,7 +19,7 @@ what every run has:
 from dataclasses import dataclass
 from typing import Any
 
-from unrolled.experiments import lab
+from unrolled.experiments import digit_sum_training
 from unrolled.experiments.context import Context
 from unrolled.experiments.norms import SETTLED, Norms
 from unrolled.experiments.settings import setting
@@ -52,9 +52,9 @@ def run(context: Context, settings: Settings) -> None:
     Raises:
         UnrolledError: what was asked for cannot run.
     """
-    context.face.backend.seed(context.seed)
+    context.shell.backend.seed(context.seed)
     context.begin(settings)
-    lab.tell_of_whole_batches(settings.batch_size)
+    digit_sum_training.tell_of_whole_batches(settings.batch_size)
     clip = {
         "gradient_clip_val": settings.gradient_clip_val,
         "gradient_clip_method": settings.gradient_clip_method,
@@ -77,7 +77,7 @@ def run(context: Context, settings: Settings) -> None:
         if norms.recurrent:
             results[part] = {"training": title, **accuracies, **norms.summary()}
             pictures += charts(part, title, norms, clips=bool(trainer))
-    lab.keep_pictures(context, pictures)
+    digit_sum_training.keep_pictures(context, pictures)
     say("\n" + explain(results))
     context.finish({"parts": results})
 
@@ -91,14 +91,16 @@ def train(
     trainer: dict[str, Any],
 ) -> tuple[Norms, dict[str, float]]:
     """One of the trainings: its gradient norms, and its accuracies at the end."""
-    face, seed = context.face, context.seed
-    data = face.DigitSumData(settings.length, settings.batch_size, seed)
-    scores = lab.Scores(face, data)
+    shell, seed = context.shell, context.seed
+    data = context.nndl.DigitSumData(settings.length, settings.batch_size, seed)
+    scores = digit_sum_training.Scores(context.nndl, data)
     with context.directory as directory:
         write = directory.lines(TELEMETRY)
-        norms = Norms(face.backend, lambda record: write({"part": part, **record}))
-        fitting = face.Trainer(epochs, listeners=[scores, norms], **trainer)
-        net = lab.build(face, "srn", settings.num_hiddens, seed, reduction="sum", **model)
+        norms = Norms(shell.backend, lambda record: write({"part": part, **record}))
+        fitting = shell.Trainer(epochs, listeners=[scores, norms], **trainer)
+        net = digit_sum_training.build(
+            context.nndl, "srn", settings.num_hiddens, seed, reduction="sum", **model
+        )
         report = Report(scores.fields, scores.line, max(1, epochs // 5), "sequences")
         context.fit(fitting, net, data, report, part)
     found = {

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS, check_engine
+from unrolled.models.generation import check_prefix, generate, generate_batch
 from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
@@ -34,7 +34,6 @@ from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
 from unrolled.telemetry.findings.losses import knows_by_heart
 from unrolled.training.evaluation import mean_cross_entropy
-from unrolled.training.generation import check_prefix, generate, generate_batch
 from unrolled.training.truncation import STATES, Truncation
 
 PUBLISHED_PREFIXES = ("time traveller", "traveller")
@@ -152,33 +151,33 @@ def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]
     return (start.splitlines()[0][:PREFIX_LENGTH],)
 
 
-def build(face: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
+def build(shell: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
     """The untrained model.
 
     Args:
-        face: the framework's public module.
+        shell: the framework's public module.
         settings: complete ones.
         vocab_size: ``V``.
         seed: of the initial values.
     """
     check_memory(settings.model, settings.num_layers, vocab_size, settings.num_hiddens or 0)
-    device = face.try_gpu() if settings.num_gpus else None
+    gpus = shell.backend.devices(1)
+    device = (gpus or [shell.backend.cpu()])[0] if settings.num_gpus else None
     if not settings.scratch:
-        layer = face.recurrent_layer(
+        layer = shell.recurrent_layer(
             settings.model, vocab_size, settings.num_hiddens, settings.num_layers
         )
-        return face.backend.to_device(face.RNNModel(layer, vocab_size, lr=settings.lr), device)
-    scratch = face.Scratch(
-        face.backend, settings.model, settings.num_layers, settings.engine, settings.precision
-    )
-    return face.RNNModelScratch(
+        return shell.backend.to_device(shell.RNNModel(layer, vocab_size, lr=settings.lr), device)
+    return shell.LanguageModel(
         vocab_size,
         settings.num_hiddens,
-        device,
-        partial(scratch.get_params, seed=seed),
-        scratch.init_state,
-        scratch.forward,
+        settings.model,
+        settings.num_layers,
         lr=settings.lr,
+        seed=seed,
+        device=device,
+        engine=settings.engine,
+        precision=settings.precision,
     )
 
 
@@ -197,9 +196,9 @@ def run(context: Context, settings: Settings) -> None:
     text = load_text(settings)
     prefixes = choose_prefixes(settings, text)
     settings = replace(settings, prefix=prefixes[0])
-    face, seed = context.face, context.seed
-    face.backend.seed(seed)
-    data = face.TextData(
+    shell, seed = context.shell, context.seed
+    shell.backend.seed(seed)
+    data = shell.TextData(
         text,
         settings.batch_size,
         settings.num_steps,
@@ -210,8 +209,8 @@ def run(context: Context, settings: Settings) -> None:
     )
     for prefix in prefixes:
         check_prefix(data.vocab, prefix)
-    model = build(face, settings, len(data.vocab), seed)
-    trainer = face.Trainer(
+    model = build(shell, settings, len(data.vocab), seed)
+    trainer = shell.Trainer(
         settings.max_epochs,
         settings.num_gpus,
         settings.gradient_clip_val,
@@ -225,7 +224,7 @@ def run(context: Context, settings: Settings) -> None:
 
     def write(prefix: str) -> str:
         net = trainer.trained_model
-        return generate(face.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
+        return generate(shell.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
 
     report = Report(
         fields=lambda epoch: {"loss": epoch.loss, "perplexity": perplexity(epoch.loss)},
@@ -245,7 +244,7 @@ def run(context: Context, settings: Settings) -> None:
     context.fit(trainer, model, data, report, telemetry_every=settings.telemetry_every)
     net, sizes = trainer.trained_model, (settings.batch_size, settings.num_steps)
     through = context.going_through("measuring on text that it has not seen")
-    heldout = mean_cross_entropy(face.backend, net, data.heldout_ids, *sizes, device, through)
+    heldout = mean_cross_entropy(shell.backend, net, data.heldout_ids, *sizes, device, through)
     summary: dict[str, Any] = {
         "epochs": report.last.epoch if report.last else 0,
         "perplexity": perplexity(report.last.loss) if report.last else None,
@@ -297,13 +296,13 @@ class Trained:
     """A trained language model as a run has left it.
 
     Attributes:
-        face: the framework's public module.
+        shell: the framework's public module.
         model: the native model.
         vocab: its vocabulary.
         prefix: what the run itself continued.
     """
 
-    face: Any
+    shell: Any
     model: Any
     vocab: Vocab
     prefix: str
@@ -311,12 +310,12 @@ class Trained:
     def write(self, prefix: str | None, length: int, **options: Any) -> str:
         """Continue a text (None: the run's own prefix); options as of `generate`."""
         prefix = self.prefix if prefix is None else prefix
-        return generate(self.face.backend, self.model, self.vocab, prefix, length, **options)
+        return generate(self.shell.backend, self.model, self.vocab, prefix, length, **options)
 
     def write_all(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
         """Continue several texts side by side; options as of `generate_batch`."""
         texts = [self.prefix if prefix is None else prefix for prefix in prefixes]
-        return generate_batch(self.face.backend, self.model, self.vocab, texts, length, **options)
+        return generate_batch(self.shell.backend, self.model, self.vocab, texts, length, **options)
 
 
 def load(path: Path) -> Trained:
@@ -390,10 +389,10 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any)
         MissingFrameworkError: the framework is not installed.
     """
     settings = checked(config, values, tokens)
-    face = frameworks.face(framework)
+    shell = frameworks.load(framework)
     # on the CPU, where there is no Triton; any seed: the values are replaced
     engine = "auto" if settings.engine == "triton" else settings.engine
-    model = build(face, replace(settings, num_gpus=0, engine=engine), len(tokens), seed=0)
+    model = build(shell, replace(settings, num_gpus=0, engine=engine), len(tokens), seed=0)
     return Trained(
-        face, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
+        shell, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
     )

@@ -31,9 +31,9 @@ class Settings:
     num_val: int = setting(1000, "validation examples; 0 skips", least=0, most=10**8)
 
 
-def load_data(face: Any, settings: Settings, seed: int) -> Any:
+def load_data(shell: Any, settings: Settings, seed: int) -> Any:
     """Examples of the known weights."""
-    return face.SyntheticRegressionData(
+    return shell.SyntheticRegressionData(
         TRUE_W,
         TRUE_B,
         noise=settings.noise,
@@ -44,11 +44,11 @@ def load_data(face: Any, settings: Settings, seed: int) -> Any:
     )
 
 
-def build(face: Any, settings: Settings, seed: int) -> Any:
+def build(shell: Any, settings: Settings, seed: int) -> Any:
     """The untrained model."""
     if settings.scratch:
-        return face.LinearRegressionScratch(len(TRUE_W), settings.lr, settings.sigma, seed=seed)
-    return face.LinearRegression(settings.lr, settings.sigma)
+        return shell.LinearRegressionScratch(len(TRUE_W), settings.lr, settings.sigma, seed=seed)
+    return shell.LinearRegression(settings.lr, settings.sigma)
 
 
 def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any = None) -> Settings:
@@ -76,10 +76,10 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any 
         MissingFrameworkError: the framework is not installed.
     """
     settings = checked(config, values)
-    face = frameworks.face(framework)
-    model = build(face, settings, seed=0)  # any: the values are replaced
+    shell = frameworks.load(framework)
+    model = build(shell, settings, seed=0)  # any: the values are replaced
     # a layer makes its parameters when it sees its inputs
-    model = face.Trainer(max_epochs=1).build(model, load_data(face, settings, seed=0))
+    model = shell.Trainer(max_epochs=1).build(model, load_data(shell, settings, seed=0))
     return model.import_parameters(values)
 
 
@@ -89,10 +89,10 @@ def run(context: Context, settings: Settings) -> None:
     Raises:
         UnrolledError: what was asked for cannot run.
     """
-    face, seed = context.face, context.seed
-    face.backend.seed(seed)
-    data, model = load_data(face, settings, seed), build(face, settings, seed)
-    trainer = face.Trainer(settings.max_epochs)
+    shell, seed = context.shell, context.seed
+    shell.backend.seed(seed)
+    data, model = load_data(shell, settings, seed), build(shell, settings, seed)
+    trainer = shell.Trainer(settings.max_epochs)
     report = Report(
         fields=lambda epoch: {"loss": epoch.loss, "val_loss": epoch.val_loss},
         line=lambda epoch: (
@@ -109,7 +109,7 @@ def run(context: Context, settings: Settings) -> None:
 
 def summarize(context: Context, settings: Settings, model: Any, report: Report) -> dict[str, Any]:
     """The result as data, told in words on the way."""
-    to_numpy = context.face.backend.to_numpy
+    to_numpy = context.shell.backend.to_numpy
     w = [float(value) for value in np.ravel(to_numpy(model.w))]
     b = float(np.ravel(to_numpy(model.b))[0])
     error_w = [true - learned for true, learned in zip(TRUE_W, w, strict=True)]

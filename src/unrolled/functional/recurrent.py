@@ -1,6 +1,6 @@
 """Recurrent cells unrolled over time: RNN, GRU, LSTM.
 
-Every cell has the same face, ``cell(xp, X, state, *weights) -> (outputs, state)``:
+Every cell has the same signature, ``cell(xp, X, state, *weights) -> (outputs, state)``:
 
 - ``X``: inputs ``(T, B, D)``, or integer ids ``(T, B)`` that stand for one-hot rows;
 - ``state``: a tuple of arrays ``(B, H)``, one for RNN and GRU, two for the LSTM;

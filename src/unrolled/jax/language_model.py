@@ -1,6 +1,6 @@
-"""Recurrent language models written out, on JAX's arrays."""
+"""``LanguageModel`` for JAX; the computation is in `unrolled.models.language_model`."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -10,45 +10,55 @@ from unrolled.backends import jax as backend
 from unrolled.jax.module import Module
 from unrolled.jax.training import SGD
 from unrolled.models import language_model
-from unrolled.models.language_model import Scratch
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
 
-class LanguageModel(Module):
-    """What language models have in common here; their `loss` is that of all frameworks."""
+class IdsModule(Module):
+    """A model of ids ``(B, T)``, none of whose parameters depends on B or T."""
 
     def known_inputs(self) -> tuple[Any, ...]:
-        return (jnp.zeros((1, 1), int),)  # no parameter depends on B or T
+        return (jnp.zeros((1, 1), int),)
 
 
-class RNNModelScratch(language_model.RNNModelScratch, LanguageModel):  # type: ignore[misc]  # two forms of loss
-    vocab_size: int
-    num_hiddens: int
-    device: Any = None
-    get_params: Callable[..., Any] = get_params
-    init_state: Callable[..., Any] = init_rnn_state
-    forward_fn: Callable[..., Any] = rnn
-    lr: float = 1.0
-    initial: Any = field(default=None, kw_only=True, repr=False, compare=False)
-    """What ``get_params`` gave, pairs of name and values: drawn once, shared by clones."""
+class DrawnModule(IdsModule):
+    """A model whose first values are drawn once, when it is made; clones share them."""
+
+    drawn: Any = field(default=None, kw_only=True, repr=False, compare=False)
+    """Pairs of name and array."""
+
+    def draw(self) -> Mapping[str, Any]:
+        """Return the first values of all parameters by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define draw()")
 
     def __post_init__(self) -> None:
-        if self.initial is None:
-            params = self.get_params(self.vocab_size, self.num_hiddens, self.device)
-            self.initial = tuple(language_model.by_name(params).items())
+        if self.drawn is None:
+            self.drawn = tuple(self.draw().items())
         super().__post_init__()
 
     def setup(self) -> None:
-        for name, part in backend.nested(dict(self.initial)).items():
+        for name, part in backend.nested(dict(self.drawn)).items():
             self.param(name, lambda _, part=part: part)
-
-    @property
-    def _names(self) -> list[str]:  # type: ignore[override]  # read-only, as all of a module
-        return [name for name, _ in self.initial]  # JAX may have sorted those of the module
 
     def configure_optimizers(self) -> Any:
         return SGD(self.lr)
+
+
+class LanguageModel(language_model.LanguageModel, DrawnModule):  # type: ignore[misc]  # two forms of loss
+    vocab_size: int
+    num_hiddens: int
+    cell: str = "rnn"
+    num_layers: int = 1
+    lr: float = 1.0
+    sigma: float = 0.01
+    seed: int | None = None
+    values: Any = field(default=None, compare=False)
+    device: Any = None
+    engine: str = "auto"
+    precision: str = "float32"
+
+    @property
+    def network(self) -> language_model.RecurrentNetwork:  # type: ignore[override]  # read-only
+        options = self.cell, self.num_layers, self.engine, self.precision
+        return language_model.RecurrentNetwork(backend, *options)
+
+    def draw(self) -> Mapping[str, Any]:
+        return self.initial(self.sigma, self.seed, self.values, self.device)

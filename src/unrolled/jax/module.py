@@ -17,8 +17,8 @@ from unrolled.backends import jax as backend
 from unrolled.errors import SettingError
 from unrolled.jax.listing import Parameters
 from unrolled.models import native
+from unrolled.report.board import ProgressBoard
 from unrolled.training import module
-from unrolled.training.board import ProgressBoard
 
 LEFT_LOSS = "loss, left to the trainer"
 """What a training loss is called among the plots of compiled code; the trainer draws it itself."""

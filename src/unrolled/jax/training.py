@@ -11,14 +11,14 @@ from unrolled.backends import Backend
 from unrolled.backends import jax as backend
 from unrolled.backends.tied import first_places
 from unrolled.checks import checked
-from unrolled.data import synthetic, text_data
+from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
 from unrolled.jax.module import LEFT_LOSS, State, is_published, without_aux
-from unrolled.training import data, trainer
+from unrolled.training import trainer
 from unrolled.training.tracing import ThroughTime
 
 
-class DataModule(data.DataModule):
+class DataModule(data_module.DataModule):
     backend: ClassVar[Backend] = backend
 
 

@@ -1,6 +1,5 @@
-"""Recurrent character language models: from scratch as three functions, and in general."""
+"""Recurrent language models: ours in equations, and the base of those of framework layers."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -10,39 +9,23 @@ import numpy as np
 
 from unrolled.backends import Array, Backend
 from unrolled.checks import check, check_ids, check_inputs, checked
-from unrolled.frameworks import face
+from unrolled.errors import check_fit
+from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
-from unrolled.models.layers import (
-    IMPORTING,
-    cell_of,
-    check_apart,
-    parameter_shapes,
-)
+from unrolled.models.layers import IMPORTING, check_apart, parameter_shapes
+from unrolled.parameters import shapes_of
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
 
 
-def by_name(params: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:
-    """What a ``get_params`` gave, by name; those of a list are called ``param_0``, ..."""
-    if isinstance(params, Mapping):
-        return dict(params)
-    return {f"param_{i}": param for i, param in enumerate(params)}
-
-
-def indices_accepted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a forward function that takes ids ``(T, B)`` as well as one-hot ``(T, B, V)``."""
-    function.takes_indices = True  # type: ignore[attr-defined]
-    return function
-
-
 @dataclass(frozen=True)
-class Scratch:
-    """A recurrent language model from scratch, as the three functions of the books.
+class RecurrentNetwork:
+    """The functions that a recurrent language model is made of, pure and of no framework's classes.
 
     The cell unrolled over time, layer upon layer, and a linear layer to the vocabulary:
     ``Y_t = H_t W_hq + b_q``.
@@ -64,18 +47,22 @@ class Scratch:
     def __reduce__(self) -> tuple[Any, ...]:
         # by its name: a backend is a module, and modules do not pickle
         rest = (self.cell, self.num_layers, self.engine, self.precision)
-        return _scratch, (self.backend.name, *rest)
+        return _network, (self.backend.name, *rest)
 
     def __post_init__(self) -> None:
-        check([("cell", self.cell, ...), ("num_layers", self.num_layers, ...)], "Scratch")
+        check([("cell", self.cell, ...), ("num_layers", self.num_layers, ...)], "RecurrentNetwork")
         check_engine(self.engine)
 
     @property
     def _cell(self) -> Cell:
         return CELLS[self.cell]
 
+    def shapes(self, vocab_size: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters by name, in the order of the formula."""
+        return parameter_shapes(self.cell, self.num_layers, vocab_size, num_hiddens)
+
     @checked
-    def get_params(
+    def initial_parameters(
         self,
         vocab_size: int,
         num_hiddens: int,
@@ -84,7 +71,7 @@ class Scratch:
         sigma: float = 0.01,
         seed: int | None = None,
     ) -> dict[str, Array]:
-        """Fresh parameters by name: weights from ``N(0, sigma^2)``, biases zero.
+        """Return fresh parameters by name: weights from ``N(0, sigma^2)``, biases zero.
 
         Args:
             vocab_size: ``V``.
@@ -97,13 +84,13 @@ class Scratch:
             The cell's weights, as ``W_xh (V, H)``, ``W_hh (H, H)``, ``b_h (H,)`` (with
             several layers ``layers.0.W_xh`` and so on), then ``W_hq (H, V)``, ``b_q (V,)``.
         """
-        shapes = parameter_shapes(self.cell, self.num_layers, vocab_size, num_hiddens)
+        shapes = self.shapes(vocab_size, num_hiddens)
         seed = self.backend.fresh_seed() if seed is None else seed
         return self.backend.initialize(normal_weights(shapes, sigma, seed), device)
 
     @checked
-    def init_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> State:
-        """The state before the first step: a tuple of zeros ``(B, H)``.
+    def begin_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> State:
+        """Return the state before the first step: a tuple of zeros ``(B, H)``.
 
         One for each layer, for an LSTM two: ``(H, C)`` of layer 0, then of layer 1, ...
         """
@@ -111,16 +98,15 @@ class Scratch:
         count = self._cell.num_states * self.num_layers
         return tuple(self.backend.asarray(zeros, device) for _ in range(count))
 
-    @indices_accepted
     def forward(
         self, inputs: Array, state: State, params: Sequence[Array] | Mapping[str, Array]
     ) -> tuple[Array, State]:
-        """Logits of every step, and the state after the last.
+        """Return the logits of every step, and the state after the last.
 
         Args:
             inputs: ids ``(T, B)``, or one-hot (or any other) rows ``(T, B, V)``.
-            state: as from `init_state`, or as returned for the text before.
-            params: as from `get_params`, or their values in that order; those of a GRU also
+            state: as from `begin_state`, or as returned for the text before.
+            params: as from `initial_parameters`, or their values in that order; those of a GRU also
                 without ``b_hh``, as the books print it, see `unrolled.functional.recurrent.gru`.
 
         Returns:
@@ -150,8 +136,8 @@ class Scratch:
         return Y, new_state
 
 
-def _scratch(framework: str, *rest: Any) -> Scratch:
-    return Scratch(face(framework).backend, *rest)
+def _network(framework: str, *rest: Any) -> RecurrentNetwork:
+    return RecurrentNetwork(load(framework).backend, *rest)
 
 
 class RecurrentLanguageModel(Module):
@@ -219,131 +205,86 @@ class RecurrentLanguageModel(Module):
         self.board.draw(record.epoch, perplexity(record.loss), "perplexity")
 
 
-class RNNModelScratch(RecurrentLanguageModel):
-    """A recurrent language model from scratch, made of three functions.
+class LanguageModel(RecurrentLanguageModel):
+    """A recurrent language model written out in equations; see `RecurrentNetwork`.
+
+    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits ``(T * B, V)``,
+    time-major, and the new state, a tuple. ``X`` may be one-hot ``(T, B, V)`` too.
 
     Args:
         vocab_size: ``V``.
         num_hiddens: ``H``.
-        device: where the parameters go; None is the framework's default.
-        get_params: ``(vocab_size, num_hiddens, device) -> parameters``, a list, or a
-            dict to give them names; None, here and below, takes those of `Scratch`.
-        init_state: ``(batch_size, num_hiddens, device) -> tuple of states``.
-        forward_fn: ``(inputs, state, params) -> (logits (T * B, V), state)``, with inputs
-            one-hot ``(T, B, V)``, or ids ``(T, B)`` if it is marked `indices_accepted`,
-            as the project's own functions are.
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        num_layers: recurrent layers; each reads the hidden states of the one below.
         lr: learning rate of `configure_optimizers`.
+        sigma: standard deviation of the initial weights; biases begin at zero.
+        seed: of the initial weights; None takes one from the framework's own generator.
+        values: initial values by name, NumPy arrays, in the place of drawn ones.
+        device: where the parameters go; None is the framework's default.
+        engine: what carries the cell over time, see `unrolled.kernels`.
+        precision: of the products over time, see `unrolled.kernels.recur`.
 
-    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits
-    ``(T * B, V)``, time-major, and the new state, a tuple. ``X`` may be one-hot
-    ``(T, B, V)`` too.
+    Example:
+        >>> from unrolled import torch
+        >>> data = torch.TextData("hello world " * 100, batch_size=4, num_steps=10, seed=0)
+        >>> model = torch.LanguageModel(len(data.vocab), num_hiddens=8, cell="gru", seed=0)
+        >>> torch.Trainer(max_epochs=1, gradient_clip_val=1).fit(model, data)
+        >>> list(model.state_dict())[:3]
+        ['W_xz', 'W_hz', 'b_z']
     """
 
     looks_up_rows: ClassVar[bool] = True
     vocab_size: int
     num_hiddens: int
-    init_state: Callable[..., State]
-    forward_fn: Callable[..., tuple[Array, State]]
+    network: RecurrentNetwork
 
     def __init__(
         self,
         vocab_size: int,
         num_hiddens: int,
-        device: Any = None,
-        get_params: Callable[..., Any] | None = None,
-        init_state: Callable[..., Any] | None = None,
-        forward_fn: Callable[..., Any] | None = None,
+        cell: str = "rnn",
+        num_layers: int = 1,
         lr: float = 1.0,
+        sigma: float = 0.01,
+        seed: int | None = None,
+        values: Mapping[str, Any] | None = None,
+        device: Any = None,
+        engine: str = "auto",
+        precision: str = "float32",
     ) -> None:
         super().__init__()
-        own = Scratch(self.backend)
         self.vocab_size, self.num_hiddens, self.lr = vocab_size, num_hiddens, lr
-        self.init_state = init_state or own.init_state
-        self.forward_fn = forward_fn or own.forward
-        params = by_name((get_params or own.get_params)(vocab_size, num_hiddens, device))
-        self._names = list(params)
-        declared: dict[int, str] = {}
-        for name, values in params.items():
-            self.declare(name, values)
-            first = declared.setdefault(id(values), name)
-            if first != name:  # one array at two places is one parameter
-                self.backend.tie(self, name, first)
+        self.network = RecurrentNetwork(self.backend, cell, num_layers, engine, precision)
+        for name, array in self.initial(sigma, seed, values, device).items():
+            self.declare(name, array)
 
-    @property
-    def params(self) -> list[Array]:
-        """The parameters in the order that ``get_params`` gave them."""
-        return self.weights()
+    def initial(
+        self, sigma: float, seed: int | None, values: Mapping[str, Any] | None, device: Any
+    ) -> dict[str, Array]:
+        """Return the parameters' first arrays: those given, else drawn ones."""
+        sizes = self.vocab_size, self.num_hiddens
+        if values is None:
+            return self.network.initial_parameters(*sizes, device, sigma=sigma, seed=seed)
+        check_fit(self.network.shapes(*sizes), shapes_of(values))
+        return self.backend.initialize(values, device)
 
     def weights(self) -> list[Array]:
-        """The same as ``params``, which in MXNet is Gluon's name for something else."""
+        """Return the parameters in the order of the formula."""
         values = self.backend.places(self)
-        return [values[name] for name in self._names]
+        return [values[name] for name in self.network.shapes(self.vocab_size, self.num_hiddens)]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
-        return self.init_state(batch_size, self.num_hiddens, device)
-
-    def one_hot(self, ids: Array) -> Array:
-        """Ids of any shape as one-hot rows, float32 (in PyTorch of the parameters' type)."""
-        return self.backend.xp.one_hot(ids, self.vocab_size)
+        return self.network.begin_state(batch_size, self.num_hiddens, device)
 
     def forward(self, X: Array, state: State | None = None) -> tuple[Array, State]:
-        return self._with_weights(X, state, self.weights())
-
-    def _with_weights(
-        self, X: Array, state: State | None, weights: list[Array]
-    ) -> tuple[Array, State]:
-        xp = self.backend.xp
         if len(X.shape) == 3:
             check_inputs(self, X, "(T, B, V)", self.vocab_size)
         else:
             check_ids(self, X, "(B, T)")
-        if xp.is_integer(X):
-            X = xp.transpose(X)  # (T, B)
-            if not getattr(self.forward_fn, "takes_indices", False):
-                X = self.one_hot(X)  # (T, B, V)
+            X = self.backend.xp.transpose(X)  # (T, B)
         if state is None:
             state = self.begin_state(X.shape[1])
-        return self.forward_fn(X, state, weights)
-
-    def export_parameters(self) -> dict[str, Any]:
-        """As of `Module.export_parameters`; names of ours belong to what ours compute.
-
-        Where ``forward_fn`` computes something else with them, the names say so.
-        """
-        values = super().export_parameters()
-        return {name: values[own] for name, own in self._labelled(values).items()}
-
-    def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        labelled = self._labelled(super().export_parameters())
-        return {own: values[name] for name, own in labelled.items()}
-
-    def _labelled(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """The names to export by, and those of the model."""
-        kind = cell_of(values)
-        if kind is None:  # the names are the reader's own
-            return {name: name for name in values}
-        ours = getattr(self.forward_fn, "__func__", None) is Scratch.forward
-        if (ours and list(self._names) == kind[2]) or self._computes(*kind, values):
-            return {name: name for name in values}
-        label = f"forward_fn={getattr(self.forward_fn, '__name__', 'own')}."
-        return {re.sub(r"(\w+)$", label + r"\1", name): name for name in values}
-
-    def _computes(self, cell: str, layers: int, names: Sequence[str], values: Any) -> bool:
-        """Compare the logits of ``forward_fn`` and of our own, with weights that are not small."""
-        backend, places = self.backend, self.backend.places(self)
-        changed = {
-            name: places[name] / float(np.abs(values[name]).mean() + 1e-9) + 0.1 * number
-            for number, name in enumerate(self._names)
-        }
-        X = backend.asarray(np.arange(10).reshape(2, 5) % values["W_hq"].shape[1])
-        with backend.without_gradients():
-            given, _ = self._with_weights(X, None, list(changed.values()))
-            weights, state = [changed[name] for name in names], tuple(self.begin_state(2))
-            expected, _ = Scratch(backend, cell, layers).forward(
-                backend.xp.transpose(X), state, weights
-            )
-        given, expected = backend.to_numpy(given), backend.to_numpy(expected)
-        return np.allclose(given, expected, rtol=1e-4, atol=1e-4)
+        return self.network.forward(X, state, self.weights())
 
 
 def _reads_ids(forward: Callable[..., Any]) -> Callable[..., Any]:

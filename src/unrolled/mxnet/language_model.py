@@ -1,26 +1,16 @@
-"""Recurrent language models written out, on MXNet's arrays."""
+"""``LanguageModel`` for MXNet; the computation is in `unrolled.models.language_model`."""
 
 from typing import Any
 
-from mxnet import gluon
-
 from unrolled.backends import mxnet as backend
 from unrolled.models import language_model
-from unrolled.models.language_model import Scratch
 from unrolled.mxnet.module import Module
 from unrolled.mxnet.training import SGD
 
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
 
-
-class RNNModelScratch(language_model.RNNModelScratch, Module):
-    params = gluon.Block.params  # what Gluon lists; their arrays: weights()
-
-    def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
-        state = super().begin_state(batch_size, device or ctx)
+class LanguageModel(language_model.LanguageModel, Module):
+    def begin_state(self, batch_size: int = 1, device: Any = None) -> Any:
+        state = super().begin_state(batch_size, device)
         return backend.to_device(state, self.weights()[0].ctx)
 
     def forward(self, X: Any, state: Any = None) -> Any:

@@ -9,6 +9,7 @@ from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
 from unrolled.models import native
 from unrolled.mxnet.training import SGD
+from unrolled.report.board import ProgressBoard
 from unrolled.training import module
 
 
@@ -19,6 +20,7 @@ class Module(module.Module, gluon.Block):  # type: ignore[misc]
     """
 
     backend: ClassVar[Backend] = backend
+    board_type = ProgressBoard
     lr: float
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -11,8 +11,8 @@ from unrolled import __version__
 from unrolled.report import charts, look, parts, tables, through_time
 from unrolled.report.compare import by_experiment, objections, only_some, side_by_side
 from unrolled.report.diagnosis import boxes
-from unrolled.report.lab import pictures as lab_pictures
 from unrolled.report.reading import Run
+from unrolled.report.saved_pictures import pictures as saved_pictures
 from unrolled.report.spec import Picture, on_same_axes, rows
 
 GENERATOR = "unrolled report"
@@ -77,7 +77,7 @@ def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
     return _with_own_ids(
         {
             "Learning": charts.measures(sources),
-            "Experiment": lab_pictures(run),
+            "Experiment": saved_pictures(run),
             "Gradients": [*charts.norms(sources), *by_parameter],
             "Through time": through_time.pictures(sources),
         }
@@ -164,9 +164,6 @@ def _notices(runs: Sequence[Run], only: str) -> str:
         if notes := [f"{note}." for note in (*run.notes, *tables.unrecorded(run))]:
             head = "left out" if len(runs) == 1 else f"left out of {run.name}"
             boxes.append(parts.finding("note", head, notes[0], notes[1:]))
-        if seen := [f"{name}: {text}" for name, text in run.unseen.items()]:
-            head = "not seen" if len(runs) == 1 else f"not seen of {run.name}"
-            boxes.append(parts.finding("note", head, seen[0], seen[1:]))
     return f'<ul class="findings" aria-label="notices">{"".join(boxes)}</ul>' if boxes else ""
 
 

@@ -1,59 +1,17 @@
-"""Recurrent language models written out, on TensorFlow's variables."""
+"""``LanguageModel`` for TensorFlow; the computation is in `unrolled.models.language_model`."""
 
-from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
-from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
-
-# isort: split
 import tensorflow as tf
 
 from unrolled.models import language_model
-from unrolled.models.language_model import Scratch
 from unrolled.tensorflow.module import VariablesModule
 from unrolled.tensorflow.training import SGD
 
 
-def without_device(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """A function of two sizes and a device, which the books leave out for TensorFlow."""
-    if function is None or len(signature(function).parameters) != 2:
-        return function
-    return lambda first, second, device=None: function(first, second)
-
-
-_rnn, _gru, _lstm = (Scratch(backend, cell) for cell in ("rnn", "gru", "lstm"))
-get_params, init_rnn_state, rnn = _rnn.get_params, _rnn.init_state, _rnn.forward
-get_gru_params, init_gru_state, gru = _gru.get_params, _gru.init_state, _gru.forward
-get_lstm_params, init_lstm_state, lstm = _lstm.get_params, _lstm.init_state, _lstm.forward
-
-
-class RNNModelScratch(language_model.RNNModelScratch, VariablesModule):
-    def __init__(
-        self,
-        vocab_size: int,
-        num_hiddens: int,
-        device: Any = None,
-        get_params: Any = None,
-        init_state: Any = None,
-        forward_fn: Any = None,
-        lr: float = 1.0,
-    ) -> None:
-        if callable(device):  # the order that the books have for TensorFlow
-            init_state, forward_fn, get_params, device = device, get_params, init_state, None
-        functions = without_device(get_params), without_device(init_state), forward_fn
-        super().__init__(vocab_size, num_hiddens, device, *functions, lr)
-
-    @property
-    def runs_eagerly(self) -> bool:
-        """A function of a reader's own need not be one that TensorFlow can compile."""
-        return super().runs_eagerly or not getattr(self.forward_fn, "takes_indices", False)
-
+class LanguageModel(language_model.LanguageModel, VariablesModule):
     def forward(self, X: Any, state: Any = None) -> Any:
         return super().forward(tf.convert_to_tensor(X), state)
-
-    def begin_state(self, batch_size: int = 1, device: Any = None, dtype: Any = None) -> Any:
-        return super().begin_state(batch_size, device)
 
     def configure_optimizers(self) -> SGD:
         return SGD(self.lr)

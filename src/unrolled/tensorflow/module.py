@@ -13,6 +13,7 @@ import tensorflow as tf
 from unrolled.backends.tied import once
 from unrolled.errors import ParameterError
 from unrolled.models import native
+from unrolled.report.board import ProgressBoard
 from unrolled.training import module
 
 
@@ -23,6 +24,7 @@ def is_ours(module: Any) -> bool:
 
 class _Shell(module.Module):
     backend: ClassVar[Backend] = backend
+    board_type = ProgressBoard
     training: bool = False
     lr: float
 

@@ -9,13 +9,13 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 # isort: split
 import tensorflow as tf
 
-from unrolled.data import synthetic, text_data
+from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
-from unrolled.training import data, trainer
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.hyperparameters import HyperParameters
+from unrolled.training import trainer
 
 
-class DataModule(data.DataModule):
+class DataModule(data_module.DataModule):
     backend: ClassVar[Backend] = backend
 
 

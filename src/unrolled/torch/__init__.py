@@ -15,231 +15,32 @@ Example:
 """
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from unrolled.backends import torch as backend
-from unrolled.books.downloads import DATA_HUB, DATA_URL, download
-from unrolled.books.tools import (
-    Accumulator,
-    Animator,
-    Timer,
-    check_len,
-    check_shape,
-    plot,
-    plt,
-    set_figsize,
-    use_svg_display,
-)
-from unrolled.data.digit_sum import generate_data, load_data
-from unrolled.data.text import load_corpus_time_machine, read_time_machine, tokenize
-from unrolled.data.vocabulary import Vocab
-from unrolled.models.language_model import Scratch
+from unrolled.backends import torch as _backend
+from unrolled.data.vocabulary import Vocab as Vocab
+from unrolled.hyperparameters import HyperParameters as HyperParameters
+from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.parameters import Parameters
-from unrolled.torch.chapter import (
-    SeqDataLoader,
-    cpu,
-    evaluate_loss,
-    gpu,
-    grad_clipping,
-    linreg,
-    load_array,
-    load_data_time_machine,
-    num_gpus,
-    predict_ch8,
-    seq_data_iter_random,
-    seq_data_iter_sequential,
-    sgd,
-    squared_loss,
-    synthetic_data,
-    train_ch8,
-    train_epoch_ch8,
-    try_all_gpus,
-    try_gpu,
-)
-from unrolled.torch.english import (
-    RNN,
-    RNNLM,
-    Classifier,
-    RNNLMScratch,
-    RNNScratch,
-    TimeMachine,
-)
-from unrolled.torch.lab import (
-    GRU,
-    LSTM,
-    SRN,
-    Accuracy,
-    BiGRU,
-    BiLSTM,
-    BiSRN,
-    DigitSumData,
-    DigitSumDataset,
-    Embedding,
-    Linear,
-    Model_RNN4SeqClass,
-    RunnerV3,
-)
-from unrolled.torch.language_model import (
-    RNNModelScratch,
-    get_gru_params,
-    get_lstm_params,
-    get_params,
-    gru,
-    init_gru_state,
-    init_lstm_state,
-    init_rnn_state,
-    lstm,
-    rnn,
-)
-from unrolled.torch.layers import RNNModel, recurrent_layer
-from unrolled.torch.linear_regression import LinearRegression, LinearRegressionScratch
-from unrolled.torch.module import Module, NativeModel
-from unrolled.torch.shorthand import (
-    arange,
-    argmax,
-    concat,
-    exp,
-    float32,
-    int32,
-    int64,
-    matmul,
-    normal,
-    numpy,
-    ones,
-    randn,
-    reduce_mean,
-    reshape,
-    sigmoid,
-    sin,
-    size,
-    stack,
-    swapaxes,
-    tanh,
-    tensor,
-    to,
-    transpose,
-    zeros,
-)
-from unrolled.torch.training import (
-    SGD,
-    DataModule,
-    SyntheticRegressionData,
-    TextData,
-    Trainer,
-)
-from unrolled.torch.watch import watch as watch
-from unrolled.training.board import ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters, add_to_class
-from unrolled.training.metrics import Metric
+from unrolled.public_names import OWN, no_such_name
+from unrolled.report.board import ProgressBoard as ProgressBoard
+from unrolled.torch.language_model import LanguageModel as LanguageModel
+from unrolled.torch.layers import RNNModel as RNNModel
+from unrolled.torch.layers import recurrent_layer as recurrent_layer
+from unrolled.torch.linear_regression import LinearRegression as LinearRegression
+from unrolled.torch.linear_regression import LinearRegressionScratch as LinearRegressionScratch
+from unrolled.torch.module import Module as Module
+from unrolled.torch.module import NativeModel as NativeModel
+from unrolled.torch.training import SGD as SGD
+from unrolled.torch.training import DataModule as DataModule
+from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressionData
+from unrolled.torch.training import TextData as TextData
+from unrolled.torch.training import Trainer as Trainer
 
-parameters = partial(Parameters, backend)
+backend, parameters = _backend, partial(Parameters, _backend)
+__all__ = list(OWN)
 
-__all__ = [
-    "DATA_HUB",
-    "DATA_URL",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "RNNLM",
-    "SGD",
-    "SRN",
-    "Accumulator",
-    "Accuracy",
-    "Animator",
-    "BiGRU",
-    "BiLSTM",
-    "BiSRN",
-    "Classifier",
-    "DataModule",
-    "DigitSumData",
-    "DigitSumDataset",
-    "Embedding",
-    "HyperParameters",
-    "Linear",
-    "LinearRegression",
-    "LinearRegressionScratch",
-    "Metric",
-    "Model_RNN4SeqClass",
-    "Module",
-    "NativeModel",
-    "ProgressBoard",
-    "RNNLMScratch",
-    "RNNModel",
-    "RNNModelScratch",
-    "RNNScratch",
-    "RunnerV3",
-    "Scratch",
-    "SeqDataLoader",
-    "SyntheticRegressionData",
-    "TextData",
-    "TimeMachine",
-    "Timer",
-    "Trainer",
-    "Vocab",
-    "add_to_class",
-    "arange",
-    "argmax",
-    "backend",
-    "check_len",
-    "check_shape",
-    "concat",
-    "cpu",
-    "download",
-    "evaluate_loss",
-    "exp",
-    "float32",
-    "generate_data",
-    "get_gru_params",
-    "get_lstm_params",
-    "get_params",
-    "gpu",
-    "grad_clipping",
-    "gru",
-    "init_gru_state",
-    "init_lstm_state",
-    "init_rnn_state",
-    "int32",
-    "int64",
-    "linreg",
-    "load_array",
-    "load_corpus_time_machine",
-    "load_data",
-    "load_data_time_machine",
-    "lstm",
-    "matmul",
-    "normal",
-    "num_gpus",
-    "numpy",
-    "ones",
-    "parameters",
-    "plot",
-    "plt",
-    "predict_ch8",
-    "randn",
-    "read_time_machine",
-    "recurrent_layer",
-    "reduce_mean",
-    "reshape",
-    "rnn",
-    "seq_data_iter_random",
-    "seq_data_iter_sequential",
-    "set_figsize",
-    "sgd",
-    "sigmoid",
-    "sin",
-    "size",
-    "squared_loss",
-    "stack",
-    "swapaxes",
-    "synthetic_data",
-    "tanh",
-    "tensor",
-    "to",
-    "tokenize",
-    "train_ch8",
-    "train_epoch_ch8",
-    "transpose",
-    "try_all_gpus",
-    "try_gpu",
-    "use_svg_display",
-    "zeros",
-]
+if not TYPE_CHECKING:  # a type checker sees the imports above, and nothing else is there
+
+    def __getattr__(name: str) -> Any:
+        raise no_such_name(__name__, name)

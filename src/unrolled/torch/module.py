@@ -8,11 +8,13 @@ from torch import nn
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.models import native
+from unrolled.report.board import ProgressBoard
 from unrolled.training import module
 
 
 class Module(module.Module, nn.Module):
     backend: ClassVar[Backend] = backend
+    board_type = ProgressBoard
     lr: float
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -7,13 +7,13 @@ import torch
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
-from unrolled.data import synthetic, text_data
+from unrolled.data import data_module, synthetic, text_data
+from unrolled.hyperparameters import HyperParameters
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
-from unrolled.training import data, trainer
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.training import trainer
 
 
-class DataModule(data.DataModule):
+class DataModule(data_module.DataModule):
     backend: ClassVar[Backend] = backend
 
 

@@ -1,37 +1,17 @@
-"""A live plot of what training reports."""
+"""The curves of a training: points by label, averaged and thinned as they come."""
 
-import re
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from unrolled.report.look import dash_of
-from unrolled.report.spec import Axis, Chart, Series
-from unrolled.training.hyperparameters import HyperParameters
-
-PUSH_EVERY_S = 0.15
-"""Between two messages to the notebook, so that a quick training does not flood it."""
+from unrolled.hyperparameters import HyperParameters
 
 MOST_POINTS = 2000
 """Points of a line; with so many, two neighbours become their mean, and later points too."""
 
-PIXELS_PER_INCH = 130
 
-SHORT = {"ppl": "perplexity", "acc": "accuracy"}
-MOST_NAMED = 3
-"""Measures that an axis names at most."""
-
-
-class ProgressBoard(HyperParameters):
-    """Collects points and draws them as lines, live where it runs in a notebook.
-
-    The notebook shows one chart. New points are pushed to it, so drawing takes the same time
-    however many there are, and nothing flickers; at the end of the cell, also after an error or
-    an interrupt, the chart is stored with all its points, to be there when the notebook is opened
-    again. Outside a notebook the points are
-    kept (``points``) and nothing is drawn until `figure` is asked for, which alone needs
-    matplotlib: ``pip install matplotlib``.
+class Board(HyperParameters):
+    """Collects points of lines; `unrolled.report.board.ProgressBoard` draws them.
 
     Args:
         xlabel, ylabel: axis titles; without ``ylabel`` the lines' names tell what is measured.
@@ -45,13 +25,6 @@ class ProgressBoard(HyperParameters):
 
     Attributes:
         points: of each line, at most `MOST_POINTS`.
-
-    Example:
-        >>> board = ProgressBoard("x", display=False)
-        >>> for x in range(4):
-        ...     board.draw(x, x * x, "square", every_n=2)
-        >>> board.points["square"]
-        [(0.5, 0.5), (2.5, 6.5)]
     """
 
     def __init__(
@@ -79,11 +52,6 @@ class ProgressBoard(HyperParameters):
         self.points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._waiting: dict[str, tuple[int, float, float]] = {}  # count, sum of x, sum of y
         self._merged: dict[str, int] = {}  # means that make one point
-        self._sent: dict[str, int] = defaultdict(int)  # points that the notebook has
-        self._output: Any = None  # where a notebook shows it
-        self._stored = False  # whether it shows it with all points, to stay
-        self._pushed_at = 0.0
-        self._artists: list[Any] = []
 
     def draw(self, x: float, y: float, label: str, every_n: int = 1) -> None:
         """Add a point to the line ``label``; ``every_n`` points become their mean."""
@@ -94,108 +62,18 @@ class ProgressBoard(HyperParameters):
             return
         self._waiting.pop(label, None)
         self.points[label].append((sum_x / count, sum_y / count))
-        self._stored = False
         if len(self.points[label]) >= MOST_POINTS:
             self._thin(label)
-        if self.display and time.monotonic() - self._pushed_at >= PUSH_EVERY_S:
-            self._push()
+        self._added()
 
     def show(self) -> None:
-        """Store the chart with all its points in the notebook; elsewhere do nothing."""
-        self._update(lambda output: output.store(self.chart()))
-        self._stored = True
+        """Show the lines with all their points, where there is something to show them in."""
 
-    def _finish(self, output: Any) -> None:
-        """The cell of an output is over."""
-        if output is self._output and not self._stored:
-            output.store(self.chart())
-            self._stored = True
-
-    def chart(self) -> Chart:
-        """What there is to draw, whoever draws it."""
-        return Chart(
-            id="progress",
-            title="Progress",
-            x=Axis(self.xlabel or "x", self.xscale, limits(self.xlim)),
-            y=Axis(self.ylabel or measured(self.points), self.yscale, limits(self.ylim)),
-            series=[self._series(label) for label in self.points],
-        )
-
-    def figure(self) -> Any:
-        """The matplotlib figure of all points so far.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        from unrolled.report.figures import draw, new_figure
-
-        if self.axes is None:
-            self.fig = self.fig or new_figure(self.figsize)
-            self.axes = self.fig.axes[0] if self.fig.axes else self.fig.add_subplot()
-        self.fig = self.axes.figure
-        for artist in self._artists:
-            artist.remove()
-        self.axes.relim()
-        chart = self.chart()
-        self._artists = draw(self.axes, chart)
-        self.axes.set_ylabel(chart.y.title)
-        return self.fig
-
-    def _series(self, label: str, start: int = 0) -> Series:
-        i = list(self.points).index(label)
-        colour = self.colors[i % len(self.colors)]
-        cycle = re.fullmatch(r"C(\d+)", colour)
-        x, y = zip(*self.points[label][start:], strict=True)
-        return Series(
-            label, x, y,
-            colour=int(cycle[1]) if cycle else colour,
-            dash=dash_of(self.ls[i % len(self.ls)]),
-        )  # fmt: skip
+    def _added(self) -> None:
+        """Called after every point that was added to a line."""
 
     def _thin(self, label: str) -> None:
         points = self.points[label]
         pairs = zip(points[::2], points[1::2], strict=True)
         self.points[label] = [((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in pairs]
         self._merged[label] = 2 * self._merged.get(label, 1)
-        self._sent[label] //= 2
-
-    def _push(self) -> None:
-        """Send what the notebook has not got."""
-        new = [label for label, points in self.points.items() if len(points) > self._sent[label]]
-        series = [self._series(label, self._sent[label]) for label in new]
-        self._update(lambda output: output.push(series))
-
-    def _update(self, send: Callable[[Any], None]) -> None:
-        """Show the chart if this cell of the notebook does not yet, else send it something."""
-        from unrolled.report.notebook import Output, at_end_of_cell, shell
-
-        here = shell() if self.display and self.points else None
-        if here is not None:
-            if self._output is not None and self._output.cell == here.execution_count:
-                send(self._output)
-            else:
-                width = f"{self.figsize[0] * PIXELS_PER_INCH:.0f}px"
-                output = self._output = Output(self.chart(), width)
-                at_end_of_cell(lambda: self._finish(output))
-        self._sent = defaultdict(int, {label: len(p) for label, p in self.points.items()})
-        self._pushed_at = time.monotonic()
-
-
-def measured(labels: Iterable[str]) -> str:
-    """What an axis shows, from the names of its lines.
-
-    Example:
-        >>> measured(["train_loss", "val_loss"]), measured(["train_ppl"])
-        ('loss', 'perplexity')
-        >>> measured(["train_loss", "val_acc"]), measured(["train", "val"])
-        ('loss, accuracy', 'value')
-    """
-    bare = (re.sub(r"\b(train|val|valid|test)\b", "", label.replace("_", " ")).strip()
-            for label in labels)  # fmt: skip
-    names = dict.fromkeys(SHORT.get(name, name) for name in bare if name)
-    return ", ".join(names) if 0 < len(names) <= MOST_NAMED else "value"
-
-
-def limits(ends: Sequence[float] | None) -> tuple[float, float] | None:
-    """Both ends of an axis as a pair; None adapts to what is drawn."""
-    return None if ends is None else (ends[0], ends[1])

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from unrolled.backends import Array, Backend
 from unrolled.errors import DataError, SettingError, check_fit
+from unrolled.hyperparameters import HyperParameters
 from unrolled.parameters import Parameters, shapes_of
-from unrolled.training.board import ProgressBoard
-from unrolled.training.hyperparameters import HyperParameters
+from unrolled.training.board import Board
 from unrolled.training.records import EpochRecord, StepRecord
 
 
@@ -28,9 +28,11 @@ class Module(HyperParameters):
     Attributes:
         looks_up_rows: whether the trainer may let the gradient of a large table hold only the
             rows that a minibatch looked up, see `unrolled.backends.rows`.
+        board_type: what keeps the curves; the frameworks' modules have one that draws them.
     """
 
     backend: ClassVar[Backend]
+    board_type: ClassVar[type[Board]] = Board
     looks_up_rows: ClassVar[bool] = False
     trainer: Any = None
     net: Any
@@ -39,7 +41,7 @@ class Module(HyperParameters):
         super().__init__()
         self.plot_train_per_epoch = plot_train_per_epoch
         self.plot_valid_per_epoch = plot_valid_per_epoch
-        self.board = ProgressBoard()
+        self.board = self.board_type()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the model takes along: not the trainer and its data."""

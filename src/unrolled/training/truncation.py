@@ -39,7 +39,7 @@ class Truncation:
     Example:
         >>> from unrolled import torch
         >>> data = torch.TextData("hello world " * 100, batch_size=4, num_steps=10, seed=0)
-        >>> model = torch.RNNModelScratch(len(data.vocab), num_hiddens=8)
+        >>> model = torch.LanguageModel(len(data.vocab), num_hiddens=8)
         >>> truncation = Truncation(state="zero", back_steps=5)
         >>> torch.Trainer(max_epochs=1, truncation=truncation).fit(model, data)
 

@@ -1,7 +1,6 @@
 import hashlib
 import os
 import re
-from collections import Counter
 from importlib.resources import files
 
 import numpy as np
@@ -13,15 +12,11 @@ from unrolled.data import text as text_module
 from unrolled.data.text import (
     clean,
     clean_lines,
-    load_corpus_time_machine,
     read_pieces,
     read_text,
-    read_time_machine,
     split_heldout,
     time_machine,
-    tokenize,
 )
-from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
 
 PUBLISHED_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
@@ -48,53 +43,6 @@ def test_a_changed_book_is_an_error_that_names_both_sums(monkeypatch):
     monkeypatch.setattr(text_module, "TIME_MACHINE_SHA1", "0" * 40)
     with pytest.raises(TextError, match=rf"damaged.*{PUBLISHED_SHA1}.*{'0' * 40}.*install"):
         time_machine()
-
-
-def test_the_book_has_the_published_lines():
-    lines = read_time_machine()
-    assert len(lines) == 3221
-    assert lines[0] == "the time machine by h g wells"
-    assert lines[10] == "twinkled and his usually pale face was flushed and animated the"
-
-
-def test_the_book_has_170580_tokens_of_28_kinds():
-    corpus, vocab = load_corpus_time_machine()
-    assert corpus.shape == (170_580,)
-    assert len(vocab) == 28
-    assert set(vocab.idx_to_token) == {"<unk>", *" abcdefghijklmnopqrstuvwxyz"}
-    assert set(corpus.tolist()) == set(range(1, 28))
-
-
-def test_ids_of_the_book_fall_with_frequency():
-    corpus, vocab = load_corpus_time_machine()
-    assert vocab.idx_to_token[:10] == ["<unk>", " ", "e", "t", "a", "i", "n", "o", "s", "h"]
-    counts = np.bincount(corpus)[1:]
-    assert (np.diff(counts) <= 0).all()
-
-
-def test_the_corpus_spells_the_cleaned_book():
-    corpus, vocab = load_corpus_time_machine()
-    assert "".join(vocab.to_tokens(corpus)) == "".join(read_time_machine())
-
-
-@pytest.mark.parametrize("max_tokens", [1, 10_000])
-def test_max_tokens_takes_the_start_with_the_vocabulary_of_the_whole(max_tokens):
-    whole, vocab = load_corpus_time_machine()
-    corpus, same_vocab = load_corpus_time_machine(max_tokens)
-    np.testing.assert_array_equal(corpus, whole[:max_tokens])
-    assert same_vocab.idx_to_token == vocab.idx_to_token
-
-
-@pytest.mark.parametrize("max_tokens", [0, -1, 10**9])
-def test_no_limit_gives_the_whole_book(max_tokens):
-    assert len(load_corpus_time_machine(max_tokens)[0]) == 170_580
-
-
-def test_the_books_words_have_the_published_frequencies():
-    words = Counter(word for line in tokenize(read_time_machine(), "word") for word in line)
-    published = [("the", 2261), ("i", 1267), ("and", 1245), ("of", 1155), ("a", 816)]
-    assert words.most_common(5) == published
-    assert Vocab(tokenize(read_time_machine(), "word")).token_freqs[:5] == published
 
 
 @pytest.mark.parametrize(
@@ -212,17 +160,6 @@ def test_an_empty_or_blank_text_is_an_error(write, data):
 def test_a_text_in_another_encoding_is_an_error_that_names_the_byte(write, data, place, words):
     with pytest.raises(TextError, match=rf"not UTF-8: byte {place} is 0x.*{words}"):
         read_text(write(data))
-
-
-def test_tokenize_splits_into_characters_or_words():
-    lines = ["the time", "", " a "]
-    assert tokenize(lines, "char") == [list("the time"), [], [" ", "a", " "]]
-    assert tokenize(lines) == tokenize(lines, "word") == [["the", "time"], [], ["a"]]
-
-
-def test_another_kind_of_token_is_an_error():
-    with pytest.raises(ValueError, match=r"'syllable'.*'char' or 'word'"):
-        tokenize(["a"], "syllable")
 
 
 @given(st.integers(0, 200), st.none() | st.integers(1, 250))

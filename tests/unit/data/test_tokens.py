@@ -20,7 +20,7 @@ from unrolled.data.text import clean, clean_lines, read_pieces, time_machine
 from unrolled.data.tokens import TextFile, encode, indices, mapped, release, smallest_type
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
-from unrolled.frameworks import face
+from unrolled.frameworks import load
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1b"), min_size=1
@@ -262,7 +262,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
 @pytest.mark.parametrize("random", [False, True])
 def test_data_from_a_file_are_those_of_its_text(tmp_path, framework, random):
     text = "hello wörld, здравствуй\n" * 30
-    TextData, backend = face(framework).TextData, face(framework).backend
+    TextData, backend = load(framework).TextData, load(framework).backend
     of_text, of_file = (
         TextData(source, 3, 7, random, seed=1)
         for source in (text, TextFile(file_of(tmp_path, text)))

@@ -1,1 +1,0 @@
-"""Names that published books use, where they differ from the library's own."""

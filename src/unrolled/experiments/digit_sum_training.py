@@ -1,0 +1,141 @@
+"""Model, validation scores and saved pictures that both digit-sum experiments use."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS, SPLITS
+from unrolled.experiments.context import Context
+from unrolled.functional.losses import cross_entropy
+from unrolled.models.layers import Values
+from unrolled.nndl.metrics import evaluate
+from unrolled.report.spec import Picture
+from unrolled.runs.progress import say
+from unrolled.training.records import EpochRecord, Listener, StepRecord
+
+LAYERS = {
+    "srn": "SRN",
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "bisrn": "BiSRN",
+    "bigru": "BiGRU",
+    "bilstm": "BiLSTM",
+}
+"""Recurrent layers by the name of their setting."""
+
+NUM_INPUTS = 32
+"""Entries of the embedding of a digit."""
+
+
+def tell_of_whole_batches(batch_size: int) -> None:
+    """Say so if a minibatch holds all training examples."""
+    count = SPLITS["train"] * NUM_DIGITS**2
+    if batch_size > count:
+        say(f"batch_size={batch_size} is more than the {count} examples: each minibatch has all")
+
+
+def build(
+    nndl: Any,
+    cell: str,
+    num_hiddens: int,
+    seed: int,
+    forget_bias: float | None = None,
+    **options: Any,
+) -> Any:
+    """The untrained classifier.
+
+    Args:
+        nndl: the framework's module of `unrolled.nndl`.
+        cell: name in ``LAYERS``.
+        num_hiddens: ``H``.
+        seed: of the initial values.
+        forget_bias: what the bias of an LSTM's forget gate begins with; None: drawn, as all
+            other biases.
+        options: ``lr``, ``optimizer`` and ``reduction`` of the classifier.
+    """
+    given: dict[str, Any] = {"seed": [seed, 3]}
+    if forget_bias is not None and cell in ("lstm", "bilstm"):
+        given["attrs"] = {"bf_attr": [[forget_bias] * num_hiddens]}
+    layer = getattr(nndl, LAYERS[cell])(NUM_INPUTS, num_hiddens, **given)
+    sizes = (NUM_DIGITS, NUM_INPUTS, num_hiddens, NUM_CLASSES)
+    return nndl.Model_RNN4SeqClass(layer, *sizes, seed=[seed, 4], **options)
+
+
+class Compiled:
+    """A model as trained so far, compiled once as long as it is one object.
+
+    Args:
+        backend: the model's.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self._model: Any = None
+        self._call: Any = None
+
+    def __call__(self, model: Any, *inputs: Any) -> Any:
+        if model is not self._model:
+            self._model, self._call = model, self.backend.compile(model)
+        return self._call(*inputs)
+
+
+class Scores(Listener):
+    """Accuracy on the validation examples after every epoch; keeps the best model.
+
+    Args:
+        nndl: the framework's module of `unrolled.nndl`.
+        data: a ``DigitSumData``.
+
+    Attributes:
+        loss: mean loss of an example in the last epoch, while it was trained on.
+        dev_loss, dev_accuracy: after the last epoch.
+        best, best_epoch: the largest accuracy so far and when it was first reached.
+        values: the parameters of then, by name; None before the first epoch.
+    """
+
+    def __init__(self, nndl: Any, data: Any) -> None:
+        self.nndl, self.data = nndl, data
+        self.loss = self.dev_loss = self.dev_accuracy = 0.0
+        self.best, self.best_epoch = -1.0, 0
+        self.values: Values | None = None
+        self._sum, self._forward = 0.0, Compiled(data.backend)
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        self._sum += step.loss * step.num_targets
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        self.loss, self._sum = self._sum / epoch.num_targets, 0.0
+        model = trainer.trained_model
+        self.dev_accuracy, self.dev_loss = self.score(model, "dev")
+        if self.dev_accuracy > self.best:
+            self.best, self.best_epoch = self.dev_accuracy, epoch.epoch
+            # copies: PyTorch's arrays of NumPy share the memory of the parameters
+            self.values = {name: v.copy() for name, v in model.export_parameters().items()}
+
+    def score(self, model: Any, split: str) -> tuple[float, float]:
+        """Accuracy and mean loss of a model on ``"dev"`` or ``"test"``."""
+        backend = self.data.backend
+        return evaluate(
+            backend,
+            model,
+            self.data.loader(split),
+            lambda outputs, labels: cross_entropy(backend.xp, outputs, labels),
+            self.nndl.Accuracy(),
+            lambda X: self._forward(model, X),
+        )
+
+    def fields(self, epoch: EpochRecord) -> dict[str, Any]:
+        """The measures of the last epoch, for the log."""
+        return {
+            "loss": self.loss,
+            "dev_loss": self.dev_loss,
+            "dev_accuracy": self.dev_accuracy,
+        }
+
+    def line(self, epoch: EpochRecord) -> str:
+        """The same for a person."""
+        return f"loss {self.loss:.4f}  validation accuracy {self.dev_accuracy:.2f}"
+
+
+def keep_pictures(context: Context, pictures: Iterable[Picture]) -> None:
+    """Write ``charts.json``: pictures as data, in the form of `unrolled.report.spec`."""
+    context.directory.write_json("charts.json", [picture.as_dict() for picture in pictures])

@@ -1,0 +1,32 @@
+"""Base class of layers whose parameters start from NumPy arrays, and their zero state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unrolled.backends import Array, Namespace
+from unrolled.training.module import Module
+
+
+class ScratchLayer(Module):
+    """A layer that declares its parameters from initial values, NumPy arrays by name."""
+
+    def declare_all(self, values: Mapping[str, Any]) -> None:
+        """Make parameters with these initial values."""
+        for name, array in self.backend.initialize(values).items():
+            self.declare(name, array)
+
+    def array(self, name: str) -> Array:
+        """Return a parameter's live array."""
+        return getattr(self, name)
+
+
+def zero_state(xp: Namespace, X: Array, U: Array) -> Array:
+    """Return zeros ``(B, H)`` beside inputs ``(L, B, D)`` and a layer's ``U (H, H)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> zero_state(xp, np.ones((5, 2, 3)), np.ones((4, 4))).shape
+        (2, 4)
+    """
+    return xp.zeros_like(X[0][:, :1]) * xp.zeros_like(U[:1])

@@ -1,0 +1,240 @@
+"""Write the records of a training to CSV or TensorBoard, or to a tracker of your own.
+
+A tracker is a small class with `Tracker.log` and `Tracker.close`, attached as a listener::
+
+    class Printed(Tracker):
+        def log(self, step, values):
+            print(step, values)
+
+    torch.Trainer(max_epochs=3, listeners=[Printed()])
+
+It gets a few numbers under dotted names: ``step.loss``, ``epoch.perplexity``,
+``parameters.W_hh.gradient_norm``, ``layers.0.reach``.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from unrolled.errors import RunError, SettingError, did_you_mean
+from unrolled.report.thin import finite
+from unrolled.runs.events import EventFile
+from unrolled.telemetry.records import TelemetryRecord
+from unrolled.training.records import EpochRecord, Listener, StepRecord
+
+Values = Mapping[str, float | None]
+"""Numbers by name; None where a number was NaN, infinite, or not known."""
+
+
+def epoch_values(epoch: EpochRecord) -> dict[str, float | None]:
+    """The measures of an epoch, where an experiment names no others."""
+    return {"loss": epoch.loss, "val_loss": epoch.val_loss}
+
+
+class Tracker(Listener):
+    """Hands the records of a training on; subclasses say where to.
+
+    Args:
+        fields: the measures of an epoch by name, beside the norms.
+        part: name of the model, where a run trains several; it stands before all names.
+    """
+
+    def __init__(
+        self,
+        fields: Callable[[EpochRecord], Mapping[str, Any]] = epoch_values,
+        part: str | None = None,
+    ) -> None:
+        self.fields = fields
+        self.part = part
+
+    def log(self, step: int, values: Values) -> None:
+        """Take numbers of a step, from 1; those of its epoch come after its own."""
+        raise NotImplementedError(f"{type(self).__name__} must define log(step, values)")
+
+    def close(self) -> None:
+        """No more will come."""
+
+    def record(self, record: TelemetryRecord) -> None:
+        """Take a record of telemetry; ``watch(model, sink=tracker.record)`` calls it."""
+        self.log(record.step, self._named("", flatten(record)))
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        names = ("loss", "gradient_norm", "clipped_norm")
+        self.log(step.step, self._named("step.", {name: getattr(step, name) for name in names}))
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        self.log(epoch.step, self._named("epoch.", self._epoch(epoch)))
+
+    def _epoch(self, epoch: EpochRecord) -> dict[str, Any]:
+        norms = ("gradient_norm", "gradient_norm_max", "clipped_norm")
+        return {
+            "epoch": epoch.epoch,
+            **self.fields(epoch),
+            **{name: getattr(epoch, name) for name in norms},
+        }
+
+    def _named(self, head: str, values: Mapping[str, Any]) -> dict[str, float | None]:
+        """Finite numbers only, under full names; what is no number is left out."""
+        head = f"{self.part}.{head}" if self.part else head
+        return {
+            f"{head}{name}": finite(value)
+            for name, value in values.items()
+            if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        }
+
+
+def flatten(record: TelemetryRecord, times: bool = False) -> dict[str, float | None]:
+    """The numbers of a record under dotted names.
+
+    Args:
+        record: of one step.
+        times: with what is known of every time step, ``layers.0.hidden_gradient_mean.34``.
+
+    Example:
+        >>> flatten(TelemetryRecord(step=3, epoch=1, loss=2.5, gradient_norm=0.5))
+        {'epoch': 1, 'loss': 2.5, 'gradient_norm': 0.5}
+    """
+    found: dict[str, float | None] = {}
+
+    def take(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                take(f"{name}.{key}" if name else key, part)
+        elif isinstance(value, list) and times:
+            for t, part in enumerate(value):
+                take(f"{name}.{t}", part)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = value
+
+    data = record.as_dict()
+    del data["step"]
+    # most layers are called layers.0 already
+    data["layers"] = {name.removeprefix("layers."): x for name, x in data["layers"].items()}
+    take("", data)
+    return found
+
+
+class Csv(Tracker):
+    """Two tables: ``metrics.csv``, a row an epoch, and ``telemetry.csv``, a row a step logged.
+
+    Where a later row has a column that the first had not, it is added to all.
+
+    Args:
+        directory: of the run.
+    """
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self.tables = {name: Table(directory / f"{name}.csv") for name in ("metrics", "telemetry")}
+
+    def on_step(self, trainer: Any, step: StepRecord) -> None:
+        """Steps without telemetry make no row."""
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        self._row("metrics", epoch.step, self._epoch(epoch))
+
+    def record(self, record: TelemetryRecord) -> None:
+        self._row("telemetry", record.step, flatten(record, times=True))
+
+    def log(self, step: int, values: Values) -> None:
+        self._row("metrics", step, values)
+
+    def close(self) -> None:
+        for table in self.tables.values():
+            table.close()
+
+    def _row(self, table: str, step: int, values: Mapping[str, Any]) -> None:
+        part = {"part": self.part} if self.part else {}
+        gaps = {name: None for name, v in values.items() if isinstance(v, float) and v - v != 0}
+        self.tables[table].add({**part, "step": step, **values, **gaps})
+
+
+class Table:
+    """A CSV file that grows by rows, and by columns if it must.
+
+    Args:
+        file: to append to, or to make with the first row.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.columns: list[str] = []
+        self._open: TextIO | None = None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; None is an empty cell.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        try:
+            if self._open is None and self.file.exists():
+                with self.file.open(newline="", encoding="utf-8") as old:
+                    self.columns = next(csv.reader(old), [])
+            new = [name for name in row if name not in self.columns]
+            if new:
+                self._widen(new)
+            if self._open is None:
+                self._open = self.file.open("a", newline="", encoding="utf-8")
+            csv.writer(self._open).writerow([row.get(name) for name in self.columns])
+            self._open.flush()
+        except OSError as error:
+            raise RunError(f"'{self.file}' cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._open is not None:
+            with suppress(OSError):  # what could not be written was told of when it was
+                self._open.close()
+            self._open = None
+
+    def _widen(self, names: list[str]) -> None:
+        self.close()
+        rows: list[list[str]] = []
+        if self.file.exists():
+            with self.file.open(newline="", encoding="utf-8") as old:
+                rows = list(csv.reader(old))[1:]
+        self.columns += names
+        unfinished = self.file.with_name(f".{self.file.name}.unfinished")
+        with unfinished.open("w", newline="", encoding="utf-8") as new:
+            empty = [""] * len(names)
+            csv.writer(new).writerows([self.columns, *[[*row, *empty] for row in rows]])
+        unfinished.replace(self.file)
+
+
+class TensorBoard(Tracker):
+    """Scalars for TensorBoard, in ``tensorboard/`` of the run: ``tensorboard --logdir runs``.
+
+    Args:
+        directory: of the run.
+    """
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self.file = EventFile(directory / "tensorboard" / (self.part or ""))
+
+    def log(self, step: int, values: Values) -> None:
+        # a slash makes a group on TensorBoard's page
+        tags = {name.replace(".", "/", 1): v for name, v in values.items() if v is not None}
+        self.file.add(step, tags)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+TRACKERS: dict[str, Callable[..., Tracker]] = {"csv": Csv, "tensorboard": TensorBoard}
+"""By their names on the command line."""
+
+
+def check(names: Iterable[str]) -> list[Callable[..., Tracker]]:
+    """The trackers of these names, to be made with ``(directory, fields=..., part=...)``.
+
+    Raises:
+        SettingError: there is none of a name.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise SettingError(f"unknown tracker '{name}': {did_you_mean(name, TRACKERS)}")
+    return [TRACKERS[name] for name in dict.fromkeys(names)]

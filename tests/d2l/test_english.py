@@ -1,0 +1,457 @@
+"""The English edition's recurrent chapters as a reader types them, on every framework.
+
+The recurrent network and the language model are written out around the library's base classes;
+from the same values they must make the steps that the library's own make. Then come the layers
+that later sections put into them.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from installed import INSTALLED
+from unrolled.frameworks import load
+
+H, V, LAYERS = 6, 28, 2
+
+
+@pytest.fixture(params=INSTALLED)
+def d2l(request: pytest.FixtureRequest) -> Any:
+    return load(request.param, "unrolled.d2l")
+
+
+def torch_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    class RNNScratch(d2l.Module):
+        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.W_xh = nn.Parameter(torch.randn(num_inputs, num_hiddens) * sigma)
+            self.W_hh = nn.Parameter(torch.randn(num_hiddens, num_hiddens) * sigma)
+            self.b_h = nn.Parameter(torch.zeros(num_hiddens))
+
+        def forward(self, inputs: Any, state: Any = None) -> Any:
+            if state is None:
+                state = torch.zeros((inputs.shape[1], self.num_hiddens), device=inputs.device)
+            else:
+                (state,) = state
+            outputs = []
+            for X in inputs:
+                state = torch.tanh(
+                    torch.matmul(X, self.W_xh) + torch.matmul(state, self.W_hh) + self.b_h
+                )
+                outputs.append(state)
+            return outputs, state
+
+    class RNNLMScratch(d2l.Classifier):
+        def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.init_params()
+
+        def init_params(self) -> None:
+            self.W_hq = nn.Parameter(
+                torch.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+            )
+            self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
+
+        def training_step(self, batch: Any) -> Any:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", torch.exp(loss), train=True)
+            return loss
+
+        def validation_step(self, batch: Any) -> None:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", torch.exp(loss), train=False)
+
+        def one_hot(self, X: Any) -> Any:
+            return nn.functional.one_hot(X.T, self.vocab_size).type(torch.float32)
+
+        def forward(self, X: Any, state: Any = None) -> Any:
+            outputs, _ = self.rnn(self.one_hot(X), state)
+            return torch.stack([torch.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
+
+    class Stacked(d2l.Module):
+        def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            sizes = [V, *[num_hiddens] * (LAYERS - 1)]
+            self.rnns = nn.Sequential(*[d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes])
+
+        def forward(self, inputs: Any, Hs: Any = None) -> Any:
+            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
+            for i in range(LAYERS):
+                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
+                outputs = torch.stack(outputs, 0)
+            return outputs, Hs
+
+    class LSTM(d2l.RNN):
+        def __init__(self, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = nn.LSTM(V, num_hiddens)
+
+    return RNNScratch, RNNLMScratch, Stacked, LSTM
+
+
+def jax_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    import jax
+    from flax import linen as nn
+    from jax import numpy as jnp
+
+    class RNNScratch(nn.Module):
+        num_inputs: int
+        num_hiddens: int
+        sigma: float = 0.01
+
+        def setup(self) -> None:
+            normal = nn.initializers.normal(self.sigma)
+            self.W_xh = self.param("W_xh", normal, (self.num_inputs, self.num_hiddens))
+            self.W_hh = self.param("W_hh", normal, (self.num_hiddens, self.num_hiddens))
+            self.b_h = self.param("b_h", nn.initializers.zeros, (self.num_hiddens))
+
+        def __call__(self, inputs: Any, state: Any = None) -> Any:
+            if state is not None:
+                (state,) = state
+            outputs = []
+            for X in inputs:
+                recurrent = jnp.matmul(state, self.W_hh) if state is not None else 0
+                state = jnp.tanh(jnp.matmul(X, self.W_xh) + recurrent + self.b_h)
+                outputs.append(state)
+            return outputs, state
+
+    class RNNLMScratch(d2l.Classifier):
+        rnn: nn.Module
+        vocab_size: int
+        lr: float = 0.01
+
+        def setup(self) -> None:
+            normal = nn.initializers.normal(self.rnn.sigma)
+            self.W_hq = self.param("W_hq", normal, (self.rnn.num_hiddens, self.vocab_size))
+            self.b_q = self.param("b_q", nn.initializers.zeros, (self.vocab_size))
+
+        def training_step(self, params: Any, batch: Any, state: Any) -> Any:
+            value, grads = jax.value_and_grad(self.loss, has_aux=True)(
+                params, batch[:-1], batch[-1], state
+            )
+            self.plot("ppl", jnp.exp(value[0]), train=True)
+            return value, grads
+
+        def validation_step(self, params: Any, batch: Any, state: Any) -> None:
+            loss, _ = self.loss(params, batch[:-1], batch[-1], state)
+            self.plot("ppl", jnp.exp(loss), train=False)
+
+        def one_hot(self, X: Any) -> Any:
+            return jax.nn.one_hot(X.T, self.vocab_size)
+
+        def forward(self, X: Any, state: Any = None) -> Any:
+            outputs, _ = self.rnn(self.one_hot(X), state)
+            return jnp.stack([jnp.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
+
+    class Stacked(d2l.Module):
+        num_hiddens: int
+        sigma: float = 0.01
+
+        def setup(self) -> None:
+            sizes = [V, *[self.num_hiddens] * (LAYERS - 1)]
+            self.rnns = [d2l.RNNScratch(n, self.num_hiddens, self.sigma) for n in sizes]
+
+        def forward(self, inputs: Any, Hs: Any = None) -> Any:
+            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
+            for i in range(LAYERS):
+                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
+                outputs = jnp.stack(outputs, 0)
+            return outputs, Hs
+
+    class LSTM(d2l.RNN):
+        num_hiddens: int
+
+        @nn.compact
+        def __call__(self, inputs: Any, H_C: Any = None, training: bool = False) -> Any:
+            cell = nn.OptimizedLSTMCell(self.num_hiddens, parent=None)
+            if H_C is None:
+                H_C = cell.initialize_carry(jax.random.PRNGKey(0), inputs[0].shape)
+            LSTM = nn.scan(
+                nn.OptimizedLSTMCell,
+                variable_broadcast="params",
+                in_axes=0,
+                out_axes=0,
+                split_rngs={"params": False},
+            )
+            H_C, outputs = LSTM(self.num_hiddens)(H_C, inputs)
+            return outputs, H_C
+
+    return RNNScratch, RNNLMScratch, Stacked, LSTM
+
+
+def tensorflow_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    import tensorflow as tf
+
+    class RNNScratch(d2l.Module):
+        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.W_xh = tf.Variable(tf.random.normal((num_inputs, num_hiddens)) * sigma)
+            self.W_hh = tf.Variable(tf.random.normal((num_hiddens, num_hiddens)) * sigma)
+            self.b_h = tf.Variable(tf.zeros(num_hiddens))
+
+        def forward(self, inputs: Any, state: Any = None) -> Any:
+            if state is None:
+                state = tf.zeros((inputs.shape[1], self.num_hiddens))
+            else:
+                (state,) = state
+                state = tf.reshape(state, (-1, self.num_hiddens))
+            outputs = []
+            for X in inputs:
+                state = tf.tanh(tf.matmul(X, self.W_xh) + tf.matmul(state, self.W_hh) + self.b_h)
+                outputs.append(state)
+            return outputs, state
+
+    class RNNLMScratch(d2l.Classifier):
+        def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.init_params()
+
+        def init_params(self) -> None:
+            self.W_hq = tf.Variable(
+                tf.random.normal((self.rnn.num_hiddens, self.vocab_size)) * self.rnn.sigma
+            )
+            self.b_q = tf.Variable(tf.zeros(self.vocab_size))
+
+        def training_step(self, batch: Any) -> Any:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", tf.exp(loss), train=True)
+            return loss
+
+        def validation_step(self, batch: Any) -> None:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", tf.exp(loss), train=False)
+
+        def one_hot(self, X: Any) -> Any:
+            return tf.one_hot(tf.transpose(X), self.vocab_size)
+
+        def forward(self, X: Any, state: Any = None) -> Any:
+            outputs, _ = self.rnn(self.one_hot(X), state)
+            return tf.stack([tf.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
+
+    class Stacked(d2l.Module):
+        def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            sizes = [V, *[num_hiddens] * (LAYERS - 1)]
+            self.rnns = [d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes]
+
+        def forward(self, inputs: Any, Hs: Any = None) -> Any:
+            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
+            for i in range(LAYERS):
+                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
+                outputs = tf.stack(outputs, 0)
+            return outputs, Hs
+
+    class LSTM(d2l.RNN):
+        def __init__(self, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = tf.keras.layers.LSTM(num_hiddens, return_sequences=True, return_state=True)
+
+    return RNNScratch, RNNLMScratch, Stacked, LSTM
+
+
+def mxnet_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    from mxnet import np as mnp
+    from mxnet import npx
+    from mxnet.gluon import rnn as layers
+
+    class RNNScratch(d2l.Module):
+        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.W_xh = mnp.random.randn(num_inputs, num_hiddens) * sigma
+            self.W_hh = mnp.random.randn(num_hiddens, num_hiddens) * sigma
+            self.b_h = mnp.zeros(num_hiddens)
+
+        def forward(self, inputs: Any, state: Any = None) -> Any:
+            if state is None:
+                state = mnp.zeros((inputs.shape[1], self.num_hiddens), ctx=inputs.ctx)
+            else:
+                (state,) = state
+            outputs = []
+            for X in inputs:
+                state = mnp.tanh(mnp.dot(X, self.W_xh) + mnp.dot(state, self.W_hh) + self.b_h)
+                outputs.append(state)
+            return outputs, state
+
+    class RNNLMScratch(d2l.Classifier):
+        def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.init_params()
+
+        def init_params(self) -> None:
+            self.W_hq = mnp.random.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+            self.b_q = mnp.zeros(self.vocab_size)
+            for param in self.get_scratch_params():
+                param.attach_grad()
+
+        def training_step(self, batch: Any) -> Any:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", mnp.exp(loss), train=True)
+            return loss
+
+        def validation_step(self, batch: Any) -> None:
+            loss = self.loss(self(*batch[:-1]), batch[-1])
+            self.plot("ppl", mnp.exp(loss), train=False)
+
+        def one_hot(self, X: Any) -> Any:
+            return npx.one_hot(X.T, self.vocab_size)
+
+        def forward(self, X: Any, state: Any = None) -> Any:
+            outputs, _ = self.rnn(self.one_hot(X), state)
+            return mnp.stack([mnp.dot(H, self.W_hq) + self.b_q for H in outputs], 1)
+
+    class Stacked(d2l.Module):
+        def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            sizes = [V, *[num_hiddens] * (LAYERS - 1)]
+            self.rnns = [d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes]
+
+        def forward(self, inputs: Any, Hs: Any = None) -> Any:
+            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
+            for i in range(LAYERS):
+                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
+                outputs = mnp.stack(outputs, 0)
+            return outputs, Hs
+
+    class LSTM(d2l.RNN):
+        def __init__(self, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = layers.LSTM(num_hiddens)
+
+        def forward(self, inputs: Any, H_C: Any = None) -> Any:
+            if H_C is None:
+                H_C = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx)
+            return self.rnn(inputs, H_C)
+
+    return RNNScratch, RNNLMScratch, Stacked, LSTM
+
+
+MAKE = {
+    "torch": torch_models,
+    "jax": jax_models,
+    "tensorflow": tensorflow_models,
+    "mxnet": mxnet_models,
+}
+
+
+def some_data(d2l: Any, num_train: int = 64) -> Any:
+    data = d2l.TimeMachine(batch_size=16, num_steps=5, num_train=num_train, num_val=32)
+    data.seed = 0  # the same minibatches for all
+    return data
+
+
+def trained(d2l: Any, model: Any, data: Any, epochs: int = 2) -> Any:
+    trainer = d2l.Trainer(max_epochs=epochs, gradient_clip_val=0.5, num_gpus=1)
+    trainer.fit(model, data)
+    return trainer
+
+
+VALUES = {
+    name: np.random.default_rng(0).normal(size=shape).astype(np.float32) * 0.3
+    for name, shape in {
+        "rnn.W_xh": (V, H),
+        "rnn.W_hh": (H, H),
+        "rnn.b_h": (H,),
+        "W_hq": (H, V),
+        "b_q": (V,),
+    }.items()
+}
+
+
+@pytest.mark.parametrize("own_layer", [True, False], ids=["its layer", "the library's layer"])
+def test_a_readers_model_makes_the_steps_of_the_librarys(d2l: Any, own_layer: bool) -> None:
+    RNNScratch, RNNLMScratch, *_ = MAKE[d2l.backend.name](d2l)
+    data = some_data(d2l)
+    batch = next(iter(data.val_dataloader()))
+    found = []
+    for layer, whole in ((RNNScratch, RNNLMScratch), (d2l.RNNScratch, d2l.RNNLMScratch)):
+        rnn = (layer if own_layer else d2l.RNNScratch)(V, H)
+        model = whole(rnn, vocab_size=V, lr=1)
+        if d2l.backend.name == "jax":
+            model = model.initialize(batch[0])
+        else:
+            model(batch[0])  # Keras looks at its inputs first
+        found.append(trained(d2l, model.import_parameters(VALUES), data))
+    theirs, ours = found
+    truth = ours.trained_model.export_parameters()
+    assert not np.allclose(truth["W_hq"], VALUES["W_hq"], atol=1e-3)  # it has moved
+    for name, value in theirs.trained_model.export_parameters().items():
+        np.testing.assert_allclose(value, truth[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert set(theirs.model.board.points) == {"train_ppl", "val_ppl"}
+    for curve, points in ours.model.board.points.items():
+        np.testing.assert_allclose(theirs.model.board.points[curve], points, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["written out", "stacked", "LSTM"])
+def test_layers_of_a_reader_learn_in_the_librarys_language_models(d2l: Any, kind: str) -> None:
+    RNNScratch, _, Stacked, LSTM = MAKE[d2l.backend.name](d2l)
+    data = some_data(d2l, num_train=512)
+    model = {
+        "written out": lambda: d2l.RNNLMScratch(RNNScratch(V, H), vocab_size=V, lr=1),
+        "stacked": lambda: d2l.RNNLMScratch(Stacked(H), vocab_size=V, lr=1),
+        "LSTM": lambda: d2l.RNNLM(LSTM(H), vocab_size=V, lr=1),
+    }[kind]()
+    trainer = trained(d2l, model, data, epochs=3)
+    points = trainer.model.board.points
+    assert {name: len(line) for name, line in points.items()} == {"train_ppl": 6, "val_ppl": 3}
+    assert points["train_ppl"][-1][1] < 0.9 * points["train_ppl"][0][1]
+    # every layer's weights are parameters
+    recurrent = [n for n in d2l.parameters(trainer.trained_model) if n.startswith("rnn.")]
+    assert len(recurrent) >= (3 * LAYERS if kind == "stacked" else 3)
+    last = trainer.state.params if d2l.backend.name == "jax" else None
+    text = model.predict("it has", 20, data.vocab, last)
+    assert text.startswith("it has")
+    assert len(text) == 26
+
+
+@pytest.mark.skipif("jax" not in INSTALLED, reason="needs JAX")
+def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_jax() -> None:
+    import jax
+    from jax import numpy as jnp
+
+    d2l = load("jax", "unrolled.d2l")
+
+    class Twice(d2l.Module):
+        lr: float = 0.1
+
+        def setup(self) -> None:
+            self.a = self.param("a", lambda _: jnp.ones((1,)))
+            self.b = self.param("b", lambda _: jnp.ones((1,)))
+
+        def forward(self, X: Any) -> Any:
+            return X * (2 * self.a + self.b)
+
+        def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
+            return (state.apply_fn({"params": params}, *X) - y).mean()
+
+        def training_step(self, params: Any, batch: Any, state: Any) -> Any:
+            return jax.value_and_grad(self.loss)(params, batch[:-1], batch[-1], state)
+
+    class Data(d2l.DataModule):
+        batch_size = 2
+
+        def get_dataloader(self, train: bool) -> Any:
+            ones = jnp.ones((2, 1))
+            return self.get_tensorloader((ones, ones), train) if train else None
+
+    params = {"a": jnp.ones((1,)), "b": jnp.ones((1,))}
+    d2l.parameters(params).tie("b", to="a")
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.fit(Twice().bind({"params": params}), Data())
+    np.testing.assert_allclose(trainer.state.params["a"], 1 - 0.1 * 3, rtol=1e-6)
+    np.testing.assert_allclose(trainer.state.params["b"], 1 - 0.1 * 3, rtol=1e-6)

@@ -1,0 +1,149 @@
+import csv
+import math
+
+import pytest
+
+from unrolled.errors import RunError, SettingError
+from unrolled.report import trackers
+from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.training.records import EpochRecord, StepRecord
+
+STEP = StepRecord(epoch=1, step=3, loss=2.5, num_targets=10, gradient_norm=4.0, clipped_norm=1.0)
+EPOCH = EpochRecord(
+    epoch=1,
+    step=8,
+    loss=2.0,
+    val_loss=math.nan,
+    gradient_norm=1.5,
+    gradient_norm_max=3.0,
+    clipped_norm=1.0,
+    num_targets=100,
+    train_s=0.5,
+)
+RECORD = TelemetryRecord(
+    step=3,
+    epoch=1,
+    loss=2.5,
+    gradient_norm=4.0,
+    clip_method="value",
+    parameters={"W": ParameterRecord(0.5, finite=True)},
+    layers={"layers.0": LayerRecord([0.1, 0.2], [0.3, 0.4], 0.5, 2, None)},
+)
+
+
+class Kept(trackers.Tracker):
+    """What a user may write."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.logged = []
+
+    def log(self, step, values):
+        self.logged.append((step, values))
+
+
+def test_a_tracker_of_ones_own_needs_one_method():
+    kept = Kept()
+    kept.on_step(None, STEP)
+    kept.record(RECORD)
+    kept.on_epoch(None, EPOCH)
+    kept.close()
+    assert kept.logged == [
+        (3, {"step.loss": 2.5, "step.gradient_norm": 4.0, "step.clipped_norm": 1.0}),
+        (
+            3,
+            {
+                "epoch": 1,
+                "loss": 2.5,
+                "gradient_norm": 4.0,
+                "parameters.W.gradient_norm": 0.5,
+                "layers.0.fall_per_step": 0.5,
+                "layers.0.reach": 2,
+            },
+        ),
+        (
+            8,
+            {
+                "epoch.epoch": 1,
+                "epoch.loss": 2.0,
+                "epoch.val_loss": None,
+                "epoch.gradient_norm": 1.5,
+                "epoch.gradient_norm_max": 3.0,
+                "epoch.clipped_norm": 1.0,
+            },
+        ),
+    ]
+
+
+def test_the_measures_of_an_experiment_and_the_name_of_a_part_are_used():
+    kept = Kept(fields=lambda epoch: {"perplexity": 7.0, "text": "x"}, part="lstm")
+    kept.on_epoch(None, EPOCH)
+    ((_, values),) = kept.logged
+    assert values["lstm.epoch.perplexity"] == 7.0
+    assert not any("text" in name or "loss" in name for name in values)
+
+
+def test_a_tracker_without_log_says_so():
+    with pytest.raises(NotImplementedError, match=r"Tracker must define log\(step, values\)"):
+        trackers.Tracker().on_step(None, STEP)
+
+
+def rows(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_csv_has_a_row_for_each_epoch_and_each_record(tmp_path):
+    tracker = trackers.Csv(tmp_path)
+    tracker.on_step(None, STEP)
+    tracker.record(RECORD)
+    tracker.on_epoch(None, EPOCH)
+    tracker.on_epoch(None, EPOCH)
+    tracker.close()
+    found = rows(tmp_path / "metrics.csv")
+    assert len(found) == 2
+    assert (found[0]["step"], found[0]["loss"], found[0]["val_loss"]) == ("8", "2.0", "")
+    (record,) = rows(tmp_path / "telemetry.csv")
+    assert record["layers.0.hidden_gradient_mean.1"] == "0.2"
+    assert record["parameters.W.gradient_norm"] == "0.5"
+
+
+def test_a_table_grows_by_columns_and_goes_on_where_another_ended(tmp_path):
+    table = trackers.Table(tmp_path / "t.csv")
+    table.add({"step": 1, "a": 0.5})
+    table.add({"step": 2, "a": None, "b": 'with, "quotes"'})
+    table.close()
+    again = trackers.Table(tmp_path / "t.csv")
+    again.add({"step": 3, "b": 1})
+    again.close()
+    assert rows(tmp_path / "t.csv") == [
+        {"step": "1", "a": "0.5", "b": ""},
+        {"step": "2", "a": "", "b": 'with, "quotes"'},
+        {"step": "3", "a": "", "b": "1"},
+    ]
+
+
+@pytest.mark.parametrize("kind", [trackers.Csv, trackers.TensorBoard])
+def test_where_nothing_can_be_written_it_says_so(tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        kind(tmp_path / "file").on_epoch(None, EPOCH)
+
+
+def test_an_unknown_tracker_is_told_the_nearest_before_anything_is_written(unrolled, tmp_path):
+    assert trackers.check(["csv", "csv"]) == [trackers.Csv]
+    with pytest.raises(SettingError, match="did you mean 'tensorboard'"):
+        trackers.check(["tensorbord"])
+    outcome = unrolled("run", "linear-regression", "--out", "run", "--log", "svc")
+    assert outcome.code == 2
+    assert "did you mean 'csv'" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_what_it_was_asked_to(unrolled, tmp_path):
+    outcome = unrolled(
+        *("run", "linear-regression", "--out", "run", "--log", "csv", "--log", "tensorboard")
+    )
+    assert outcome.code == 0
+    assert [row["epoch"] for row in rows(tmp_path / "run/metrics.csv")] == ["1", "2", "3"]
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 1
