@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from unrolled.backends.loss.torch import cross_entropy
 from unrolled.backends.namespace import Array, Namespace, python_scan
 from unrolled.backends.numpy import numbers
 from unrolled.backends.rows import Rows, few_rows
 from unrolled.functional.updates import clip_coefficient
-from unrolled.kernels.loss.torch import cross_entropy
 from unrolled.kernels.norms import torch as measures
 
 name = "torch"
