@@ -6,20 +6,21 @@ MXNET_ENV := .venv-test-mxnet# MXNet's last release needs an older NumPy than th
 # Triton for the tests of the GPU kernels, and only for these: PyTorch imports it where it is
 # installed, and in a process with TensorFlow it crashes
 TRITON := .venv-test-triton
-GPU_TESTS := $(wildcard tests/kernels/test_gpu_*.py tests/kernels/test_graphs_*.py tests/kernels/test_triton_*.py)
+GPU_TESTS := $(wildcard tests/kernels/test_triton_*.py)
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
-test: export OMP_NUM_THREADS := 1
+test test-long: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
 MINUTES ?= 10
 
-.PHONY: help run test lint check sanitize format reproduce bench clean
+.PHONY: help run test test-long lint check sanitize format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
 	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
+	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
@@ -55,6 +56,9 @@ test: $(TEST_ENV)/installed $(MXNET_ENV)/installed $(TRITON)/installed
 	@PYTHONPATH=$(TRITON) $(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(GPU_TESTS)
 	@echo "MXNet:"
 	@$(MXNET_ENV)/bin/python -m pytest $(BOTH_CORES)
+
+test-long: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests
 
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .

@@ -52,11 +52,10 @@ def prepared(
     data: Any,
     listeners: Any,
     engine: str = "auto",
-    replay: bool = False,
 ) -> Any:
     """A trainer that is ready for its first minibatch."""
     model = library.LanguageModel(len(data.vocab), num_hiddens, cell, seed=0, engine=engine)
-    trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners, replay=replay)
+    trainer = library.Trainer(1, gradient_clip_val=1, listeners=listeners)
     trainer.prepare(model, data)
     library.backend.set_training(trainer.model, True)
     for listener in listeners:
@@ -82,7 +81,6 @@ def main() -> None:
     parser.add_argument("--framework", choices=tuple(FRAMEWORKS), default="torch")
     parser.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="rnn")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
-    parser.add_argument("--replay", action="store_true", help="as the command line trains")
     parser.add_argument("--hiddens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=30, help="epochs of each competitor")
     parser.add_argument("--json", help="write the figures to this file too")
@@ -91,8 +89,9 @@ def main() -> None:
     library.backend.seed(0)
     data = library.TextData(clean(time_machine()), BATCH_SIZE, NUM_STEPS, max_tokens=10000, seed=0)
     what = (library, arguments.cell, arguments.hiddens, data)
-    how = {"engine": arguments.engine, "replay": arguments.replay}
-    trainers = {name: prepared(*what, make(), **how) for name, make in COMPETITORS.items()}
+    trainers = {
+        name: prepared(*what, make(), arguments.engine) for name, make in COMPETITORS.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for round_ in range(arguments.rounds + 1):
         batches = list(data.train_dataloader())
@@ -108,7 +107,7 @@ def main() -> None:
         end="",
     )
     sizes = f"H = {arguments.hiddens}, B = {BATCH_SIZE}, T = {NUM_STEPS}"
-    print(f"{arguments.cell}, {sizes}{', replayed' if arguments.replay else ''}")
+    print(f"{arguments.cell}, {sizes}")
     print(f"{'':<26}{'ms a step':>10}{'times the time without':>26}")
     for name, taken in seconds.items():
         ratios = sorted(t / w for t, w in zip(taken, seconds["without"], strict=True))

@@ -1,6 +1,6 @@
 """Where kernels for GPUs are tested: on a GPU if there is one, else on the CPU.
 
-There Triton's kernels run in its interpreter (conftest.py), and a replay computes again.
+There Triton's kernels run in its interpreter (conftest.py).
 """
 
 import pytest
@@ -8,36 +8,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-needs_gpu = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
-
-
-def replayed(compute):
-    """In the place of a CUDA graph: computes again, into the tensors of the first time."""
-    results = compute()
-
-    def replay():
-        for place, new in zip(results, compute(), strict=True):
-            place.copy_(new)
-
-    return results, replay
-
-
-def record(compute):
-    """A CUDA graph, or what stands in for one."""
-    from unrolled.kernels.graphs.torch import cuda_graph
-
-    return (cuda_graph if DEVICE.type == "cuda" else replayed)(compute)
-
-
-class Recorder:
-    """Counts what is recorded."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, compute):
-        self.count += 1
-        return record(compute)
 
 
 def passage(cell, sizes, dtype=torch.float32):

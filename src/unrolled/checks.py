@@ -99,7 +99,7 @@ RULES: dict[str, Callable[[Any], str | None]] = {
         ("max_tokens length k", whole()),
         ("lr sigma noise", number),
         ("theta gradient_clip_val", threshold),
-        ("use_random_iter replay allow_unknown", flag),
+        ("use_random_iter allow_unknown", flag),
         ("net model rnn rnn_layer rnn_model loss loss_fn", called),
         ("listeners params tokens", iterated),
         ("seed", seed),

@@ -32,6 +32,7 @@ def examine(check: bool = False) -> Iterator[str]:
     yield f"Python      {platform.python_version()} ({sys.executable})"
     yield f"machine     {processor()}, {os.cpu_count()} CPUs, {platform.platform()}"
     yield f"recurrences {explain()}"
+    yield "on GPUs     cuDNN's layers in PyTorch; engine=triton: tested, but never run on a GPU"
     if native.available()[0]:
         with frameworks.working("checking the kernels"):
             lines, end = apart("unrolled.kernelcheck")

@@ -25,7 +25,7 @@ from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import State
 from unrolled.functional.updates import clip_by_global_norm, global_norm, sgd
-from unrolled.kernels import engines, on_gpu
+from unrolled.kernels import engines
 from unrolled.models.language_model import RecurrentNetwork
 
 Values = npt.NDArray[Any]
@@ -202,7 +202,7 @@ def compare(framework: str) -> float:
 
 
 def report(framework: str) -> Iterator[str]:
-    """Lines for a person: devices, how far the numbers are from the reference, GPU engines.
+    """Lines for a person: devices, and how far the numbers are from the reference.
 
     Args:
         framework: one that is installed; whatever fails in it becomes a line.
@@ -227,10 +227,6 @@ def report(framework: str) -> Iterator[str]:
             else ""
         )
         yield f"largest difference from the reference: {difference:.0e}{wrong}"
-    try:
-        yield from (f"GPU: {line}" for line in on_gpu(framework))
-    except Exception as error:  # as above
-        yield f"cannot compare engines on the GPU: {type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

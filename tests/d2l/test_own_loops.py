@@ -349,7 +349,7 @@ def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(name: str, thet
 
 
 @pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_a_clipping_of_ones_own_is_given_whole_gradients_also_in_a_replayed_training() -> None:
+def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
     import torch
 
     d2l = load("torch", "unrolled.d2l")
@@ -373,7 +373,7 @@ def test_a_clipping_of_ones_own_is_given_whole_gradients_also_in_a_replayed_trai
 
     model = d2l.RNNModelScratch(2000, 4, lr=1)
     before = [p.detach().clone() for p in model.parameters()]
-    Trainer(max_epochs=2, gradient_clip_val=1, replay=True).fit(model, Data())
+    Trainer(max_epochs=2, gradient_clip_val=1).fit(model, Data())
     assert set(shapes) == {(False, True)}
     for p, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(p, old)

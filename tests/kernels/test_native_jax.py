@@ -14,8 +14,8 @@ import jax.numpy as jnp  # noqa: E402
 from unrolled.backends import jax as backend  # noqa: E402
 from unrolled.errors import SettingError  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
-from unrolled.kernels import compiled, native, recur  # noqa: E402
 from unrolled.kernels import jax as kernels  # noqa: E402
+from unrolled.kernels import native, native_recurrence, recur  # noqa: E402
 
 usable, reason = native.available()
 natively = pytest.mark.skipif(not usable, reason=reason)
@@ -169,7 +169,7 @@ def test_the_same_call_is_the_same_operation_and_is_compiled_once():
 
 @natively
 def test_several_layers_in_a_compiled_loop_with_threads_of_their_own(monkeypatch):
-    monkeypatch.setattr(compiled, "SMALLEST_SHARE", 1)  # two threads for the smallest product
+    monkeypatch.setattr(native_recurrence, "SMALLEST_SHARE", 1)  # two threads for any product
     monkeypatch.setattr(kernels, "num_threads", lambda *_: 2)
     X, state, weights = drawn("gru")
     second = drawn("gru", D=H)[2]

@@ -1,6 +1,10 @@
 """Every engine computes what the formula computes, in values and in gradients."""
 
+import sys
 from contextlib import nullcontext
+from functools import cache
+from importlib.util import find_spec
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +14,17 @@ from installed import INSTALLED
 from unrolled.errors import SettingError
 from unrolled.frameworks import load
 from unrolled.functional.recurrent import CELLS, RELU_RNN
-from unrolled.kernels import PRECISIONS, WRITTEN_OUT, engines, native, project, recur
-from unrolled.kernels.trace import tracing
+from unrolled.kernels import (
+    PRECISIONS,
+    WRITTEN_OUT,
+    check_engine,
+    chosen,
+    engines,
+    native,
+    project,
+    recur,
+)
+from unrolled.kernels.taps import tracing
 
 pytestmark = pytest.mark.usefixtures("instructions")
 
@@ -19,7 +32,18 @@ FRAMEWORKS = [name for name in INSTALLED if name in WRITTEN_OUT]
 ALL = {cell.engine: cell for cell in (*CELLS.values(), RELU_RNN)}
 SIZES = [(35, 4, 28, 16), (1, 1, 1, 1), (3, 1, 2, 513), (2, 5, 7, 3), (2, 64, 3, 17)]
 
-frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
+COMPILED = ("jax", "tensorflow")
+"""Frameworks that compile for every size: what does not depend on the set runs on one alone."""
+
+
+def cost(framework, sizes=None):
+    """Mark what is worth its time on the best instruction set only."""
+    return [pytest.mark.best_set] if framework in COMPILED and sizes != SIZES[-1] else []
+
+
+frameworks = pytest.mark.parametrize(
+    "framework", [pytest.param(name, marks=cost(name)) for name in FRAMEWORKS]
+)
 cells = pytest.mark.parametrize("cell", ALL.values(), ids=ALL)
 
 
@@ -67,14 +91,21 @@ def assert_equal(found, expected, tolerance):
         )
 
 
-@frameworks
+@cache
+def reference(framework, cell, sizes, ids):
+    """What the formula gives; for all instruction sets, as it needs none."""
+    return solve(framework, ALL[cell], *problem(ALL[cell], sizes, ids), "reference")
+
+
 @cells
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(
+    ("framework", "sizes"),
+    [pytest.param(*each, marks=cost(*each)) for each in product(FRAMEWORKS, SIZES)],
+)
 @pytest.mark.parametrize("ids", [False, True])
 def test_fast_equals_reference(framework, cell, sizes, ids):
-    problem_ = problem(cell, sizes, ids)
-    expected = solve(framework, cell, *problem_, "reference")
-    assert_equal(solve(framework, cell, *problem_, "fast"), expected, 1e-5)
+    found = solve(framework, cell, *problem(cell, sizes, ids), "fast")
+    assert_equal(found, reference(framework, cell.engine, sizes, ids), 1e-5)
 
 
 @cells
@@ -154,7 +185,45 @@ def test_the_gru_that_resets_before_the_product_has_the_reference_only():
 
 def test_an_unknown_engine_is_told_the_nearest():
     with pytest.raises(SettingError, match="unknown engine 'fats': did you mean 'fast'"):
-        recur(None, CELLS["rnn"], None, (), (), "fats")
+        recur(SimpleNamespace(name="torch"), CELLS["rnn"], None, (), (), "fats")
+
+
+@pytest.mark.parametrize(
+    ("framework", "gpu", "here"),
+    [("torch", False, "torch on the CPU"), ("jax", True, "jax on a GPU")],
+)
+def test_triton_is_for_pytorch_on_a_gpu(monkeypatch, framework, gpu, here):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(SettingError, match=f"needs PyTorch and a GPU of NVIDIA's; this is {here}"):
+        check_engine("triton", framework, gpu)
+    assert check_engine("triton", "torch", True) == "triton"
+
+
+@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
+def test_triton_refuses_weights_on_a_cpu(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    backend, cell = load("torch").backend, CELLS["rnn"]
+    values, _, _ = problem(cell, (4, 3, 2, 5))
+    X, *weights = (backend.asarray(values[name]) for name in ("X", *cell.weights))
+    state = (backend.asarray(values["state.0"]),)
+    with pytest.raises(SettingError, match="this is torch on the CPU"):
+        recur(backend, cell, X, state, weights, "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:
+        wrong = "once TensorFlow is loaded"
+    elif find_spec("triton"):
+        return
+    else:
+        wrong = "pip install triton"
+    with pytest.raises(SettingError, match=wrong):
+        recur(backend, cell, X, state, weights, "triton")
+
+
+def test_the_record_of_a_run_names_the_engine_of_its_device():
+    assert chosen("torch", "triton", gpu=True) == "Triton kernels"
+    assert chosen("torch", "auto", gpu=True).startswith("cuDNN")
+    assert chosen("torch", "reference", gpu=True) == chosen("jax", "auto", gpu=True) == "reference"
+    assert chosen("jax", "fast", gpu=True) == "fast, without native kernels (on a GPU)"
 
 
 @cells

@@ -10,10 +10,11 @@ import sys
 import pytest
 
 from gpu import DEVICE, passage, there_and_back, torch
+from unrolled.backends import torch as backend
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.functional.recurrent import CELLS, RELU_RNN
-from unrolled.kernels.written import torch as written
+from unrolled.kernels import recur
 
 pytest.importorskip("triton")
 
@@ -24,15 +25,13 @@ CUT = (2, BLOCKS.rows + 1, max(BLOCKS.units, BLOCKS.parts * BLOCKS.share) + 1)
 SIZES = [(1, 1, 1), (3, 2, 5), CUT]
 
 cells = pytest.mark.parametrize("cell", bptt.GATES)
-ways = pytest.mark.parametrize("by_steps", [False, True], ids=["persistent", "by steps"])
 
 
 @cells
-@ways
 @pytest.mark.parametrize("sizes", SIZES)
-def test_they_compute_what_the_formulas_compute(cell, by_steps, sizes):
+def test_they_compute_what_the_formulas_compute(cell, sizes):
     arrays = passage(cell, sizes)
-    found = there_and_back(Triton(by_steps), cell, *arrays)
+    found = there_and_back(Triton(), cell, *arrays)
     for ours, expected in zip(found, there_and_back(bptt, cell, *arrays), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
@@ -51,7 +50,7 @@ def test_within_a_recurrence_they_give_all_gradients_of_the_reference(cell):
     results = []
     for outputs, last in (
         cell.forward(xp, X, state, *weights),
-        written.recur(Triton(), cell.engine, X, state, weights),
+        recur(backend, cell, X, state, weights, "triton"),
     ):
         loss = (outputs * weigh).sum() + sum((part**2).sum() for part in last)
         results.append((outputs, *torch.autograd.grad(loss, (X, *state, *weights))))
@@ -100,19 +99,20 @@ for cell, k in KERNELS.items():
     there = common | {"STEP": k.step, "HAS_CELLS": cell == "lstm"}
     back = common | {"STEP_BACK": k.step_back, "DIRECT": k.direct}
     for loop, constants in (loops.forward, there), (loops.backward, back):
-        names, sizes = loop.arg_names, ("count", "T", "B", "N")
+        names, sizes = loop.arg_names, ("T", "B", "N")
         ones = dict.fromkeys([n for n in sizes if n in names], 1)  # Triton makes a 1 a constant
         cases = {"PRECISION": "tf32", "MEET": True}, {"PRECISION": "tf32x3", "MEET": False} | ones
         for case in cases:
             known = constants | case
-            types = dict.fromkeys(("first", *sizes), "i32") | dict.fromkeys(known, "constexpr")
+            types = dict.fromkeys(sizes, "i32") | dict.fromkeys(known, "constexpr")
             types |= {"arrived": "*i32"}
             signature = {name: types.get(name, "*fp32") for name in names}
             places = {(names.index(name),): value for name, value in known.items()}
             source = ASTSource(loop, signature, places)
             target = GPUTarget("cuda", 80, 32)
             code = triton.compile(source, target=target, options=options).asm["ptx"]
-            assert "mma.sync" in code  # the matrix units multiply
+            # the matrix units multiply; of a single step, MEET false, nothing flows back further
+            assert ("mma.sync" in code) == (loop is loops.forward or case["MEET"])
             assert ("atom" in code) == case["MEET"]
             # a GPU's maximum of a number and NaN is the number, unless told otherwise
             assert ("max.NaN" in code) == (loop is loops.forward and cell == "rnn_relu")

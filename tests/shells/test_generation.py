@@ -1,4 +1,4 @@
-"""Text from a model of every framework: by a stepper and by the model itself, the same."""
+"""Text from a model of every framework: by the native kernels and by the model, the same."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from unrolled.functional.sampling import greedy
 from unrolled.kernels import native as kernels
 from unrolled.models import generation
 from unrolled.models.generation import chooser, choosers, generate, generate_batch
-from unrolled.models.stepping import NativeStepper, Stepper
+from unrolled.models.stepping import NativeStepper
 
 VOCAB = Vocab("the time traveller smiled")
 PREFIXES = ["time", "t", "the traveller"]
@@ -70,40 +70,29 @@ def steppers(monkeypatch):
     return found
 
 
-@frameworks
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_numpy_writes_what_the_model_writes(framework, model, by_the_model, monkeypatch):
-    backend, net = model_of(framework, **model)
-    found = steppers(monkeypatch)
-    ours = generate_batch(backend, net, VOCAB, PREFIXES, 30)
-    drawn = generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choosers(2, 3, temperature=1.0))
-    assert found == [Stepper, Stepper]
-    by_the_model()
-    assert generate_batch(backend, net, VOCAB, PREFIXES, 30) == ours
-    if not framework.startswith("tensor"):  # which compiles for every number of texts
-        choose = choosers(2, 3, temperature=1.0)
-        assert generate_batch(backend, net, VOCAB, ["time"] * 2, 20, choose) == drawn
-    assert len({text[-5:] for text in ours + drawn}) > 1
-
-
 @pytest.mark.skipif(not kernels.available()[0], reason=kernels.available()[1])
 @frameworks
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_the_native_kernels_write_what_numpy_writes(framework, model, monkeypatch):
+def test_the_native_kernels_write_what_the_model_writes(
+    framework, model, by_the_model, monkeypatch
+):
     backend, net = model_of(framework, **model)
+    ways = [{}, {"temperature": 0}, {"temperature": 0.7}, {"temperature": 2, "top_k": 3}]
 
     def texts():
-        ways = [{}, {"temperature": 0}, {"temperature": 0.7}, {"temperature": 2, "top_k": 3}]
         choices = [chooser(**way, seed=5) for way in ways]
-        return [generate(backend, net, VOCAB, "time", 30, choose) for choose in choices]
+        alone = [generate(backend, net, VOCAB, "time", 30, choose) for choose in choices]
+        together = generate_batch(backend, net, VOCAB, PREFIXES, 30)
+        drawn = choosers(3, 3, temperature=1.0)
+        return alone, together + generate_batch(backend, net, VOCAB, PREFIXES, 20, drawn)
 
     found = steppers(monkeypatch)
-    ours = texts()
+    alone, together = texts()
     assert set(found) == {NativeStepper}
-    monkeypatch.setattr(kernels, "available", lambda: (False, "switched off"))
-    assert texts() == ours
-    assert found[-1] is Stepper
-    assert len({*ours}) == 3  # a temperature of 0 is greedy
+    by_the_model()
+    assert texts() == (alone, together)
+    assert len({*alone}) == 3  # a temperature of 0 is greedy
+    assert len({text[-5:] for text in together}) > 1
 
 
 @frameworks
@@ -176,7 +165,7 @@ class TestModelsThatComputeSomethingElse:
         text = generate(backend, net, VOCAB, "time", 20)
         monkeypatch.setattr(generation, "stepper_of", lambda *arguments: None)
         assert generate(backend, net, VOCAB, "time", 20) == text
-        return issubclass(found[0], (Stepper, NativeStepper))
+        return issubclass(found[0], NativeStepper)
 
     def test_a_forward_of_its_own(self, monkeypatch):
         _, net = model_of("torch")

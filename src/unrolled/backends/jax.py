@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.tied import first_places, once
 from unrolled.errors import SettingError
-from unrolled.kernels.measures.jax import norm
+from unrolled.kernels.norms.jax import norm
 
 name = "jax"
 

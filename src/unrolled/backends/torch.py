@@ -15,7 +15,7 @@ from unrolled.backends.numpy import numbers
 from unrolled.backends.rows import Rows, few_rows
 from unrolled.functional.updates import clip_coefficient
 from unrolled.kernels.loss.torch import cross_entropy
-from unrolled.kernels.measures import torch as measures
+from unrolled.kernels.norms import torch as measures
 
 name = "torch"
 

@@ -132,17 +132,9 @@ register(
     Competitor(
         "unrolled",
         "unrolled",
-        "ours on PyTorch as the command line trains: its own choice of engine, steps replayed",
+        "ours on PyTorch as the command line trains: its own choice of engine",
         "torch",
         _ours("torch"),
-        on_gpu=True,
-    ),
-    Competitor(
-        "unrolled-every-line",
-        "unrolled, every line",
-        "the same with the lines of the model run at every step, as a Trainer does if not told",
-        "torch",
-        _ours("torch", "auto", "float32", False),
         on_gpu=True,
     ),
     Competitor(

@@ -26,7 +26,6 @@ def trained(
     task: Task,
     engine: str = "auto",
     precision: str = "float32",
-    replay: bool = True,
 ) -> Competing:
     """A from-scratch model trained by ``Trainer.fit_batch``.
 
@@ -34,7 +33,6 @@ def trained(
         framework: which.
         task: what to train.
         engine, precision: see `unrolled.kernels.recur`.
-        replay: see `unrolled.training.trainer.Trainer`; the command line trains with it.
     """
     u = load(framework)
     model = u.LanguageModel(
@@ -55,7 +53,7 @@ def trained(
             for batch in batches
         ]
 
-    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM, replay=replay)
+    trainer = u.Trainer(1, int(task.gpu), CLIP_NORM)
     device = trainer.gpus[0] if task.gpu else u.backend.cpu()
     trainer.prepare(model, _Given(framework_arrays(task.first(1))))
     state: Any = None

@@ -23,8 +23,8 @@ from unrolled.functional.losses import perplexity
 from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.native import reduction_of
+from unrolled.training.preparation import count
 from unrolled.training.records import EpochRecord, Listener
-from unrolled.training.trainer import count
 
 MANY = 64
 """More GPUs than a machine has."""

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.cleaning import DROPPED, KINDS, clean_pieces, count_marked, marked_pieces
+from unrolled.data.cleaning import clean_pieces
 from unrolled.data.text import (
     CLEANING_KEEPS_AT_LEAST,
     check_cleanable,
@@ -56,11 +56,17 @@ class TextFile:
         return counts
 
     def _count_cleaned(self) -> dict[str, int]:
-        counts = count_marked(read_pieces(self.path))
-        dropped = counts.pop(DROPPED.decode(), 0)
-        kept = sum(counts.values())
-        letters = kept - counts.get(" ", 0)
-        if letters <= CLEANING_KEEPS_AT_LEAST * (kept + dropped):
+        read = 0
+
+        def pieces() -> Iterator[str]:
+            nonlocal read
+            for piece in read_pieces(self.path):
+                read += len(piece)
+                yield piece
+
+        counts = count_characters(clean_pieces(pieces()))
+        letters = sum(counts.values()) - counts.get(" ", 0)
+        if letters <= CLEANING_KEEPS_AT_LEAST * read:
             check_cleanable(self._count())  # there may be enough of those that are not blank
         return counts
 
@@ -70,12 +76,7 @@ class TextFile:
 
     def ids(self, vocab: Vocab, dtype: npt.DTypeLike) -> Iterator[Ids]:
         """Ids of the characters, a piece at a time."""
-        if self.clean and np.dtype(dtype).itemsize == 1:  # cleaned and looked up in one go
-            table = vocab.encode(KINDS.decode(), dtype).tobytes()
-            for marked in marked_pieces(read_pieces(self.path)):
-                yield np.frombuffer(marked.translate(table, DROPPED), dtype)
-        else:
-            yield from map(vocab.encoder(dtype), self)
+        yield from map(vocab.encoder(dtype), self)
 
 
 def encode(text: str | TextFile, vocab: Vocab) -> Ids:

@@ -25,7 +25,7 @@ from unrolled.experiments.used import used
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
-from unrolled.kernels import ENGINES, PRECISIONS
+from unrolled.kernels import ENGINES, PRECISIONS, check_engine
 from unrolled.models.generation import check_prefix, generate, generate_batch
 from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
@@ -95,7 +95,7 @@ class Settings:
     )
     engine: str = setting(
         "auto",
-        "what carries a scratch=true model over time: auto, reference or fast",
+        "what carries a scratch=true model over time: auto, reference, fast or triton",
         choices=ENGINES,
     )
     precision: str = setting(
@@ -216,11 +216,11 @@ def run(context: Context, settings: Settings) -> None:
         settings.gradient_clip_val,
         gradient_clip_method=settings.gradient_clip_method,
         truncation=Truncation(settings.state, settings.back_steps, settings.state_sigma, seed),
-        replay=True,
     )
     device = trainer.gpus[0] if trainer.gpus else None
     if settings.num_gpus and device is None:
         say(f"{frameworks.FRAMEWORKS[context.framework]} sees no GPU here: training on the CPU")
+    check_engine(settings.engine, context.framework, device is not None)
 
     def write(prefix: str) -> str:
         net = trainer.trained_model
@@ -390,8 +390,9 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any)
     """
     settings = checked(config, values, tokens)
     shell = frameworks.load(framework)
-    # any seed: the values are replaced
-    model = build(shell, replace(settings, num_gpus=0), len(tokens), seed=0)
+    # on the CPU, where there is no Triton; any seed: the values are replaced
+    engine = "auto" if settings.engine == "triton" else settings.engine
+    model = build(shell, replace(settings, num_gpus=0, engine=engine), len(tokens), seed=0)
     return Trained(
         shell, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
     )

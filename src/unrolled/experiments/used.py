@@ -27,6 +27,8 @@ def used(
         "prefix": list(prefixes),
         "back_steps": settings.back_steps or settings.num_steps,
         "telemetry_every": period(settings.telemetry_every, steps),
-        "engine": chosen(framework, settings.engine) if settings.scratch else layer,
+        "engine": chosen(framework, settings.engine, device is not None)
+        if settings.scratch
+        else layer,
         "num_gpus": int(device is not None),
     }

@@ -13,8 +13,8 @@ import numpy as np
 from unrolled.backends import jax as backend
 from unrolled.jax import scans
 from unrolled.jax.scans import tap
-from unrolled.kernels.measures.jax import norm
-from unrolled.kernels.trace import tracing
+from unrolled.kernels.norms.jax import norm
+from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
 from unrolled.telemetry.assembling import curves_record, numbered, watched_record
 from unrolled.telemetry.keeping import KEEP, Keeper, Sink

@@ -2,8 +2,10 @@
 
 - ``"reference"``: the formula in `unrolled.functional.recurrent` under the framework's
   automatic differentiation;
-- ``"fast"``: the gradients written out (`unrolled.functional.bptt`), by the fastest code
-  there is for the framework and the machine;
+- ``"fast"``: the gradients written out (`unrolled.functional.bptt`), on CPUs by the native
+  kernels, on GPUs in PyTorch by cuDNN's layers, else in the framework's operations;
+- ``"triton"``: the same by Triton kernels, for PyTorch on a GPU of NVIDIA's. This version of them
+  has run in Triton's interpreter only, never on a GPU;
 - ``"auto"``: fast where it gains something, else reference.
 
 All give the same numbers, up to rounding. Where gradients through time are recorded
@@ -11,6 +13,7 @@ All give the same numbers, up to rounding. Where gradients through time are reco
 """
 
 import importlib
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -21,17 +24,14 @@ from unrolled.functional.bptt import GATES
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import Cell, State
 from unrolled.kernels import native
-from unrolled.kernels import trace as traces
+from unrolled.kernels import taps as traces
 
-ENGINES = ("auto", "reference", "fast")
+ENGINES = ("auto", "reference", "fast", "triton")
 
 WRITTEN_OUT = ("torch", "jax", "tensorflow", "mxnet")
 """Frameworks with a ``kernels/<framework>.py``."""
 
 PRECISIONS = ("float32", "bfloat16")
-
-CHOOSES = ("torch",)
-"""Frameworks whose fast engine on a GPU is the fastest of several, measured."""
 
 PROJECTS = ("torch",)
 """Frameworks whose fast engine has an output layer of its own."""
@@ -43,19 +43,30 @@ FASTER_IF_COMPILED = ("jax", "tensorflow")
 """Others for which it does where the native kernels compute it and gain something."""
 
 
-def check_engine(engine: str) -> str:
-    """The name itself if it is that of an engine.
+def check_engine(engine: str, framework: str = "torch", gpu: bool = True) -> str:
+    """The name itself if it is that of an engine that can run there.
+
+    Args:
+        engine: the name.
+        framework: that computes.
+        gpu: whether it does so on a GPU.
 
     Raises:
-        SettingError: it is not; the message names the nearest.
+        SettingError: it is unknown, and the message names the nearest; or it needs another place.
     """
     if engine not in ENGINES:
         raise SettingError(f"unknown engine '{engine}': {did_you_mean(engine, ENGINES)}")
+    gpu = gpu or os.environ.get("TRITON_INTERPRET") == "1"  # then Triton computes on the CPU
+    if engine == "triton" and not (framework == "torch" and gpu):
+        raise SettingError(
+            f"engine=triton needs PyTorch and a GPU of NVIDIA's; this is {framework} on "
+            f"{'a GPU' if gpu else 'the CPU'}. Take engine=auto"
+        )
     return engine
 
 
 def engines(framework: str) -> tuple[str, ...]:
-    """The engines that a framework has.
+    """The engines that a framework has on every machine.
 
     Example:
         >>> engines("torch")
@@ -77,30 +88,27 @@ def explain() -> str:
     return f"written-out gradients in the frameworks' own operations (native kernels {reason})"
 
 
-def chosen(framework: str, engine: str) -> str:
-    """Describe the engine that a name means on this CPU, in words for the record of a run.
+def chosen(framework: str, engine: str, gpu: bool = False) -> str:
+    """Describe the engine that a name means here, in words for the record of a run.
+
+    Args:
+        framework: that computes.
+        engine: the name.
+        gpu: whether it does so on a GPU.
 
     Example:
         >>> chosen("torch", "reference")
         'reference'
     """
-    usable, reason = native.available()
+    if engine == "triton":
+        return "Triton kernels"
+    if gpu and framework == "torch" and engine != "reference":
+        return "cuDNN's layers; PyTorch's operations where gradients through time are recorded"
+    usable, reason = (False, "on a GPU") if gpu else native.available()
     fast = "fast, native kernels" if usable else f"fast, without native kernels ({reason})"
     if engine == "auto" and framework in FASTER_IF_COMPILED:
         return f"{fast} where they gain, else reference" if usable else "reference"
     return fast if engine == "fast" or (engine == "auto" and framework in FASTER) else "reference"
-
-
-def on_gpu(framework: str) -> list[str]:
-    """What carries recurrences on the GPU, by cell, and how fast the others are; it is measured.
-
-    Empty where there is no GPU, and for frameworks that do not choose.
-
-    Example:
-        >>> on_gpu("jax")
-        []
-    """
-    return list(_fast(framework).on_gpu()) if framework in CHOOSES else []
 
 
 def recur(
@@ -121,7 +129,7 @@ def recur(
         X: inputs ``(T, B, D)``, or ids ``(T, B)``.
         state: arrays ``(B, H)``.
         weights: in the order of ``cell.weights``.
-        engine: ``"auto"``, ``"reference"`` or ``"fast"``.
+        engine: ``"auto"``, ``"reference"``, ``"fast"`` or ``"triton"``.
         reverse: read the sequence from its end; the outputs keep the order of ``X``.
 
         precision: ``"float32"`` computes in the arrays' own type; ``"bfloat16"`` rounds the
@@ -133,7 +141,7 @@ def recur(
     Raises:
         SettingError: no such engine, or it has no such precision here.
     """
-    check_engine(engine)
+    check_engine(engine, backend.name)
     if precision != "float32":
         _check_precision(precision, backend.name, engine)
     trace, xp = traces.current(), backend.xp
@@ -141,7 +149,7 @@ def recur(
     # a formula with other weights than the cell's own, the original GRU for one, has no
     # derivative written out
     known = len(weights) == len(cell.weights) and backend.name in WRITTEN_OUT
-    options = {"precision": precision} if precision != "float32" else {}
+    options = {"precision": precision, "engine": engine} if backend.name == "torch" else {}
     if trace is not None and known:
         name, taps = trace.next_taps(reverse)
         outputs, last = _fast(backend.name).recur(cell.engine, X, state, weights, taps, **options)
@@ -183,7 +191,7 @@ def _check_precision(precision: str, framework: str, engine: str) -> None:
             f"unknown precision '{precision}': {did_you_mean(precision, PRECISIONS)}"
         )
     usable, reason = native.available()
-    if framework != "torch" or engine == "reference" or not usable:
+    if framework != "torch" or engine in ("reference", "triton") or not usable:
         raise SettingError(
             f"precision={precision} needs the native kernels (here: {reason}) under PyTorch with "
             f"engine=auto or fast; this is {framework} with engine={engine}. Take precision=float32"
@@ -194,4 +202,4 @@ def _takes_fast(framework: str, engine: str, *recurrence: Any) -> bool:
     if engine == "auto" and framework in FASTER_IF_COMPILED:
         gains: bool = _fast(framework).gains(*recurrence)
         return gains
-    return engine == "fast" or (engine == "auto" and framework in FASTER)
+    return engine in ("fast", "triton") or (engine == "auto" and framework in FASTER)

@@ -1,4 +1,4 @@
-"""The fast recurrence for JAX: a function with a derivative of its own.
+"""Run JAX recurrences by the native kernels or JAX's operations, with the analytic gradient.
 
 On CPUs the native kernels compute it, as operations of XLA, where they are built; else the
 same passes in JAX's own operations.
@@ -16,44 +16,35 @@ import numpy.typing as npt
 
 from unrolled.backends.jax import xp
 from unrolled.errors import SettingError
-from unrolled.functional import bptt
-from unrolled.kernels import explicit, native
-from unrolled.kernels.compiled import Compiled, Shape, made, num_threads
+from unrolled.kernels import native
+from unrolled.kernels.analytic_backward import Operations
 from unrolled.kernels.native.loading import loaded
 from unrolled.kernels.native.recording import RECORDABLE, record
+from unrolled.kernels.native_recurrence import NativeRecurrence, Shape, made, num_threads
 
 Arrays = tuple[jax.Array, ...]
+Engine = NativeRecurrence | Operations
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _recurrence(
-    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+    engine: Engine, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
 ) -> Any:
-    if kernels:
-        return kernels.forward(cell, _as_int64(X), state, weights, keep=False)[:2]
-    return _forward(None, cell, X, state, weights, taps)[0]
+    return engine.forward(cell, _readable(engine, X), state, weights, keep=False)[:2]
 
 
 def _forward(
-    kernels: Compiled | None, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
+    engine: Engine, cell: str, X: Any, state: Arrays, weights: Arrays, taps: Arrays
 ) -> Any:
-    if kernels:
-        outputs, last, kept = kernels.forward(cell, _as_int64(X), state, weights)
-        return (outputs, last), (X, state, weights, (outputs, kept), len(taps))
-    last, tape = explicit.forward(xp, cell, X, state, weights)
-    parts = tape.old, tape.new, tape.kept
-    return (tape.new[0], last), (X, state, weights, parts, len(taps))
+    outputs, last, kept = engine.forward(cell, _readable(engine, X), state, weights)
+    return (outputs, last), (X, state, weights, outputs, kept, len(taps))
 
 
-def _backward(kernels: Compiled | None, cell: str, saved: Any, d_results: Any) -> Any:
-    X, state, weights, parts, num_taps = saved
+def _backward(engine: Engine, cell: str, saved: Any, d_results: Any) -> Any:
+    X, state, weights, outputs, kept, num_taps = saved
     dY, d_last = d_results
-    if kernels:
-        outputs, kept = parts
-        inputs = _as_int64(X), state, weights
-        result = kernels.backward(cell, *inputs, outputs, kept, dY, d_last, num_taps > 0)
-    else:
-        result = explicit.backward(xp, cell, X, weights, bptt.Tape(*parts), dY, d_last)
+    inputs = _readable(engine, X), state, weights
+    result = engine.backward(cell, *inputs, outputs, kept, dY, d_last, with_hidden=num_taps > 0)
     # what JAX takes for the gradient of integers
     dX = np.zeros(X.shape, jax.dtypes.float0) if result.X is None else result.X
     taps = (result.hidden, result.recurrent)[:num_taps]
@@ -68,12 +59,12 @@ def recur(
 ) -> tuple[jax.Array, Arrays]:
     """See `unrolled.kernels.recur`."""
     results: tuple[jax.Array, Arrays]
-    kernels = compiled((X, *state, *weights))
-    results = _recurrence(kernels, cell, X, tuple(state), tuple(weights), tuple(taps))
+    engine = native_kernels((X, *state, *weights)) or Operations(xp)
+    results = _recurrence(engine, cell, X, tuple(state), tuple(weights), tuple(taps))
     return results
 
 
-def compiled(arrays: Sequence[jax.Array]) -> Compiled | None:
+def native_kernels(arrays: Sequence[jax.Array]) -> NativeRecurrence | None:
     """The native kernels as operations of XLA, if they can work on such arrays here.
 
     That they are on the CPU cannot be seen where a program is compiled: it is the CPU
@@ -84,12 +75,12 @@ def compiled(arrays: Sequence[jax.Array]) -> Compiled | None:
         return None
     if not (native.available()[0] and _are_operations()):
         return None
-    return Compiled(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
+    return NativeRecurrence(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
 
 
 def gains(X: jax.Array, state: Arrays, weights: Sequence[jax.Array]) -> bool:
     """Whether the native kernels compute it here, which takes less time than JAX itself."""
-    return compiled((X, *state, *weights)) is not None
+    return native_kernels((X, *state, *weights)) is not None
 
 
 @cache
@@ -111,7 +102,7 @@ def _operation(
     writes: Mapping[str, Shape | list[Shape]],
     **options: Any,
 ) -> dict[str, Any]:
-    """See `unrolled.kernels.compiled.Call`: the call is made when the program runs."""
+    """See `unrolled.kernels.native_recurrence.Call`: the call is made when the program runs."""
     results = made(writes, lambda shape: jax.ShapeDtypeStruct(shape, like.dtype))
     memory = jax.tree.map(_stand_in, (reads, results))
     recorded = record(
@@ -134,9 +125,9 @@ def _refuse(*_: Any) -> Any:
     )
 
 
-def _as_int64(X: jax.Array) -> jax.Array:
-    """Ids as the kernels read them: JAX has no int64 by default, so in halves, low and high."""
-    if not xp.is_integer(X) or X.dtype == np.int64:
+def _readable(engine: Engine, X: jax.Array) -> jax.Array:
+    """Ids as the native kernels read them: JAX has no int64 by default, so in two halves."""
+    if isinstance(engine, Operations) or not xp.is_integer(X) or X.dtype == np.int64:
         return X
     low = X.astype(np.int32)
     return jnp.stack([low, low >> 31], -1)  # (T, B, 2)

@@ -1,4 +1,4 @@
-"""The fast recurrence for MXNet: an operation of autograd with a gradient of its own.
+"""Run MXNet recurrences by the native kernels or its operations, with the analytic gradient.
 
 On CPUs the native kernels compute it, where they are built; else the same passes in
 MXNet's own operations.
@@ -12,67 +12,61 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends.mxnet import xp
-from unrolled.kernels import explicit
-from unrolled.kernels.compiled import Compiled, on_host
+from unrolled.kernels.analytic_backward import Operations
+from unrolled.kernels.native_recurrence import NativeRecurrence, on_host
 
 Arrays = tuple[Any, ...]
+Engine = NativeRecurrence | Operations
 
 
 class _Recurrence(mx.autograd.Function):  # type: ignore[misc]
-    """The passes in MXNet's own operations."""
+    """An engine's two passes as one operation.
 
-    def __init__(self, cell: str, num_states: int, num_taps: int, ids: Any) -> None:
+    Args:
+        engine: the native kernels on shared memory, or MXNet's own operations.
+        cell: name in `unrolled.functional.bptt.GATES`.
+        num_states, num_taps: how many of the inputs are such.
+        ids: what is read if it is ids, which have no gradient.
+    """
+
+    def __init__(self, engine: Engine, cell: str, num_states: int, num_taps: int, ids: Any) -> None:
         super().__init__()
-        self.cell, self.num_states, self.num_taps, self.ids = cell, num_states, num_taps, ids
+        self.engine, self.cell, self.ids = engine, cell, ids
+        self.num_states, self.num_taps = num_states, num_taps
 
     def forward(self, *arrays: Any) -> Any:
         arrays = arrays[self.num_taps :]
-        self.X, *rest = arrays if self.ids is None else (self.ids, *arrays)
-        return self.there(tuple(rest[: self.num_states]), rest[self.num_states :])
+        X, *rest = self._given(arrays if self.ids is None else (self.ids, *arrays))
+        self.inputs = X, tuple(rest[: self.num_states]), tuple(rest[self.num_states :])
+        self.outputs, last, self.kept = self.engine.forward(self.cell, *self.inputs)
+        return tuple(map(self._returned, (self.outputs, *last)))
 
     def backward(self, *d_results: Any) -> Any:
-        dY, *d_last = (d.as_np_ndarray() for d in d_results)  # MXNet gives its old arrays
-        found = self.back(dY, tuple(d_last))
-        dX = () if self.ids is not None else (found.X,)
-        taps = (found.hidden, found.recurrent)[: self.num_taps]
-        gradients = (*taps, *dX, *found.state, *found.weights)
-        return tuple(gradient.as_nd_ndarray() for gradient in gradients)
-
-    def there(self, state: Arrays, weights: Sequence[Any]) -> Arrays:
-        self.weights = weights
-        last, self.tape = explicit.forward(xp, self.cell, self.X, state, weights)
-        return (self.tape.new[0], *last)
-
-    def back(self, dY: Any, d_last: Arrays) -> explicit.Result:
-        return explicit.backward(xp, self.cell, self.X, self.weights, self.tape, dY, d_last)
-
-
-class _Native(_Recurrence):
-    """The passes in the native kernels, on MXNet's own memory."""
-
-    def __init__(self, compiled: Compiled, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.compiled = compiled
-
-    def there(self, state: Arrays, weights: Sequence[Any]) -> Arrays:
-        X = _shared(self.X)
-        X = X if self.ids is None else X.astype(np.int64, copy=False)
-        self.inputs = X, _all_shared(state), _all_shared(weights)
-        self.outputs, last, self.kept = self.compiled.forward(self.cell, *self.inputs)
-        return tuple(map(_returned, (self.outputs, *last)))
-
-    def back(self, dY: Any, d_last: Arrays) -> explicit.Result:
-        found = self.compiled.backward(
+        # MXNet gives its old arrays
+        dY, *d_last = self._given([d.as_np_ndarray() for d in d_results])
+        found = self.engine.backward(
             self.cell,
             *self.inputs,
             self.outputs,
             self.kept,
-            _shared(dY),
-            _all_shared(d_last),
+            dY,
+            tuple(d_last),
             with_hidden=self.num_taps > 0,
             with_inputs=self.ids is None,
         )
-        return found.map(_returned)
+        dX = () if self.ids is not None else (found.X,)
+        taps = (found.hidden, found.recurrent)[: self.num_taps]
+        gradients = (*taps, *dX, *found.state, *found.weights)
+        return tuple(self._returned(gradient).as_nd_ndarray() for gradient in gradients)
+
+    def _given(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        return arrays if isinstance(self.engine, Operations) else list(map(_shared, arrays))
+
+    def _returned(self, array: Any) -> Any:
+        if isinstance(self.engine, Operations):
+            return array
+        array = np.ascontiguousarray(array)
+        return mx.nd.from_numpy(array, zero_copy=array.size > 0).as_np_ndarray()
 
 
 class _Readable:
@@ -90,16 +84,7 @@ class _Readable:
 
 def _shared(array: Any) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = np.from_dlpack(_Readable(array))
-    return values
-
-
-def _all_shared(arrays: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
-    return tuple(map(_shared, arrays))
-
-
-def _returned(array: npt.NDArray[Any]) -> Any:
-    array = np.ascontiguousarray(array)
-    return mx.nd.from_numpy(array, zero_copy=array.size > 0).as_np_ndarray()
+    return values.astype(np.int64, copy=False) if xp.is_integer(array) else values
 
 
 def recur(
@@ -112,8 +97,7 @@ def recur(
     anchor.attach_grad()
     inputs = (*taps, *(() if ids is not None else (X,)), *state, *weights)
     inputs = tuple(x if x.grad is not None else x + anchor for x in inputs)
-    compiled = on_host(weights[0].dtype) if weights[0].ctx.device_type == "cpu" else None
-    arguments = (cell, len(state), len(taps), ids)
-    function = _Native(compiled, *arguments) if compiled else _Recurrence(*arguments)
+    kernels = on_host(weights[0].dtype) if weights[0].ctx.device_type == "cpu" else None
+    function = _Recurrence(kernels or Operations(xp), cell, len(state), len(taps), ids)
     outputs, *last = function(*inputs)
     return outputs, tuple(last)

@@ -1,4 +1,4 @@
-"""The fast recurrence for TensorFlow: a function with a gradient of its own.
+"""Run TensorFlow recurrences by the native kernels or its operations, with the analytic gradient.
 
 In training steps on CPUs the native kernels compute it, on TensorFlow's own memory, where
 they are built; else the same passes in TensorFlow's own operations.
@@ -6,6 +6,7 @@ they are built; else the same passes in TensorFlow's own operations.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,17 @@ import tensorflow as tf
 
 from unrolled.backends.tensorflow import devices, in_value_and_grad, xp
 from unrolled.functional.bptt import GATES
-from unrolled.kernels import explicit
-from unrolled.kernels.compiled import KEPT, Compiled, num_threads, on_host
+from unrolled.kernels.analytic_backward import Operations, Result
+from unrolled.kernels.native_recurrence import KEPT, NativeRecurrence, num_threads, on_host
 
 Tensors = tuple[Any, ...]
+
+OPERATIONS = Operations(xp)
 
 SMALLEST_WORK = 2**26
 """Multiplications of the recurrent weights under which to call back costs more than it saves."""
 
-Passes = tuple[Any, Tensors, Callable[[Any, Tensors], explicit.Result]]
+Passes = tuple[Any, Tensors, Callable[[Any, Tensors], Result]]
 """Outputs, last state, and the backward pass from their gradients."""
 
 
@@ -30,7 +33,7 @@ def recur(
 ) -> tuple[Any, Tensors]:
     """See `unrolled.kernels.recur`."""
     n, num_taps = len(state), len(taps)
-    kernels = compiled((X, *state, *weights))
+    kernels = native_kernels((X, *state, *weights))
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def recurrence(X: Any, *arrays: Any) -> Any:
@@ -38,7 +41,8 @@ def recur(
         if kernels:
             outputs, last, back = _native(kernels, cell, X, state, weights, num_taps > 0)
         else:
-            outputs, last, back = _written(cell, X, state, weights)
+            outputs, last, kept = OPERATIONS.forward(cell, X, state, weights)
+            back = partial(OPERATIONS.backward, cell, X, state, weights, outputs, kept)
 
         def backward(dY: Any, *d_last: Any) -> list[Any]:
             result = back(dY, d_last)
@@ -53,7 +57,7 @@ def recur(
     return outputs, tuple(last)
 
 
-def compiled(arrays: Sequence[Any]) -> Compiled | None:
+def native_kernels(arrays: Sequence[Any]) -> NativeRecurrence | None:
     """The native kernels, if they can work on such arrays here.
 
     The graph calls back into this process. So they are for training steps only: a graph that
@@ -70,20 +74,11 @@ def gains(X: Any, state: Tensors, weights: Sequence[Any]) -> bool:
     """Whether the native kernels compute it here, and in less time than TensorFlow itself."""
     T, B = X.shape[:2]
     work = (T or 0) * (B or 0) * sum(math.prod(W.shape) for W in weights[1::3])
-    return work >= SMALLEST_WORK and compiled((X, *state, *weights)) is not None
-
-
-def _written(cell: str, X: Any, state: Tensors, weights: Sequence[Any]) -> Passes:
-    last, tape = explicit.forward(xp, cell, X, state, weights)
-
-    def back(dY: Any, d_last: Tensors) -> explicit.Result:
-        return explicit.backward(xp, cell, X, weights, tape, dY, d_last)
-
-    return tape.new[0], last, back
+    return work >= SMALLEST_WORK and native_kernels((X, *state, *weights)) is not None
 
 
 def _native(
-    kernels: Compiled,
+    kernels: NativeRecurrence,
     cell: str,
     X: Any,
     state: Tensors,
@@ -113,12 +108,12 @@ def _native(
         taps = (found.hidden, found.recurrent) if with_hidden else ()
         return (found.X,) if with_inputs else (), found.state, found.weights, taps
 
-    def back(dY: Any, d_last: Tensors) -> explicit.Result:
+    def back(dY: Any, d_last: Tensors) -> Result:
         dX_specs = (spec(*X.shape),) if with_inputs else ()
         tap_specs = (spec(T, B, H), spec(T, B, G * H)) if with_hidden else ()
         specs = dX_specs, last_specs, tuple(spec(*W.shape) for W in weights), tap_specs
         dX, *gradients, taps = _on_host(backward, (inputs, outputs, kept, dY, d_last), specs)
-        return explicit.Result(*(dX or (None,)), *gradients, *(taps or (None, None)))
+        return Result(*(dX or (None,)), *gradients, *(taps or (None, None)))
 
     return outputs, last, back
 

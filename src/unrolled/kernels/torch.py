@@ -1,34 +1,35 @@
-"""The fast recurrence for PyTorch: an operation of autograd with its derivative written out.
+"""Run PyTorch recurrences by the native kernels, cuDNN, Triton, or PyTorch's operations."""
 
-On CPUs the native kernels compute it, where they are built; on NVIDIA's GPUs the fastest of
-several engines (`unrolled.kernels.gpu`); else the same passes in PyTorch's operations.
-"""
-
+import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from unrolled.backends.torch import devices, in_transform
+from unrolled.backends.torch import in_transform
+from unrolled.errors import SettingError
 from unrolled.functional import bptt
-from unrolled.kernels import native
-from unrolled.kernels.compiled import Compiled, in_new_arrays
-from unrolled.kernels.gpu import torch as gpu
-from unrolled.kernels.written import torch as written
-from unrolled.kernels.written.torch import (
-    Tensors,
-    as_tables,
-    empty,
-    formula,
-    in_order,
-    kept_of,
-    looks_up_few,
-    twice_by_formula,
-    xp,
-)
+from unrolled.kernels import check_engine, native
+from unrolled.kernels.analytic_backward import Operations
+from unrolled.kernels.autograd import torch as autograd
+from unrolled.kernels.autograd.torch import Tensors, empty, xp
+from unrolled.kernels.cudnn import torch as cudnn
+from unrolled.kernels.native_recurrence import NativeRecurrence, in_new_arrays
 
 
-def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Compiled | None:
+def _contiguous(arrays: Any) -> Any:
+    if isinstance(arrays, torch.Tensor):
+        return arrays.contiguous()
+    return [array.contiguous() for array in arrays]
+
+
+_call = in_new_arrays(empty, _contiguous)
+
+
+def _native_kernels(
+    arrays: Sequence[torch.Tensor], precision: str = "float32"
+) -> NativeRecurrence | None:
     """The native kernels, if they can work on such tensors: on the CPU, all of one type.
 
     Args:
@@ -41,65 +42,15 @@ def _compiled(arrays: Sequence[torch.Tensor], precision: str = "float32") -> Com
     for array in arrays:
         if not array.is_cpu or (array.dtype != kind and array.is_floating_point()):
             return None
-    return Compiled(xp, in_new_arrays(empty), torch.get_num_threads(), precision)
-
-
-def _readable(
-    X: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-    """As the kernels take them: contiguous."""
-    return X.contiguous(), [x.contiguous() for x in state], [W.contiguous() for W in weights]
-
-
-class _Native(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        compiled: Compiled,
-        cell: str,
-        counts: tuple[int, int],
-        keep: bool,
-        by_rows: bool,
-        *arrays: Any,
-    ) -> Any:
-        num_states, num_taps = counts
-        X, *rest = arrays[0], *arrays[1 + num_taps :]
-        state, weights = rest[:num_states], rest[num_states:]
-        outputs, last, kept = compiled.forward(cell, *_readable(X, state, weights), keep)
-        ctx.compiled, ctx.cell, ctx.counts, ctx.num_weights = compiled, cell, counts, len(weights)
-        ctx.by_rows = by_rows
-        ctx.save_for_backward(X, *state, *weights, outputs, *kept)
-        return (outputs, *(part.clone() for part in last))  # no views, see recur
-
-    @staticmethod
-    @twice_by_formula
-    def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
-        X, state, weights, (outputs, *kept) = kept_of(ctx)
-        num_states, num_taps = ctx.counts
-        first = 6 + num_taps  # of the state, among what forward was given
-        result = ctx.compiled.backward(
-            ctx.cell,
-            *_readable(X, state, weights),
-            outputs,
-            kept,
-            dY.contiguous(),
-            [d.contiguous() for d in d_last],
-            with_hidden=num_taps > 0,
-            with_inputs=ctx.needs_input_grad[5],
-            by_rows=ctx.by_rows,
-            with_state=any(ctx.needs_input_grad[first : first + num_states]),
-        )
-        if ctx.by_rows:
-            result = as_tables(result, ctx.cell, X, weights)
-        return (None,) * 5 + in_order(result, num_taps)
+    return NativeRecurrence(xp, _call, torch.get_num_threads(), precision)
 
 
 class _Affine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, compiled: Compiled, *arrays: torch.Tensor) -> torch.Tensor:
-        ctx.compiled = compiled
+    def forward(ctx: Any, kernels: NativeRecurrence, *arrays: torch.Tensor) -> torch.Tensor:
+        ctx.kernels = kernels
         ctx.save_for_backward(*arrays[:2])
-        Y: torch.Tensor = compiled.affine(*(array.contiguous() for array in arrays))
+        Y: torch.Tensor = kernels.affine(*arrays)
         return Y
 
     @staticmethod
@@ -107,15 +58,15 @@ class _Affine(torch.autograd.Function):
         X, W = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives are asked for: let PyTorch record
             return None, dY @ W.T, X.T @ dY, dY.sum(0)
-        return (None, *ctx.compiled.affine_back(X.contiguous(), W.contiguous(), dY.contiguous()))
+        return (None, *ctx.kernels.affine_back(X, W, dY))
 
 
 def affine(X: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """See `unrolled.kernels.project`."""
-    compiled = None if in_transform() else _compiled((X, W, b))
-    if compiled is None:
+    kernels = None if in_transform() else _native_kernels((X, W, b))
+    if kernels is None:
         return X @ W + b
-    Y: torch.Tensor = _Affine.apply(compiled, X, W, b)  # type: ignore[no-untyped-call]
+    Y: torch.Tensor = _Affine.apply(kernels, X, W, b)  # type: ignore[no-untyped-call]
     return Y
 
 
@@ -131,12 +82,10 @@ def through_time(
         dY: gradient with respect to the outputs, ``(T, B, H)``.
         d_last: gradient with respect to the last state, ``(B, H)`` each.
     """
-    compiled = _compiled((dY, *W_h))
-    if compiled is None:
+    kernels = _native_kernels((dY, *W_h))
+    if kernels is None:
         return bptt.backward(xp, cell, tape, bptt.stack_gates(xp, W_h), dY, d_last)
-    W_h, d_last = [W.contiguous() for W in W_h], tuple(d.contiguous() for d in d_last)
-    tape = bptt.Tape(*(tuple(x.contiguous() for x in part) for part in vars(tape).values()))
-    return compiled.along(cell, W_h, tape, dY.contiguous(), d_last)
+    return kernels.along(cell, W_h, tape, dY, d_last)
 
 
 def recur(
@@ -146,9 +95,10 @@ def recur(
     weights: Sequence[torch.Tensor],
     taps: Tensors = (),
     precision: str = "float32",
+    engine: str = "auto",
 ) -> tuple[torch.Tensor, Tensors]:
     """See `unrolled.kernels.recur`."""
-    outputs, last = _recur(cell, X, state, weights, taps, precision)
+    outputs, last = _recur(cell, X, state, weights, taps, precision, engine)
     # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
     return outputs, tuple(part.clone() if part._is_view() else part for part in last)
 
@@ -160,22 +110,44 @@ def _recur(
     weights: Sequence[torch.Tensor],
     taps: Tensors,
     precision: str,
+    engine: str,
 ) -> tuple[torch.Tensor, Tensors]:
     if in_transform():
-        return formula(cell, X, state, weights)
+        return autograd.formula(cell, X, state, weights)
+    if engine == "triton":
+        check_engine(engine, "torch", weights[0].is_cuda)
+        return autograd.recur(_triton(), cell, X, state, weights, taps)
     if weights[0].is_cuda:
-        return gpu.recur(cell, X, state, weights, taps, precision)
-    compiled = _compiled((X, *taps, *state, *weights), precision)
-    if compiled is None:
-        return written.recur(bptt, cell, X, state, weights, taps)
-    few, counts = looks_up_few(cell, X, weights), (len(state), len(taps))
-    X = X if X.is_floating_point() else X.contiguous().long()
-    outputs, *last = _Native.apply(  # type: ignore[no-untyped-call]
-        compiled, cell, counts, torch.is_grad_enabled(), few, X, *taps, *state, *weights
-    )
-    return outputs, tuple(last)
+        if precision != "float32":
+            raise SettingError(
+                f"precision={precision} is for CPUs, these weights are on {weights[0].device}. "
+                "Take precision=float32, and torch.autocast or "
+                "torch.set_float32_matmul_precision('high')"
+            )
+        return cudnn.recur(cell, X, state, weights, taps)
+    kernels = _native_kernels((X, *taps, *state, *weights), precision)
+    if kernels is None:
+        return autograd.recur(autograd.OPERATIONS, cell, X, state, weights, taps)
+    X = X if X.is_floating_point() else X.long()
+    return autograd.recur(kernels, cell, X, state, weights, taps)
 
 
-def on_gpu() -> list[str]:
-    """See `unrolled.kernels.on_gpu`."""
-    return [line for device in devices(1) for line in gpu.report(device)]
+def _triton() -> Operations:
+    """The engine of the Triton kernels.
+
+    Raises:
+        SettingError: Triton is not installed, or cannot be loaded any more.
+    """
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:
+        raise SettingError(
+            "engine=triton: once TensorFlow is loaded, loading Triton crashes; import triton first"
+        )
+    try:
+        module = importlib.import_module("unrolled.kernels.triton.torch")
+    except ModuleNotFoundError as error:
+        raise SettingError(f"engine=triton: {error}; pip install triton") from None
+    matmul = torch.backends.cuda.matmul
+    # from PyTorch 2.9 on; where it is set, asking in the older way is an error
+    setting = getattr(matmul, "fp32_precision", None)
+    tf32 = bool(matmul.allow_tf32) if setting is None else setting not in ("none", "ieee")
+    return Operations(xp, module.Triton(torch.is_grad_enabled(), tf32))

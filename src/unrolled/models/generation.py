@@ -12,7 +12,7 @@ from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError, check_seed
 from unrolled.functional import sampling
 from unrolled.functional.sampling import Draw
-from unrolled.models.stepping import NativeStepper, Stepper, stepper_of
+from unrolled.models.stepping import NativeStepper, stepper_of
 
 Choose = Callable[[Any], int]
 
@@ -202,11 +202,13 @@ def continue_ids(
         model = _Model(backend, net, device, len(texts))
         # one of the reader's own is asked once for each token, by the model itself
         known = all(choice is sampling.greedy or isinstance(choice, Draw) for choice in choose)
-        stepper = model.stepper(texts[0]) if known else None
+        stepper = stepper_of(net) if known else None
         if stepper is not None:
             checking, again = deepcopy(choose), deepcopy(choose)
-            state = stepper.begin_state(len(texts))
-            written = _write(stepper, state, [list(text) for text in texts], length, choose)
+            written = [
+                _write_alone(stepper, [*text], length, choice)
+                for text, choice in zip(texts, choose, strict=True)
+            ]
             if model.would_write(written, [*map(len, texts)], checking):
                 texts[:] = written
                 return texts
@@ -214,13 +216,18 @@ def continue_ids(
         return _write(model, model.begin_state(), texts, length, choose)
 
 
+def _write_alone(stepper: NativeStepper, text: list[int], length: int, choice: Choose) -> list[int]:
+    """Continue one text by the native kernels: in one call, or token by token."""
+    state = stepper.begin_state()
+    written = stepper.write(text, length, choice, state)
+    return text + written if written else _write(stepper, state, [text], length, [choice])[0]
+
+
 def _write(
     step: Any, state: Any, texts: list[list[int]], length: int, choose: Sequence[Choose]
 ) -> list[list[int]]:
     """Continue texts by ``step(X (B, T), state) -> (logits (B, V) of the last, state)``."""
     ends = [len(text) + length for text in texts]
-    if isinstance(step, NativeStepper):
-        texts[0] += step.write(texts[0], length, choose[0], state)
     start = min(map(len, texts))  # all are fed so far at once, then one by one
     X = np.array([text[:start] for text in texts])  # (B, T)
     for fed in range(start, max(ends)):
@@ -264,15 +271,6 @@ class _Model:
         for start in range(0, T, WINDOW):
             logits, state = self._logits(filled[:, start : start + WINDOW], state)
             yield from logits.reshape(WINDOW, self.B, -1)[: T - start]
-
-    def stepper(self, text: Sequence[int]) -> Stepper | NativeStepper | None:
-        """A faster engine with the model's weights, if it computes the same for two ids."""
-
-        def own_logits(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return [*self.windows(np.repeat(X, self.B, axis=0).tolist())][-1][:1]
-
-        # two ids: the first meets an empty state
-        return stepper_of(self.net, own_logits, np.array([[text[0], text[-1]]]), self.B)
 
     def would_write(
         self, texts: list[list[int]], starts: Sequence[int], choose: Sequence[Choose]

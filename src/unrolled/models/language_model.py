@@ -15,7 +15,7 @@ from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
 from unrolled.functional.recurrent import CELLS, Cell, State
 from unrolled.kernels import check_engine, project, recur
-from unrolled.kernels.trace import begin_piece
+from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
 from unrolled.models.layers import IMPORTING, check_apart, parameter_shapes
 from unrolled.parameters import shapes_of

@@ -1,23 +1,20 @@
-"""Compute a trained language model token by token in NumPy or C++, without its framework.
+"""Write the text of a trained recurrent model by the native kernels, without its framework.
 
 For one character of one text there is little to compute: half a million multiplications for
-512 hidden units. A framework spends more time on being called than on computing. So text is
-written with the model's exported weights by the native kernels, or, where these were not built
-and for several texts at once, with the same formulas on NumPy's arrays.
+512 hidden units. A framework spends more time on being called than on computing.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.backends.numpy import xp
 from unrolled.errors import ParameterError
-from unrolled.functional.bptt import GATES, STEPS, Arrays, stack_gates
+from unrolled.functional.bptt import GATES
 from unrolled.functional.recurrent import CELLS, RELU_RNN, Cell
 from unrolled.functional.sampling import Draw, greedy
 from unrolled.kernels import native
@@ -27,30 +24,11 @@ from unrolled.models.layers import layer_prefix, without_prefix
 
 Values = Mapping[str, npt.NDArray[Any]]
 
-TOLERANCE = 1e-4
-"""Largest difference to the model's own logits, beside the largest of them."""
-
 RELU = option_label(None, {"activation": "relu"})
 """What the names of an RNN's weights say where its units are ``max(., 0)``."""
 
 DECIDING = ("forward", "call", "__call__", "begin_state", "export_parameters")
 """Methods that decide what a model computes, or says of itself."""
-
-SMALL_TABLE = 2**20
-"""Numbers in an input side that is worth to be made ready for every id there is."""
-
-
-def times(W: npt.NDArray[Any]) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    """The function ``x -> x W`` of a vector ``(D,)`` or of rows ``(B, D)``.
-
-    For a vector it is computed row by row of the transpose, by one thread: a product that
-    takes 10 microseconds is over before a second thread has woken up, and where another
-    program, or the framework, keeps that thread's core busy, it takes a hundred.
-    """
-    W_T = np.ascontiguousarray(W.T)
-    if not hasattr(np, "vecdot"):  # before NumPy 2
-        return lambda x: x @ W_T.T
-    return lambda x: np.vecdot(W_T, x) if x.ndim == 1 else x @ W_T.T
 
 
 @dataclass(frozen=True)
@@ -90,87 +68,8 @@ class Parts:
         return cls(RELU_RNN if label else cell, layers, values["W_hq"], values["b_q"])
 
 
-class Layer:
-    """One recurrent layer: the weights of its gates side by side.
-
-    Args:
-        engine: name of the cell's step in `unrolled.functional.bptt.STEPS`.
-        values: its weights by name.
-    """
-
-    def __init__(self, engine: str, values: Values) -> None:
-        self.step, _ = STEPS[engine]
-        gates = GATES[engine]
-        self.W_x = [values[f"W_x{gate}"] for gate in gates]  # (D, H) each
-        self.b = stack_gates(xp, [values[f"b_{gate}"] for gate in gates])  # (G * H,)
-        W_h = stack_gates(xp, [values[f"W_h{gate}"] for gate in gates])  # (H, G * H)
-        self.times_W_h = times(W_h)
-        self.num_hiddens, self.dtype = len(W_h), W_h.dtype
-        self.b_hh = values.get("b_hh", 0.0)
-        self.num_states = 2 if engine == "lstm" else 1
-
-    def inputs_of_ids(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-        """From ids ``(B,)`` to what they contribute, ``(B, G * H)``."""
-        if len(self.W_x) * self.W_x[0].size > SMALL_TABLE:
-            return lambda ids: stack_gates(xp, [W[ids] for W in self.W_x]) + self.b
-        table = stack_gates(xp, self.W_x) + self.b  # (V, G * H)
-        return lambda ids: table[ids]
-
-    def inputs_of_rows(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-        """From the layer below, ``(B, D)``, to what it contributes, ``(B, G * H)``."""
-        times_W_x = times(stack_gates(xp, self.W_x))  # (D, G * H)
-        return lambda X: times_W_x(X) + self.b
-
-    def begin_state(self, batch_size: int) -> Arrays:
-        rows = () if batch_size == 1 else (batch_size,)  # vectors are faster than one row
-        return (np.zeros((*rows, self.num_hiddens), self.dtype),) * self.num_states
-
-    def __call__(self, A: npt.NDArray[Any], state: Arrays) -> Arrays:
-        """The state ``(B, H)`` after one more step, to which the input contributes ``A``."""
-        return self.step(xp, A, self.times_W_h(state[0]), state, self.b_hh)[0]
-
-
-class Stepper:
-    """A recurrent language model of the project's own, in NumPy.
-
-    Args:
-        parts: of the model.
-
-    Example:
-        >>> values = {"W_xh": np.eye(3), "W_hh": np.zeros((3, 3)), "b_h": np.zeros(3)}
-        >>> stepper = Stepper(Parts.of(values | {"W_hq": np.eye(3), "b_q": np.zeros(3)}))
-        >>> logits, state = stepper(np.array([[0, 2]]), stepper.begin_state(1))
-        >>> logits.round(2)
-        array([[0.  , 0.  , 0.76]])
-    """
-
-    def __init__(self, parts: Parts) -> None:
-        self.layers = [Layer(parts.cell.engine, layer) for layer in parts.layers]
-        self.inputs = [
-            layer.inputs_of_rows() if i else layer.inputs_of_ids()
-            for i, layer in enumerate(self.layers)
-        ]
-        self.times_W_hq, self.b_q = times(parts.W_hq), parts.b_q
-
-    def begin_state(self, batch_size: int) -> list[Arrays]:
-        """The state before the first step."""
-        return [layer.begin_state(batch_size) for layer in self.layers]
-
-    def __call__(
-        self, X: npt.NDArray[Any], state: list[Arrays]
-    ) -> tuple[npt.NDArray[Any], list[Arrays]]:
-        """Logits ``(B, V)`` after the last of the ids ``(B, T)``, and the state."""
-        B = len(X)
-        for X_t in X.T if B > 1 else X[0]:
-            H, old, state = X_t, state, []  # (B,)
-            for layer, inputs, before in zip(self.layers, self.inputs, old, strict=True):
-                state.append(layer(inputs(H), before))
-                H = state[-1][0]  # (B, H)
-        return (self.times_W_hq(H) + self.b_q).reshape(B, -1), state
-
-
 class NativeStepper:
-    """The same for one text, by the native kernels.
+    """A recurrent language model of the project's own, one text at a time.
 
     Args:
         parts: of the model.
@@ -197,8 +96,8 @@ class NativeStepper:
             arrays(parts.b_q),
         )
 
-    def begin_state(self, batch_size: int) -> native.Reading:
-        """The state before the first step, of one text."""
+    def begin_state(self) -> native.Reading:
+        """The state before the first step."""
         return native.Reading(self.reader)
 
     def __call__(
@@ -255,39 +154,19 @@ def _blocks(net: Any) -> Iterator[Any]:
         yield from _blocks(block)
 
 
-def stepper_of(
-    net: Any, own_logits: Any, X: npt.NDArray[Any], batch_size: int
-) -> Stepper | NativeStepper | None:
-    """The model as a stepper, if it is one of the project's own.
+def stepper_of(net: Any) -> NativeStepper | None:
+    """The model as a stepper, if it is one of the project's own and the kernels can compute it.
 
     What it computes is told by the names of its parameters, see
     `unrolled.models.layer_options`, as long as no code but ours decides it. Whoever lets the
     stepper write has the model check the text all the same: see `unrolled.models.generation`.
-
-    Args:
-        net: the model.
-        own_logits: ``ids (1, T) -> (1, V)``, what the model itself says after the last.
-        X: ids ``(1, T)`` to ask it for, two at least: the first meets an empty state.
-        batch_size: texts to be written side by side.
     """
     net = getattr(net, "net", net)
     if not isinstance(net, RecurrentLanguageModel) or not is_unchanged(net):
         return None
-    try:
-        parts = Parts.of(net.export_parameters())
-    except (TypeError, ParameterError):  # another function, or numbers that NumPy lacks
+    if not native.available()[0]:
         return None
-    usable = batch_size == 1 and native.available()[0]
-    kinds: tuple[Any, ...] = (NativeStepper, Stepper) if usable else (Stepper,)
-    expected = own_logits(X)[-1]
-    for kind in kinds:
-        try:
-            stepper = kind(parts)
-        except ValueError:  # a type that the kernels lack
-            continue
-        (logits,), _ = stepper(X, stepper.begin_state(1))
-        if (logits.dtype, logits.shape) != (expected.dtype, expected.shape):
-            continue
-        if np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max():
-            return cast(Stepper | NativeStepper, stepper)
-    return None
+    try:
+        return NativeStepper(Parts.of(net.export_parameters()))
+    except (TypeError, ValueError, ParameterError):  # another function or type of numbers
+        return None

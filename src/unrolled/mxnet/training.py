@@ -1,6 +1,7 @@
 """The training design on MXNet: data, trainer and optimizer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from mxnet import autograd, gluon
@@ -11,6 +12,7 @@ from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training import trainer
+from unrolled.training.records import StepRecord
 
 
 class DataModule(data_module.DataModule):
@@ -29,11 +31,22 @@ class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
     def fit(self, model: Any, data: Any) -> None:
-        training = autograd.is_training()
-        try:
+        with same_mode():
             super().fit(model, data)
-        finally:  # the switch is the thread's, not the model's: leave it as it was
-            autograd.set_training(training)
+
+    def steps(self, model: Any, data: Any) -> Iterator[StepRecord]:
+        with same_mode():
+            yield from super().steps(model, data)
+
+
+@contextmanager
+def same_mode() -> Iterator[None]:
+    """Leave MXNet's training mode as it was: it is the thread's, not the model's."""
+    training = autograd.is_training()
+    try:
+        yield
+    finally:
+        autograd.set_training(training)
 
 
 class SGD(HyperParameters):

@@ -18,7 +18,7 @@ from unrolled.errors import ParameterError
 from unrolled.functional import bptt
 from unrolled.functional.initial import Seed, is_bias, xavier_uniform
 from unrolled.functional.recurrent import CELLS, State
-from unrolled.kernels import explicit, recur
+from unrolled.kernels import analytic_backward, recur
 from unrolled.models.scratch_layer import ScratchLayer, zero_state
 
 
@@ -238,7 +238,7 @@ class LSTM(RecurrentLayer):
         check_inputs(self, inputs, "(B, L, D)", self.input_size)
         xp = self.backend.xp
         X = xp.transpose(inputs)  # (L, B, D)
-        _, tape = explicit.forward(xp, self.cell, X, self.begin(X), self.cell_weights())
+        _, tape = analytic_backward.forward(xp, self.cell, X, self.begin(X), self.cell_weights())
         hidden, cell = tape.new
         named = zip(("input", "forget", "output"), bptt.gates(tape.kept[0], 3), strict=True)
         return {**dict(named), "cell": cell, "hidden": hidden}

@@ -164,9 +164,6 @@ def _notices(runs: Sequence[Run], only: str) -> str:
         if notes := [f"{note}." for note in (*run.notes, *tables.unrecorded(run))]:
             head = "left out" if len(runs) == 1 else f"left out of {run.name}"
             boxes.append(parts.finding("note", head, notes[0], notes[1:]))
-        if seen := [f"{name}: {text}" for name, text in run.unseen.items()]:
-            head = "not seen" if len(runs) == 1 else f"not seen of {run.name}"
-            boxes.append(parts.finding("note", head, seen[0], seen[1:]))
     return f'<ul class="findings" aria-label="notices">{"".join(boxes)}</ul>' if boxes else ""
 
 

@@ -1,34 +1,23 @@
-"""Runs as their directories hold them: whole, unfinished, or damaged.
+"""Read runs for a report: what `unrolled.telemetry.recorded_run` reads, as curves.
 
-A report takes what is whole and says what it left out, with line numbers. Files of lines are
-read line by line, so memory does not grow with their length.
+Memory does not grow with the length of a run's files.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import ParameterError, RunError
+from unrolled.parameters import read
 from unrolled.report.telemetry import Telemetry
 from unrolled.report.thin import Line, Spans, finite
+from unrolled.runs.directory import MODEL, VOCABULARY
 from unrolled.runs.ending import WATCH
-from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import (
-    METRICS,
-    NOTES,
-    TELEMETRY,
-    read_jsonl,
-    read_parts,
-    which_lines,
-)
+from unrolled.telemetry.reading import METRICS, TELEMETRY
+from unrolled.telemetry.recorded_run import RecordedRun
 from unrolled.telemetry.records import TelemetryRecord
-
-DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
-"""What reading a file that holds something else can raise."""
 
 HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
@@ -91,35 +80,38 @@ class Metrics:
 
 
 @dataclass
-class Run:
-    """What is left of one run.
+class Run(RecordedRun):
+    """A run with its curves.
 
     Attributes:
-        path: its directory.
         name: what the report calls it.
-        config, environment, summary: the files of these names; empty where missing.
-        metrics, telemetry: by the name of the model; ``""`` where the run has only one.
-        histories: the same for the diagnosis, which is made from one reading.
+        metrics, telemetry: curves by the name of the model; ``""`` where the run has only one.
         parameters: the trained values by name.
         vocabulary: the number of tokens; None where there are none.
-        notes: what was left out and why.
-        unseen: what a watch could not see and why, by name.
-        every: of so many records of telemetry one was read.
     """
 
-    path: Path
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
     metrics: dict[str, Metrics] = field(default_factory=dict)
     telemetry: dict[str, Telemetry] = field(default_factory=dict)
-    histories: dict[str, History] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
-    notes: list[str] = field(default_factory=list)
-    unseen: dict[str, Any] = field(default_factory=dict)
-    every: int = 1
+
+    def add_epoch(self, part: str, line: dict[str, Any]) -> None:
+        super().add_epoch(part, line)
+        self.metrics.setdefault(part, Metrics()).add(line)
+
+    def add_record(self, part: str, record: TelemetryRecord) -> None:
+        super().add_record(part, record)
+        self.telemetry.setdefault(part, Telemetry()).add(record)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out and why, in sentences without a full stop."""
+        said = {METRICS: ": there are no curves of the epochs",
+                MODEL: ": the run has not kept a model"}  # fmt: skip
+        expected = [n for n in self.missing if not (self.experiment == WATCH and n in said)]
+        expected = [n for n in expected if n not in (TELEMETRY, VOCABULARY)]
+        return [f"{name} is missing{said.get(name, '')}" for name in expected] + self.problems
 
     @property
     def experiment(self) -> str:
@@ -166,100 +158,31 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
             f"'{path}' is not a run directory: it {what}. "
             "Name a directory that `unrolled run` has made"
         )
-    run = Run(path, name)
-    for file in ("config", "environment", "summary"):
-        setattr(run, file, _read_dict(run, f"{file}.json"))
-    own = run.summary.pop("notes", {})  # of older versions
-    run.unseen = own if isinstance(own, dict) else {}
-    if (path / NOTES).is_file():
-        run.unseen = _read_dict(run, NOTES)
-    vocabulary = path / "vocabulary.json"
-    if vocabulary.is_file() and isinstance(tokens := _read_json(run, vocabulary.name), list):
-        run.vocabulary = len(tokens)
-    for data in _lines(run, METRICS, read_jsonl):
-        part = str(data.get("part") or "")
-        run.metrics.setdefault(part, Metrics()).add(data)
-        _history(run, part).epochs.append(data)
+    run = Run(path, name=name)
+    size = (path / TELEMETRY).stat().st_size if hurry and (path / TELEMETRY).is_file() else 0
+    run.every = max(1, -(-size // HURRY_BYTES))
+    if run.every > 1:
+        run.problems.append(
+            f"{TELEMETRY} is long: of {run.every} records one was read. "
+            f"To read them all: unrolled report {path}"
+        )
+    run.read()
     run.metrics = {part: metrics for part, metrics in run.metrics.items() if metrics.lines}
-    for part, record in _lines(run, TELEMETRY, _telemetry_reader(run, hurry)):
-        run.telemetry.setdefault(part, Telemetry()).add(record)
-        _history(run, part).add(record)
-    _read_parameters(run)
+    if isinstance(tokens := run.read_json(VOCABULARY), list):
+        run.vocabulary = len(tokens)
+    try:
+        run.parameters = read(path / MODEL)[0] if (path / MODEL).is_file() else {}
+    except ParameterError:
+        run.problems.append(f"{MODEL} is damaged and left out")
+    if not (path / MODEL).is_file():
+        run.missing.append(MODEL)
     return run
 
 
 def run_of_records(records: Iterable[TelemetryRecord], name: str) -> Run:
     """A run that is kept in memory alone: that of a watch without a directory."""
     summary = {"status": "kept in memory"}
-    run = Run(Path(), name, {"experiment": WATCH}, summary=summary)
+    run = Run(Path(), {"experiment": WATCH}, summary=summary, name=name)
     for record in records:
-        run.telemetry.setdefault("", Telemetry()).add(record)
-        _history(run, "").add(record)
+        run.add_record("", record)
     return run
-
-
-def _history(run: Run, part: str) -> History:
-    if part not in run.histories:
-        own = run.summary.get(part) if part else run.summary
-        run.histories[part] = History(own if isinstance(own, dict) else {})
-    return run.histories[part]
-
-
-def _telemetry_reader(run: Run, hurry: bool) -> Any:
-    file = run.path / TELEMETRY
-    size = file.stat().st_size if hurry and file.is_file() else 0
-    run.every = max(1, -(-size // HURRY_BYTES))
-    if run.every > 1:
-        run.notes.append(
-            f"{TELEMETRY} is long: of {run.every} records one was read. "
-            f"To read them all: unrolled report {run.path}"
-        )
-    return partial(read_parts, every=run.every)
-
-
-def _lines(run: Run, name: str, read: Any) -> Iterator[Any]:
-    file = run.path / name
-    if not file.is_file():
-        if name == METRICS and run.experiment != WATCH:
-            run.notes.append(f"{name} is missing: there are no curves of the epochs")
-        return
-    found, bad = read(file)
-    count = 0
-    for each in found:
-        count += 1
-        yield each
-    if bad:
-        run.notes.append(f"{name}: {which_lines(bad)} damaged and left out")
-    if not count:
-        run.notes.append(f"{name} {'holds no whole line' if bad else 'is empty'}: nothing to draw")
-
-
-def _read_json(run: Run, name: str) -> Any:
-    try:
-        return json.loads((run.path / name).read_bytes())
-    except FileNotFoundError:
-        run.notes.append(f"{name} is missing")
-    except DAMAGED:
-        run.notes.append(f"{name} is damaged and left out")
-    return None
-
-
-def _read_dict(run: Run, name: str) -> dict[str, Any]:
-    value = _read_json(run, name)
-    if value is not None and not isinstance(value, dict):
-        run.notes.append(f"{name} is damaged and left out: it holds no object")
-    return value if isinstance(value, dict) else {}
-
-
-def _read_parameters(run: Run) -> None:
-    from unrolled.parameters import read
-    from unrolled.runs.directory import MODEL
-
-    if not (run.path / MODEL).is_file():
-        if run.experiment != WATCH:
-            run.notes.append(f"{MODEL} is missing: the run has not kept a model")
-        return
-    try:
-        run.parameters = read(run.path / MODEL)[0]
-    except ParameterError:
-        run.notes.append(f"{MODEL} is damaged and left out")

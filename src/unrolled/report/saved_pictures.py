@@ -9,8 +9,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from unrolled.report.look import style
-from unrolled.report.reading import DAMAGED, Run
+from unrolled.report.reading import Run
 from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Picture, Series
+from unrolled.telemetry.recorded_run import DAMAGED
 
 FILE = "charts.json"
 
@@ -24,7 +25,7 @@ def pictures(run: Run) -> list[Picture]:
         data = json.loads(file.read_bytes())
         return [told_apart(from_dict(each)) for each in data]
     except DAMAGED:
-        run.notes.append(f"{FILE} is damaged and left out")
+        run.problems.append(f"{FILE} is damaged and left out")
         return []
 
 

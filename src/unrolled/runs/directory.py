@@ -40,6 +40,7 @@ from unrolled.training.records import EpochRecord, Listener
 from unrolled.writing import write_whole
 
 MODEL = "model.safetensors"
+VOCABULARY = "vocabulary.json"
 COMPLETE = (CONFIG, MODEL, SUMMARY)
 """Without these a run cannot be used."""
 

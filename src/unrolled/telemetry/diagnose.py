@@ -1,6 +1,6 @@
 """The diagnosis of a training: findings in plain words, from its records or its run directory."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,8 @@ from unrolled.telemetry.findings import FINDINGS, Finding, in_order
 from unrolled.telemetry.findings.finding import NOTE
 from unrolled.telemetry.findings.seen import APART
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import (
-    METRICS,
-    NOTES,
-    TELEMETRY,
-    read_jsonl,
-    read_parts,
-    which_lines,
-)
+from unrolled.telemetry.reading import METRICS, TELEMETRY
+from unrolled.telemetry.recorded_run import RecordedRun
 from unrolled.telemetry.records import TelemetryRecord
 from unrolled.telemetry.showing import wrap
 
@@ -96,28 +90,25 @@ def diagnose_run(path: str | Path) -> Diagnosis:
             "Name a directory that `unrolled run` or watch(model, out=...) has made; what was "
             "logged of a run that was converted stays with the first one"
         )
+    run = RecordedRun(path).read()
+    result = diagnosis_of(run)
+    if TELEMETRY in run.missing:
+        result.skipped.append(f"there is no {TELEMETRY}: judged by the epochs alone")
+    return result
+
+
+def diagnosis_of(run: RecordedRun) -> Diagnosis:
+    """The diagnosis of a run that has been read."""
     result = Diagnosis()
-    summary = _summary(path / "summary.json", result.skipped)
-    if notes := _summary(path / NOTES, result.skipped):
-        summary["notes"] = notes
-        result.skipped += [f"{name}: {notes[name]}" for name in APART if name in notes]
-    histories: dict[str, History] = {}
-
-    def history(part: str) -> History:
-        own = summary.get(part) if part else summary
-        return histories.setdefault(part, History(own if isinstance(own, dict) else {}))
-
-    for part, record in _lines(path, TELEMETRY, read_parts, result.skipped):
-        history(part).add(record)
-    for line in _lines(path, METRICS, read_jsonl, result.skipped):
-        history(str(line.get("part") or "")).epochs.append(line)
-    for part, each in histories.items() or {"": History(summary)}.items():
+    result.skipped += run.problems
+    result.skipped += [f"{name}: {run.unseen[name]}" for name in APART if name in run.unseen]
+    for part, each in run.histories.items() or {"": run.history("")}.items():
         if not each.steps.length:
             _from_epochs(each)
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
         result.looked_for[part] = _looked_for(each)
-    add_end(path, result.findings)
+    add_end(run.path, result.findings)
     return result
 
 
@@ -165,22 +156,6 @@ def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
     return "\n".join(lines).strip()
 
 
-def _lines(path: Path, name: str, read: Any, skipped: list[str]) -> Iterator[Any]:
-    if not (path / name).is_file():
-        if name == TELEMETRY:
-            skipped.append(f"there is no {name}: judged by the epochs alone")
-        return
-    found, bad = read(path / name)
-    count = 0
-    for each in found:
-        count += 1
-        yield each
-    if bad:
-        skipped.append(f"{name}: {which_lines(bad)} damaged and left out")
-    if not count:
-        skipped.append(f"{name} has no whole line")
-
-
 def _from_epochs(history: History) -> None:
     """Steps made of epochs, where there is no telemetry: the loss and the norms."""
     for line in history.epochs:
@@ -215,19 +190,6 @@ def _seen(history: History) -> str:
     if history.layers:
         what.append(f"through time: {', '.join(history.layers)}")
     return "; ".join(what)
-
-
-def _summary(path: Path, skipped: list[str]) -> dict[str, Any]:
-    import json
-
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}  # a run that has not finished
-    except (OSError, ValueError, RecursionError):
-        skipped.append(f"{path.name} is damaged")
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float | None:

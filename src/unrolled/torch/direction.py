@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from unrolled.functional import bptt
-from unrolled.kernels.explicit import Weights, input_side
+from unrolled.kernels.analytic_backward import Weights, input_side
+from unrolled.kernels.autograd.torch import xp
 from unrolled.kernels.torch import through_time
-from unrolled.kernels.written.torch import xp
 from unrolled.models.layers import GATE_ORDERS
 from unrolled.telemetry.gates import gate_shares
 from unrolled.torch.fused import Call, Tensors

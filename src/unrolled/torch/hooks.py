@@ -1,7 +1,7 @@
 """Hooks that come off again, and that no copy of a model takes along."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -140,24 +140,6 @@ class Listening:
 def all_steps() -> Steps:
     """The one `Steps` of this process."""
     return Steps()
-
-
-def are_on(model: Any, parameters: Iterable[torch.Tensor]) -> bool:
-    """Whether any hooks of ours hang on a model, so that its lines must run.
-
-    Args:
-        model: a module, or anything else that has parameters.
-        parameters: what of it is trained; people's own hooks that use up gradients as they come
-            count as well.
-    """
-    if any(parameter._post_accumulate_grad_hooks for parameter in parameters):
-        return True
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    return any(
-        isinstance(hook, Hook) and hook.function is not None
-        for module in modules
-        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    )
 
 
 def interrupts(attributes: dict[str, Any]) -> bool:

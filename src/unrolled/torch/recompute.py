@@ -18,7 +18,7 @@ from torch import nn
 
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
-from unrolled.kernels.explicit import input_side
+from unrolled.kernels.analytic_backward import input_side
 from unrolled.telemetry.gates import gate_shares
 from unrolled.torch.direction import Direction, Layer, our_weights
 from unrolled.torch.fused import Call, written_to

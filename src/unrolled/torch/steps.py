@@ -12,7 +12,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from unrolled.kernels.measures import torch as measures
+from unrolled.kernels.norms import torch as measures
 
 Named = dict[str, nn.Parameter]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.backends import Array
-from unrolled.kernels.trace import Trace, tracing
+from unrolled.kernels.taps import Trace, tracing
 
 TAP = "taps."
 """What stands before the names of taps among those of the parameters."""
@@ -42,7 +42,7 @@ class ThroughTime:
     """The recurrences of a minibatch.
 
     Attributes:
-        layers: by name, see `unrolled.kernels.trace.Trace`.
+        layers: by name, see `unrolled.kernels.taps.Trace`.
         cuts: of every piece of the sequence whether no gradient leaves it backwards.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.kernels.trace import begin_piece
+from unrolled.kernels.taps import begin_piece
 
 STATES = ("carried", "zero", "drawn")
 

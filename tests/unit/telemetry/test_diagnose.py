@@ -391,7 +391,7 @@ def test_a_run_is_judged_by_its_telemetry(tmp_path, exploded, unrolled):
     run = write(tmp_path / "run", as_lines(exploded), [], {"status": "finished"})
     found = diagnose_run(run)
     assert found.findings[""] == diagnose(exploded)
-    assert found.skipped == ["metrics.jsonl has no whole line"]
+    assert found.skipped == ["metrics.jsonl is empty"]
     outcome = unrolled("diagnose", run)
     assert outcome.code == 0
     assert "serious: step too large, step 1" in outcome.out
@@ -466,7 +466,7 @@ def test_a_healthy_run_has_nothing_to_report(tmp_path, unrolled):
 def test_empty_files_are_no_error(tmp_path, unrolled):
     outcome = unrolled("diagnose", write(tmp_path / "run", [], [], {}))
     assert outcome.code == 0
-    assert "telemetry.jsonl has no whole line" in outcome.out
+    assert "telemetry.jsonl is empty" in outcome.out
 
 
 def test_what_is_no_run_is_an_error(tmp_path, unrolled):

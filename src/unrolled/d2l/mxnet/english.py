@@ -32,9 +32,7 @@ class RNN(rnn_models.RNN, Module):
     def __init__(self, num_hiddens: int) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.rnn = gluon.rnn.RNN(
-            num_hiddens, activation="tanh"
-        )  # without values: RNNLM sees to it
+        self.rnn = gluon.rnn.RNN(num_hiddens, activation="tanh")  # without values: RNNLM sees to it
 
     def forward(self, inputs: Any, H: Any = None) -> Any:
         if H is None:

@@ -17,11 +17,16 @@ Which instructions are used is the best that the CPU has; ``UNROLLED_NATIVE`` in
 may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of this.
 """
 
+from unrolled.kernels.native.calls import (
+    affine_backward,
+    backward,
+    forward,
+    layer_numbers,
+    norms,
+    product,
+)
 from unrolled.kernels.native.interface import CELLS
 from unrolled.kernels.native.loading import available, describe, using
-from unrolled.kernels.native.measures import layer_numbers, norms
-from unrolled.kernels.native.products import affine_backward, product
-from unrolled.kernels.native.recurrence import backward, forward
 from unrolled.kernels.native.text import Reader, Reading
 
 __all__ = [

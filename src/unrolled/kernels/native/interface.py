@@ -1,4 +1,4 @@
-"""``interface.h`` for Python: the same structures, field by field. See there for what they mean."""
+"""The structures of ``interface.h`` for Python, and the shapes of their arrays."""
 
 import ctypes
 from typing import Any
@@ -17,6 +17,11 @@ def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
     return [(name, kind) for name in names.split()]
 
 
+def _shapes(names: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """The shape of each array by its field's name, from names by shape."""
+    return {name: tuple(shape.split()) for shape, all in names.items() for name in all.split()}
+
+
 class Recurrence(ctypes.Structure):
     """A recurrent layer over T steps, forward and backward."""
 
@@ -33,6 +38,17 @@ class Recurrence(ctypes.Structure):
         *_fields(_four, "dW_h dW_x db"),
         *_fields(ctypes.c_void_p, "db_hh workspace"),
     ]
+    shapes = _shapes(
+        {
+            "T B H": "outputs cells d_outputs dH",
+            "T B 4H": "gates",
+            "T B GH": "D dA",
+            "B H": "h0 c0 d_h d_c d_h0 d_c0",
+            "H H": "W_h dW_h",
+            "V H": "dW_x",
+            "H": "biases b_hh db db_hh",
+        }
+    )
 
 
 class Product(ctypes.Structure):
@@ -63,6 +79,7 @@ class AffineGradients(ctypes.Structure):
         *_fields(ctypes.c_int64, "N D V"),
         *_fields(ctypes.c_void_p, "X W dY dX dW db workspace"),
     ]
+    shapes = _shapes({"N D": "X dX", "D V": "W dW", "N V": "dY", "V": "db"})
 
 
 class Norms(ctypes.Structure):
@@ -84,6 +101,7 @@ class LayerNumbers(ctypes.Structure):
         ("limit", ctypes.c_double),
         *_fields(ctypes.c_void_p, "dH D after before first numbers workspace"),
     ]
+    shapes = _shapes({"T B H": "dH after before", "T B GH": "D", "B H": "first", "3T+1": "numbers"})
 
 
 class LayerWeights(ctypes.Structure):

@@ -1,11 +1,9 @@
-"""The library file: is it there, does it fit, what does it use; and how a call of it is made."""
+"""Load the library of native kernels, and say whether it is there and what it uses."""
 
 import ctypes
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,67 +118,3 @@ def in_use() -> int:
     if not usable:
         raise SettingError(f"no native kernels: {reason}")
     return INSTRUCTIONS.index(_best(_choices()))
-
-
-def instructions_of(name: str) -> int:
-    """The number of an instruction set; of the one in use if no name is given."""
-    return INSTRUCTIONS.index(name) if name else in_use()
-
-
-_scratch = threading.local()
-
-
-def _workspace(bytes: int) -> int:
-    """Scratch memory of this thread. It is kept: new pages at every call would cost more than
-    some of the products.
-    """
-    if bytes > getattr(_scratch, "bytes", 0):
-        _scratch.memory, _scratch.bytes = ctypes.create_string_buffer(bytes), bytes
-    return ctypes.addressof(_scratch.memory)
-
-
-def check(error: int) -> None:
-    """What a function of the library returned, as an exception if it is an error."""
-    if error:
-        raise ValueError(loaded().unrolled_message(error).decode())
-
-
-Teller = Callable[[str, Any, int], bool]
-"""Is told of a call, by name, structure and bytes of scratch memory; says whether to make it."""
-
-_teller: ContextVar[Teller | None] = ContextVar("teller", default=None)
-
-
-@contextmanager
-def telling(teller: Teller) -> Iterator[None]:
-    """Inside it somebody is told of every call before it is made."""
-    token = _teller.set(teller)
-    try:
-        yield
-    finally:
-        _teller.reset(token)
-
-
-def run(name: str, call: Any, workspace: str = "") -> None:
-    """Call a function of the library, with the scratch memory that another one says it needs."""
-    if call.threads < 1:
-        raise ValueError(f"threads={call.threads}: at least 1 is needed")
-    bytes = getattr(loaded(), workspace)(ctypes.byref(call)) if workspace else 0
-    teller = _teller.get()
-    if bytes < 0:  # for such sizes there is no scratch memory; the function says what is wrong
-        check(getattr(loaded(), name)(ctypes.byref(call)))
-    if teller is None or teller(name, call, bytes):
-        make(name, call, bytes)
-
-
-def make(name: str, call: Any, bytes: int) -> None:
-    """The call itself.
-
-    Args:
-        name: of the function.
-        call: its structure.
-        bytes: of scratch memory, 0 for a function without any.
-    """
-    if bytes:
-        call.workspace = _workspace(bytes)
-    check(getattr(loaded(), name)(ctypes.byref(call)))

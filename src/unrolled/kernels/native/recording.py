@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.kernels.native import loading
+from unrolled.kernels.native.calling import recording
 
 RECORDABLE = ("unrolled_forward", "unrolled_backward", "unrolled_product")
 """Of the library, those that a call can be written down of."""
@@ -46,19 +46,13 @@ def record(function: Callable[[], None], arrays: Sequence[npt.NDArray[Any]]) -> 
         function: makes the call.
         arrays: all that it makes it with.
     """
-    told: list[tuple[str, Any, int]] = []
-
-    def note(*call: Any) -> bool:
-        told.append(call)
-        return False  # not made
-
-    with loading.telling(note):
+    with recording() as calls:
         function()
-    ((name, call, workspace),) = told
+    ((name, call, workspace),) = calls
     starts = [(array.ctypes.data, array.nbytes) for array in arrays]
     structure = np.frombuffer(bytearray(call), np.int64)
     places = []
-    for field, pointer in pointers(call):
+    for field, pointer in _pointers(call):
         structure[field // structure.itemsize] = 0
         places += [
             (field, number, pointer - start)
@@ -70,7 +64,7 @@ def record(function: Callable[[], None], arrays: Sequence[npt.NDArray[Any]]) -> 
     return Recorded(name, structure, np.array(places, np.int64).ravel(), workspace)
 
 
-def pointers(call: ctypes.Structure) -> Iterator[tuple[int, int]]:
+def _pointers(call: ctypes.Structure) -> Iterator[tuple[int, int]]:
     """The pointers of a structure that are not null, each with its offset in bytes."""
     for name, kind in (field[:2] for field in call._fields_):
         value, offset = getattr(call, name), getattr(type(call), name).offset

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.kernels import pool
-from unrolled.kernels.native.arrays import address, fill, precision_of
+from unrolled.kernels.native.calling import address, check, fill, precision_of
 from unrolled.kernels.native.interface import CELLS, LanguageModel, LayerWeights, Text
-from unrolled.kernels.native.loading import check, instructions_of, loaded
+from unrolled.kernels.native.loading import in_use, loaded
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +30,6 @@ class Reader:
         W_hq: ``(H, V)``.
         b_q: ``(V,)``.
         threads: from 1 up; 0 for as many as the weights are worth and OpenMP has.
-        instructions: for tests, one of ``describe()["choices"]``.
 
     Raises:
         ValueError: an array of another shape or type, or not contiguous.
@@ -58,7 +57,6 @@ class Reader:
         W_hq: Array,
         b_q: Array,
         threads: int = 0,
-        instructions: str = "",
     ) -> None:
         H, V = W_hq.shape
         layers = (LayerWeights * len(W_h))()
@@ -71,7 +69,7 @@ class Reader:
         self.model = LanguageModel(
             cell=[*CELLS].index(cell),
             precision=precision_of("", W_hq),
-            instructions=instructions_of(instructions),
+            instructions=in_use(),
             layers=len(layers),
             H=H,
             V=V,

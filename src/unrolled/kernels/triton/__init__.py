@@ -4,19 +4,14 @@ To read in this order: ``product.py``, a block of a matrix product; ``cells.py``
 one step forward and one step back; ``loops.py``, the loops over time; ``torch.py``, which
 makes the tensors and starts the loops.
 
-A GPU runs many *programs* at once. Each takes 16 sequences and some of their hidden units. A
-step needs the whole state before it, so between two steps the programs of the same sequences
-must wait for each other. There are two ways:
+A GPU runs many *programs* at once. Each takes 16 sequences and some of their hidden units. One
+start does all steps. A step needs the whole state before it, so after each step the programs of
+the same sequences wait for each other: they count in memory how many of them have arrived, and go
+on when all have. They must all run at the same time, so there are no more of them than the GPU
+has multiprocessors.
 
-- **persistent**: one start for all steps. The programs count in memory how many of them have
-  arrived, and go on when all have. They must all run at the same time, so there are no more of
-  them than the GPU has multiprocessors.
-- **by steps**: every step is a start of its own, before which the GPU waits by itself. Any
-  number of programs, but a start for each step, cheap only within a CUDA graph.
-
-The kernels are the same. Which way is faster depends on the shape, and is measured
-(`unrolled.kernels.gpu`). Where there is no GPU, Triton's interpreter runs them for the tests,
-and its compiler translates them.
+This version has never run on a GPU: the tests run it in Triton's interpreter, and translate it
+for NVIDIA's GPUs by Triton's compiler. An earlier one ran on an H100.
 
 Reference: P. Tillet, H. T. Kung and D. Cox, Triton: an intermediate language and compiler for
 tiled neural network computations, MAPL 2019.

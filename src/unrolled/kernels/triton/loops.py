@@ -1,8 +1,8 @@
-"""The loops over time, forward and back, for every cell and both ways to divide the work.
+"""The Triton kernels: loops over all time steps of a recurrence, forward and back.
 
 A program owns ``ROWS`` sequences. It computes their units in blocks of ``UNITS``, and where
 there are several programs for the same sequences each takes every so many blocks. Those meet
-after each step (``MEET``), unless a start does one step only.
+after each step (``MEET``).
 
 Arrays over time are those of `unrolled.functional.bptt`, with N hidden units. Of states they
 have ``T + 1`` steps, as the state before the first step stands at their beginning:
@@ -33,18 +33,18 @@ def end_step(arrived, steps, MEET: tl.constexpr):
         tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit
 def forward(
-    A, W, b, H, C, kept, arrived, first, count, B, N,
+    A, W, b, H, C, kept, arrived, T, B, N,
     STEP: tl.constexpr, GATES: tl.constexpr, KEPT: tl.constexpr, HAS_CELLS: tl.constexpr,
     MEET: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, PARTS: tl.constexpr, SHARE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``count`` steps from ``first`` on: fills ``H``, ``C`` and ``kept``."""
+    """Fill ``H``, ``C`` and ``kept``."""
     sequences = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     in_batch = sequences < B
-    for t in range(first, first + count):
+    for t in range(T):
         old, new = t * B + sequences, (t + 1) * B + sequences
         for start in range(tl.program_id(1) * UNITS, N, tl.num_programs(1) * UNITS):
             units = start + tl.arange(0, UNITS)
@@ -68,26 +68,26 @@ def forward(
                 write(C, new, units, inside, N, C_new)
             for k in tl.static_range(KEPT):
                 write(kept, old, k * N + units, inside, KEPT * N, keep[k])
-        end_step(arrived, t - first + 1, MEET)
+        end_step(arrived, t + 1, MEET)
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit
 def backward(
-    dY, W, H_old, H, C_old, C, kept, dA, D, hidden, direct, arrived, first, count, T, B, N,
+    dY, W, H_old, H, C_old, C, kept, dA, D, hidden, direct, arrived, T, B, N,
     STEP_BACK: tl.constexpr, GATES: tl.constexpr, KEPT: tl.constexpr, DIRECT: tl.constexpr,
     MEET: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, PARTS: tl.constexpr, SHARE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``count`` steps back from ``first``: fills ``dA``, ``D``, ``hidden`` and ``direct``.
+    """Fill ``dA``, ``D``, ``hidden`` and ``direct``, from the last step to the first.
 
     ``direct (T + 1, B, N)`` ends with what flows into the last state from outside. ``DIRECT``
     says which state it is about: ``"H"``, ``"C"``, or ``""`` for a cell without.
     """
     sequences = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     in_batch = sequences < B
-    for steps_back in range(count):
-        t = first - steps_back
+    for steps_back in range(T):
+        t = T - 1 - steps_back
         now, next = t * B + sequences, (t + 1) * B + sequences
         for start in range(tl.program_id(1) * UNITS, N, tl.num_programs(1) * UNITS):
             units = start + tl.arange(0, UNITS)

@@ -63,13 +63,11 @@ class Triton:
     """A cell's passes through time by kernels of the project's own.
 
     Args:
-        by_steps: a start for every step, instead of one for all; see the package.
         keep: whether there will be a backward pass; without, `forward` keeps the states only.
         tf32: multiply float32 with 11 bits. Without, the matrix units multiply the upper and
             the lower bits apart, three products for one, and nothing is lost.
     """
 
-    by_steps: bool = False
     keep: bool = True
     tf32: bool = False
 
@@ -98,7 +96,7 @@ class Triton:
         A, W, b = A.contiguous(), W_h.contiguous(), b.contiguous()
         constants = (kernels.step, len(bptt.GATES[cell]), num_kept, len(state) == 2)
         arrays = (A, W, b, states[0], states[-1], kept)
-        self._start(loops.forward, range(T), B, N, arrays, (B, N, *constants))
+        self._start(loops.forward, arrays, (T, B, N), constants)
         new = tuple(whole[1:] for whole in states)
         old = tuple(whole[:-1] for whole in states)
         return tuple(part[-1] for part in new), bptt.Tape(old, new, (kept,))
@@ -125,7 +123,7 @@ class Triton:
         W, (kept,) = W_h.contiguous(), tape.kept
         arrays = (dY, W, old[0], new[0], old[-1], new[-1], kept, dA, D, hidden, direct)
         constants = (kernels.step_back, G, kernels.kept, kernels.direct)
-        self._start(loops.backward, range(T)[::-1], B, N, arrays, (T, B, N, *constants))
+        self._start(loops.backward, arrays, (T, B, N), constants)
         flows = D[0] @ W.T  # (B, N)
         d_first = (flows + direct[0] if kernels.direct == "H" else flows,)
         return bptt.Gradients(
@@ -135,31 +133,23 @@ class Triton:
     def _start(
         self,
         loop: Any,
-        steps: range,
-        B: int,
-        N: int,
         arrays: tuple[torch.Tensor, ...],
-        sizes_and_constants: tuple[Any, ...],
+        sizes: tuple[int, int, int],
+        constants: tuple[Any, ...],
     ) -> None:
-        """Run a loop over the steps."""
+        """Run a loop over all steps of ``(T, B, N)``."""
         rows, units, parts, share, warps, stages = BLOCKS
-        groups, programs = cdiv(B, rows), cdiv(N, units)
-        options = {"num_warps": warps, "num_stages": stages}
-        meet = False
-        if not self.by_steps:
-            # those that wait for each other must all run at the same time
-            programs = min(programs, max(1, _at_a_time(arrays[0]) // groups))
-            meet = programs > 1
+        _, B, N = sizes
+        groups = cdiv(B, rows)
+        # those that wait for each other must all run at the same time
+        programs = min(cdiv(N, units), max(1, _at_a_time(arrays[0]) // groups))
+        meet = programs > 1
+        options: dict[str, Any] = {"num_warps": warps, "num_stages": stages}
         if meet:
             options["launch_cooperative_grid"] = True  # CUDA refuses more programs than that
         arrived = torch.zeros(groups, dtype=torch.int32, device=arrays[0].device)
-        starts = [(t, 1) for t in steps] if self.by_steps else [(steps[0], len(steps))]
-        precision = "tf32" if self.tf32 else "tf32x3"
-        blocks = (rows, units, parts, share, precision)
-        for first, count in starts:
-            loop[groups, programs](
-                *arrays, arrived, first, count, *sizes_and_constants, meet, *blocks, **options
-            )
+        blocks = (rows, units, parts, share, "tf32" if self.tf32 else "tf32x3")
+        loop[groups, programs](*arrays, arrived, *sizes, *constants, meet, *blocks, **options)
 
 
 def _at_a_time(x: torch.Tensor) -> int:

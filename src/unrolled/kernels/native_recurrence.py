@@ -1,4 +1,4 @@
-"""A recurrence on CPUs by the native kernels: the two passes of `unrolled.kernels.explicit`.
+"""Run a recurrence forward and back on CPUs by calling the native kernels.
 
 Free of any framework: the caller says how a native kernel is called, see `Call`.
 """
@@ -15,7 +15,7 @@ from unrolled.backends import numpy as host
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
 from unrolled.kernels import native, pool
-from unrolled.kernels.explicit import Result, Weights
+from unrolled.kernels.analytic_backward import Result, Weights
 
 SMALLEST_SHARE = 2**21
 """Multiplications under which a thread is not worth starting."""
@@ -32,11 +32,14 @@ ones, of the type of ``like``; returns these. ``writes`` has their shapes by nam
 shapes where the function takes several arrays."""
 
 
-def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
+def in_new_arrays(
+    empty: Callable[[Shape, Array], Array], readable: Callable[[Any], Any] = lambda x: x
+) -> Call:
     """Calls at once, where memory is there to be written to.
 
     Args:
         empty: ``(shape, like) -> array`` with undefined values.
+        readable: makes an array, or each of several, contiguous.
     """
 
     def call(
@@ -47,7 +50,8 @@ def in_new_arrays(empty: Callable[[Shape, Array], Array]) -> Call:
         **options: Any,
     ) -> dict[str, Any]:
         written = made(writes, lambda shape: empty(shape, like))
-        function(**reads, **written, **options)
+        given = {name: readable(arrays) for name, arrays in reads.items()}
+        function(**given, **written, **options)
         return written
 
     return call
@@ -67,7 +71,7 @@ def made(writes: Mapping[str, Shape | list[Shape]], make: Callable[[Shape], Any]
 
 
 @dataclass(frozen=True)
-class Compiled:
+class NativeRecurrence:
     """A cell at work.
 
     Args:
@@ -130,7 +134,7 @@ class Compiled:
     ) -> Result:
         """All gradients; those of the inputs, of the state and dL/dH_t only if asked for.
 
-        For ``by_rows`` see `unrolled.kernels.explicit.backward`.
+        For ``by_rows`` see `unrolled.kernels.analytic_backward.backward`.
         """
         w = Weights.of(cell, weights)
         H, G = outputs.shape[-1], len(w.h)
@@ -257,7 +261,7 @@ class Compiled:
         return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)
 
 
-def on_host(dtype: Any, threads: int = 0) -> Compiled | None:
+def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
     """The native kernels on NumPy arrays, if they can work on this type here.
 
     Args:
@@ -269,7 +273,7 @@ def on_host(dtype: Any, threads: int = 0) -> Compiled | None:
     if not native.available()[0]:
         return None
     call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype))
-    return Compiled(host.xp, call, threads or num_threads())
+    return NativeRecurrence(host.xp, call, threads or num_threads())
 
 
 def num_threads(*variables: str) -> int:

@@ -1,12 +1,12 @@
-"""A recurrence with its gradients written out: one pass there, one pass back.
+"""A recurrence with its gradients written out, in the framework's own array operations.
 
-Free of any framework: ``kernels/<framework>.py`` wraps the two passes as an operation of
-the framework with a derivative of its own.
+``kernels/<framework>.py`` wraps the two passes as one operation of the framework with a
+derivative of its own.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
@@ -83,16 +83,6 @@ class Result:
     hidden: Array
     recurrent: Array
 
-    def map(self, function: Callable[[Array], Array]) -> "Result":
-        """The same with every array replaced by what the function makes of it."""
-
-        def changed(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(changed(part) for part in value)
-            return None if value is None else function(value)
-
-        return Result(*(changed(getattr(self, field.name)) for field in fields(self)))
-
 
 def forward(
     xp: Namespace,
@@ -153,28 +143,6 @@ def backward(
     """
     w = Weights.of(cell, weights)
     g = passes.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
-    return assemble(xp, cell, X, w, tape.old[0], g, by_rows)
-
-
-def assemble(
-    xp: Namespace,
-    cell: str,
-    X: Array,
-    w: Weights,
-    H_before: Array,
-    g: bptt.Gradients,
-    by_rows: bool = False,
-) -> Result:
-    """The gradients of input and weights, each one product over all time steps.
-
-    Args:
-        xp: array namespace.
-        cell, X: as for `forward`.
-        w: the weights.
-        H_before: hidden states before every step, ``(T, B, H)``.
-        g: what the backward pass found.
-        by_rows: as for `backward`.
-    """
     G = len(bptt.GATES[cell])
     rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
     if by_rows:
@@ -184,8 +152,53 @@ def assemble(
     else:
         W_xT = xp.transpose(bptt.stack_gates(xp, w.x))
         dX, dW_x = g.inputs @ W_xT, bptt.over_time(xp, X, g.inputs)
-    dW_h = bptt.over_time(xp, H_before, g.recurrent)  # (H, G * H)
+    dW_h = bptt.over_time(xp, tape.old[0], g.recurrent)  # (H, G * H)
     parts = (bptt.gates(x, G) for x in (dW_x, dW_h, xp.sum(rows, axis=0)))
     by_gate = [gradient for gate in zip(*parts, strict=True) for gradient in gate]
     rest = [xp.sum(bptt.gates(g.recurrent, G)[-1], axis=(0, 1)) for _ in w.rest]
     return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
+
+
+@dataclass(frozen=True)
+class Operations:
+    """A recurrence in the framework's own operations, as an engine.
+
+    Every engine has these two methods; `unrolled.kernels.native_recurrence` has the other ones.
+
+    Args:
+        xp: namespace of the arrays.
+        passes: what carries the cell over time.
+    """
+
+    xp: Namespace
+    passes: Passes = bptt
+
+    def forward(
+        self,
+        cell: str,
+        X: Array,
+        state: bptt.Arrays,
+        weights: Sequence[Array],
+        keep: bool = True,
+    ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
+        """Hidden states ``(T, B, H)``, last state, and what `backward` needs."""
+        last, tape = forward(self.xp, cell, X, state, weights, self.passes)
+        return tape.new[0], last, (*tape.old, *tape.new[1:], *tape.kept)
+
+    def backward(
+        self,
+        cell: str,
+        X: Array,
+        state: bptt.Arrays,
+        weights: Sequence[Array],
+        outputs: Array,
+        kept: bptt.Arrays,
+        dY: Array,
+        d_last: bptt.Arrays,
+        by_rows: bool = False,
+        **unused: bool,
+    ) -> Result:
+        """All gradients, also those that nobody asks for; see `backward` of this file."""
+        n = len(state)
+        tape = bptt.Tape(kept[:n], (outputs, *kept[n : 2 * n - 1]), kept[2 * n - 1 :])
+        return backward(self.xp, cell, X, weights, tape, dY, d_last, by_rows, self.passes)

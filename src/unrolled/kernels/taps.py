@@ -1,4 +1,4 @@
-"""A look at the recurrences of one forward pass, and at their gradients.
+"""Trace the recurrent layers of a forward pass, and take gradients through time by taps.
 
 Inside ``with tracing() as trace`` every recurrent layer that runs notes its hidden states.
 With *taps* the gradients come too, without hooks and for any framework: a tap is an array

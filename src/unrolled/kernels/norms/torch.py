@@ -1,4 +1,4 @@
-"""What telemetry measures of PyTorch's tensors, by the native kernels where they can.
+"""Norms and layer numbers of PyTorch tensors by the native kernels, where they can.
 
 Each function gives None where they cannot: elsewhere than on the CPU, without a compiler, for
 sparse tensors; then the formula computes.

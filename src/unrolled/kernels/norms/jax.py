@@ -1,4 +1,4 @@
-"""What telemetry measures of JAX's arrays."""
+"""Return the norm of a JAX array whose squares may be too large or too small."""
 
 from typing import Any
 

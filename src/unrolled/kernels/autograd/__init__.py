@@ -1,0 +1,1 @@
+"""Engines for recurrences as one differentiable operation of a framework."""

@@ -1,1 +1,0 @@
-"""Computations on a CPU as lists of their operations."""

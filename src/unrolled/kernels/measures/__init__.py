@@ -1,1 +1,0 @@
-"""What telemetry measures, in the native kernels, as ``measures/<framework>.py``."""

@@ -1,0 +1,1 @@
+"""Norms and the other numbers that telemetry takes of arrays, as ``norms/<framework>.py``."""

@@ -1,1 +1,0 @@
-"""The fused layers that frameworks bring from the makers of GPUs, with the cells' weights."""

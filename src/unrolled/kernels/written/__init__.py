@@ -1,1 +1,0 @@
-"""The passes written out, `unrolled.kernels.explicit`, as operations of a framework."""

@@ -1,0 +1,116 @@
+"""Read a run directory, whole or damaged: its files, epochs and telemetry, for every command."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unrolled.telemetry.history import History
+from unrolled.telemetry.reading import (
+    METRICS,
+    NOTES,
+    TELEMETRY,
+    read_jsonl,
+    read_parts,
+    which_lines,
+)
+from unrolled.telemetry.records import TelemetryRecord
+
+DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
+"""What reading a file that holds something else can raise."""
+
+
+@dataclass
+class RecordedRun:
+    r"""What a run directory holds. What is damaged is left out, and said.
+
+    Attributes:
+        path: the directory.
+        config, environment, summary: the files of these names; empty where missing.
+        histories: for the diagnosis, by the name of the model; ``""`` where the run has only one.
+        problems: what was left out and why.
+        missing: files that are not there.
+        unseen: what a watch could not see and why, by name.
+        every: of so many records of telemetry one is read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epo')
+        ...     run = RecordedRun(Path(folder)).read()
+        >>> run.histories[""].epochs, run.problems
+        ([{'epoch': 1, 'loss': 2.5}], ['metrics.jsonl: line 2 is damaged and left out'])
+    """
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unseen: dict[str, Any] = field(default_factory=dict)
+    every: int = 1
+
+    def read(self) -> "RecordedRun":
+        """Read everything; the files of lines line by line, in little memory."""
+        for name in ("config", "environment", "summary"):
+            setattr(self, name, self.read_dict(f"{name}.json"))
+        own = self.summary.pop("notes", {})  # of older versions
+        self.unseen = own if isinstance(own, dict) else {}
+        if (self.path / NOTES).is_file():
+            self.unseen = self.read_dict(NOTES)
+        for part, record in self._lines(TELEMETRY, lambda file: read_parts(file, self.every)):
+            self.add_record(part, record)
+        for line in self._lines(METRICS, read_jsonl):
+            self.add_epoch(str(line.get("part") or ""), line)
+        return self
+
+    def add_epoch(self, part: str, line: dict[str, Any]) -> None:
+        """Take in a line of ``metrics.jsonl``."""
+        self.history(part).epochs.append(line)
+
+    def add_record(self, part: str, record: TelemetryRecord) -> None:
+        """Take in a line of ``telemetry.jsonl``."""
+        self.history(part).add(record)
+
+    def history(self, part: str) -> History:
+        """The history of a model, made when first asked for."""
+        if part not in self.histories:
+            own = self.summary.get(part) if part else self.summary
+            summary = own if isinstance(own, dict) else {}
+            self.histories[part] = History(summary if part else summary | {"notes": self.unseen})
+        return self.histories[part]
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file; None if it is missing or damaged."""
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            self.missing.append(name)
+        except DAMAGED:
+            self.problems.append(f"{name} is damaged and left out")
+        return None
+
+    def read_dict(self, name: str) -> dict[str, Any]:
+        """The same of a file that must hold a JSON object; empty if it does not."""
+        value = self.read_json(name)
+        if value is not None and not isinstance(value, dict):
+            self.problems.append(f"{name} is damaged and left out: it holds no object")
+        return value if isinstance(value, dict) else {}
+
+    def _lines(self, name: str, read: Any) -> Iterator[Any]:
+        file = self.path / name
+        if not file.is_file():
+            self.missing.append(name)
+            return
+        found, bad = read(file)
+        count = 0
+        for each in found:
+            count += 1
+            yield each
+        if bad:
+            self.problems.append(f"{name}: {which_lines(bad)} damaged and left out")
+        if not count:
+            self.problems.append(f"{name} {'holds no whole line' if bad else 'is empty'}")
