@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from unrolled.telemetry import watch
 from unrolled.telemetry.diagnose import Diagnosis, as_text
+from unrolled.watch import watch
 
 STEPS, LENGTH, BATCH, HIDDEN = 40, 30, 32, 16
 

@@ -54,6 +54,9 @@ NOT_IN_JAX = {"grad_clipping", "normal", "randn", "sgd", "train_epoch_ch8"}
 
 ONLY_IN_JAX = {"get_key", "get_seed"}
 
+WATCH = {"tap", "watch"}
+"""Names of `unrolled.watch`."""
+
 
 def names_of_d2l(framework: str) -> set[str]:
     """Return all names of ``unrolled.d2l.<framework>``."""
@@ -74,6 +77,8 @@ def no_such_name(module: str, name: str) -> AttributeError:
     books = {"d2l": names_of_d2l(framework), "nndl": NNDL}
     if name in OWN:
         message += f"; it is in unrolled.{framework}: from unrolled import {framework}"
+    elif name in WATCH:
+        message += f"; it is in unrolled.watch: from unrolled.watch import {name}"
     elif framework == "jax" and name in NOT_IN_JAX:
         message += ": JAX changes no array in place and has no hidden generator of random numbers"
     else:

@@ -27,7 +27,7 @@ def loaded_by(code):
         "import unrolled.functional.recurrent, unrolled.functional.losses",
         "import unrolled.data.text_data, unrolled.data.synthetic",
         "import unrolled.training.trainer, unrolled.models.generation",
-        "import unrolled.telemetry, unrolled.telemetry.keeping, unrolled.telemetry.diagnose",
+        "import unrolled.telemetry, unrolled.watch.record_store, unrolled.telemetry.diagnose",
         "import unrolled.models.language_model, unrolled.models.linear_regression",
         "import unrolled.experiments.language_model, unrolled.experiments.linear_regression",
         "import unrolled.report.page, unrolled.report.figures, unrolled.report.notebook",

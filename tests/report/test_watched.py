@@ -99,7 +99,7 @@ def test_one_finite_point_is_painted(tmp_path, values):
 
 def test_a_run_and_a_watch_show_themselves_in_a_notebook(tmp_path):
     torch = pytest.importorskip("torch")
-    from unrolled.telemetry import watch
+    from unrolled.watch import watch
 
     model = torch.nn.LSTM(3, 5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

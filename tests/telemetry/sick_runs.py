@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler  # noqa: E402
 
-from unrolled.telemetry import watch  # noqa: E402
+from unrolled.watch import watch  # noqa: E402
 
 
 class Tagger(nn.Module):

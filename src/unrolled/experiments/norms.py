@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from unrolled.telemetry.findings.gradients import EXPLODED_NORM
@@ -109,8 +108,7 @@ class Norms(Listener):
     def _layer(self, traced: TracedLayer) -> LayerRecord:
         arrays = traced.hidden, traced.recurrent, traced.first, traced.after
         numbers = layer_numbers(self.backend.xp, traced.cell, *arrays)
-        record = layer_record([self.backend.to_numpy(numbers).tolist()], [False])
-        return replace(record, cell=traced.cell)
+        return layer_record([self.backend.to_numpy(numbers).tolist()], cell=traced.cell)
 
     def _norms(self, gradients: Mapping[str, Any]) -> dict[str, float]:
         values = self.backend.to_numpy(norms(self.backend.xp, tuple(gradients.values())))

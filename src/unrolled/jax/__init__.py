@@ -39,8 +39,6 @@ from unrolled.jax.training import DataModule as DataModule
 from unrolled.jax.training import SyntheticRegressionData as SyntheticRegressionData
 from unrolled.jax.training import TextData as TextData
 from unrolled.jax.training import Trainer as Trainer
-from unrolled.jax.watch import tap as tap
-from unrolled.jax.watch import watch as watch
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
 

@@ -8,8 +8,7 @@ from unrolled.errors import RunError
 from unrolled.writing import write_whole
 
 if TYPE_CHECKING:
-    from unrolled.report.inline import Inline
-    from unrolled.telemetry.keeping import Keeper
+    from unrolled.report.inline import Inline, Watched
 
 FILE = "report.html"
 
@@ -57,12 +56,12 @@ def write(
 
 
 def show(
-    run: "str | Path | Keeper", *others: "str | Path | Keeper", height: str = "40rem"
+    run: "str | Path | Watched", *others: "str | Path | Watched", height: str = "40rem"
 ) -> "Inline":
     """The report of one run or several inside a notebook, in a frame of its own.
 
     Args:
-        run, others: run directories, or watches (`unrolled.telemetry.watch`), open ones too.
+        run, others: run directories, or watches (`unrolled.watch`), open ones too.
         height: of the frame, as CSS has it.
 
     Returns:
@@ -74,7 +73,7 @@ def show(
 
     Example:
         >>> import torch
-        >>> from unrolled.telemetry import watch
+        >>> from unrolled.watch import watch
         >>> model = torch.nn.Linear(3, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> with watch(model) as watched:

@@ -2,19 +2,33 @@
 
 from html import escape
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from unrolled.errors import SettingError
 from unrolled.report import page, tables
 from unrolled.report.reading import Run, read_runs, run_of_records
-from unrolled.telemetry.keeping import Keeper
+from unrolled.telemetry.records import TelemetryRecord
 
 
-def read(*sources: str | Path | Keeper) -> list[Run]:
+@runtime_checkable
+class Watched(Protocol):
+    """What a watch offers to a report, see `unrolled.watch.record_store.RecordStore`."""
+
+    @property
+    def records(self) -> list[TelemetryRecord]:
+        """The latest records."""
+
+    @property
+    def path(self) -> Path | None:
+        """Its run directory."""
+
+
+def read(*sources: str | Path | Watched) -> list[Run]:
     """The runs of directories, and of watches as far as they have come."""
     paths: list[Path] = []
     kept: dict[int, Run] = {}
     for i, each in enumerate(sources):
-        if isinstance(each, Keeper):
+        if isinstance(each, Watched):
             records = each.records  # settles what waits to be written
             if each.path is None:
                 kept[i] = run_of_records(records, f"watch {len(kept) + 1}" if kept else "watch")

@@ -1,8 +1,9 @@
 """Instruments for training: gradient norms by parameter and through time, and a diagnosis."""
 
+from typing import NoReturn
+
 from unrolled.telemetry.diagnose import Diagnosis, Finding, diagnose, diagnose_run
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
-from unrolled.telemetry.watch import watch
 
 __all__ = [
     "Diagnosis",
@@ -12,5 +13,10 @@ __all__ = [
     "TelemetryRecord",
     "diagnose",
     "diagnose_run",
-    "watch",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name == "watch":
+        raise AttributeError("watch is in unrolled.watch: from unrolled.watch import watch")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

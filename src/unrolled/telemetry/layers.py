@@ -1,12 +1,13 @@
-"""From the numbers of a traced layer to its record."""
+"""`LayerNumbers` computes the numbers of traced layers; `layer_record` makes their records."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from unrolled.backends import Array, Backend
+from unrolled.telemetry.gates import by_gate
 from unrolled.telemetry.measures import rounded
 from unrolled.telemetry.records import LayerRecord
 from unrolled.telemetry.through_time import fall_per_step, layer_numbers, reach
@@ -49,54 +50,54 @@ def layer_records(
     pieces: dict[str, list[str]] = {}
     for name in found.layers:
         pieces.setdefault(name.partition("#")[0], []).append(name)
-    return {
-        layer: replace(
-            layer_record(
-                [numbers[name] for name in names],
-                [cut for i, cut in enumerate(found.cuts) if i < len(names)] or [False],
-                carried,
-                found.layers[names[0]].reverse,
-            ),
-            cell=found.layers[names[0]].cell,
-        )
-        for layer, names in pieces.items()
-    }
+    records = {}
+    for layer, names in pieces.items():
+        first = found.layers[names[0]]
+        starts = accumulate(found.layers[name].after.shape[0] for name in names[:-1])
+        borders = [start for start, cut in zip(starts, found.cuts[1:], strict=False) if cut]
+        borders = [0, *borders] if carried else borders
+        of_pieces = [numbers[name] for name in names]
+        records[layer] = layer_record(of_pieces, borders, first.reverse, first.cell)
+    return records
 
 
 def layer_record(
     pieces: Sequence[Sequence[float]],
-    cuts: Sequence[bool],
-    carried: bool = False,
+    borders: Sequence[int] = (),
     reverse: bool = False,
+    cell: str | None = None,
+    gates: Sequence[float] = (),
+    scale: float = 1.0,
 ) -> LayerRecord:
     """The record of one layer.
 
     Args:
-        pieces: of every piece of the sequence the numbers of `through_time.layer_numbers`.
-        cuts: for every piece whether the gradient was cut before it.
-        carried: whether the first state was that of earlier steps.
+        pieces: of every piece of the sequence the numbers of `through_time.layer_numbers`; of
+            an unknown cell without the parts of the weights' gradient, ``2 * T + 1``.
+        borders: time steps before which the gradient was cut.
         reverse: whether the layer reads the sequence from its end.
+        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
+        gates: as `unrolled.telemetry.gates.gate_shares` has them.
+        scale: of the loss, which is taken back.
 
     Example:
         >>> first, second = [0.5, 1.0, 1.0, 1.0, 0.1, 0.2, 0.0], [2.0, 2.0, 0.3, 0.5]
-        >>> record = layer_record([first, second], [False, True], carried=True)
-        >>> record.hidden_gradient_mean, record.weight_gradient_split, record.borders
-        ([0.5, 1.0, 2.0], [0.1, 0.2, 0.3], [0, 2])
+        >>> record = layer_record([first, second], borders=[0, 2], cell="rnn")
+        >>> record.hidden_gradient_mean, record.weight_gradient_split, record.reach
+        ([0.5, 1.0, 2.0], [0.1, 0.2, 0.3], 0)
     """
     turn = -1 if reverse else 1
     curves: list[list[float]] = [[], [], []]
-    saturated, borders = 0.0, [0] if carried else []
-    for piece, cut in zip(pieces, cuts, strict=True):
-        T = len(piece) // 3
-        if cut and curves[0]:
-            borders.append(len(curves[0]))
-        for k, curve in enumerate(curves):
-            curve += piece[k * T : (k + 1) * T][::turn]
+    kinds = 2 if cell is None else 3
+    saturated = 0.0
+    for piece in pieces:
+        T = len(piece) // kinds
+        for k in range(kinds):
+            curves[k] += [number / scale for number in piece[k * T : (k + 1) * T]][::turn]
         saturated += T * piece[-1]
     mean, largest, split = curves
     # back from the last step that was read; of a backward layer, in the piece read last
-    border = max(borders, default=0)
-    as_read = mean[border:][::turn]
+    as_read = mean[max(borders, default=0) :][::turn]
     fall = fall_per_step(as_read)
     return LayerRecord(
         hidden_gradient_mean=mean,
@@ -106,5 +107,7 @@ def layer_record(
         # units that are NaN, which the gradients then are too, are neither saturated nor not
         saturated=None if any(map(math.isnan, mean)) else rounded(saturated / len(mean)),
         weight_gradient_split=split,
-        borders=borders,
+        borders=list(borders),
+        cell=cell,
+        gates=by_gate(cell, gates),
     )

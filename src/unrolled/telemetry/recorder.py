@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from unrolled.backends import Array, Backend, Namespace
 from unrolled.errors import SettingError
-from unrolled.telemetry.layers import LayerNumbers, layer_records
+from unrolled.telemetry.layers import LayerNumbers, layer_record, layer_records
 from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
@@ -68,7 +68,7 @@ class Telemetry(Listener):
     takes_rows: ClassVar[bool] = True
     _arrays: dict[str, Array]
     _names: tuple[str, ...]
-    _watched: dict[str, LayerRecord]
+    _watched: dict[str, Any]
 
     def __init__(self, every: int | None = None, sinks: Iterable[Sink] = ()) -> None:
         if every is not None and every < 0:
@@ -135,7 +135,11 @@ class Telemetry(Listener):
         self._names, self._found = names, found
         self._carried = backward.carried
         if self._watch is not None:
-            self._watched = self._watch.layers()
+            self._watched = self._watch.curves()
+            for name, curves in self._watched.items():
+                self._arrays["numbers of " + name] = curves.numbers
+                if curves.gates is not None:
+                    self._arrays["gates of " + name] = curves.gates
 
     def _emit(self, trainer: Any, step: StepRecord, first: str | None = None) -> None:
         """Take the numbers off the device and make a record of them."""
@@ -151,7 +155,10 @@ class Telemetry(Listener):
             clip_method=trainer.gradient_clip_method if clips else None,
             clip_threshold=trainer.gradient_clip_val if clips else None,
             parameters=_parameter_records(step, tuple(trainer.parameters), self._names, numbers),
-            layers={**layer_records(self._found, numbers, self._carried), **self._watched},
+            layers={
+                **layer_records(self._found, numbers, self._carried),
+                **{name: _of_curves(name, c, numbers) for name, c in self._watched.items()},
+            },
             first_not_finite=first,
             **optimizer_fields(trainer.optim),
         )
@@ -205,6 +212,13 @@ def optimizer_fields(optimizer: Any) -> dict[str, Any]:
 
 def _join(xp: Namespace, vectors: Sequence[Array]) -> Array:
     return xp.concat(list(vectors), 0)
+
+
+def _of_curves(name: str, curves: Any, numbers: dict[str, list[float]]) -> LayerRecord:
+    """The record of a fused layer of a framework, which `Trainer.watch_layers` has looked into."""
+    gates = numbers.get("gates of " + name, ())
+    whole = [numbers["numbers of " + name]]
+    return layer_record(whole, curves.borders, curves.reverse, curves.cell, gates)
 
 
 def _parameter_records(

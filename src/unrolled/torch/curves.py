@@ -1,21 +1,16 @@
-"""From calls of recurrent modules to the numbers that are recorded of them."""
+"""Curves of a fused layer: the norms of its gradients through time, from its recomputed calls."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from weakref import ref
 
 import torch
-from torch import nn
 
 from unrolled.backends.torch import xp
 from unrolled.telemetry import through_time
 from unrolled.torch import fused
-from unrolled.torch.direction import Layer, joined
-from unrolled.torch.recompute import recompute_cells
-
-CELL_MODES = {nn.RNNCell: "RNN_TANH", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
+from unrolled.torch.fused_direction import Layer, joined
+from unrolled.torch.recompute import recompute
 
 
 @dataclass(frozen=True)
@@ -23,9 +18,8 @@ class Curves:
     """What was found about a sequence of one layer, still on the device.
 
     Attributes:
-        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; without the
-            parts of the weight's gradient, ``(2 * T + 1,)``.
-        steps: T.
+        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of an unknown cell
+            without the parts of the weight's gradient, ``(2 * T + 1,)``.
         reverse: whether the layer reads from the end.
         borders: time steps before which the gradient was cut.
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
@@ -33,166 +27,56 @@ class Curves:
     """
 
     numbers: torch.Tensor
-    steps: int
     reverse: bool = False
     borders: tuple[int, ...] = ()
     cell: str | None = None
     gates: torch.Tensor | None = None
 
 
-@dataclass(kw_only=True)
-class Arrivals:
-    """Gradients that arrive at what a call returned.
+def of_fused(
+    label: str,
+    calls: Sequence[tuple[fused.Call, Mapping[Any, torch.Tensor]]],
+    borders: tuple[int, ...],
+    notes: dict[str, str],
+) -> dict[str, Curves]:
+    """The curves of all layers and directions of a fused module.
 
-    Attributes:
-        gradients: of all backward passes that count.
-        waiting: of the pass ``task``, as long as it is not known whether it counts.
-        second_order: whether a gradient can itself be differentiated; then the loss reaches
-            the weights another way, too.
-        listeners: what the graph calls when a gradient arrives, and alone keeps alive.
+    Args:
+        label: name of the module's sequence.
+        calls: that make the sequence, each with the gradients at what it returned: at its
+            outputs under ``"Y"``, at the arrays of its last state under 0 and 1.
+        borders: time steps before which the gradient was cut.
+        notes: where to say what cannot be known, under the label.
     """
-
-    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
-    waiting: dict[Any, torch.Tensor] = field(default_factory=dict)
-    task: int = -1
-    second_order: bool = False
-    listeners: list[ref[Any]] = field(default_factory=list)
-
-    def counts(self) -> bool:
-        """Whether gradients have arrived, or still can."""
-        waits = any(listener() is not None for listener in self.listeners)
-        return waits or bool(self.gradients or self.waiting)
-
-    def arrive(self, task: int, key: Any, gradient: torch.Tensor) -> None:
-        """A gradient has arrived in the backward pass ``task``."""
-        if task != self.task:
-            self.task, self.waiting = task, {}
-        self.second_order |= gradient.requires_grad
-        _add(self.waiting, key, gradient.detach())
-
-    def accept(self, task: int) -> None:
-        """The backward pass ``task`` counts."""
-        if task == self.task:
-            for key, gradient in self.waiting.items():
-                _add(self.gradients, key, gradient)
-            self.waiting = {}
+    layers: list[list[Layer]] = []
+    for call, gradients in calls:
+        ends = [gradients.get(place) for place in range(len(call.first))]
+        fused.arrived(call, gradients.get("Y"), ends)
+        found, note = recompute(call)
+        if note:
+            notes[label] = note
+        layers.append(found)
+    result = {}
+    layer, cell = calls[0][0].layer, calls[0][0].cell
+    for parts in zip(*layers, strict=True):
+        first = parts[0]
+        number = f".{first.number}" if layer.num_layers > 1 else ""
+        result[f"{label}{number}{'.backward' if first.reverse else ''}"] = Curves(
+            _numbers(parts, cell), first.reverse, () if first.reverse else borders, cell,
+            parts[-1].gates,
+        )  # fmt: skip
+    return result
 
 
-def _add(sums: dict[Any, torch.Tensor], key: Any, gradient: torch.Tensor) -> None:
-    before = sums.get(key)
-    sums[key] = gradient if before is None else before + gradient
-
-
-@dataclass
-class FusedCall(Arrivals):
-    """A call of a fused layer, and the gradients at what it returned: ``"Y"``, 0 and 1."""
-
-    call: fused.Call
-    end: torch.Tensor
-    packed: bool
-
-    @property
-    def steps(self) -> int:
-        """How many time steps it read."""
-        return len(self.call.batch_sizes)
-
-
-@dataclass
-class CellCall(Arrivals):
-    """A call of a cell: its state before and after, ``(B, H)`` or more axes.
-
-    Attributes:
-        before: hidden state before it; None for zeros.
-        end: hidden state after it.
-        gradients: at ``"h"``, and at the LSTM's ``"c"``.
-        inputs: for PyTorch's cells the module, ``x``, ``c`` before the call, the weights, and
-            whether what arrives at ``c`` counts the way through ``h`` too.
-        axis: of the state, which is the batch's.
-        versions: how often each of its tensors had been written to by then.
-    """
-
-    before: torch.Tensor | None
-    end: torch.Tensor
-    inputs: tuple[Any, ...] = ()
-    axis: int = 0
-    packed: bool = False
-    steps: int = 1
-    versions: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.versions = self._versions()
-
-    def overwritten(self) -> set[str]:
-        """Which of its tensors have been written to since the call."""
-        return {name for name, now in self._versions().items() if now != self.versions[name]}
-
-    def _versions(self) -> dict[str, int]:
-        parts: dict[str, list[Any]] = {"output": [self.end], "state": [self.before]}
-        if self.inputs:
-            _, x, c, weights, _ = self.inputs
-            parts |= {"state": [self.before, c], "input": [x], "weights": weights}
-        return fused.versions_of(parts)
-
-
-def of_layer(parts: Sequence[Layer], cell: str) -> tuple[torch.Tensor, int]:
+def _numbers(parts: Sequence[Layer], cell: str) -> torch.Tensor:
     """All steps of a layer as one vector, see `Curves`."""
     names = ("hidden", "recurrent", "before", "after")
     every = [joined([getattr(part, name) for part in parts]) for name in names]  # (T, B, .)
     steps, batch = every[0].shape[:2]
-    numbers = through_time.layer_numbers(xp, cell, *every)
+    numbers: torch.Tensor = through_time.layer_numbers(xp, cell, *every)
     running = parts[0].running
     if running is not None and len(parts) == 1:
         # sequences that have ended count neither in the mean nor among the units
         numbers[:steps] *= batch / running.sum(1).to(numbers.dtype)
         numbers[-1] = through_time.saturated_share(xp, every[3][running], cell)
-    return numbers, steps
-
-
-def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
-    """The curves of a loop over a cell; steps that the loss does not depend on count 0."""
-    width = calls[0].end.shape[-1]
-    after = torch.stack([_rows(call.end, call.axis) for call in calls])  # (T, B, H)
-    arrived = [(call.gradients.get("h"), call) for call in calls]
-    hidden = torch.stack(
-        [_rows(0 * call.end if h is None else h, call.axis) for h, call in arrived]
-    )
-    kind = torch.promote_types(hidden.dtype, torch.float32)
-    hidden, after = hidden.to(kind), after.to(kind)
-    steps, batch = after.shape[:2]
-    if not calls[0].inputs:
-        norms = through_time.hidden_gradient_norms(xp, hidden)
-        # of states that the person has written to since it is not known
-        left = after[[not call.overwritten() for call in calls]]
-        known = left if len(left) else torch.zeros_like(after)
-        share = through_time.saturated_share(xp, known, through_time.UNKNOWN)[None]
-        numbers = torch.cat([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share])
-        return Curves(numbers, steps, borders=borders)
-    cell, _, _, weights, _ = calls[0].inputs
-    mode = "RNN_RELU" if getattr(cell, "nonlinearity", "") == "relu" else CELL_MODES[type(cell)]
-    zeros = torch.zeros_like(_rows(calls[0].end))
-
-    def one_step(parts: Iterable[torch.Tensor | None]) -> torch.Tensor:
-        """The states of all calls as those of one step of T * B sequences."""
-        return torch.cat([zeros if part is None else _rows(part) for part in parts])[None]
-
-    # every call by itself is one step back from gradients that are known in full
-    layer = SimpleNamespace(mode=mode, bidirectional=False, hidden_size=width, num_layers=1)
-    first = [one_step(call.before for call in calls)]
-    d_last: list[torch.Tensor | None] = [None]
-    if mode == "LSTM":
-        first.append(one_step(call.inputs[2] for call in calls))
-        d_last.append(one_step(call.gradients.get("c") for call in calls))
-    X = torch.cat([_rows(call.inputs[1]) for call in calls])  # (T * B, D)
-    Y, dY = after.reshape(-1, width), hidden.reshape(-1, width)
-    call = fused.Call(layer, X, [len(Y)], tuple(first), Y, [weights], kind, dY=dY, d_last=d_last)
-    found = recompute_cells(call, calls[0].inputs[4])
-    D = found.recurrent.reshape(steps, batch, -1)
-    # computed again: the person may have written to those that were given out
-    before, after = (part.reshape(steps, batch, width) for part in (found.before, found.after))
-    numbers = through_time.layer_numbers(xp, call.cell, hidden, D, before, after)
-    return Curves(numbers, steps, borders=borders, cell=call.cell, gates=found.gates)
-
-
-def _rows(x: torch.Tensor, axis: int = 0) -> torch.Tensor:
-    """``(B, .)`` of a state, batched or not, of any number of axes."""
-    return x[None] if x.dim() == 1 else x.movedim(axis, 0).flatten(1)
+    return numbers

@@ -1,23 +1,39 @@
-"""A look into PyTorch's own recurrent layers for the project's trainer."""
+"""`LayerWatch`: gradients through time of `nn.RNN`, `nn.GRU`, `nn.LSTM`, for our own trainer."""
 
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.telemetry.records import LayerRecord
-from unrolled.torch.assembly import layer_record
-from unrolled.torch.fused import FUSED
-from unrolled.torch.hooks import Hooks
-from unrolled.torch.names import named_parts
-from unrolled.torch.recurrences import Recurrences
-from unrolled.torch.steps import to_floats
+from unrolled.torch import curves, fused
+
+
+@dataclass
+class _Called:
+    """A call of a fused layer, and the gradients that have arrived at what it returned."""
+
+    call: fused.Call
+    end: torch.Tensor
+    carried: bool
+    cut: bool
+    gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
+
+    def arrive(self, key: Any, place: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
+        """A gradient has arrived at result ``place`` of an operation."""
+        gradient, before = gradients[place], self.gradients.get(key)
+        if gradient is not None:
+            now = gradient.detach()
+            self.gradients[key] = now if before is None else before + now
 
 
 class LayerWatch:
     """Gradients through time of the fused layers of a model, at chosen minibatches.
 
-    Between `start` and `layers` there are hooks on the model, else none.
+    Between `start` and `curves` there are hooks on the model, else none.
 
     Args:
         model: a module.
@@ -31,38 +47,89 @@ class LayerWatch:
         >>> watched = LayerWatch(model)
         >>> watched.start()
         >>> model(torch.ones(7, 2, 3))[0].sum().backward()
-        >>> len(watched.layers()["gru"].hidden_gradient_mean)
-        7
+        >>> len(watched.curves()["gru"].numbers)  # three of every step, and one
+        22
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named, _ = named_parts(model)
-        self.modules = {name: module for name, module in named if isinstance(module, FUSED)}
+        named = model.named_modules()
+        root = type(model).__name__.lower()
+        self.modules = {n or root: m for n, m in named if isinstance(m, fused.FUSED)}
         self.notes: dict[str, str] = {}
-        self.recurrences = Recurrences(self.notes, all_seen=False)
-        self.hooks = Hooks()
+        self._handles: list[Any] = []
+        self._begin()
 
     def start(self) -> None:
         """Look at the forward and backward passes that come."""
-        self.hooks.remove()
-        self.recurrences.clear()
+        self._end()
+        self._begin()
         for name, module in self.modules.items():
-            self.hooks.before(module, partial(self.recurrences.before_fused, name))
-            self.hooks.after(module, partial(self.recurrences.after_fused, name), eager=True)
+            before, after = partial(self._before, name), partial(self._after, name)
+            self._handles.append(module.register_forward_pre_hook(before))
+            self._handles.append(module.register_forward_hook(after, with_kwargs=True))
 
-    def layers(self) -> dict[str, LayerRecord]:
+    def curves(self) -> dict[str, curves.Curves]:
         """What was found since `start`, by the modules' names."""
-        self.hooks.remove()
-        self.recurrences.after_backward()
-        found = self.recurrences.found
-        self.recurrences.clear()
-        numbers = to_floats({name: curves.numbers for name, curves in found.items()})
-        known = {name: curves.gates for name, curves in found.items() if curves.gates is not None}
-        gates = to_floats(known)
-        return {
-            name: layer_record(curves, numbers[name], gates=gates.get(name, ()))
-            for name, curves in found.items()
-        }
+        self._end()
+        found: dict[str, curves.Curves] = {}
+        for label, sequence in self._sequences.items():
+            if not any(called.gradients for called in sequence) or not sequence[0].end.numel():
+                continue
+            calls = [(called.call, called.gradients) for called in sequence]
+            try:
+                found |= curves.of_fused(label, calls, _borders(sequence), self.notes)
+            except RuntimeError as error:  # what PyTorch says of tensors that cannot be looked at
+                self.notes[label] = f"not traced: {type(error).__name__}: {error}"
+        self._begin()
+        return found
+
+    def _begin(self) -> None:
+        self._rng: dict[str, torch.Tensor] = {}
+        self._sequences: dict[str, list[_Called]] = {}
+
+    def _end(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(self, name: str, layer: Any, args: Any) -> None:
+        if fused.draws(layer):
+            self._rng[name] = fused.rng_state(layer._flat_weights[0].device)
+
+    def _after(self, name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if why := fused.why_not(layer):
+            self.notes[name] = why
+            return
+        inputs = args[0] if args else kwargs["input"]
+        state = args[1] if len(args) > 1 else kwargs.get("hx")
+        Y, last = output
+        rows = Y.data if isinstance(Y, PackedSequence) else Y
+        if not rows.requires_grad:
+            return
+        ends = last if isinstance(last, tuple) else (last,)
+        call = fused.begin(layer, inputs, state, output, self._rng.pop(name, None))
+        first = state[0] if isinstance(state, tuple) else state
+        cut = first is not None and first.grad_fn is None and not isinstance(first, nn.Parameter)
+        called = _Called(call, ends[0].detach(), cut and bool(first.any()), cut)
+        self._sequence(name, first).append(called)
+        for key, tensor in (("Y", rows), *enumerate(ends)):
+            tensor.grad_fn.register_prehook(partial(called.arrive, key, tensor.output_nr))
+
+    def _sequence(self, name: str, first: torch.Tensor | None) -> list[_Called]:
+        """The calls that one with this first state goes on with; none if it begins anew."""
+        number = 1
+        while (label := name if number == 1 else f"{name}#{number}") in self._sequences:
+            end = self._sequences[label][-1].end  # kept, so nothing else has its memory
+            if first is not None and first.data_ptr() == end.data_ptr():
+                return self._sequences[label]
+            number += 1
+        return self._sequences.setdefault(label, [])
+
+
+def _borders(sequence: list[_Called]) -> tuple[int, ...]:
+    """Time steps before which the gradient was cut."""
+    starts = [0, *accumulate(len(called.call.batch_sizes) for called in sequence[:-1])]
+    within = (start for start, called in zip(starts[1:], sequence[1:], strict=True) if called.cut)
+    return (*((0,) if sequence[0].carried else ()), *within)
 
 
 def watch_layers(model: Any) -> LayerWatch | None:

@@ -20,8 +20,8 @@ from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.kernels.analytic_backward import input_side
 from unrolled.telemetry.gates import gate_shares
-from unrolled.torch.direction import Direction, Layer, our_weights
 from unrolled.torch.fused import Call, written_to
+from unrolled.torch.fused_direction import Direction, Layer, our_weights
 
 AGREES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How near the recomputed outputs must come to those of the layer, by its type."""

@@ -13,7 +13,7 @@ from unrolled.telemetry.diagnose import Diagnosis, as_text
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from unrolled.telemetry import watch  # noqa: E402
+from unrolled.watch import watch  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -126,20 +126,20 @@ def numbers_of(mean):
 
 def test_pieces_of_a_sequence_are_put_together():
     pieces = [numbers_of([1.0, 2.0]), numbers_of([3.0, 6.0]), numbers_of([7.0])]
-    record = layer_record(pieces, [False, True, True])
+    record = layer_record(pieces, [2, 4], cell="rnn")
     assert record.hidden_gradient_mean == [1, 2, 3, 6, 7]
     assert record.hidden_gradient_max == [2, 4, 6, 12, 14]
     assert record.weight_gradient_split == [3, 6, 9, 18, 21]
     assert record.borders == [2, 4]
     assert record.saturated == 0.5
     assert (record.fall_per_step, record.reach) == (None, 0)  # the last piece is one step
-    record = layer_record(pieces[:2], [False, True], carried=True)
+    record = layer_record(pieces[:2], [0, 2], cell="rnn")
     assert record.borders == [0, 2]
     assert (record.fall_per_step, record.reach) == (0.5, 1)
 
 
 def test_a_backward_layer_is_turned_to_the_order_of_the_text():
-    record = layer_record([numbers_of([1.0, 2.0, 8.0])], [False], reverse=True)
+    record = layer_record([numbers_of([1.0, 2.0, 8.0])], reverse=True, cell="rnn")
     assert record.hidden_gradient_mean == [8, 2, 1]
     assert record.weight_gradient_split == [24, 6, 3]
     assert record.fall_per_step == pytest.approx(8**-0.5)  # from step 0, which it reads last

@@ -1,0 +1,128 @@
+"""From what was seen of a step, still on the device, to its record."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from unrolled.telemetry.build_records import watched_record
+from unrolled.telemetry.layers import layer_record
+from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+from unrolled.torch.curves import Curves
+from unrolled.watch.torch.forward_trace import ForwardTrace
+from unrolled.watch.torch.loss_scale import LossScale
+from unrolled.watch.torch.optimizer_steps import Step, to_floats
+from unrolled.watch.torch.step_facts import StepFacts
+
+
+def assemble(
+    number: int,
+    step: Step,
+    curves: Mapping[str, Curves],
+    passing: ForwardTrace,
+    clips_at: float | None,
+    scaling: LossScale,
+    facts: StepFacts,
+) -> tuple[TelemetryRecord | None, int, str | None]:
+    """The record of a step; one transfer from the device.
+
+    Args:
+        number: of the step, from 1.
+        step: its norms.
+        curves: gradients through time by layer.
+        passing: what its forward passes showed.
+        clips_at: the threshold that the loop clips at, if it was told.
+        scaling: what is known of a loss scaler.
+        facts: what is known of it beside numbers.
+
+    Returns:
+        The record, None if the optimizer was told to skip the step; how many backward passes
+        were thrown away; and what there is to say of a loss scaler.
+    """
+    single = {
+        "scale": step.scale,
+        "left_scaled": step.left_scaled,
+        "skipped": step.skipped,
+        "lost": step.lost,
+    }
+    tensors: dict[Any, torch.Tensor] = {k: v for k, v in single.items() if v is not None}
+    for kind in ("gradient", "largest", "clipped", "weight", "moved"):
+        tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
+    tensors |= {("curves", name): each.numbers for name, each in curves.items()}
+    tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
+    tensors |= {("sum", name): value for name, value in passing.sums.items()}
+    told = [torch.as_tensor(loss).float().mean() for loss in passing.losses]
+    tensors |= {("loss", place): loss for place, loss in enumerate(told)}
+    found = to_floats(tensors)
+    thrown = round(found.get("lost", [0.0])[0])
+    if found.get("skipped", [0.0])[0] > 0:
+        return None, thrown + 1, None
+    (scale, said), left = scaling.of(step, found), found.get("left_scaled", [1.0])[0]
+
+    def norm(kind: str, name: str, divide: float | None = 1.0) -> float | None:
+        values = found.get((kind, name))
+        return None if values is None or divide is None else values[0] / divide
+
+    parameters = {}
+    for name in step.weight:
+        weight, moved = norm("weight", name), norm("moved", name)
+        numbers = (weight, norm("largest", name))
+        parameters[name] = ParameterRecord(
+            gradient_norm=norm("gradient", name, scale),
+            clipped_norm=norm("clipped", name, left),
+            weight_norm=weight,
+            update_ratio=moved / weight if moved is not None and weight else None,
+            finite=all(value is None or math.isfinite(value) for value in numbers),
+        )
+    loss = [found["loss", place][0] for place in range(len(told))]
+    record = watched_record(
+        step=number,
+        epoch=None,
+        loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
+        parameters=parameters,
+        layers={
+            name: layer_record(
+                [found["curves", name]],
+                each.borders,
+                each.reverse,
+                each.cell,
+                found.get(("gates", name), ()),
+                scale,
+            )
+            for name, each in curves.items()
+            if scale is not None
+        },
+        clips_at=clips_at,
+        first_not_finite=_first(found, step, loss),
+        rates=[float(rate) for rate in step.rates],
+    )
+    return replace(record, **facts.fields(parameters)), thrown, said
+
+
+def _bad(losses: Sequence[float]) -> float | None:
+    return next((loss for loss in losses if not math.isfinite(loss)), None)
+
+
+def _first(found: Mapping[Any, list[float]], step: Step, losses: Sequence[float]) -> str | None:
+    """The first tensor that was not finite, in the order of computation.
+
+    Only where it did harm: a mask of minus infinity is no accident.
+    """
+    harm = [*losses, *(v[0] for key, v in found.items() if key[0] in ("largest", "weight"))]
+    sums = [v[0] for key, v in found.items() if key[0] == "sum"]
+    if all(map(math.isfinite, harm)) and not any(map(math.isnan, sums)):
+        return None
+    in_order = [
+        *((f"the weight {key[1]}", v) for key, v in found.items() if key[0] == "weight"),
+        *((key[1], v) for key, v in found.items() if key[0] == "sum"),
+        *(("the loss", [loss]) for loss in losses),
+        *(
+            (f"the gradient of {name}", found["largest", name])
+            for name in step.order
+            if ("largest", name) in found
+        ),
+    ]
+    bad = (name for name, values in in_order if not all(map(math.isfinite, values)))
+    return next(bad, None)

@@ -1,0 +1,236 @@
+"""`Hooks` on modules, parameters and optimizers that come off again, and that no copy keeps.
+
+Compiled code does not ask whether a module has hooks. What was compiled before a watch would run
+in a watched model, and the other way round, as models of a class share their code. But it does
+ask of what type the dict of a module's parameters is. So as long as a module has hooks that must
+interrupt compiled code, that dict is of another type: nothing compiled has to be thrown away, and
+what was compiled before the watch is used again after it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from threading import Lock
+from typing import Any
+from weakref import WeakMethod, ref
+
+import torch
+from torch import nn
+from torch._compile import _disable_dynamo
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from unrolled.watch.torch.copies import Copies
+
+PARAMETERS = "_parameters"
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+"""Where PyTorch keeps those of a module, and in a dict of a longer name how to call them."""
+
+
+class Hook:
+    """A hook on a module; a copy or pickle of the module gets one that does nothing.
+
+    Args:
+        function: what to call.
+    """
+
+    def __init__(self, function: Callable[..., None] | None = None) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.function is not None:
+            self.function(*arguments)
+
+    @property
+    def __name__(self) -> str:  # TorchScript asks for it when it compiles hooks, too
+        raise AttributeError("torch.jit.script cannot compile a watched model: close() it first")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hook, ()
+
+
+@cache
+def eager_hook() -> type[Hook]:
+    """A hook that runs outside of compiled code; PyTorch's compiler loads when first asked."""
+
+    class Eager(Hook):
+        __call__ = torch.compiler.disable(  # type: ignore[no-untyped-call]
+            Hook.__call__, reason="a watched model cannot be one graph: close() the watch first"
+        )
+
+    return Eager
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A method that is called as long as its object lives, and does not keep it alive.
+
+    Parameters' hooks need it: the garbage collector does not see what they refer to, so a watch
+    in them, which refers to the parameters, would never go.
+    """
+    reference = WeakMethod(method)
+
+    def call(*given: Any) -> None:
+        function = reference()
+        if function is not None:
+            function(*given)
+
+    return call
+
+
+class OptimizerSteps:
+    """The steps of all optimizers, for all watches.
+
+    PyTorch's hooks for these are in a dict of the whole process that nobody may change while
+    any optimizer steps: in another thread, or in this one (a sink that closes its watch). So
+    there is one pair of them, for good, and who listens is in a tuple that is replaced. It keeps
+    nobody alive: a watch that was never closed goes with its model.
+    """
+
+    def __init__(self) -> None:
+        self.listeners: tuple[ref[Any], ...] = ()
+        self.lock = Lock()
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
+
+    def add(self, listener: Any) -> None:
+        """Call ``before_step`` and ``after_step`` with ``(optimizer, args, kwargs)`` at every step.
+
+        The first may return other ``(args, kwargs)`` for it.
+        """
+        with self.lock:
+            self.listeners = (*self.listeners, ref(listener))
+
+    def remove(self, listener: Any = None) -> None:
+        """Call it no more, nor those that are gone."""
+        with self.lock:
+            here = ((each, each()) for each in self.listeners)
+            self.listeners = tuple(e for e, o in here if o is not None and o is not listener)
+
+    # a compiled step must not take our operations in; unlike the public function, this one loads
+    # PyTorch's compiler only when it is called, and every optimizer has loaded it by then
+    @_disable_dynamo
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        given = args, kwargs
+        for listener in self._alive():
+            given = listener.before_step(optimizer, *given) or given
+        return None if given[0] is args and given[1] is kwargs else given
+
+    @_disable_dynamo
+    def _after(self, *given: Any) -> None:
+        for listener in self._alive():
+            listener.after_step(*given)
+
+    def _alive(self) -> list[Any]:
+        alive = [found for each in self.listeners if (found := each()) is not None]
+        if len(alive) < len(self.listeners):
+            self.remove()
+        return alive
+
+
+@cache
+def all_steps() -> OptimizerSteps:
+    """The one `OptimizerSteps` of this process."""
+    return OptimizerSteps()
+
+
+def set_apart(module: nn.Module) -> None:
+    """Give the dict of a module's parameters the other type, or the first one back."""
+    vars(module)[PARAMETERS] = swapped(vars(module)[PARAMETERS])
+
+
+def swapped(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The same dict in the other of the two types that PyTorch has used for it."""
+    return dict(parameters) if isinstance(parameters, OrderedDict) else OrderedDict(parameters)
+
+
+def interrupts(attributes: dict[str, Any]) -> bool:
+    """Whether a module of these attributes has hooks of ours that interrupt compiled code."""
+    hooks = (hook for name in HOOKS for hook in attributes[name].values())
+    return any(isinstance(hook, Hook) and type(hook) is not Hook for hook in hooks)
+
+
+def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a module without what watches have put there."""
+    attributes = dict(attributes)
+    if interrupts(attributes):
+        attributes[PARAMETERS] = swapped(attributes[PARAMETERS])
+    for name in HOOKS:
+        ours = {key for key, hook in attributes[name].items() if isinstance(hook, Hook)}
+        for each in (name, f"{name}_with_kwargs"):
+            left = [(key, value) for key, value in attributes[each].items() if key not in ours]
+            attributes[each] = OrderedDict(left)
+    return attributes
+
+
+copies = Copies(without_hooks)
+
+
+class Hooks:
+    """All hooks of one watch, to be taken off together."""
+
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+        self.known: dict[int, Any] = {}
+        self.modules: list[ref[nn.Module]] = []
+        self.kinds: list[type] = []
+
+    def is_new(self, thing: Any) -> bool:
+        """Whether a module or parameter is asked about for the first time."""
+        known = self.known.get(id(thing))
+        if known is not None and known() is thing:
+            return False
+        self.known[id(thing)] = ref(thing)  # the id alone may come back with another object
+        return True
+
+    def before(self, module: nn.Module, function: Callable[..., None]) -> None:
+        """Call ``function(module, args, kwargs)`` before every call of a module."""
+        self._add(module, module.register_forward_pre_hook, eager_hook()(function))
+
+    def after(self, module: nn.Module, function: Callable[..., None], eager: bool = False) -> None:
+        """Call ``function(module, args, kwargs, output)`` after every call of a module.
+
+        Args:
+            module: the module.
+            function: what to call.
+            eager: interrupt compiled code for it.
+        """
+        hook = eager_hook()(function) if eager else Hook(function)
+        self._add(module, module.register_forward_hook, hook)
+
+    def _add(self, module: nn.Module, register: Callable[..., Any], hook: Hook) -> None:
+        is_apart = interrupts(vars(module))
+        self.handles.append(register(hook, with_kwargs=True))
+        if not is_apart and interrupts(vars(module)):
+            set_apart(module)
+        self.modules.append(ref(module))
+        self.kinds.append(type(module))
+        copies.begin(self.kinds[-1:])
+
+    def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
+        """Call ``function(parameter)`` whenever its gradient has been added to, once each."""
+        if not self.is_new(parameter):
+            return
+        self.handles.append(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
+
+    def remove(self) -> None:
+        """Take all of them off."""
+        modules = {id(module): module for each in self.modules if (module := each()) is not None}
+        apart = [module for module in modules.values() if interrupts(vars(module))]
+        for handle in self.handles:
+            handle.remove()
+        for module in apart:
+            if not interrupts(vars(module)):
+                set_apart(module)
+        copies.end(self.kinds)
+        self.handles.clear()
+        self.modules.clear()
+        self.kinds.clear()
+        self.known.clear()
+
+
+def is_recording() -> bool:
+    """Whether the model is being compiled or traced: our operations must not come along."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None

@@ -1,0 +1,268 @@
+"""`Step`: what is known of the running optimizer step, with its norms before and after clipping.
+
+A backward pass is known by the gradients it leaves, a step by the optimizer's own hooks. Between
+them stands clipping, if there is any.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import nn
+
+from unrolled.kernels.norms import torch as measures
+
+Named = dict[str, nn.Parameter]
+
+
+def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.Tensor]:
+    """The norm of each tensor, in one go.
+
+    On the CPU in float64: the squares of an exploding gradient overflow float32 long before
+    the gradient itself does. Elsewhere that would cost; there in float32 at least.
+
+    Example:
+        >>> [norm.item() for norm in norms_of([torch.tensor([3.0, 4.0]), torch.ones(1)])]
+        [5.0, 1.0]
+    """
+    dense = [t.coalesce().values() if t.is_sparse else t for t in map(torch.Tensor.detach, tensors)]
+    dense = [torch.view_as_real(t) if t.is_complex() else t for t in dense]
+    if not dense:
+        return []
+    measured = measures.norms(dense) if order == 2.0 else None  # in float64
+    if measured is not None:
+        return list(measured.unbind())
+    wide = all(t.device.type == "cpu" for t in dense)
+    half = any(t.dtype.itemsize < 4 for t in dense)
+    kind = torch.float64 if wide else torch.float32 if half else None
+    return list(torch._foreach_norm(dense, order, dtype=kind))
+
+
+def total(norms: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norm of all together, on the device of the first."""
+    where = norms[0].device
+    result: torch.Tensor = torch.stack([n.to(where, widest(where)) for n in norms]).norm()
+    return result
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@dataclass
+class Step:
+    """What is known of the running step; all numbers still on the device.
+
+    Attributes:
+        gradient, largest: of each parameter the norm of its gradient after the last
+            backward pass, and its largest entry.
+        clipped: norms as the optimizer saw them.
+        weight, moved: norms of the weights before the update, and of the update.
+        order: names in the order in which gradients came.
+        passes: backward passes so far.
+        lost: how many of them had been thrown away, not being finite, before the last.
+        whole: the global norm after the last pass.
+        scale: what a loss scaler multiplied the gradients by until it took it back.
+        left_scaled: what the optimizer itself still divides them by.
+        skipped: whether the optimizer was told to skip (1) or not (0).
+        before: the weights before any optimizer moved them.
+        rates: learning rates of the parameter groups of the optimizers that have stepped.
+        fresh: parameters whose gradient has changed.
+        stepped: those that an optimizer has moved.
+        left: the gradients that it left, and how often each had been written to.
+        told: losses that had been told by then.
+        since: backward passes since the last step, with those that were thrown away.
+    """
+
+    gradient: dict[str, torch.Tensor] = field(default_factory=dict)
+    largest: dict[str, torch.Tensor] = field(default_factory=dict)
+    clipped: dict[str, torch.Tensor] = field(default_factory=dict)
+    weight: dict[str, torch.Tensor] = field(default_factory=dict)
+    moved: dict[str, torch.Tensor] = field(default_factory=dict)
+    order: dict[str, None] = field(default_factory=dict)
+    passes: int = 0
+    lost: torch.Tensor | None = None
+    whole: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
+    left_scaled: torch.Tensor | None = None
+    skipped: torch.Tensor | None = None
+    before: dict[str, torch.Tensor] = field(default_factory=dict)
+    rates: list[Any] = field(default_factory=list)
+    fresh: set[str] = field(default_factory=set)
+    stepped: set[str] = field(default_factory=set)
+    left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
+    told: int = 0
+    since: int = 0
+
+    def touched(self, name: str) -> None:
+        """A backward pass has added to the gradient of a parameter."""
+        self.fresh.add(name)
+        self.order.setdefault(name)
+
+    def went_back(self, parameters: Named) -> None:
+        """A backward pass is over: remember how it has left the gradients."""
+        self.passes += 1
+        self.since += 1
+        have = self._gradients(parameters)
+        # one that is itself differentiable is replaced, not added to, by the next pass
+        replaced = any(gradient.requires_grad for gradient in have.values())
+        self.left = {} if replaced else {n: (ref(g), g._version) for n, g in have.items()}
+
+    def take_gradients(self, parameters: Named) -> None:
+        """The norms of the gradients as a backward pass has left them."""
+        have = self._gradients(parameters)
+        names, gradients = list(have), list(have.values())
+        # an optimizer may have stepped, and cleared, while the gradients came
+        before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
+        self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
+        self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
+        if names:
+            self.lost = self._lost()
+            self.whole = total(list(self.gradient.values()))
+
+    def _gradients(self, parameters: Named) -> dict[str, torch.Tensor]:
+        """Those that count: others are of an earlier step, or of parameters frozen by now."""
+        return {
+            name: p.grad
+            for name, p in parameters.items()
+            if name in self.fresh and p.grad is not None and p.requires_grad
+        }
+
+    def _lost(self) -> torch.Tensor | None:
+        """How many passes are thrown away if what the last one left is not there any more."""
+        if self.whole is None:
+            return self.lost
+        # had it not been thrown away, what was added to it would not be finite either
+        bad = (~torch.isfinite(self.whole)).float()
+        return bad if self.lost is None else self.lost + bad
+
+    def cleared(self, parameters: Named, arrived: nn.Parameter) -> bool:
+        """Whether what the last pass left is gone, by ``zero_grad`` of either kind.
+
+        Args:
+            parameters: of the model.
+            arrived: the one whose gradient the next pass has already added to.
+        """
+        if not self.left or self.stepped:
+            return False
+        changed, known = {}, False
+        for name, (gradient, version) in self.left.items():
+            parameter = parameters.get(name)
+            if parameter is None or parameter is arrived:
+                continue
+            known, now = True, parameter.grad
+            if now is None:
+                continue
+            if now is gradient() and now._version == version:
+                return False
+            changed[name] = now
+        if not known:  # it is the only one: was it added to?
+            return all(gradient() is not arrived.grad for gradient, _ in self.left.values())
+        # numbers are looked at, and a GPU waited for, only if all were changed
+        return not any((g._values() if g.is_sparse else g).any() for g in changed.values())
+
+    def anew(self) -> "Step":
+        """The same step without its passes so far: what they brought was thrown away."""
+        return Step(
+            lost=self._lost(),
+            scale=self.scale,
+            left_scaled=self.left_scaled,
+            skipped=self.skipped,
+            before=self.before,
+            rates=self.rates,
+            since=self.since,
+        )
+
+    def after(self) -> "Step":
+        """The next step; gradients that no optimizer has taken in this one may go into it."""
+        rest = self.fresh - self.stepped if self.stepped else set()
+        return Step(
+            gradient={name: norm for name, norm in self.gradient.items() if name in rest},
+            left={name: left for name, left in self.left.items() if name in rest},
+        )
+
+    def failed(self) -> None:
+        """An optimizer's step has raised an error: it has moved nothing that counts."""
+        self.before = {name: self.before[name] for name in self.before if name in self.stepped}
+        self.clipped = {name: self.clipped[name] for name in self.clipped if name in self.stepped}
+        self.rates = self.rates if self.stepped else []
+
+    def before_update(self, parameters: Named) -> None:
+        """Copies of the weights that an optimizer is about to move, if none has moved them."""
+        rest = parameters.keys() - self.before.keys()
+        self.before |= {name: parameters[name].detach().clone() for name in rest}
+
+    def take_clipped(self, parameters: Named, as_they_came: bool = False) -> None:
+        """The norms of the gradients as the optimizer takes them.
+
+        Args:
+            parameters: that it moves.
+            as_they_came: whether nobody can have changed them, but in the backward pass itself.
+        """
+        have = {
+            name: p.grad
+            for name, p in parameters.items()
+            if p.grad is not None and p.requires_grad and (name in self.fresh or not self.passes)
+        }
+        self.clipped |= dict(zip(have, norms_of(list(have.values())), strict=True))
+        for name in have.keys() - self.gradient.keys():
+            # no backward pass was seen to bring it, and it may have been clipped since
+            if as_they_came:
+                self.gradient[name] = self.clipped[name]
+
+    def updated(self, parameters: Named) -> None:
+        """An optimizer has moved these weights."""
+        old = [self.before[name] for name in parameters]
+        moves = [p.detach() - old for p, old in zip(parameters.values(), old, strict=True)]
+        self.weight |= dict(zip(parameters, norms_of(old), strict=True))
+        self.moved |= dict(zip(parameters, norms_of(moves), strict=True))
+
+    def take_weights(self, parameters: Named) -> None:
+        """The norms of weights that have not moved, too; in the model's own order."""
+        rest = {name: p for name, p in parameters.items() if name not in self.weight}
+        self.weight |= dict(zip(rest, norms_of(list(rest.values())), strict=True))
+        self.weight = {name: self.weight[name] for name in parameters if name in self.weight}
+
+
+def has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether ``optimizer.step`` computes the gradients itself, by calling back."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    return closure is not None
+
+
+def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
+    """Those of an optimizer's groups that hold any of these, as numbers or tensors.
+
+    Example:
+        >>> W, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
+        >>> groups = [{"params": [W], "lr": 0.1}, {"params": [b], "lr": 0.2}]
+        >>> learning_rates(torch.optim.SGD(groups), {"b": b})
+        [0.2]
+    """
+    ids = {id(parameter) for parameter in parameters.values()}
+    return [
+        group["lr"]
+        for group in optimizer.param_groups
+        if "lr" in group and any(id(parameter) in ids for parameter in group["params"])
+    ]
+
+
+def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:
+    """The numbers of all tensors, brought from the device at once.
+
+    Example:
+        >>> to_floats({"a": torch.tensor(1.0), "b": torch.tensor([2.0, 3.0])})
+        {'a': [1.0], 'b': [2.0, 3.0]}
+    """
+    if not tensors:
+        return {}
+    flat = [tensor.detach().reshape(-1) for tensor in tensors.values()]
+    where = next((t.device for t in flat if t.device.type != "cpu"), flat[0].device)
+    numbers = iter(torch.cat([part.to(where, widest(where)) for part in flat]).tolist())
+    return {
+        key: [next(numbers) for _ in range(part.numel())]
+        for key, part in zip(tensors, flat, strict=True)
+    }

@@ -1,0 +1,101 @@
+"""Facts about a step that its norms do not tell: optimizer, unused modules, gradients left over."""
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import nn
+
+from unrolled.watch.torch.optimizer_steps import Named
+
+
+class StepFacts:
+    """Collects the facts of the running step for `unrolled.telemetry.records.TelemetryRecord`.
+
+    Attributes:
+        ran: names of the modules without children that ran in a recorded forward pass.
+    """
+
+    def __init__(self) -> None:
+        self.ran: set[str] = set()
+        self.left: dict[str, tuple[ref[torch.Tensor], int]] = {}
+        self.kept: tuple[torch.Tensor, int, torch.Tensor] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin the next step; what gradients the last one left stays known."""
+        self.ran.clear()
+        self.groups: dict[str, Mapping[str, Any]] = {}
+        self.on_top: tuple[str, ref[torch.Tensor]] | None = None
+        self.uncleared = False
+        self.scaled_late: float | None = None
+
+    def arrived(self, name: str | None, parameter: nn.Parameter) -> None:
+        """The first gradient of a backward pass was added to a parameter."""
+        left, version = self.left.get(name or "", (None, 0))
+        gradient = parameter.grad
+        if gradient is not None and left is not None and left() is gradient:
+            # zero_grad replaces the gradient, or writes to it once more
+            added = gradient._version == version + 1
+            self.on_top = (str(name), ref(gradient)) if added else None
+        self._look_for_late_clipping(gradient)
+        self.left = {}
+
+    def before_step(self, optimizer: Any, mine: Named) -> None:
+        """An optimizer is about to move these parameters."""
+        ids = {id(parameter) for parameter in mine.values()}
+        group = next(g for g in optimizer.param_groups if any(id(p) in ids for p in g["params"]))
+        self.groups[type(optimizer).__name__] = group
+        if self.on_top is not None and self.on_top[0] in mine:
+            self.uncleared |= self.on_top[1]() is mine[self.on_top[0]].grad
+            self.on_top = None
+
+    def after_step(self, mine: Named) -> None:
+        """It has moved them; whoever changes their gradients from now on comes too late."""
+        have = {n: p.grad for n, p in mine.items() if p.grad is not None and not p.grad.is_sparse}
+        self.left |= {name: (ref(gradient), gradient._version) for name, gradient in have.items()}
+        if have:
+            gradient = min(have.values(), key=torch.Tensor.numel).detach()
+            self.kept = gradient, gradient._version, gradient.clone()
+
+    def _look_for_late_clipping(self, added_to: torch.Tensor | None) -> None:
+        """Find out whether the last step's gradients were made smaller after it.
+
+        Args:
+            added_to: the gradient that the next backward pass has added to so far.
+        """
+        if self.kept is None:
+            return
+        now, version, before = self.kept
+        self.kept = None
+        added = added_to is not None and added_to.data_ptr() == now.data_ptr()
+        if added or now._version == version or not bool(now.any()):
+            return  # added to, as it was, or cleared
+        factor, smaller = float(now.norm() / before.norm()), now.abs() <= before.abs() * (1 + 1e-3)
+        if factor < 1 and bool((smaller & (now * before >= 0)).all()):
+            self.scaled_late = factor
+
+    def fields(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the step's record.
+
+        Args:
+            parameters: its `ParameterRecord`, by name.
+        """
+        owners = {name: name.rpartition(".")[0] for name in parameters}
+        first = next(iter(self.groups.values()), {})
+        return {
+            "optimizer": " + ".join(self.groups) or None,
+            "weight_decay": _number(first.get("weight_decay")),
+            "uncleared": self.uncleared,
+            "scaled_late": self.scaled_late,
+            "unused": [
+                name
+                for name, parameter in parameters.items()
+                if parameter.gradient_norm is None and owners[name] not in self.ran
+            ],
+        }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,49 @@
+"""Tensors in nested tuples, lists and dicts: the arguments and results of a call."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors of floating numbers in nested tuples, lists and dicts.
+
+    Example:
+        >>> [t.shape[0] for t in tensors_in((torch.ones(1), [torch.ones(2)], {"a": None}))]
+        [1, 2]
+    """
+    return (tensor for _, tensor in named_tensors(value))
+
+
+def named_tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The same with their paths: numbers and keys, joined by dots.
+
+    Example:
+        >>> [path for path, _ in named_tensors({"x": torch.ones(1), "state": (torch.ones(2),)})]
+        ['x', 'state.0']
+    """
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point():
+            yield path, value
+    elif isinstance(value, (Mapping, tuple, list)):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            yield from named_tensors(part, f"{path}.{key}" if path else str(key))
+
+
+def part_at(value: Any, path: str) -> Any:
+    """The part of nested tuples, lists and mappings at a path; None if there is none.
+
+    Example:
+        >>> part_at({"state": (1, {"h": 2})}, "state.1.h")
+        2
+    """
+    for key in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, (tuple, list)) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value

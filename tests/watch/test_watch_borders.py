@@ -1,0 +1,141 @@
+"""Where a gradient was cut: only where a state was carried on, however it came there."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from watching import B, D, H, Own, T, data
+
+from unrolled.watch import watch
+
+
+def one_anew(h):
+    """One sequence of the batch begins anew, the others go on."""
+    return h * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None]
+
+
+STARTS = {
+    "none": lambda h: None,
+    "zeros": torch.zeros_like,
+    "random": torch.randn_like,
+    "frozen": lambda h: torch.linspace(-1, 1, H).expand(h.shape),
+    "trained": lambda h: torch.ones_like(h).requires_grad_(),
+}
+CARRIED = {
+    "detached": lambda h: h,
+    "a leaf of its own": lambda h: h.detach().requires_grad_(),
+    "buffer": lambda h: torch.zeros_like(h).copy_(h),
+    "one anew": one_anew,
+    "fewer": lambda h: h[..., :2, :],
+}
+
+
+def borders(kind, next_state, every=1, validation=False):
+    """Those of the last of four steps, in which state and minibatch come from the one before."""
+    torch.manual_seed(0)
+    model = kind(D, H)
+    is_cell = isinstance(model, (nn.RNNCellBase, Own))
+    has_c = kind in (nn.LSTM, nn.LSTMCell)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = torch.zeros(B, H) if is_cell else torch.zeros(1, B, H)
+    state = next_state(first)
+    states = {"own": "h"} if kind is Own else None
+    with watch(model, every=every, states=states) as watched:
+        for step in range(4):
+            optimizer.zero_grad()
+            size = B if state is None else state.shape[-2]
+            x = data(step)[:, :size]
+            if validation:
+                with torch.no_grad():
+                    model(x[0] if is_cell else x)
+            last = None if state is None else (state, torch.zeros_like(state)) if has_c else state
+            for x_t in x if is_cell else (x,):
+                last = model(x_t, last)
+                last = last if is_cell else last[1]
+            h = last[0] if has_c else last
+            h.pow(2).sum().backward()
+            optimizer.step()
+            state = next_state(h.detach())
+        ((_, layer),) = watched.last.layers.items()
+        assert watched.notes == {}
+        return layer.borders
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell])
+@pytest.mark.parametrize("how", STARTS)
+def test_a_first_state_that_comes_from_nowhere_is_no_border(how, kind, every):
+    assert borders(kind, STARTS[how], every) == []
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("validation", [False, True])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell, Own])
+@pytest.mark.parametrize("how", CARRIED)
+def test_a_state_that_is_carried_on_is_a_border(how, kind, validation, every):
+    assert borders(kind, CARRIED[how], every, validation) == [0]
+
+
+@pytest.mark.parametrize("how", [how for how in STARTS if how != "none"])
+def test_a_first_state_of_a_cell_of_one_s_own_that_comes_from_nowhere_is_no_border(how):
+    assert borders(Own, STARTS[how]) == []
+
+
+@pytest.mark.parametrize("how", [torch.Tensor.detach, CARRIED["a leaf of its own"]])
+@pytest.mark.parametrize("kind", [nn.GRUCell, Own])
+def test_a_state_that_is_cut_off_on_the_way_is_a_border(kind, how):
+    model, h, states = kind(D, H), torch.zeros(B, H), []
+    with watch(model, states={"own": "h"} if kind is Own else None) as watched:
+        for t, x_t in enumerate(data(0)):
+            h = model(x_t, how(h) if t == 4 else h)
+            states.append(h)
+        sum(states).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        ((_, layer),) = watched.last.layers.items()
+    assert (len(layer.hidden_gradient_mean), layer.borders) == (T, [4])
+
+
+def test_a_state_that_was_warmed_up_without_gradients_is_carried_on():
+    model = nn.GRU(D, H)
+    with watch(model) as watched:
+        with torch.no_grad():
+            _, h = model(data(0))
+        model(data(1), h)[0].sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        assert watched.last.layers["gru"].borders == [0]
+
+
+def test_a_random_first_state_is_not_found_to_be_truncation():
+    def found(next_state):
+        torch.manual_seed(0)
+        model = nn.RNN(D, H)
+        for p in model.parameters():
+            p.data.copy_(0.8 * torch.eye(*p.shape) if p.dim() == 2 else 0 * p)  # falls, not far
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        h = torch.zeros(1, B, H)
+        with watch(model) as watched:
+            for step in range(30):
+                optimizer.zero_grad()
+                _, last = model(0.1 * data(step), next_state(h))
+                last.sum().backward()
+                optimizer.step()
+                h = last.detach()
+            return {finding.name for finding in watched.diagnose()}
+
+    assert "truncation too short" in found(lambda h: h)
+    assert "truncation too short" not in found(lambda h: 0.1 * torch.randn_like(h))
+
+
+def test_steps_that_are_tapped_have_no_borders_between_them():
+    torch.manual_seed(0)
+    model = nn.Linear(D + H, H)
+    with watch(model) as watched:
+        h = torch.zeros(B, H)
+        for x_t in data(0):
+            h = watched.tap(torch.tanh(model(torch.cat([x_t, h], 1))), "mine")
+        h.sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        layer = watched.last.layers["mine"]
+    assert (layer.borders, layer.reach) == ([], T - 1)

@@ -1,0 +1,183 @@
+"""Compiled models of one class, watched and not; truth from the same loop, not compiled."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from unrolled.watch import watch
+
+T, B, D, H = 6, 4, 3, 5
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+
+
+class Loop(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.cell = nn.LSTMCell(D, H)
+
+    def forward(self, x):
+        state, hidden = None, []
+        for x_t in x:
+            state = self.cell(x_t, state)
+            hidden.append(state[0])
+        return hidden
+
+
+def data():
+    return torch.randn(T, B, D, generator=torch.Generator().manual_seed(1))
+
+
+def step(model, run):
+    """One step that leaves the weights where they are."""
+    model.zero_grad()
+    run(data())[-1].pow(2).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.0).step()
+
+
+def truth(model):
+    hidden = model(data())
+    for h in hidden:
+        h.retain_grad()
+    hidden[-1].pow(2).sum().backward()
+    return [h.grad.norm(dim=1).mean().item() for h in hidden]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+class Counting:
+    """A compiler's backend that counts what it is asked to compile."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        return graph.forward
+
+
+def test_nothing_that_was_compiled_is_compiled_again():
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTMCell(D, H), nn.Linear(H, 1)
+
+        def forward(self, x):
+            return [self.out(self.rnn(x[0])[0])]
+
+    model, twin, other, backend = Loop(0), Loop(1), Other(), Counting()
+    expected = truth(model)
+    pairs = [(each, torch.compile(each, backend=backend)) for each in (model, twin, other)]
+
+    def around(x):
+        return model(x)
+
+    pairs.append((model, torch.compile(around, backend=backend)))
+    for pair in pairs:
+        step(*pair)
+    first = backend.count
+    for number in range(3):
+        with watch(model) as watched:
+            for pair in pairs[1:3]:
+                step(*pair)
+            assert backend.count == first
+            for pair in (pairs[0], pairs[3]):
+                step(*pair)
+                layer = watched.last.layers["cell"]
+                assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+        if number == 0:
+            first = backend.count  # what a watch interrupts is compiled once, for all watches
+        for pair in pairs:
+            step(*pair)
+        assert backend.count == first
+
+
+def test_a_model_that_is_watched_twice_stays_apart_until_both_are_closed():
+    model, backend = Loop(0), Counting()
+    run = torch.compile(model, backend=backend)
+    step(model, run)
+    kind = type(model.cell._parameters)
+    first, second = watch(model), watch(model)
+    first.close()
+    step(model, run)
+    assert second.last.layers["cell"].hidden_gradient_mean
+    second.close()
+    assert type(model.cell._parameters) is kind
+    count = backend.count
+    step(model, run)
+    assert backend.count == count
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_another_model_of_the_class_was_compiled_without_a_watch(when, backend):
+    other, model = Loop(0), Loop(1)
+    expected = truth(model)
+    if when == "before":
+        step(other, torch.compile(other, backend=backend))
+    with watch(model) as watched:
+        if when == "while":
+            step(other, torch.compile(other, backend=backend))
+        run = torch.compile(model, backend=backend)
+        for number in (1, 2):
+            step(model, run)
+            assert watched.steps == number
+            layers = watched.last.layers
+            assert layers["cell"].hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+            step(other, other)
+        assert watched.notes == {}
+
+
+def test_a_function_around_the_model_that_was_compiled_before():
+    model = Loop(1)
+    expected = truth(model)
+
+    @torch.compile(backend="eager")
+    def run(x):
+        return model(x)
+
+    step(model, run)
+    with watch(model) as watched:
+        step(model, run)
+        layer = watched.last.layers["cell"]
+    assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_compiler_keeps_its_settings():
+    model = Loop(0)
+    with watch(model):  # loads the compiler
+        pass
+    before = torch._dynamo.config.get_config_copy()
+    watched = watch(model)
+    assert torch._dynamo.config.get_config_copy() == before
+    step(model, torch.compile(model, backend="eager"))
+    watched.close()
+    step(model, torch.compile(model, backend="eager"))
+    assert torch._dynamo.config.get_config_copy() == before
+    assert watched.steps == 1
+
+
+def test_a_compiled_step_of_an_optimizer_does_not_take_the_watch_in(recwarn):
+    torch.manual_seed(0)
+    model = nn.Linear(D, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
+    run = torch.compile(optimizer.step, backend="eager")
+    with watch(model) as watched:
+        for number in (1, 2, 3):
+            optimizer.zero_grad()
+            model(torch.ones(2, D)).pow(2).sum().backward()
+            before = model.weight.detach().clone()
+            run()
+            moved = ((model.weight - before).norm() / before.norm()).item()
+            assert watched.steps == number
+            assert watched.last.parameters["weight"].update_ratio == pytest.approx(moved, rel=1e-5)
+    assert not [w for w in recwarn if "Dynamo" in str(w.message)]

@@ -1,0 +1,404 @@
+"""``watch(loss)`` in JAX, against automatic differentiation of loops written out."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("optax")
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from unrolled import jax as u
+from unrolled.errors import SettingError
+from unrolled.telemetry.reading import read_telemetry
+from unrolled.watch import tap, watch
+from unrolled.watch.jax import norms_by_name
+
+T, B, D, H = 6, 4, 3, 5
+
+
+def near(value, rel=1e-5):
+    return pytest.approx(value, rel=rel)
+
+
+def start(seed=0):
+    key = iter(jax.random.split(jax.random.key(seed), 9))
+    params = {
+        "x": jax.random.normal(next(key), (D, H)) / 2,
+        "h": jax.random.normal(next(key), (H, H)) / 2,
+        "out": jax.random.normal(next(key), (H, 1)),
+    }
+    return params, jax.random.normal(next(key), (T, B, D))
+
+
+def cell(params, h, x):
+    return jnp.tanh(x @ params["x"] + h @ params["h"])
+
+
+def loss(params, x, name=None):
+    def step(h, x):
+        h = cell(params, h, x)
+        h = h if name is None else tap(h, name)
+        return h, h @ params["out"]
+
+    _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+    return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+
+def by_hand(params, x):
+    """dL/dh_t by zeros added to every state of a loop written out, ``(T, B, H)``."""
+
+    def unrolled(zeros):
+        h, total = jnp.zeros((B, H)), 0.0
+        for t in range(T):
+            h = cell(params, h, x[t]) + zeros[t]
+            y = h @ params["out"]
+            total = total + 0.1 * jnp.sum(y)
+        return total + jnp.sum(y**2)
+
+    return jax.grad(unrolled)(jnp.zeros((T, B, H)))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_gradients_through_time_of_a_scan(compiled, name):
+    params, x = start()
+    watched = watch(lambda params, x: loss(params, x, name))
+    call = jax.jit(watched) if compiled else watched
+    value, grads, seen = call(params, x)
+    expected, gradients = jax.value_and_grad(loss)(params, x)
+    assert float(value) == near(float(expected))
+    for path in gradients:
+        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+    record = watched.keep(seen)
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    ((found, layer),) = record.layers.items()
+    assert found == (name or "scan0")
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert layer.hidden_gradient_max == near(norms.max(1).tolist(), 1e-4)
+    assert layer.weight_gradient_split == []
+    assert record.loss == near(float(expected))
+    assert record.parameters["h"].gradient_norm == near(float(jnp.linalg.norm(gradients["h"])))
+
+
+def test_a_tap_does_nothing_by_itself():
+    params, x = start()
+    assert jax.jit(loss, static_argnums=2)(params, x, "mine") == near(float(loss(params, x)))
+
+
+def in_python(params, x, call=lambda step: step):
+    """The loss of a loop in Python."""
+
+    @call
+    def step(h, x):
+        h = tap(cell(params, h, x), "mine")
+        return h, h @ params["out"]
+
+    h, total = jnp.zeros((B, H)), 0.0
+    for x_t in x:
+        h, y = step(h, x_t)
+        total = total + 0.1 * jnp.sum(y)
+    return total + jnp.sum(y**2)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("call", [lambda step: step, jax.jit, jax.checkpoint])
+def test_taps_of_a_loop_in_python_are_the_steps_of_a_layer(call, compiled):
+    params, x = start()
+    watched = watch(lambda params, x: in_python(params, x, call))
+    value, grads, seen = (jax.jit(watched) if compiled else watched)(params, x)
+    expected, gradients = jax.value_and_grad(loss)(params, x)
+    assert float(value) == near(float(expected))
+    for path in gradients:
+        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    ((name, layer),) = watched.keep(seen).layers.items()
+    assert name == "mine"
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_every_scan_with_a_tap_of_one_name_is_a_layer_of_its_own():
+    params, x = start()
+
+    def twice(params, x):
+        # the second reads one more step than there are, so the two have different lengths
+        longer = jnp.concatenate([x, x[:1]])
+        return loss(params, x, "mine") + loss(params, longer, "mine")
+
+    watched = watch(lambda params, x: twice(params, x) + in_python(params, x[:2]))
+    layers = watched.keep(watched(params, x)[2]).layers
+    found = {name: len(layer.hidden_gradient_mean) for name, layer in layers.items()}
+    assert found == {"mine": T, "mine#2": T + 1, "mine#3": 2}
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    assert layers["mine"].hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_taps_that_cannot_be_seen_have_a_note():
+    params, x = start()
+
+    def chosen(params, x):
+        step = lambda h: tap(cell(params, h, x[0]), "mine")  # noqa: E731
+        h = jax.lax.cond(x.sum() > 0, step, lambda h: h, jnp.ones((B, H)))
+        return jnp.sum(h @ params["out"])
+
+    watched = watch(chosen)
+    value, _, seen = watched(params, x)
+    assert float(value) == near(float(chosen(params, x)))
+    assert watched.keep(seen).layers == {}
+    assert watched.notes == {"mine": "not seen: this tap is inside a cond"}
+
+
+def test_clipping_and_updates_with_optax():
+    params, x = start()
+    watched = watch(loss, clips_at=0.5)
+    clip, adam = optax.clip_by_global_norm(0.5), optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, state):
+        _, grads, seen = watched(params, x)
+        clipped, _ = clip.update(grads, clip.init(params))
+        updates, state = adam.update(clipped, state, params)
+        return optax.apply_updates(params, updates), state, seen.after(clipped, updates)
+
+    state = adam.init(params)
+    for number in (1, 2, 3):
+        moved, state, seen = step(params, state)
+        record = watched.keep(seen, epoch=1)
+        assert (record.step, record.epoch) == (number, 1)
+        assert record.clipped_norm == near(0.5)
+        assert record.clip_coefficient == near(0.5 / record.gradient_norm)
+        assert (record.clip_method, record.clip_threshold) == ("global_norm", 0.5)
+        ratio = jnp.linalg.norm(moved["h"] - params["h"]) / jnp.linalg.norm(params["h"])
+        assert record.parameters["h"].update_ratio == near(float(ratio), 1e-3)
+        params = moved
+
+
+def test_the_project_s_own_cells_have_the_split_too():
+    data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
+    model = u.LanguageModel(len(data.vocab), num_hiddens=8)
+    bound = model.initialize()
+    batch = next(iter(data.train_dataloader()))
+    parameters = u.backend.parameters(bound)
+
+    def loss(parameters, batch):
+        return bound.with_parameters(parameters).loss_and_state(batch, None)[0]
+
+    watched = watch(loss)
+    value, grads, seen = jax.jit(watched)(dict(parameters), batch)
+    record = watched.keep(seen)
+    (layer,) = record.layers.values()
+    expected = jax.grad(loss)(dict(parameters), batch)
+    for name in expected:
+        np.testing.assert_allclose(grads[name], expected[name], rtol=1e-3, atol=1e-6)
+    assert record.loss == near(float(value))
+    assert len(layer.weight_gradient_split) == 7
+    # the parts add up to a gradient that is no longer than all of them together
+    whole = float(jnp.linalg.norm(expected["W_hh"]))
+    assert 0 < whole <= sum(layer.weight_gradient_split) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("cell", [nn.SimpleCell, nn.GRUCell, nn.OptimizedLSTMCell])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_inside_flax(cell, reverse):
+    model = nn.RNN(cell(H), reverse=reverse)
+    x = jax.random.normal(jax.random.key(0), (B, T, D))
+    params = model.init(jax.random.key(1), x)
+    watched = watch(lambda params: jnp.sum(model.apply(params, x) ** 2))
+    _, grads, seen = jax.jit(watched)(params)
+    expected = jax.grad(watched.loss)(params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, expected
+    )
+    record = watched.keep(seen)
+    states = 2 if cell is nn.OptimizedLSTMCell else 1
+    assert list(record.layers) == (["scan0.0", "scan0.1"] if states == 2 else ["scan0"])
+    assert all(len(layer.hidden_gradient_mean) == T for layer in record.layers.values())
+    assert set(record.parameters) == set(norms_by_name(params))
+    assert all(name.startswith("params.") for name in record.parameters)
+
+
+def test_several_scans_and_scans_without_states():
+    def two(params, x):
+        _, y = jax.lax.scan(lambda h, x: ((h := cell(params, h, x)), h), jnp.zeros((B, H)), x)
+        z, _ = jax.lax.scan(lambda h, y: (0.5 * h + y, None), jnp.zeros((B, H)), y, reverse=True)
+        count, _ = jax.lax.scan(lambda n, y: (n + 1, None), 0, y)
+        return jnp.sum(z**2) * count
+
+    params, x = start()
+    watched = watch(two)
+    _, _, seen = jax.jit(watched)(params, x)
+    layers = watched.keep(seen).layers
+    assert list(layers) == ["scan0", "scan1"]
+    # back from the first step, which is the last that the second one reads, each counts half
+    assert layers["scan1"].fall_per_step == near(0.5)
+    assert layers["scan1"].hidden_gradient_mean[0] > layers["scan1"].hidden_gradient_mean[-1]
+
+
+def test_auxiliary_results_pass():
+    watched = watch(lambda w, x: (jnp.sum(w * x), {"twice": 2 * x}), has_aux=True)
+    (value, aux), grads, seen = jax.jit(watched)(jnp.ones(3), jnp.arange(3.0))
+    assert (float(value), aux["twice"].tolist(), grads.tolist()) == (3.0, [0, 2, 4], [0, 1, 2])
+    assert list(watched.keep(seen).parameters) == ["params"]
+
+
+def test_what_was_not_finite_first():
+    watched = watch(lambda w: jnp.sum(jnp.log(w)))
+    _, _, seen = watched(jnp.array([-1.0, 1.0]))
+    assert watched.keep(seen).first_not_finite == "the loss"
+    watched = watch(lambda w: jnp.sum(jnp.sqrt(w)))
+    _, _, seen = watched(jnp.zeros(2))
+    record = watched.keep(seen)
+    assert record.first_not_finite == "the gradient of params"
+    assert not record.parameters["params"].finite
+
+
+def test_records_go_to_a_run_directory(tmp_path):
+    params, x = start()
+    with watch(loss, out=tmp_path / "mine") as watched:
+        for _ in range(3):
+            watched.keep(watched(params, x)[2], learning_rate=0.1)
+        assert watched.diagnose() == []
+        kept = watched.records
+    assert [record.learning_rate for record in kept] == [0.1] * 3
+    with pytest.warns(RuntimeWarning, match="mine-2"):
+        second = watch(loss, out=tmp_path / "mine")
+    second.close()
+    with watch(loss, out=second.path, overwrite=True) as third:
+        assert third.path == second.path == tmp_path / "mine-2"
+    read, skipped = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
+    assert (list(read), skipped) == (kept, [])
+
+
+def test_what_is_no_loss_is_an_error():
+    with pytest.raises(SettingError, match="given a int"):
+        watch(3)
+
+
+def in_body(decorated):
+    """The loss with its cell under a transformation, inside the scan."""
+
+    def other(params, x):
+        @decorated
+        def step(h, x):
+            h = cell(params, h, x)
+            return h, h @ params["out"]
+
+        _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+        return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+    return other
+
+
+def tapped_in_body(params, x):
+    @jax.checkpoint
+    def step(h, x):
+        h = tap(cell(params, h, x), "mine")
+        return h, h @ params["out"]
+
+    _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+    return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+
+def saving(function):
+    policy = jax.checkpoint_policies.dots_saveable
+    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(in_body(jax.jit), in_body(jax.checkpoint), in_body(saving), jax.checkpoint(loss)),
+        *(jax.jit(jax.checkpoint(in_body(jax.checkpoint))), tapped_in_body),
+    ],
+)
+def test_all_that_depends_on_a_state_counts_inside_calls_and_checkpoints(other, compiled):
+    params, x = start()
+    watched = watch(other)
+    value, grads, seen = (jax.jit(watched) if compiled else watched)(params, x)
+    expected, gradients = jax.value_and_grad(loss)(params, x)
+    assert float(value) == near(float(expected))
+    for path in gradients:
+        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+    (layer,) = watched.keep(seen).layers.values()
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert watched.notes == {}
+
+
+def test_a_compiled_cell_that_is_called_twice_has_two_states():
+    params, x = start()
+    square = params["h"]
+
+    def of(decorated):
+        layer = decorated(lambda h, x: (new := jnp.tanh(x + h @ square), new))
+
+        def other(start, x):
+            def step(states, x):
+                below, y = layer(states[0], x)
+                above, y = layer(states[1], y)
+                return (below, above), y
+
+            _, y = jax.lax.scan(step, (start, start), x)
+            return jnp.sum(y**2)
+
+        return other
+
+    h, inputs = jnp.zeros((B, H)), x @ params["x"]
+    one, two = (watch(of(how))(h, inputs)[2].layers for how in (jax.jit, lambda f: f))
+    assert set(one) == {"scan0.0", "scan0.1"}
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-6)
+    assert not np.allclose(one["scan0.0"], one["scan0.1"])
+
+
+def test_scans_that_are_left_as_they_are_have_a_note():
+    params, x = start()
+
+    def nested(params, x):
+        def outer(h, part):
+            return jax.lax.scan(lambda h, x: (cell(params, h, x), None), h, part)[0], None
+
+        return jnp.sum(jax.lax.scan(outer, jnp.zeros((B, H)), x.reshape(2, 3, B, D))[0] ** 2)
+
+    def chosen(params, x):
+        return jax.lax.cond(x.sum() > 0, loss, lambda params, x: jnp.zeros(()), params, x)
+
+    for other, name in ((nested, "scan0"), (chosen, "cond")):
+        watched = watch(other)
+        value, _, seen = watched(params, x)
+        assert float(value) == near(float(other(params, x)))
+        assert watched.notes == {name: "scans inside it are not looked into"}
+        for layer in watched.keep(seen).layers.values():
+            assert len(layer.hidden_gradient_mean) == 2
+    empty = watch(lambda params, x: loss(params, x[:1]) + jnp.sum(run_empty(params, x)))
+    assert set(empty(params, x)[2].layers) == {"scan0"}
+
+
+def run_empty(params, x):
+    return jax.lax.scan(lambda h, x: (cell(params, h, x), None), jnp.zeros((B, H)), x[:0])[0]
+
+
+def test_arguments_and_results_that_are_no_arrays():
+    params, x = start()
+
+    def other(params, x, kind, lengths, *, scale):
+        assert kind == "mean"
+        value = scale * loss(params, x[: int(lengths.max())])
+        return value, {"kind": kind, "count": 3, "x": x, "none": None}
+
+    watched = watch(other, has_aux=True)
+    lengths = np.array([2, T])
+    (value, aux), grads, _ = watched(params, x, "mean", lengths, scale=2.0)
+    (expected, given), gradients = jax.value_and_grad(other, has_aux=True)(
+        params, x, "mean", lengths, scale=2.0
+    )
+    assert float(value) == near(float(expected))
+    assert (aux["kind"], aux["count"], aux["none"]) == ("mean", 3, None)
+    assert jnp.array_equal(aux["x"], given["x"])
+    np.testing.assert_allclose(grads["h"], gradients["h"], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,88 @@
+"""``watch(loss)`` in JAX: very large and very small numbers, states of any shape, equal names."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+import jax
+import jax.numpy as jnp
+
+from unrolled.watch import watch
+
+T, B, H = 5, 2, 3
+
+
+def near(value, rel=1e-5):
+    return pytest.approx(value, rel=rel)
+
+
+def weighed(params, scale):
+    return jnp.sum(params["w"]) * scale
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_gradients_whose_squares_float32_does_not_hold(scale):
+    watched = watch(weighed)
+    _, grads, seen = jax.jit(watched)({"w": jnp.ones(4)}, scale)
+    record = watched.keep(seen.after(grads, grads))
+    found = record.parameters["w"]
+    assert record.gradient_norm == found.gradient_norm == found.clipped_norm == near(2 * scale)
+    assert found.update_ratio == near(scale)
+    assert found.finite
+    assert record.first_not_finite is None
+    assert watched.diagnose() == []
+
+
+def test_what_is_finite_stays_so_where_its_norm_is_not():
+    watched = watch(lambda params: jnp.mean(params["w"] / 4))
+    record = watched.keep(watched({"w": jnp.full(4, 3e38)})[2])
+    assert record.parameters["w"].weight_norm == float("inf")
+    assert record.parameters["w"].finite
+    assert record.first_not_finite is None
+
+
+def test_norms_of_half_types():
+    watched = watch(lambda params: jnp.sum(params["w"]) * jnp.float16(2.0))
+    record = watched.keep(watched({"w": jnp.full(1000, 10, jnp.float16)})[2])
+    assert record.parameters["w"].weight_norm == near(10 * 1000**0.5)
+    assert record.parameters["w"].gradient_norm == near(2 * 1000**0.5)
+    assert record.first_not_finite is None
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e7])
+def test_gradients_through_time_that_grow_or_shrink_without_end(factor):
+    def loss(w):
+        h, _ = jax.lax.scan(lambda h, x: (w * h + x, None), jnp.ones((B, H)), jnp.ones((T, B, H)))
+        return jnp.sum(h)
+
+    watched = watch(loss)
+    layer = watched.keep(watched(jnp.array(factor))[2]).layers["scan0"]
+    expected = [3**0.5 * factor**k for k in reversed(range(T))]
+    assert layer.hidden_gradient_mean == near(expected, 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(H,), (B, H), (B, 4, 4, H)])
+def test_one_norm_for_every_sequence_whatever_the_shape_of_its_state(shape):
+    w = 0.5 + jax.random.uniform(jax.random.key(0), shape[-1:])
+    x = jax.random.normal(jax.random.key(1), (T, *shape))
+
+    def loss(w, zeros):
+        step = lambda h, x: (jnp.tanh(w * h + x[0]) + x[1], None)  # noqa: E731
+        return jnp.sum(jax.lax.scan(step, jnp.zeros(shape), (x, zeros))[0] ** 2)
+
+    watched = watch(lambda w: loss(w, jnp.zeros_like(x)))
+    layer = watched.keep(watched(w)[2]).layers["scan0"]
+    arrived = np.asarray(jax.grad(loss, 1)(w, jnp.zeros_like(x)))
+    batch = shape[0] if len(shape) > 1 else 1
+    norms = np.linalg.norm(arrived.reshape(T, batch, -1), axis=2)
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist())
+    assert layer.hidden_gradient_max == near(norms.max(1).tolist())
+
+
+def test_two_parameters_of_one_name_are_two():
+    watched = watch(lambda params: sum(jnp.sum(a**2) for a in jax.tree.leaves(params)))
+    params = {"a": {"b": jnp.ones(3)}, "a.b": jnp.full(4, 2.0)}
+    record = watched.keep(watched(params)[2])
+    assert list(record.parameters) == ["a.b", "a.b#2"]
+    assert record.gradient_norm == near((3 * 2**2 + 4 * 4**2) ** 0.5)

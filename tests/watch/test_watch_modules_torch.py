@@ -1,0 +1,383 @@
+"""``watch(model)`` and modules as people write them; truth from loops over cells under autograd."""
+
+import warnings
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from watching import B, D, H, Own, T, data, means, near, step
+
+from unrolled.watch import watch
+
+WORDS = 7
+FUSED = {nn.RNN: nn.RNNCell, nn.GRU: nn.GRUCell, nn.LSTM: nn.LSTMCell}
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def words():
+    return torch.arange(T * B).reshape(T, B) % WORDS
+
+
+class Decoder(nn.Module):
+    """A fused layer in a module that its caller calls word by word, with the state."""
+
+    def __init__(self, kind, layers=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.emb = nn.Embedding(WORDS, D)
+        self.rnn = kind(D, H, layers)
+        self.out = nn.Linear(H, WORDS)
+
+    def forward(self, ids, state=None):
+        o, state = self.rnn(self.emb(ids)[None], state)
+        return self.out(o[0]), state
+
+
+class Swapped(Decoder):
+    def forward(self, ids, state=None):
+        y, (h, c) = super().forward(ids, state and state[::-1])
+        return y, (c, h)
+
+
+class Normed(Decoder):
+    def forward(self, ids, state=None):
+        y, state = super().forward(ids, state)
+        return y, torch.tanh(state)
+
+
+class ByCells(nn.Module):
+    """The same as a loop over cells with the same weights; keeps the hidden states, by layer."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder, rnn = decoder, decoder.rnn
+        self.cells = nn.ModuleList()
+        for n in range(rnn.num_layers):
+            self.cells.append(FUSED[type(rnn)](D if n == 0 else H, H))
+            weights = {name: getattr(rnn, f"{name}_l{n}").detach() for name in WEIGHTS}
+            self.cells[n].load_state_dict(weights)
+
+    def forward(self, ids):
+        states, outputs = [None] * len(self.cells), []
+        self.hidden = [[] for _ in self.cells]
+        for x in self.decoder.emb(ids):
+            for n, cell in enumerate(self.cells):
+                states[n] = cell(x, states[n])
+                x = states[n][0] if isinstance(states[n], tuple) else states[n]
+                x.retain_grad()
+                self.hidden[n].append(x)
+            outputs.append(self.decoder.out(x))
+        return torch.stack(outputs)
+
+
+def say(decoder, ids):
+    state, outputs = None, []
+    for each in ids:
+        y, state = decoder(each, state)
+        outputs.append(y)
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [(Decoder, nn.RNN), (Decoder, nn.GRU), (Decoder, nn.LSTM), (Swapped, nn.LSTM)],
+)
+def test_a_module_around_a_fused_layer_called_step_by_step_is_no_second_layer(
+    module, kind, layers, inside
+):
+    decoder = module(kind, layers)
+    model = nn.ModuleDict({"dec": decoder}) if inside else decoder
+    truth = ByCells(decoder)
+    truth(words()).pow(2).sum().backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        step(model, say(decoder, words()).pow(2).sum())
+        found, notes = watched.last.layers, watched.notes
+    name = "dec.rnn" if inside else "rnn"
+    curves = {f"{name}.{n}" if layers > 1 else name: h for n, h in enumerate(truth.hidden)}
+    assert notes == {}
+    assert set(found) == set(curves)
+    for label, hidden in curves.items():
+        assert found[label].hidden_gradient_mean == near(means(hidden))
+
+
+def test_a_state_of_layers_that_a_module_has_changed_is_not_taken_for_one_of_a_batch():
+    model = Normed(nn.GRU)
+    with watch(model) as watched:
+        step(model, say(model, words()).pow(2).sum())
+        assert set(watched.last.layers) == {"rnn", "rnn#2", "rnn#3", "rnn#4"}
+        assert "first 4" in watched.notes["rnn"]
+
+
+class Stack(nn.Module):
+    """Cells on each other that hand out more than their states; the input comes back, too."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.low, self.high, self.out = kind(D, H), kind(H, H), nn.Linear(H, D)
+
+    def forward(self, y, states):
+        low = self.low(y, states[0])
+        high = self.high(low[0] if isinstance(low, tuple) else low, states[1])
+        self.hidden = [s[0] if isinstance(s, tuple) else s for s in (low, high)]
+        return self.out(self.hidden[1]), [low, high]
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_a_module_around_cells_is_no_second_layer(kind):
+    model = Stack(kind)
+    hidden = [[], []]
+    with watch(model) as watched:
+        y, states, loss = data()[0], [None, None], 0
+        for _ in range(T):
+            y, states = model(y, states)
+            loss = loss + y.pow(2).sum()
+            for each, h in zip(hidden, model.hidden, strict=True):
+                h.retain_grad()
+                each.append(h)
+        step(model, loss)
+        found, notes = watched.last.layers, watched.notes
+    assert notes == {}
+    assert {name: layer.hidden_gradient_mean for name, layer in found.items()} == {
+        "low": near(means(hidden[0])),
+        "high": near(means(hidden[1])),
+    }
+
+
+def test_a_cell_of_one_s_own_in_several_minibatches_has_the_curve_of_the_last():
+    model, other = Own(), Own()
+    both = nn.ModuleDict({"one": model, "two": other})
+    with watch(both, states={"one": "h", "two": "h"}) as watched:
+        for seed in range(3):
+            h, g, hidden = torch.zeros(B, H), torch.zeros(B, H), ([], [])
+            for x in data(seed):
+                h, g = model(x, h), other(x, g)
+                for each, state in zip(hidden, (h, g), strict=True):
+                    state.retain_grad()
+                    each.append(state)
+            loss = h.pow(2).sum() + g.sin().sum()
+            if seed < 2:
+                loss.backward()
+        step(both, loss)
+        found = watched.last.layers
+    assert found["one"].hidden_gradient_mean == near(means(hidden[0]))
+    assert found["two"].hidden_gradient_mean == near(means(hidden[1]))
+
+
+class GRU(nn.Module):
+    """Its name in small letters is that of its layer; it changes the state."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru = nn.GRUCell(D, H)
+
+    def forward(self, x, h):
+        h = torch.tanh(2 * self.gru(x, h))
+        h.retain_grad()
+        return h
+
+
+def test_a_model_and_its_layer_of_the_same_name_are_two():
+    model, h, hidden = GRU(), torch.zeros(B, H), []
+    with watch(model, states={"gru_": "h"}) as watched:
+        for x in data():
+            h = model(x, h)
+            hidden.append(h)
+        step(model, h.pow(2).sum())
+        found = watched.last.layers
+    assert set(found) == {"gru_", "gru", "gru#2", "gru#3", "gru#4"}
+    assert found["gru_"].hidden_gradient_mean == near(means(hidden))
+    assert all(len(found[name].hidden_gradient_mean) == 1 for name in found if name != "gru_")
+
+
+class Readers(nn.Module):
+    """Two layers of the same name; one is inside what is called like a wrapper's model."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.module = nn.ModuleDict({"rnn": nn.GRU(D, H), "fc": nn.Linear(H, 1)})
+        self.rnn, self.fc = nn.GRU(D, H), nn.Linear(H, 1)
+
+    def forward(self, x):
+        return self.fc(self.rnn(x)[0]) + self.module["fc"](self.module["rnn"](x)[0])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_two_layers_of_a_name_are_both_in_the_record(wrapped):
+    model = Readers()
+    watched_model = nn.DataParallel(model) if wrapped else model
+    with watch(watched_model) as watched:
+        step(model, watched_model(data()).pow(2).sum())
+        record = watched.last
+    truth = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert {name: p.gradient_norm for name, p in record.parameters.items()} == near(truth)
+    assert set(record.layers) == {"rnn", "module.rnn"}
+
+
+def test_what_only_looks_like_a_wrapper_keeps_its_names():
+    model = nn.ModuleDict({"module": nn.GRU(D, H), "head": nn.Linear(H, 1)})
+    with watch(model) as watched:
+        step(model, model["head"](model["module"](data())[0]).sum())
+        assert set(watched.last.parameters) == {name for name, _ in model.named_parameters()}
+        assert set(watched.last.layers) == {"module"}
+
+
+def scripted(module):
+    # PyTorch calls it deprecated in some versions
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(module)
+
+
+class WithScript(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(D, H)
+        self.head = scripted(nn.Sequential(nn.Linear(H, H), nn.Linear(H, 2)))
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def test_a_scripted_part_is_left_out_with_a_note():
+    model = WithScript()
+    with watch(model) as watched:
+        for _ in range(2):
+            model.zero_grad()
+            step(model, model(data()).pow(2).sum())
+        record, notes = watched.last, watched.notes
+    truth = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert {name: p.gradient_norm for name, p in record.parameters.items()} == near(truth)
+    assert set(record.layers) == {"rnn"}
+    assert list(notes) == ["head"]
+    assert "torch.jit" in notes["head"]
+
+
+def test_of_a_scripted_model_the_norms_are_recorded():
+    model = scripted(nn.Linear(D, 2))
+    with watch(model) as watched:
+        step(model, model(data()).pow(2).sum())
+        assert watched.last.parameters["weight"].gradient_norm == near(
+            model.weight.grad.norm().item()
+        )
+        assert "torch.jit" in watched.notes["recursivescriptmodule"]
+
+
+def test_hooks_come_off_where_hooking_fails():
+    class Refuses(nn.Linear):
+        def register_forward_hook(self, *args, **kwargs):
+            raise RuntimeError("no hooks here")
+
+    model = nn.Sequential(nn.Linear(D, H), Refuses(H, 1))
+    with pytest.raises(RuntimeError, match="no hooks here"):
+        watch(model)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+    step(model, model(data()).sum())
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.GRU(D, H), nn.Linear(H, 1)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("other", ["trained", "frozen"])
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_parameters_unfrozen_later_count_from_the_first_step_on(every, other, by_parts):
+    model = Reader()
+    model.rnn.requires_grad_(False)
+    unseen = by_parts and other == "frozen"  # nothing tells of the first pass
+    run = (lambda x: model.head(model.rnn(x)[0])) if by_parts else model
+    with watch(model, every=every) as watched:
+        for number in range(1, 4):
+            if number == 3:
+                model.rnn.requires_grad_(True)
+                model.head.requires_grad_(other == "trained")
+            model.zero_grad()
+            run(data(number)).pow(2).sum().backward()
+            truth = {
+                n: p.grad.norm().item() for n, p in model.named_parameters() if p.requires_grad
+            }
+            whole = torch.tensor(list(truth.values())).norm().item()
+            if not unseen:
+                nn.utils.clip_grad_norm_(model.parameters(), whole / 4)
+            torch.optim.SGD(model.parameters(), 0.0).step()
+            assert watched.steps == number
+        record, notes = watched.last, watched.notes
+    assert record.step == 3
+    assert ("unfrozen" in notes) == unseen
+    before = {name: p.gradient_norm for name, p in record.parameters.items()}
+    if unseen:  # whether it was clipped, neither
+        assert {name: p.clipped_norm for name, p in record.parameters.items()} == near(truth)
+        assert set(before.values()) == {record.gradient_norm} == {None}
+    else:
+        assert before == near(truth)
+        assert record.gradient_norm == near(whole)
+    assert record.layers["rnn"].reach == T - 1
+
+
+class Loop(nn.Module):
+    """A cell of any kind, called step by step; keeps its hidden states."""
+
+    def __init__(self, cell):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.out, self.hidden = cell, nn.Linear(H, 1), []
+
+    def forward(self, x, state):
+        state = self.cell(x, state)
+        h = state[0] if isinstance(state, tuple) else state
+        h.retain_grad()
+        self.hidden.append(h)
+        return self.out(h).pow(2).sum(), state
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, Own])
+def test_a_backward_pass_at_every_step_through_all_before_makes_one_sequence(kind):
+    cell = Own() if kind is Own else kind(D, H)
+    model, start = Loop(cell), torch.zeros(B, H)
+    with watch(model, states={"cell": "h"} if kind is Own else None) as watched:
+        for _ in range(2):
+            model.zero_grad()
+            model.hidden.clear()
+            state = (start, start) if kind is nn.LSTMCell else start
+            for x in data():
+                loss, state = model(x, state)
+                loss.backward(retain_graph=True)
+            torch.optim.SGD(model.parameters(), 0.0).step()
+        found, notes = watched.last.layers, watched.notes
+    assert set(found) == {"cell"}
+    assert found["cell"].hidden_gradient_mean == near(means(model.hidden))
+    assert notes == {}
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_a_fused_layer_with_a_backward_pass_at_every_step_is_one_sequence(kind):
+    decoder = Decoder(kind)
+    truth, state = ByCells(decoder), None
+    truth(words()).pow(2).sum().backward()
+    decoder.zero_grad()
+    with watch(decoder) as watched:
+        for ids in words():
+            y, state = decoder(ids, state)
+            y.pow(2).sum().backward(retain_graph=True)
+        torch.optim.SGD(decoder.parameters(), 0.0).step()
+        found, notes = watched.last.layers, watched.notes
+    assert notes == {}
+    assert set(found) == {"rnn"}
+    assert found["rnn"].hidden_gradient_mean == near(means(truth.hidden[0]))

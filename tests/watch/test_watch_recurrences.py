@@ -1,0 +1,472 @@
+"""Models and loops that ask much of the hooks; truth from layers unrolled under autograd."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
+from watching import B, D, H, T, data, near, sgd, step
+
+from unrolled.watch import watch
+
+KINDS = (nn.RNN, nn.GRU, nn.LSTM)
+CELLS = {"RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell, "GRU": nn.GRUCell, "LSTM": nn.LSTMCell}
+
+
+def make(kind, **options):
+    torch.manual_seed(0)
+    return kind(D, H, **options)
+
+
+class Unrolled:
+    """A fused layer as a loop over its cells; keeps every hidden state with its gradient."""
+
+    def __init__(self, layer):
+        self.layer, self.hidden = layer, {}
+
+    def cells(self):
+        kind = CELLS[self.layer.mode]
+        extra = {"nonlinearity": "relu"} if self.layer.mode == "RNN_RELU" else {}
+        for n in range(self.layer.num_layers):
+            for side in ("", "_reverse")[: 1 + self.layer.bidirectional]:
+                weights = {
+                    name: getattr(self.layer, f"{name}_l{n}{side}")
+                    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                }
+                width = weights["weight_ih"].shape[1]
+                yield n, side, kind(width, self.layer.hidden_size, **extra), weights
+
+    def __call__(self, x, state=None):
+        ends = []
+        sides = {}
+        for place, (n, side, cell, weights) in enumerate(self.cells()):
+            s = None
+            if state is not None:
+                parts = state if isinstance(state, tuple) else (state,)
+                s = tuple(part[place] for part in parts)
+                s = s if len(s) == 2 else s[0]
+            outputs = []
+            for x_t in reversed(x) if side else x:
+                s = functional_call(cell, weights, (x_t, s))
+                h = s[0] if isinstance(s, tuple) else s
+                h.retain_grad()
+                outputs.append(h)
+                self.hidden.setdefault((n, side), []).append(h)
+            ends.append(s)
+            sides[n, side] = torch.stack(outputs[::-1] if side else outputs)
+            if side or not self.layer.bidirectional:
+                x = torch.cat([y for (m, _), y in sides.items() if m == n], -1)
+        last = zip(*ends, strict=True) if isinstance(ends[0], tuple) else [ends]
+        last = tuple(torch.stack(part) for part in last)
+        return x, last if len(last) == 2 else last[0]
+
+    def curve(self, n=0, side=""):
+        grads = [torch.zeros_like(h) if h.grad is None else h.grad for h in self.hidden[n, side]]
+        norms = [g.norm(dim=1).mean().item() for g in grads]
+        return norms[::-1] if side else norms  # by time, as records have them
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", ["h", "c", "lowest", "outputs"])
+def test_a_loss_that_does_not_depend_on_all_that_a_layer_returns(kind, loss):
+    if loss == "c" and kind is not nn.LSTM:
+        pytest.skip("it has no cell state")
+    model, x = make(kind, num_layers=2), data()
+
+    def loss_of(Y, last):
+        h, c = last if isinstance(last, tuple) else (last, None)
+        return {"h": h, "c": c, "lowest": h[0], "outputs": Y}[loss].pow(2).sum()
+
+    truth = Unrolled(model)
+    loss_of(*truth(x)).backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        step(model, loss_of(*model(x)))
+        layers, name = watched.last.layers, kind.__name__.lower()
+        assert watched.notes == {}
+    for n in range(2):
+        assert layers[f"{name}.{n}"].hidden_gradient_mean == near(truth.curve(n))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoder_with_attention_called_word_by_word(kind):
+    class Translator(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.encoder, self.decoder = kind(D, H), kind(D + H, H)
+
+        def forward(self, x, y, encoder, decoder):
+            E, state = encoder(x)
+            context, outputs = torch.zeros(1, B, H), []
+            for y_t in y:
+                output, state = decoder(torch.cat([y_t[None], context], -1), state)
+                scores = torch.einsum("tbh,bh->bt", E, output[0]).softmax(1)
+                context = torch.einsum("bt,tbh->bh", scores, E)[None]
+                outputs.append(context + output)
+            return torch.cat(outputs)
+
+    model = Translator()
+    encoder, decoder = Unrolled(model.encoder), Unrolled(model.decoder)
+    model(data(1), data(2, steps=4), encoder, decoder).pow(2).sum().backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        output = model(data(1), data(2, steps=4), model.encoder, model.decoder)
+        step(model, output.pow(2).sum())
+        layers = watched.last.layers
+    assert set(layers) == {"encoder", "decoder"}
+    assert layers["encoder"].hidden_gradient_mean == near(encoder.curve())
+    assert layers["decoder"].hidden_gradient_mean == near(decoder.curve())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences_that_are_not_sorted(kind):
+    model, lengths = make(kind, num_layers=2, bidirectional=True), [2, 6, 1, 4]
+    alone = {}
+    for b, length in enumerate(lengths):
+        truth = Unrolled(model)
+        truth(data()[:length, b : b + 1])[0].sin().sum().backward()
+        for key, hidden in truth.hidden.items():
+            alone.setdefault(key, []).append([h.grad.norm().item() for h in hidden])
+    model.zero_grad()
+    with watch(model) as watched:
+        Y, _ = model(pack_padded_sequence(data(), torch.tensor(lengths), enforce_sorted=False))
+        step(model, pad_packed_sequence(Y)[0].sin().sum())
+        layers, name = watched.last.layers, kind.__name__.lower()
+    for (n, side), norms in alone.items():
+        at = [[each[t] for each in norms if t < len(each)] for t in range(T)]
+        means = [sum(each) / len(each) for each in at]
+        found = layers[f"{name}.{n}{'.backward' if side else ''}"].hidden_gradient_mean
+        assert found == near(means[::-1] if side else means)
+
+
+def test_what_a_hook_of_one_s_own_makes_of_the_gradient_counts():
+    model = make(nn.GRU)
+
+    def loss_of(Y):
+        Y.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
+        return Y.pow(2).sum()
+
+    truth = Unrolled(model)
+    loss_of(truth(data())[0]).backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        step(model, loss_of(model(data())[0]))
+        assert watched.last.layers["gru"].hidden_gradient_mean == near(truth.curve())
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])  # PyTorch itself forbids it for the LSTM
+def test_outputs_that_were_overwritten(kind):
+    model = make(kind)
+
+    def loss_of(Y):
+        Y[3:] = 0
+        return nn.functional.relu_(Y).pow(2).sum()
+
+    truth = Unrolled(model)
+    loss_of(truth(data())[0]).backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        step(model, loss_of(model(data())[0]))
+        (found,) = watched.last.layers.values()
+        assert watched.notes == {}
+    assert found.hidden_gradient_mean == near(truth.curve())
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu"])
+def test_a_plain_layer_is_traced_though_its_input_was_overwritten(kind):
+    model = make(nn.RNN, nonlinearity=kind)
+    model.weight_ih_l0.requires_grad_(False)  # else PyTorch needs the input itself
+    truth = Unrolled(model)
+    truth(data())[0].pow(2).sum().backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        x = data()
+        loss = model(x)[0].pow(2).sum()
+        x.add_(3.0)
+        try:
+            step(model, loss)
+        except RuntimeError:
+            pytest.skip("PyTorch keeps the input")
+        (found,) = watched.last.layers.values()
+        assert watched.notes == {}
+    assert found.hidden_gradient_mean == near(truth.curve())
+
+
+def test_an_input_that_was_overwritten_and_outputs_that_are_not_finite_say_so():
+    model = make(nn.GRU)
+    model.weight_ih_l0.requires_grad_(False)
+    with watch(model) as watched:
+        x = data()
+        loss = model(x)[0].sum()
+        x.zero_()
+        try:
+            step(model, loss)
+        except RuntimeError:
+            pytest.skip("PyTorch keeps the input")
+        assert "input" in watched.notes["gru"]
+    with watch(model) as watched:
+        step(model, model(data() * float("nan"))[0].sum())
+        assert "not finite" in watched.notes["gru"]
+        assert watched.last.layers == {}
+
+
+def test_validation_that_forgets_no_grad_and_passes_that_fail_leave_no_trace():
+    model = make(nn.GRU)
+    truth = Unrolled(model)
+    truth(data())[0].pow(2).sum().backward()
+    model.zero_grad()
+
+    def boom(gradient):
+        raise ZeroDivisionError
+
+    with watch(model) as watched:
+        losses = [model(data(seed))[0].sum() for seed in range(20, 30)]
+        assert len(losses) == 10
+        bad = data(2).requires_grad_() * 1
+        bad.register_hook(boom)
+        with pytest.raises(ZeroDivisionError):
+            model(bad)[0].pow(2).sum().backward()
+        model.zero_grad()
+        step(model, model(data())[0].pow(2).sum())
+        layers = watched.last.layers
+    assert set(layers) == {"gru"}
+    assert layers["gru"].hidden_gradient_mean == near(truth.curve())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_gradients_of_inputs_alone_do_not_count(again):
+    model = make(nn.GRU)
+    truth = Unrolled(model)
+    truth(data())[0].pow(2).sum().backward()
+    model.zero_grad()
+    with watch(model) as watched:
+        x = data().requires_grad_()
+        loss = model(x)[0].pow(2).sum()
+        (slope,) = torch.autograd.grad(loss, x, retain_graph=again)
+        assert slope.norm() > 0
+        step(model, loss if again else model(data())[0].pow(2).sum())
+        layers = watched.last.layers
+    assert set(layers) == {"gru"}
+    assert layers["gru"].hidden_gradient_mean == near(truth.curve())
+
+
+def test_gradients_put_in_place_by_hand():
+    model = make(nn.GRU)
+    truth = Unrolled(model)
+    truth(data())[0].pow(2).sum().backward()
+    expected = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    model.zero_grad()
+    with watch(model) as watched:
+        loss = model(data())[0].pow(2).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        sgd(model).step()
+        record = watched.last
+    assert record.layers["gru"].hidden_gradient_mean == near(truth.curve())
+    assert {n: p.clipped_norm for n, p in record.parameters.items()} == near(expected)
+    # whether they were clipped before they were put there, nobody has seen
+    assert (record.gradient_norm, record.clip_coefficient) == (None, None)
+
+
+def test_more_sequences_than_are_shown_say_so():
+    model = make(nn.GRU)
+    with watch(model) as watched:
+        step(model, sum(model(data(seed))[1].sum() for seed in range(4)))
+        assert watched.notes == {}
+        step(model, sum(model(data(seed))[1].sum() for seed in range(6)))
+        assert set(watched.last.layers) == {"gru", "gru#2", "gru#3", "gru#4"}
+        assert "first 4" in watched.notes["gru"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.GRUCell])
+def test_checkpoints(kind, reentrant):
+    model = make(kind)
+
+    def piece(x, h):
+        if kind is nn.GRU:
+            return model(x, h)[1]
+        for x_t in x:
+            h = model(x_t, h)
+        return h
+
+    def loss_of(size):
+        h = torch.zeros((1, B, H) if kind is nn.GRU else (B, H)).requires_grad_()
+        for begin in range(0, T, size):
+            h = checkpoint(piece, data()[begin : begin + size], h, use_reentrant=reentrant)
+        return h.pow(2).sum()
+
+    found = {}
+    with watch(model) as watched:
+        step(model, piece(data(), None).pow(2).sum())
+        ((name, whole),) = watched.last.layers.items()
+        for size in (T, 2):
+            model.zero_grad()
+            step(model, loss_of(size))
+            found[size] = watched.last.layers[name].hidden_gradient_mean
+        notes = dict(watched.notes)
+    assert found[T] == near(whole.hidden_gradient_mean)
+    if reentrant:  # each piece has a backward pass of its own, the last piece first
+        assert found[2] == near(whole.hidden_gradient_mean[:2])
+        assert "use_reentrant=False" in notes[name]
+    else:
+        assert found[2] == near(whole.hidden_gradient_mean)
+        assert notes == {}
+
+
+def test_inside_torch_func():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.out = make(nn.RNNCell), nn.Linear(H, 1)
+
+        def forward(self, x):
+            h = x.new_zeros(1, H)
+            for x_t in x:
+                h = self.cell(x_t[None], h)
+            return self.out(h)
+
+    model = Reader()
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    of_one = grad(lambda weights, x: functional_call(model, weights, (x,)).pow(2).sum())
+    before = vmap(of_one, (None, 1))(weights, data())
+    with watch(model) as watched:
+        after = vmap(of_one, (None, 1))(weights, data())
+        assert "torch.func" in watched.notes
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loop_that_never_makes_a_step_is_told_why():
+    model = make(nn.GRU)
+    with watch(model) as watched:
+        for _ in range(100):
+            model(data(steps=1))[0].sum().backward()
+        assert "no step" in watched.notes["steps"]
+        sgd(model).step()
+        assert watched.notes == {}
+    weights = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+    with watch(model) as watched:
+        for _ in range(100):
+            functional_call(model, weights, (data(steps=1),))[0].sum().backward()
+        assert "no backward pass" in watched.notes["steps"]
+
+
+def test_optimizers_that_step_while_gradients_come():
+    model = nn.Sequential(make(nn.RNNCell), nn.Linear(H, 1))
+    truth = nn.Sequential(make(nn.RNNCell), nn.Linear(H, 1))
+    truth.load_state_dict(model.state_dict())
+    truth(data()[0]).sum().backward()
+    with watch(model) as watched:
+        for parameter in model.parameters():
+            own = torch.optim.SGD([parameter], lr=0.1)
+
+            def update(parameter, own=own):
+                own.step()
+                own.zero_grad()
+
+            parameter.register_post_accumulate_grad_hook(update)
+        model(data()[0]).sum().backward()
+        record = watched.last
+        assert watched.steps == 1
+    norms = {n: p.grad.norm().item() for n, p in truth.named_parameters()}
+    assert {n: p.gradient_norm for n, p in record.parameters.items()} == near(norms)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.RNNCell])
+def test_a_layer_whose_weights_have_moved_already_says_so(kind):
+    model = make(kind)
+    with watch(model) as watched:
+        for parameter in model.parameters():
+            own = torch.optim.SGD([parameter], lr=0.1)
+            parameter.register_post_accumulate_grad_hook(lambda _, own=own: own.step())
+        (model(data())[0] if kind is nn.RNN else model(data()[0])).sum().backward()
+        assert "weights" in watched.notes[kind.__name__.lower()]
+        assert watched.last.layers == {}
+
+
+def test_a_layer_that_came_later_is_looked_at_too():
+    model = nn.Sequential(nn.Linear(D, D))
+    with watch(model) as watched:
+        step(model, model(data()).sum())
+        model[0] = make(nn.GRU)
+        truth = Unrolled(model[0])
+        truth(data())[0].sum().backward()
+        model.zero_grad()
+        step(model, model(data())[0].sum())  # its first step only makes it known
+        model.zero_grad()
+        step(model, model(data())[0].sum())
+        assert watched.last.layers["0"].hidden_gradient_mean == near(truth.curve())
+        assert watched.last.parameters["0.weight_hh_l0"].gradient_norm > 0
+
+
+def test_complex_weights_have_norms():
+    model = nn.ModuleDict({"wave": nn.Linear(D, D, dtype=torch.cfloat), "rnn": make(nn.GRU)})
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        model["rnn"](model["wave"](data() + 0j).abs())[0].sum().backward()
+        whole = torch.linalg.vector_norm(model["wave"].weight.grad).item()
+        optimizer.step()
+        record = watched.last
+    assert record.parameters["wave.weight"].gradient_norm == near(whole)
+    assert record.layers["rnn"].reach == T - 1
+
+
+def test_tensors_without_numbers_are_let_through():
+    model = nn.GRU(D, H, device="meta")
+    with watch(model) as watched:
+        for _ in range(3):
+            model(torch.ones(T, B, D, device="meta"))[0].sum().backward()
+        assert watched.notes["gru"].startswith("not traced")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_tracing_a_watched_model():
+    model = nn.Sequential(make(nn.GRU))
+    with watch(model):
+        traced = torch.jit.trace(model, data())
+        assert torch.equal(traced(data())[0], model(data())[0])
+
+
+def test_masks_are_drawn_again_without_touching_the_generator_of_all(monkeypatch):
+    model = make(nn.GRU, num_layers=2, dropout=0.5)
+    touched = []
+    monkeypatch.setattr(torch, "set_rng_state", touched.append)
+    with watch(model) as watched:
+        step(model, model(data())[0].sum())
+        assert watched.notes == {}
+    assert touched == []
+
+
+def test_models_in_several_threads():
+    def train(found):
+        model = nn.GRU(D, H)
+        with watch(model) as watched:
+            for seed in range(10):
+                model.zero_grad()
+                step(model, model(data(seed))[0].sum())
+            found.append((watched.steps, list(watched.last.layers), watched.notes))
+
+    found = []
+    threads = [threading.Thread(target=train, args=(found,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(10, ["gru"], {})] * 3
+
+
+def test_a_sink_may_close_the_watch():
+    model = make(nn.GRU)
+    handles = []
+    handles.append(watch(model, sink=lambda record: handles[0].close()))
+    for _ in range(3):
+        step(model, model(data())[0].sum())
+    assert len(handles[0].records) == 1

@@ -1,0 +1,379 @@
+"""When a step begins and ends, and what its norms are of: loops as people write them."""
+
+import copy
+import math
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from watching import D, linear, loss, near, norm, sgd
+
+from unrolled.watch import watch
+
+
+def norms(watched):
+    return [record.gradient_norm for record in watched.records]
+
+
+def test_weights_that_their_own_forward_pass_writes_to_make_no_step():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 4, max_norm=1.0), nn.Linear(4, 1))
+    optimizer, truth = sgd(model), []
+    with watch(model) as watched:
+        for _ in range(3):
+            optimizer.zero_grad()
+            for first in range(4):
+                model(torch.arange(5) + first).sum().backward()
+            truth.append(norm(model.parameters()))
+            optimizer.step()
+        assert norms(watched) == near(truth)
+
+
+def test_weights_that_are_moved_for_a_look_between_minibatches_make_no_step():
+    model, truth = linear(), []
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        for step in range(3):
+            optimizer.zero_grad()
+            for minibatch in range(2):
+                loss(model, 2 * step + minibatch).backward()
+                kept = copy.deepcopy(model.state_dict())
+                with torch.no_grad():
+                    for p in model.parameters():
+                        p.mul_(0.9)
+                    loss(model)
+                model.load_state_dict(kept)
+            truth.append(norm(model.parameters()))
+            optimizer.step()
+        assert norms(watched) == near(truth)
+
+
+@pytest.mark.parametrize("to_none", [False, True])
+@pytest.mark.parametrize("bad", [0, 2])
+def test_going_back_to_good_weights_after_nan_is_no_step(bad, to_none):
+    model, truth = linear(), []
+    optimizer, good = sgd(model), copy.deepcopy(model.state_dict())
+    with watch(model) as watched:
+        for step in range(4):
+            optimizer.zero_grad(to_none)
+            (loss(model, step) * (math.nan if step == bad else 1)).backward()
+            if step == bad:
+                optimizer.zero_grad(to_none)
+                model.load_state_dict(good)
+                continue
+            truth.append(norm(model.parameters()))
+            optimizer.step()
+        assert norms(watched) == near(truth)
+        assert [record.step for record in watched.records] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_sharpness_aware_steps_count_once(every):
+    model, truth = linear(), []
+    optimizer = sgd(model, 0.01)
+    with watch(model, every=every) as watched:
+        for step in range(3):
+            loss(model, step).backward()
+            with torch.no_grad():
+                away = [0.05 * p.grad / norm(model.parameters()) for p in model.parameters()]
+                for p, part in zip(model.parameters(), away, strict=True):
+                    p.add_(part)
+            optimizer.zero_grad()
+            loss(model, step).backward()
+            with torch.no_grad():
+                for p, part in zip(model.parameters(), away, strict=True):
+                    p.sub_(part)
+            truth.append(norm(model.parameters()))
+            optimizer.step()
+            optimizer.zero_grad()
+        assert watched.steps == 3
+        assert norms(watched) == near(truth[::every])
+
+
+@pytest.mark.parametrize("clear", ["before the forward pass", "after it", "to zero after it"])
+def test_steps_by_hand_count_when_they_are_told(clear):
+    model, truth, records = linear(), [], []
+    with watch(model, sink=records.append) as watched:
+        for step in range(3):
+            if clear == "before the forward pass":
+                model.zero_grad()
+            value = loss(model, step)
+            if clear != "before the forward pass":
+                model.zero_grad(set_to_none=clear == "after it")
+            watched.loss(value)
+            value.backward()
+            truth.append(norm(model.parameters()))
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.01 * p.grad
+            watched.step()
+    assert [record.gradient_norm for record in records] == near(truth)
+    assert None not in [record.loss for record in records]
+
+
+def test_unfreezing_between_passes_makes_no_step():
+    model = nn.Sequential(nn.Linear(D, D), linear())
+    model[0].requires_grad_(False)
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        loss(model, 1).backward()
+        model[0].requires_grad_(True)
+        loss(model, 2).backward()
+        truth = norm(model.parameters())
+        optimizer.step()
+        assert norms(watched) == [near(truth)]
+
+
+def test_a_step_that_raises_an_error_is_forgotten():
+    class Failing(torch.optim.SGD):
+        fails = False
+
+        def step(self, closure=None):
+            if self.fails:
+                raise RuntimeError("out of memory")
+            return super().step(closure)
+
+    model = linear()
+    optimizer, truth = Failing(model.parameters(), lr=0.01), []
+    with watch(model) as watched:
+        for step in range(3):
+            optimizer.zero_grad()
+            loss(model, step).backward()
+            Failing.fails = step == 1
+            before = model.weight.detach().clone()
+            try:
+                optimizer.step()
+            except RuntimeError:
+                continue
+            moved = (model.weight - before).norm() / before.norm()
+            truth.append((norm(model.parameters()), moved.item()))
+        found = [(r.clipped_norm, r.parameters["weight"].update_ratio) for r in watched.records]
+    assert [part for pair in found for part in pair] == near([x for pair in truth for x in pair])
+
+
+def test_after_a_closure_that_raised_an_error_another_optimizer_is_seen():
+    model = nn.ModuleList([linear(), linear()])
+
+    def closure():
+        raise ValueError("not a number")
+
+    with watch(model) as watched:
+        with pytest.raises(ValueError, match="not a number"):
+            torch.optim.LBFGS(model[0].parameters()).step(closure)
+        optimizer = sgd(model[1])
+        for step in range(3):
+            optimizer.zero_grad()
+            loss(model[1], step).backward()
+            optimizer.step()
+        assert watched.steps == len(watched.records) == 3
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+@pytest.mark.parametrize("retry", ["the same", "another"])
+def test_a_step_that_failed_may_be_tried_again_at_once(retry, with_closure):
+    class Failing(torch.optim.SGD):
+        fails = True
+
+        def step(self, closure=None):
+            if closure is not None:
+                with torch.enable_grad():
+                    closure()
+            if Failing.fails:
+                raise RuntimeError("out of memory")
+            return super().step()
+
+    model, truth = linear(), []
+    with watch(model) as watched:
+        for number in range(3):
+            optimizer = Failing(model.parameters(), lr=0.01)
+            optimizer.zero_grad()
+
+            def backward(number=number):
+                loss(model, number).backward()
+
+            Failing.fails = number == 1
+            if not with_closure:
+                backward()
+            before = model.weight.detach().clone()
+            try:
+                optimizer.step(backward if with_closure else None)
+            except RuntimeError:
+                Failing.fails = False
+                (optimizer if retry == "the same" else sgd(model, 0.01)).step()
+            moved = (model.weight - before).norm() / before.norm()
+            truth.append((norm(model.parameters()), moved.item()))
+        loss(model)  # what another optimizer has done after the error is known by now
+        found = [(r.clipped_norm, r.parameters["weight"].update_ratio) for r in watched.records]
+    assert [part for pair in found for part in pair] == near([x for pair in truth for x in pair])
+
+
+def test_what_an_optimizer_does_after_those_that_it_calls_is_part_of_its_step():
+    class Around(torch.optim.Optimizer):
+        def __init__(self, parts):
+            self.inner = [sgd(part) for part in parts]
+            super().__init__([{"params": part.parameters(), "lr": 0.5} for part in parts], {})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for each in (*self.inner, *self.inner):
+                each.step()
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.mul_(0.9)
+
+    model = nn.ModuleList([linear(), linear()])
+    optimizer = Around(model)
+    with watch(model) as watched:
+        for number in range(2):
+            optimizer.zero_grad()
+            (loss(model[0], number) + loss(model[1], number)).backward()
+            before = model[1].weight.detach().clone()
+            optimizer.step()
+            moved = ((model[1].weight - before).norm() / before.norm()).item()
+            assert watched.steps == number + 1
+            assert watched.last.parameters["1.weight"].update_ratio == near(moved)
+            assert watched.last.learning_rate == 0.5
+
+
+def test_a_closure_that_fails_is_not_the_last_step():
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+
+    def closure(fails=False):
+        optimizer.zero_grad()
+        value = loss(model)
+        value.backward()
+        if fails:
+            raise ValueError("not a number")
+        return value
+
+    with watch(model) as watched:
+        for number in range(4):
+            if number == 1:
+                with pytest.raises(ValueError, match="not a number"):
+                    optimizer.step(lambda: closure(fails=True))
+            else:
+                optimizer.step(closure)
+        assert watched.steps == len(watched.records) == 3
+
+
+def test_the_learning_rate_is_that_of_the_step():
+    model = nn.ModuleList([linear(), linear()])
+    groups = [{"params": part.parameters(), "lr": 0.1 * n} for n, part in enumerate(model, 1)]
+    one, two = sgd(model), torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(one, 0.5)
+    with watch(model) as watched:
+        for optimizer in (one, one, two):
+            (loss(model[0]) + loss(model[1])).backward()
+            optimizer.step()
+            if optimizer is one:
+                schedule.step()
+        found = [(r.learning_rate, r.learning_rates) for r in watched.records]
+    assert found == [(0.1, []), (0.05, []), (0.1, [0.1, 0.2])]
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_of_a_gan_only_gradients_that_are_used_count(freezes):
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"make": nn.Linear(2, D), "judge": nn.Linear(D, 1)})
+    make, judge = model["make"], model["judge"]
+    optimizers, truth = {part: sgd(part) for part in (make, judge)}, []
+    with watch(model) as watched:
+        for step in range(6):
+            part = (judge, make)[step % 2]
+            judge.requires_grad_(part is judge or not freezes)
+            optimizers[part].zero_grad()
+            made = make(torch.ones(2, 2))
+            judge(made if part is make else made.detach()).pow(2).sum().backward()
+            truth.append(norm(part.parameters()))
+            nn.utils.clip_grad_norm_(part.parameters(), truth[-1] / 2)
+            optimizers[part].step()
+        assert norms(watched) == near(truth)
+        assert [2 * record.clipped_norm for record in watched.records] == near(truth, 1e-4)
+        assert [record.clip_coefficient for record in watched.records] == near([0.5] * 6, 1e-4)
+
+
+def test_the_update_of_two_optimizers_that_share_a_layer_is_that_of_both():
+    model = nn.ModuleDict({"trunk": nn.Linear(D, D), "one": linear(), "two": linear()})
+    trunk = model["trunk"]
+    with watch(model) as watched:
+        optimizers = [
+            torch.optim.SGD([*trunk.parameters(), *model[head].parameters()], lr=0.1)
+            for head in ("one", "two")
+        ]
+        before = trunk.weight.detach().clone()
+        y = trunk(torch.ones(2, D))
+        (model["one"](y) + model["two"](y)).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        moved = ((trunk.weight - before).norm() / before.norm()).item()
+        assert watched.last.parameters["trunk.weight"].update_ratio == near(moved)
+
+
+def test_what_an_optimizer_has_left_over_is_known_when_the_next_one_takes_it():
+    model = nn.ModuleList([linear(), linear()])
+    optimizers = [sgd(part) for part in model]
+    with watch(model) as watched:
+        (loss(model[0]) + loss(model[1], 1)).backward()
+        truth = [norm(part.parameters()) for part in model]
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizers[0].step()
+        loss(model[1])
+        optimizers[1].step()
+        assert norms(watched) == near(truth)
+
+
+def test_gradients_that_are_replaced_between_two_passes_are_not_thrown_away():
+    torch.manual_seed(0)
+    model, found = nn.GRU(D, 4), []
+    for replaced in (False, True):
+        model.zero_grad()
+        with watch(model) as watched:
+            Y, _ = model(torch.ones(5, 2, D))
+            Y[-1].pow(2).sum().backward(retain_graph=True)
+            for p in model.parameters() if replaced else ():
+                p.grad = p.grad * 1.0
+            Y[2].sum().backward()
+            sgd(model, 0.0).step()
+            found.append(watched.last.layers["gru"].hidden_gradient_mean)
+    assert found[0] == near(found[1])
+
+
+def test_gradients_put_in_place_by_hand_have_no_known_norm_before_clipping():
+    model = linear()
+    with watch(model) as watched:
+        found = torch.autograd.grad(loss(model), list(model.parameters()))
+        for p, gradient in zip(model.parameters(), found, strict=True):
+            p.grad = gradient
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        sgd(model).step()
+        assert watched.last.clipped_norm == near(0.1, 1e-4)
+        assert (watched.last.gradient_norm, watched.last.clip_coefficient) == (None, None)
+
+
+@pytest.mark.parametrize("how", ["new head", "assigned"])
+def test_new_parameters_are_in_the_first_record_after_they_came(how):
+    model = nn.Sequential(nn.Linear(D, D), linear())
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        for step in range(4):
+            if step == 2:
+                if how == "new head":
+                    model[1] = nn.Linear(D, 2)
+                else:
+                    weights = {name: p.clone() for name, p in model.state_dict().items()}
+                    model.load_state_dict(weights, assign=True)
+                optimizer = sgd(model)
+            optimizer.zero_grad()
+            loss(model, step).backward()
+            truth = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), truth / 2)
+            optimizer.step()
+            record = watched.last
+            assert record.step == step + 1
+            assert record.clipped_norm == near(truth / 2, 1e-4)
+            assert record.gradient_norm == (None if step == 2 else near(truth))
+            assert ("unfrozen" in watched.notes) == (step >= 2)

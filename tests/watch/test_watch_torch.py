@@ -1,0 +1,888 @@
+"""``watch(model)`` beside training loops as people write them; truth from autograd itself."""
+
+import copy
+import gc
+import io
+import json
+import pickle
+import weakref
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from watching import B, D, H, Own, Reader, T, data, near, norm, sgd
+
+from unrolled.errors import RunError, SettingError
+from unrolled.telemetry.reading import read_telemetry
+from unrolled.watch import watch
+from unrolled.watch.torch.hooks import all_steps
+
+STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Loop(nn.Module):
+    """A cell in a loop, every hidden state kept with its gradient."""
+
+    def __init__(self, cell):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = cell
+        self.out = nn.Linear(H, 1)
+
+    def forward(self, x, state=None):
+        self.hidden = []
+        for x_t in x:
+            state = self.cell(x_t, state)
+            h = state[0] if isinstance(state, tuple) else state
+            h.retain_grad()
+            self.hidden.append(h)
+        return self.out(h)
+
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.GRUCell(D, H)
+
+    def forward(self, x, h):
+        return self.inner(x, h)
+
+
+def test_norms_before_and_after_clipping_and_of_the_update():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        for step in range(1, 4):
+            optimizer.zero_grad()
+            model(data(step)).pow(2).mean().backward()
+            before = {n: p.grad.norm().item() for n, p in model.named_parameters()}
+            whole = norm(model.parameters())
+            nn.utils.clip_grad_norm_(model.parameters(), whole / 4)
+            weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+            optimizer.step()
+            record = watched.last
+            assert record.step == step
+            assert record.gradient_norm == near(whole)
+            assert record.clipped_norm == near(whole / 4, 1e-3)
+            assert record.clip_coefficient == near(0.25, 1e-3)
+            assert record.clip_method == "global_norm"
+            assert list(record.parameters) == list(before)
+            for name, p in model.named_parameters():
+                found, w = record.parameters[name], weights[name]
+                assert found.gradient_norm == near(before[name])
+                assert found.clipped_norm == near(before[name] / 4, 1e-3)
+                assert found.weight_norm == near(w.norm().item())
+                assert found.update_ratio == near(((p - w).norm() / w.norm()).item(), 1e-3)
+                assert found.finite
+
+
+def test_without_clipping_the_coefficient_is_one():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model, clips_at=1e9) as watched:
+        model(data()).sum().backward()
+        optimizer.step()
+        record = watched.last
+    assert (record.clip_coefficient, record.clip_method, record.clip_threshold) == (
+        1.0,
+        "global_norm",
+        1e9,
+    )
+    assert record.gradient_norm == record.clipped_norm
+
+
+def test_clipping_by_value_is_no_clipping_of_the_whole():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        model(data()).sum().backward()
+        nn.utils.clip_grad_value_(model.parameters(), 0.01)
+        optimizer.step()
+        record = watched.last
+    assert record.clip_coefficient < 1
+    assert record.clip_method is None
+
+
+def by_autograd(kind, layer, x, loss_of):
+    """dL/dh_t of a single layer by a loop over its own weights."""
+    cell = {"tanh": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}[kind](D, H).to(x.dtype)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    cell.load_state_dict({n: getattr(layer, f"{n}_l0").detach() for n in names})
+    state, hidden = None, []
+    for x_t in x:
+        state = cell(x_t, state)
+        h = state[0] if isinstance(state, tuple) else state
+        h.retain_grad()
+        hidden.append(h)
+    loss_of(torch.stack(hidden)).backward()
+    return torch.stack([h.grad for h in hidden]), cell.weight_hh.grad
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("kind", STEPS)
+def test_gradients_through_time_of_a_fused_layer(kind, dtype, rel):
+    torch.manual_seed(0)
+    layer, x = STEPS[kind](D, H).to(dtype), data(dtype=dtype)
+    optimizer = sgd(layer)
+    loss_of = lambda Y: Y.sin().sum()  # noqa: E731
+    hidden, _ = by_autograd(kind, layer, x, loss_of)
+    with watch(layer) as watched:
+        loss_of(layer(x)[0]).backward()
+        optimizer.step()
+        (found,) = watched.last.layers.values()
+    norms = hidden.norm(dim=2)
+    assert found.hidden_gradient_mean == near(norms.mean(1).tolist(), rel)
+    assert found.hidden_gradient_max == near(norms.amax(1).tolist(), rel)
+    assert found.reach == T - 1
+    assert found.fall_per_step == near((norms[0].mean() / norms[-1].mean()).item() ** (1 / (T - 1)))
+    assert found.borders == []
+
+
+@pytest.mark.parametrize(
+    "cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, lambda *_: Own(), lambda *_: Wrapped()]
+)
+def test_gradients_through_time_of_a_loop(cell):
+    model = Loop(cell(D, H))
+    optimizer = sgd(model)
+    states = {"cell": "h"} if isinstance(model.cell, Own) else None
+    with watch(model, states=states) as watched:
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(data()).pow(2).mean().backward()
+            optimizer.step()
+        ((name, found),) = watched.last.layers.items()
+        norms = torch.stack([h.grad.norm(dim=1) for h in model.hidden])
+    assert name == ("cell.inner" if isinstance(model.cell, Wrapped) else "cell")
+    assert found.hidden_gradient_mean == near(norms.mean(1).tolist())
+    assert found.hidden_gradient_max == near(norms.amax(1).tolist())
+    assert watched.notes == {}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_loop_over_a_cell_and_the_fused_layer_say_the_same(kind):
+    names = {"tanh": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+    fused, loop = Reader(STEPS[kind]).double(), Loop(names[kind](D, H)).double()
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        getattr(loop.cell, name).data.copy_(getattr(fused.rnn, f"{name}_l0").data)
+    loop.out.load_state_dict(fused.out.state_dict())
+    layers = []
+    for model in (fused, loop):
+        optimizer = sgd(model)
+        with watch(model) as watched:
+            model(data(dtype=torch.float64)).pow(2).mean().backward()
+            optimizer.step()
+            layers.extend(watched.last.layers.values())
+    assert layers[0].weight_gradient_split == near(layers[1].weight_gradient_split, 1e-9)
+    assert layers[0].hidden_gradient_mean == near(layers[1].hidden_gradient_mean, 1e-9)
+    assert sum(layers[0].weight_gradient_split) > 0
+
+
+def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():
+    layer = nn.LSTM(D, H)
+    optimizer = sgd(layer)
+    with watch(layer) as watched:
+        state = (torch.ones(1, B, H), torch.ones(1, B, H))
+        layer(data()[:1], state)[0].sum().backward()
+        whole = layer.weight_hh_l0.grad.norm().item()
+        optimizer.step()
+    assert watched.last.layers["lstm"].weight_gradient_split == near([whole])
+    assert watched.last.layers["lstm"].borders == []
+
+
+def test_a_fused_layer_called_step_by_step_is_one_sequence_with_borders():
+    model, x = Reader(nn.GRU), data()
+    optimizer = sgd(model)
+
+    def layers(cut):
+        with watch(model) as watched:
+            optimizer.zero_grad()
+            state, loss = None, 0
+            for t in range(T):
+                state = state.detach() if cut == t and t else state
+                y, state = model.rnn(x[t : t + 1], state)
+                loss = loss + y.pow(2).sum()
+            loss.backward()
+            optimizer.step()
+            return watched.last.layers
+
+    (whole,) = layers(cut=None).values()
+    assert (len(whole.hidden_gradient_mean), whole.borders) == (T, [])
+    (cut,) = layers(cut=4).values()
+    assert cut.borders == [4]
+    assert cut.reach == T - 1 - 4
+
+
+def test_several_sequences_layers_and_directions_have_names():
+    model = nn.GRU(D, H, num_layers=2, bidirectional=True)
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        (model(data(1))[0].sum() + model(data(2))[0].pow(2).sum()).backward()
+        optimizer.step()
+        names = set(watched.last.layers)
+    one = {"gru.0", "gru.0.backward", "gru.1", "gru.1.backward"}
+    assert names == one | {name.replace("gru", "gru#2") for name in one}
+
+
+def test_packed_sequences_count_what_still_runs():
+    model = nn.RNN(D, H)
+    optimizer = sgd(model)
+    x, lengths = data(), [6, 3, 3, 2]
+    alone = []
+    for b, length in enumerate(lengths):
+        hidden, _ = by_autograd("tanh", model, x[:length, b : b + 1], lambda Y: Y.pow(2).sum())
+        alone.append(hidden.norm(dim=2)[:, 0].tolist())
+    with watch(model) as watched:
+        model(pack_padded_sequence(x, lengths))[0].data.pow(2).sum().backward()
+        optimizer.step()
+        (found,) = watched.last.layers.values()
+    at = [[norms[t] for norms in alone if t < len(norms)] for t in range(T)]
+    assert found.hidden_gradient_mean == near([sum(n) / len(n) for n in at])
+    assert found.hidden_gradient_max == near([max(n) for n in at])
+
+
+def test_the_mean_is_over_gradients_accumulated_in_several_passes():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        for part in range(4):
+            (model(data(part)).pow(2).mean() / 4).backward()
+        whole = norm(model.parameters())
+        assert watched.last is None
+        optimizer.step()
+        record = watched.last
+        assert (record.step, record.clip_coefficient) == (1, 1.0)
+        assert record.gradient_norm == near(whole)
+        optimizer.zero_grad()
+        (model(data(3)).pow(2).mean() / 4).backward()
+        optimizer.step()
+        # through time the curves are those of the last minibatch alone
+        assert watched.last.step == 2
+        assert len(record.layers) == len(watched.last.layers) == 1
+
+
+def test_two_losses_through_one_forward_pass_add_up():
+    model = Reader(nn.RNN)
+    optimizer = sgd(model)
+    found = []
+    for apart in (False, True):
+        with watch(model) as watched:
+            optimizer.zero_grad()
+            y = model(data())
+            if apart:
+                y.sum().backward(retain_graph=True)
+                y.pow(2).sum().backward()
+            else:
+                (y.sum() + y.pow(2).sum()).backward()
+            weights = copy.deepcopy(model.state_dict())
+            optimizer.step()
+            model.load_state_dict(weights)
+            found.append(watched.last.layers["rnn"].hidden_gradient_mean)
+    assert found[0] == near(found[1])
+
+
+def test_a_gradient_that_is_differentiated_again_is_not_traced():
+    model = Reader(nn.RNN)
+    optimizer = sgd(model)
+    x = data().requires_grad_()
+    with watch(model) as watched:
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        slope.pow(2).sum().backward()
+        optimizer.step()
+        assert watched.last.layers == {}
+        assert "differentiated again" in watched.notes["rnn"]
+
+
+def autocasts(kind):
+    """Whether PyTorch runs its own layer in bfloat16 here: not its LSTM on CPUs before AVX-512."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            Reader(kind)(data())
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_under_autocast(kind):
+    if not autocasts(STEPS[kind]):
+        pytest.skip(f"PyTorch has no {kind} layer in bfloat16 for this CPU")
+    model = Reader(STEPS[kind])
+    optimizer = sgd(model)
+    found = []
+    for enabled in (False, True):
+        weights = copy.deepcopy(model.state_dict())
+        optimizer.zero_grad()
+        with watch(model) as watched:
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                loss = model(data()).pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            assert watched.notes == {}
+            found.append(watched.last)
+        model.load_state_dict(weights)
+    exact, half = (record.layers["rnn"].hidden_gradient_mean for record in found)
+    assert half == near(exact, 0.1)  # bfloat16 has three digits
+    assert found[1].gradient_norm == near(found[0].gradient_norm, 0.1)
+
+
+def test_two_optimizers_that_share_a_step_make_one_record():
+    model = Reader()
+    first, second = sgd(model.rnn), torch.optim.Adam(model.out.parameters())
+    with watch(model) as watched:
+        for step in (1, 2):
+            first.zero_grad(), second.zero_grad()
+            model(data(step)).pow(2).mean().backward()
+            first.step()
+            second.step()
+            assert watched.steps == step
+        assert all(p.clipped_norm is not None for p in watched.last.parameters.values())
+
+
+def test_two_optimizers_that_take_turns_make_two_records():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"make": nn.Linear(2, 3), "judge": nn.Linear(3, 1)})
+    makes, judges = sgd(model["make"]), sgd(model["judge"])
+    with watch(model) as watched:
+        for _ in range(3):
+            judges.zero_grad()
+            model["judge"](model["make"](torch.ones(4, 2)).detach()).sum().backward()
+            judges.step()
+            makes.zero_grad()
+            model["judge"](model["make"](torch.ones(4, 2))).sum().backward()
+            makes.step()
+        assert [r.step for r in watched.records] == [1, 2, 3, 4, 5, 6]
+        moved = [{n for n, p in r.parameters.items() if p.update_ratio} for r in watched.records]
+        assert moved[:2] == [{"judge.weight", "judge.bias"}, {"make.weight", "make.bias"}]
+
+
+def test_an_optimizer_around_an_optimizer_counts_once():
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner):
+            self.inner = inner
+            super().__init__(inner.param_groups[0]["params"], {})
+
+        def step(self, closure=None):
+            return self.inner.step(closure)
+
+    model = Reader()
+    optimizer = Around(sgd(model))
+    with watch(model) as watched:
+        model(data()).sum().backward()
+        optimizer.step()
+        assert watched.steps == 1
+        assert watched.last.parameters["out.weight"].update_ratio > 0
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
+def test_an_optimizer_that_calls_back_for_its_gradients(kind):
+    model = Reader()
+    optimizer = kind(model.parameters(), lr=0.1)
+    truth = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(data()).pow(2).mean()
+        loss.backward()
+        truth.append(norm(model.parameters()))
+        nn.utils.clip_grad_norm_(model.parameters(), truth[-1] / 2)
+        return loss
+
+    with watch(model) as watched:
+        optimizer.step(closure)
+        assert watched.steps == 1
+        record = watched.last
+    assert record.gradient_norm == near(truth[-1])
+    assert record.clip_coefficient == near(0.5, 1e-3)
+    assert record.parameters["out.weight"].update_ratio > 0
+
+
+def test_weights_moved_by_hand_make_a_step_where_that_is_said():
+    model = Reader()
+    with watch(model) as watched:
+        for step in range(3):
+            model.zero_grad()
+            model(data(step)).sum().backward()
+            whole = norm(model.parameters())
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.1 * p.grad
+            watched.step()
+            assert watched.last.step == step + 1
+            assert watched.last.gradient_norm == near(whole)
+            assert watched.last.clipped_norm == near(whole)
+            assert watched.last.layers["rnn"].hidden_gradient_mean[-1] > 0
+
+
+def test_frozen_unused_and_tied_parameters():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.out = nn.Embedding(7, H), nn.Linear(H, 7, bias=False)
+            self.out.weight = self.embed.weight
+            self.frozen, self.unused = nn.Linear(H, H), nn.Linear(2, 2)
+            self.frozen.requires_grad_(False)
+
+        def forward(self, ids):
+            return self.out(self.frozen(self.embed(ids)))
+
+    model = Model()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        model(torch.tensor([1, 2])).sum().backward()
+        whole = model.embed.weight.grad.norm().item()
+        optimizer.step()
+        found = watched.last.parameters
+    assert set(found) == {"embed.weight", "unused.weight", "unused.bias"}
+    assert found["embed.weight"].gradient_norm == near(whole)
+    assert found["unused.weight"].gradient_norm is None
+    assert found["unused.weight"].update_ratio == 0
+    assert watched.last.layers == {}
+
+
+def test_sparse_gradients_and_lazy_parameters():
+    model = nn.Sequential(nn.Embedding(7, H, sparse=True), nn.LazyLinear(2))
+    with watch(model) as watched:
+        y = model(torch.tensor([1, 1, 2]))
+        optimizer = sgd(model)
+        for _ in range(2):
+            y.sum().backward()
+            whole = model[0].weight.grad.to_dense().norm().item()
+            optimizer.step()
+            assert watched.last.parameters["0.weight"].gradient_norm == near(whole)
+            assert watched.last.parameters["1.weight"].gradient_norm > 0
+            optimizer.zero_grad()
+            y = model(torch.tensor([1, 1, 2]))
+
+
+def test_inference_is_ignored():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        for step in (1, 2):
+            optimizer.zero_grad()
+            with torch.no_grad():
+                model(data(9)), model(data(8))
+            model.eval()
+            with torch.inference_mode():
+                model(data(7))
+            model.train()
+            model(data(step)).sum().backward()
+            optimizer.step()
+        assert watched.steps == 2
+        assert list(watched.last.layers) == ["rnn"]
+        assert not watched.recurrences.by_name
+
+
+def test_every_so_many_steps():
+    model = Reader()
+    optimizer = sgd(model)
+    seen = []
+    with watch(model, every=3, sink=seen.append, keep=2) as watched:
+        for _ in range(8):
+            optimizer.zero_grad()
+            model(data()).sum().backward()
+            optimizer.step()
+        assert [r.step for r in seen] == [1, 4, 7]
+        assert [r.step for r in watched.records] == [4, 7]
+        assert watched.steps == 8
+        assert [r.step for r in watched] == [4, 7]
+        assert list(watched) == []
+
+
+def test_the_training_is_the_same_watched_or_not():
+    results = []
+    for watching in (False, True):
+        model = Reader(nn.LSTM, num_layers=2, dropout=0.5)
+        optimizer = torch.optim.Adam(model.parameters())
+        torch.manual_seed(3)
+        handle = watch(model) if watching else None
+        for step in range(5):
+            optimizer.zero_grad()
+            model(data(step)).pow(2).mean().backward()
+            optimizer.step()
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        if handle:
+            assert set(handle.last.layers) == {"rnn.0", "rnn.1"}
+            handle.close()
+    assert torch.equal(*results)
+
+
+def test_closing_leaves_the_model_as_it_was():
+    model = Reader()
+    optimizer = sgd(model)
+
+    def traces():
+        hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+        with_kwargs = [len(m._forward_hooks_with_kwargs) for m in model.modules()]
+        return (
+            hooks,
+            with_kwargs,
+            [len(p._post_accumulate_grad_hooks or ()) for p in model.parameters()],
+        )
+
+    before, keys = traces(), [set(vars(m)) for m in model.modules()]
+    listeners = all_steps().listeners
+    watched = watch(model)
+    model(data()).sum().backward()
+    optimizer.step()
+    assert traces() != before
+    watched.close()
+    watched.close()
+    assert traces() == before
+    assert [set(vars(m)) for m in model.modules()] == keys
+    model(data()).sum().backward()
+    optimizer.step()
+    assert (watched.steps, len(watched.records)) == (1, 1)
+    assert all_steps().listeners == listeners
+
+
+def test_a_watch_that_is_never_closed_goes_with_its_model():
+    model, records = Reader(), []
+    optimizer = sgd(model)
+    watched = weakref.ref(watch(model, sink=records.append))  # nobody but the model keeps it
+    gc.collect()
+    for _ in range(2):
+        model(data()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(records) == 2
+    listeners = all_steps().listeners
+    del model, optimizer
+    gc.collect()
+    assert watched() is None
+    sgd(Reader()).step()
+    assert len(all_steps().listeners) < len(listeners)
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
+def test_copies_are_not_watched(how):
+    model = Reader()
+    with watch(model) as watched:
+        if how == "deepcopy":
+            other = copy.deepcopy(model)
+        elif how == "pickle":
+            other = pickle.loads(pickle.dumps(model))
+        else:
+            file = io.BytesIO()
+            torch.save(model, file)
+            file.seek(0)
+            other = torch.load(file, weights_only=False)
+        other(data()).sum().backward()
+        sgd(other).step()
+        assert (watched.steps, watched.last) == (0, None)
+        model(data()).sum().backward()
+        sgd(model).step()
+        assert watched.steps == 1
+
+
+def test_a_model_can_move_after_it_was_watched():
+    model = Reader()
+    with watch(model) as watched:
+        model.double()
+        optimizer = sgd(model)
+        model(data(dtype=torch.float64)).sum().backward()
+        whole = norm(model.parameters())
+        optimizer.step()
+        assert watched.last.gradient_norm == near(whole, 1e-12)
+        assert watched.last.layers["rnn"].hidden_gradient_mean[-1] > 0
+
+
+def test_nothing_of_a_step_is_kept():
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model, keep=3) as watched:
+        kept = []
+        for step in range(4):
+            optimizer.zero_grad()
+            y = model(data(step))
+            y.sum().backward()
+            optimizer.step()
+            kept.append(weakref.ref(y))
+            gradients = [weakref.ref(p.grad) for p in model.parameters()]
+        del y
+        optimizer.zero_grad()
+        gc.collect()
+        assert not any(reference() is not None for reference in (*kept, *gradients))
+        assert len(watched.records) == 3
+        assert not watched.current.before
+        assert not watched.current.gradient
+
+
+def test_a_recurrence_without_a_module_can_be_tapped():
+    torch.manual_seed(0)
+    model = nn.Linear(D + H, H)
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        h, hidden = torch.zeros(B, H), []
+        for x_t in data():
+            h = watched.tap(torch.tanh(model(torch.cat([x_t, h], 1))), "mine")
+            h.retain_grad()
+            hidden.append(h)
+        h.sum().backward()
+        optimizer.step()
+        found = watched.last.layers["mine"]
+    assert found.hidden_gradient_mean == near([h.grad.norm(dim=1).mean().item() for h in hidden])
+
+
+def test_losses_are_seen_or_told():
+    class WithLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.criterion = nn.Linear(2, 1), nn.MSELoss()
+
+        def forward(self, x, y):
+            return {"loss": self.criterion(self.net(x), y), "logits": None}
+
+    model = WithLoss()
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        loss = model(torch.ones(3, 2), torch.zeros(3, 1))["loss"]
+        loss.backward()
+        optimizer.step()
+        assert watched.last.loss == near(loss.item())
+        loss = model(torch.ones(3, 2), torch.zeros(3, 1))["loss"]
+        watched.loss(7.0)
+        watched.loss(torch.tensor(9.0))
+        loss.backward()
+        optimizer.step()
+        assert watched.last.loss == 8.0
+        model.net(torch.ones(3, 2)).sum().backward()
+        optimizer.step()
+        assert watched.last.loss is None
+
+
+def test_the_first_that_is_not_finite_has_a_name():
+    class Logs(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    def first(x, model):
+        optimizer = sgd(model)
+        with watch(model) as watched:
+            model(x).sum().backward()
+            optimizer.step()
+            return watched.last
+
+    make = lambda: nn.Sequential(nn.Linear(2, 2), Logs(), nn.Linear(2, 1))  # noqa: E731
+    model = make()
+    model[0].weight.data.fill_(-1.0)
+    model[0].bias.data.zero_()
+    record = first(torch.ones(3, 2), model)
+    assert record.first_not_finite == "the output of 1"
+    assert first(torch.full((3, 2), torch.nan), make()).first_not_finite == "an input of 0"
+    model = make()
+    model[2].weight.data[0, 0] = torch.inf
+    assert first(torch.ones(3, 2), model).first_not_finite == "the weight 2.weight"
+    model = nn.Sequential(nn.Linear(2, 1), nn.Identity())
+    optimizer = sgd(model)
+    with watch(model) as watched:
+        torch.sqrt(model(torch.zeros(1, 2)) * 0).sum().backward()  # 0 has no slope here
+        optimizer.step()
+        assert watched.last.first_not_finite.startswith("the gradient of 0.")
+
+
+def test_records_go_to_a_run_directory(tmp_path, unrolled):
+    model = Reader()
+    optimizer = sgd(model)
+    with watch(model, out=tmp_path / "mine") as watched:
+        for step in range(3):
+            model(data(step)).sum().backward()
+            optimizer.step()
+        kept = watched.records
+        assert watched.diagnose() == []
+    read, skipped = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
+    assert (list(read), skipped) == (kept, [])
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert (config["experiment"], config["settings"]["model"]) == ("watch", "Reader")
+    assert json.loads((tmp_path / "mine" / "summary.json").read_text())["steps"] == 3
+    outcome = unrolled("diagnose", tmp_path / "mine")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
+    model = Reader()
+    optimizer = sgd(model)
+
+    def steps(*numbers):
+        for step in numbers:
+            model(data(step)).sum().backward()
+            optimizer.step()
+        return watched.records  # settles the last
+
+    with watch(model, out=tmp_path / "mine") as watched:
+        written = steps(0)
+
+        def full(lines, record):
+            raise RunError(f"'{lines.path}' cannot be written: No space left on device")
+
+        monkeypatch.setattr("unrolled.runs.lines.Lines.__call__", full)
+        with pytest.warns(RuntimeWarning, match="No space left"):
+            steps(1)
+        assert len(steps(2, 3)) == 4
+    assert "No space left" in watched.notes["out"]
+    read, _ = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
+    assert list(read) == written
+    assert watched.diagnose() == []
+
+
+def test_the_trainer_looks_into_fused_layers_too():
+    from unrolled import torch as u
+    from unrolled.telemetry.recorder import Telemetry
+
+    data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
+    model = u.RNNModel(nn.GRU(len(data.vocab), 8), len(data.vocab))
+    records = []
+    u.Trainer(1, listeners=[Telemetry(every=2, sinks=[records.append])]).fit(model, data)
+    (layer,) = records[-1].layers.values()
+    assert len(layer.hidden_gradient_mean) == 7
+    assert layer.borders == [0]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_bad_settings():
+    with pytest.raises(SettingError, match="every is 0"):
+        watch(nn.Linear(1, 1), every=0)
+    with pytest.raises(SettingError, match="keep is 0"):
+        watch(nn.Linear(1, 1), keep=0)
+    with pytest.raises(SettingError, match="was given a Tensor"):
+        watch(torch.ones(1))
+    with pytest.raises(SettingError, match="scaler is a float"):
+        watch(nn.Linear(1, 1), scaler=2.0)
+    with pytest.raises(SettingError, match=r"'rnnn'.*did you mean 'rnn'"):
+        watch(Reader(), states={"rnnn": "h"})
+    with pytest.raises(SettingError, match=r"'h'.*forward of reader"):
+        watch(Reader(), states={"reader": "h"})
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch hides it by itself
+@pytest.mark.parametrize("when", ["whole", "part", "before"])
+def test_compiled_models(when):
+    model, x = Reader(nn.GRU), data()
+    plain = copy.deepcopy(model)
+    compiled = torch.compile(model, backend="aot_eager")
+    optimizer = sgd(model)
+    if when == "before":
+        compiled(x)  # compiled without the hooks
+    found = []
+    for run, watch_it in ((plain, plain), (compiled, model if when == "part" else compiled)):
+        with watch(watch_it) as watched:
+            run(x).pow(2).mean().backward()
+            whole = norm(watch_it.parameters())
+            (optimizer if run is compiled else sgd(plain)).step()
+            found.append(watched.last)
+            assert found[-1].gradient_norm == near(whole)
+    assert list(found[1].parameters) == list(found[0].parameters)
+    assert found[1].layers["rnn"].hidden_gradient_mean == near(
+        found[0].layers["rnn"].hidden_gradient_mean
+    )
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch hides it by itself
+def test_a_compiled_loop_over_a_cell():
+    class Plain(nn.Module):
+        def __init__(self, cell):
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x):
+            h = None
+            for x_t in x:
+                h = self.cell(x_t, h)
+            return h
+
+    model = Plain(nn.GRUCell(D, H))
+    optimizer, x = sgd(model), data()
+    run = torch.compile(model, backend="aot_eager")
+    layers = []
+    for forward in (model, run):
+        with watch(model) as watched:
+            optimizer.zero_grad()
+            forward(x).pow(2).sum().backward()
+            weights = copy.deepcopy(model.state_dict())
+            optimizer.step()
+            model.load_state_dict(weights)
+            layers.append(watched.last.layers["cell"])
+    assert layers[1].hidden_gradient_mean == near(layers[0].hidden_gradient_mean)
+    assert layers[1].weight_gradient_split == near(layers[0].weight_gradient_split, 1e-4)
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_beside_lightning(tmp_path):
+    lightning = pytest.importorskip("pytorch_lightning")
+
+    class Lit(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = Reader()
+            self.norms = []
+
+        def training_step(self, batch, index):
+            return self.net(batch[0].transpose(0, 1)).pow(2).mean()
+
+        def on_before_optimizer_step(self, optimizer):
+            self.norms.append(norm(self.parameters()))
+
+        def configure_optimizers(self):
+            return sgd(self)
+
+    model = Lit()
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.randn(16, T, D)), batch_size=4
+    )
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=0.05,
+        accumulate_grad_batches=2,
+        default_root_dir=tmp_path,
+    )
+    with watch(model) as watched:
+        trainer.fit(model, loader)
+        records = watched.records
+    assert [r.step for r in records] == [1, 2, 3, 4]
+    assert [r.gradient_norm for r in records] == near(model.norms)
+    assert all(r.clipped_norm == near(min(r.gradient_norm, 0.05), 1e-3) for r in records)
+    assert list(records[0].layers) == ["net.rnn"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("early", [True, False])
+def test_beside_accelerate(precision, early):
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.state.AcceleratorState._reset_state(True)
+    accelerator = accelerate.Accelerator(
+        cpu=True, mixed_precision=precision, gradient_accumulation_steps=2
+    )
+    model = Reader(nn.GRU)  # PyTorch's LSTM does not run in bfloat16 on every CPU
+    handle = watch(model) if early else None
+    optimizer = sgd(model)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    handle = handle or watch(model)
+    norms = []
+    with handle as watched:
+        for step in range(4):
+            with accelerator.accumulate(model):
+                accelerator.backward(model(data(step)).pow(2).mean())
+                if accelerator.sync_gradients:
+                    norms.append(norm(model.parameters()))
+                    accelerator.clip_grad_norm_(model.parameters(), 0.05)
+                optimizer.step()
+                optimizer.zero_grad()
+        records = watched.records
+    accelerate.state.AcceleratorState._reset_state(True)
+    assert [r.gradient_norm for r in records] == near(norms)
+    assert all(r.clipped_norm == near(min(r.gradient_norm, 0.05), 1e-3) for r in records)
+    assert all(list(r.layers) == ["rnn"] for r in records)
