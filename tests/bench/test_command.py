@@ -6,7 +6,7 @@ import os
 import pytest
 
 from installed import FRAMEWORK
-from unrolled.bench import command, competitors, elsewhere, limit, race, threads, training
+from unrolled.bench import command, competitors, limit, race, threads, training
 from unrolled.bench.competitors import COMPETITORS, Competitor, register
 from unrolled.bench.results import Result
 from unrolled.bench.task import Task, grouped
@@ -24,7 +24,7 @@ def idle(task):
 
 @pytest.fixture
 def field(monkeypatch):
-    """Two idle competitors, one that is absent and one slow to start; nobody else."""
+    """Two idle competitors and one that is absent; nobody else."""
     monkeypatch.setattr(competitors, "COMPETITORS", {})
     monkeypatch.setattr(command, "COMPETITORS", competitors.COMPETITORS)
     monkeypatch.setattr(limit, "is_installed", lambda name: False)
@@ -34,7 +34,6 @@ def field(monkeypatch):
         Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
         Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),
         Competitor("gone", "gone", "not here", FRAMEWORK, idle, needs=(lambda: "it left",)),
-        Competitor("late", "late", "takes its time", FRAMEWORK, idle, slow_start=("gru",)),
     )
     return competitors.COMPETITORS
 
@@ -47,7 +46,7 @@ def test_the_table_and_the_file(unrolled, field, tmp_path):
     assert f"threads: {threads.available()}" in done.out
     kept = json.loads((tmp_path / "speed.json").read_text())
     (table,) = map(Result.from_json, kept["results"])
-    assert [row.name for row in table.rows] == ["first", "second", "late"]
+    assert [row.name for row in table.rows] == ["first", "second"]
     assert table.facts["H"] == 4
     assert table.rows[0].ratio.median == 1
     assert all(row.share is not None and row.ms > 0 for row in table.rows)
@@ -61,15 +60,6 @@ def test_tables_for_every_cell_and_size(unrolled, field):
     titles = [line.partition(" (")[0] for line in done.out.splitlines() if " (B = " in line]
     assert titles == ["RNN, H = 4", "RNN, H = 5", "GRU, H = 4", "GRU, H = 5"]
     assert "the second" not in done.out
-
-
-def test_who_is_slow_to_start_is_left_out_by_name(unrolled, field):
-    gru = ("--cell", "gru", *QUICK[2:])
-    assert "absent: late, gru: needs minutes" in unrolled("bench", *gru).out
-    for wanted in ("--all", "--only=late"):
-        out = unrolled("bench", *gru, wanted).out
-        assert "absent: late" not in out
-        assert "\nlate " in out
 
 
 def test_markdown_tables(unrolled, field):
@@ -144,34 +134,6 @@ def test_mistakes_are_refused_and_nothing_is_written(unrolled, field, tmp_path, 
     assert all(word in done.err for word in words), done.err
     assert "Traceback" not in done.err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_another_backend_of_keras_gets_a_process_with_the_yardstick(unrolled, field, monkeypatch):
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    asked = []
-
-    def run(keras, arguments):
-        asked.append((keras, arguments))
-        return []
-
-    monkeypatch.setattr(elsewhere, "run", run)
-    register(Competitor("k", "k", "", FRAMEWORK, idle, keras="jax"))
-    assert unrolled("bench", *QUICK).code == 0
-    ((keras, arguments),) = asked
-    assert keras == "jax"
-    assert arguments[-4:] == ["--only", "first", "--only", "k"]
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert "\nk " in unrolled("bench", *QUICK).out
-    assert len(asked) == 1
-
-
-def test_a_process_of_its_own_gives_the_same_tables():
-    name = next(name for name, c in COMPETITORS.items() if not c.absent())
-    options = command.Options(("rnn",), (4,), 2, 3, rounds=1, seconds=0, threads=1)
-    (table,) = elsewhere.run("jax", options.arguments([name]))
-    assert [row.name for row in table.rows] == [name]
-    assert "KERAS_BACKEND=jax" in table.title
-    assert table.facts["threads"] == 1
 
 
 def test_threads_are_fixed_and_given_back():

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from unrolled.bench import elsewhere, tables, threads, training
+from unrolled.bench import tables, threads, training
 from unrolled.bench.competitors import COMPETITORS
 from unrolled.bench.race import Timings, run
 from unrolled.bench.results import Result, result
@@ -53,26 +53,11 @@ class Options:
     rounds: int = 7
     seconds: float = 20.0
     only: tuple[str, ...] = ()
-    all: bool = False
     threads: int | None = None
     gpu: bool = False
     sweep: bool = False
     json: Path | None = None
     markdown: bool = False
-
-    def arguments(self, only: Iterable[str]) -> list[str]:
-        """The same for the command line of another process, other competitors."""
-        pairs: list[tuple[str, Any]] = [
-            *(("--cell", cell) for cell in self.cells),
-            *(("--hiddens", H) for H in self.hiddens),
-            ("--batch-size", self.batch_size),
-            ("--num-steps", self.num_steps),
-            ("--rounds", self.rounds),
-            ("--seconds", self.seconds),
-            *(("--threads", count) for count in [self.threads] if count is not None),
-            *(("--only", name) for name in only),
-        ]
-        return [str(part) for pair in pairs for part in pair]
 
 
 def listing(width: int) -> str:
@@ -135,7 +120,7 @@ def _plan(options: Options, count: int) -> training.Plan:
         task.batches  # noqa: B018 (a text too short for such sizes is told of now)
     if options.sweep:
         return training.sweep(tasks[0], options.only)
-    return training.plan(tasks, options.only, options.all)
+    return training.plan(tasks, options.only)
 
 
 def _measure(
@@ -161,13 +146,6 @@ def _measure(
                 if table is not None:
                     found.append(table)
                     _show([table], options, echo)
-        for keras, competitors in plan.elsewhere.items():
-            names = [competitor.name for competitor in (*plan.here[:1], *competitors)]
-            progress(f"{', '.join(names)}: in a process of its own")
-            progress.clear()
-            tables_there = elsewhere.run(keras, options.arguments(names))
-            _show(tables_there, options, echo)
-            found += tables_there
 
 
 def _show(found: list[Result], options: Options, echo: Callable[[str], None]) -> None:

@@ -4,9 +4,6 @@ The table is light: a framework is loaded when a competitor starts.
 """
 
 import importlib
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +16,6 @@ from unrolled.kernels import native
 LAYERS = {
     "nn": {"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM"},
     "keras": {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"},
-    "flax": {"rnn": "SimpleCell", "gru": "GRUCell", "lstm": "OptimizedLSTMCell"},
-    "gluon": {"rnn": "rnn.RNN", "gru": "rnn.GRU", "lstm": "rnn.LSTM"},
 }
 """What frameworks call their own layers."""
 
@@ -38,9 +33,7 @@ class Competitor:
         layers: the row of `LAYERS` for the title.
         precision: of its products.
         needs: functions that give a reason why it cannot run here, or "".
-        keras: the backend of Keras that it needs, "" if none.
         deep: whether it can have several layers.
-        slow_start: cells that it needs minutes to get ready for.
         on_gpu: whether it can be measured on a GPU.
     """
 
@@ -52,9 +45,7 @@ class Competitor:
     layers: str = ""
     precision: str = "float32"
     needs: tuple[Callable[[], str], ...] = ()
-    keras: str = ""
     deep: bool = True
-    slow_start: tuple[str, ...] = ()
     on_gpu: bool = False
 
     def title_for(self, cell: str) -> str:
@@ -70,10 +61,6 @@ class Competitor:
         if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
         return next((reason for need in self.needs if (reason := need())), "")
-
-    def is_elsewhere(self) -> bool:
-        """Whether it needs a process of its own, as this one has another backend of Keras."""
-        return bool(self.keras) and self.keras != os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def _in(module: str, function: str, *arguments: Any) -> Callable[[Task], Competing]:
@@ -106,17 +93,6 @@ def native_kernels() -> str:
     """Why the native kernels cannot be used, or ""."""
     usable, reason = native.available()
     return "" if usable else f"native kernels: {reason}"
-
-
-def cpp_compiler() -> str:
-    """Why torch.compile cannot be used, or ""."""
-    found = any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++")))
-    return "" if found else "torch.compile needs a C++ compiler: install g++ or clang++"
-
-
-def keras_installed() -> str:
-    """Why Keras cannot be used, or ""."""
-    return "" if importlib.util.find_spec("keras") else 'get it with: pip install "keras>=3"'
 
 
 COMPETITORS: dict[str, Competitor] = {}
@@ -172,17 +148,6 @@ register(
         on_gpu=True,
     ),
     Competitor(
-        "textbook-compiled",
-        "textbook, torch.compile",
-        "the same loop compiled as a whole",
-        "torch",
-        _in("torch", "textbook", True),
-        needs=(cpp_compiler,),
-        deep=False,
-        slow_start=("gru", "lstm"),
-        on_gpu=True,
-    ),
-    Competitor(
         "nn",
         "{}",
         "PyTorch's own layer, clipping and optimizer",
@@ -197,16 +162,6 @@ register(
         "written by hand for speed: lookups, lax.scan, all in one jit",
         "jax",
         _in("jax", "scan"),
-        deep=False,
-        on_gpu=True,
-    ),
-    Competitor(
-        "flax",
-        "Flax {}",
-        "Flax's own layer with Optax, all in one jit",
-        "jax",
-        _in("jax", "flax"),
-        layers="flax",
         deep=False,
         on_gpu=True,
     ),
@@ -225,29 +180,9 @@ register(
         "tensorflow",
         _in("keras", "fit"),
         layers="keras",
-        keras="tensorflow",
-        deep=False,
-    ),
-    Competitor(
-        "keras-jax",
-        "Keras {}, JAX",
-        "Keras' own layer under fit, on JAX; in a process of its own",
-        "jax",
-        _in("keras", "fit"),
-        layers="keras",
-        needs=(keras_installed,),
-        keras="jax",
         deep=False,
     ),
     Competitor("unrolled-mxnet", "unrolled, MXNet", "ours on MXNet", "mxnet", _ours("mxnet")),
-    Competitor(
-        "gluon",
-        "Gluon {}",
-        "Gluon's own layer, loss and trainer (MXNet)",
-        "mxnet",
-        _in("mxnet", "gluon_loop"),
-        layers="gluon",
-    ),
 )
 
 

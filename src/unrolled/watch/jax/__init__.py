@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unrolled.backends import jax as backend
-from unrolled.kernels.norms.jax import norm
+from unrolled.backends.jax import norm
 from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
 from unrolled.telemetry.build_records import numbered, parameter_record, watched_record

@@ -8,7 +8,7 @@ pytest.importorskip("jax")
 import jax
 import jax.numpy as jnp
 
-from unrolled.kernels.norms.jax import norm
+from unrolled.backends.jax import norm
 
 VALUES = np.random.default_rng(0).normal(size=(7, 40))
 
