@@ -87,16 +87,19 @@ def test_of_an_lstm_cell_of_one_s_own_the_hidden_state_is_looked_at(order):
     assert notes == {}
 
 
+@pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("kind", [Feeding, OwnLSTM])
-def test_of_a_state_that_nobody_has_named_a_note_says_how_to(kind):
+def test_of_a_state_that_nobody_has_named_a_note_says_how_to(kind, detached):
     model = Feeding("yh", "out") if kind is Feeding else OwnLSTM("hc")
     with watch(model) as watched:
         states = (torch.zeros(B, H), torch.zeros(B, H))
         for x in data():
+            states = tuple(h.detach() for h in states) if detached else states
             states = model(*states) if kind is Feeding else model(x, states)
         step(model, states[0].sum() + states[1].sum())
         assert watched.last.layers == {}
-        argument = "given.0" if kind is Feeding else "states.0"
+        # a word that was detached is let go, its state is kept by the model
+        argument = f"given.{int(detached)}" if kind is Feeding else "states.0"
         name = kind.__name__.lower()
         assert f"watch(model, states={{'{name}': '{argument}'}})" in watched.notes[name]
         assert [f.name for f in watched.diagnose() if name in f.text] == ["not seen"]

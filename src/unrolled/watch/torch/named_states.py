@@ -12,7 +12,7 @@ from torch import nn
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.torch.parameter_names import named_parts
 from unrolled.watch.torch.recurrences import Recurrences
-from unrolled.watch.torch.tree import named_tensors, part_at, tensors_in
+from unrolled.watch.torch.tree import is_same, named_tensors, part_at, tensors_in
 
 States = Mapping[str, str | tuple[str, int]]
 """By module the argument with its state; with a number, which axis of it is the batch."""
@@ -113,14 +113,15 @@ class NamedStates:
             self.places[name] = 0
             return True
         earlier, before, passes = self.latest.pop(name, ([], None, 0))
-        olds = [old() for old in earlier]
-        place = next((i for i, old in enumerate(olds) if old is not None and old is state), None)
-        if place is None:
+        olds = [(i, old) for i, pointer in enumerate(earlier) if (old := pointer()) is not None]
+        back = [(i, old) for i, old in olds if state is not None and is_same(old, state)]
+        if not back:
             self.latest[name] = [ref(each) for each in outputs], state, self.recurrences.passes
             return False
+        place, old = back[0]
         self.places[name] = place
         if passes == self.recurrences.passes:
-            self.recurrences.add_state(name, olds[place], before, axis)
+            self.recurrences.add_state(name, old, before, axis)
         else:
             self.recurrences.notes[name] = "its first time step is missing in the first record"
         return True
@@ -143,10 +144,10 @@ class UnnamedStates:
             return
         before = [old for pointer in self.latest.get(name, ()) if (old := pointer()) is not None]
         self.latest[name] = [ref(each) for each in tensors_in(output) if each.requires_grad]
-        if not any(x is old for x in tensors_in((args, kwargs)) for old in before):
+        if not any(is_same(x, old) for x in tensors_in((args, kwargs)) for old in before):
             return
         arguments = named_tensors(_arguments(module, args, kwargs))
-        back = [path for path, x in arguments if any(x is old for old in before)]
+        back = [path for path, x in arguments if any(is_same(x, old) for old in before)]
         if back:
             paths = " or ".join(f"'{path}'" for path in back)
             self.notes[name] = (

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from unrolled.watch.torch.tree import is_same
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -63,8 +65,7 @@ class Sequence:
         The last state is kept, so nothing else has its memory.
         """
         last = self.last
-        alike = state.data_ptr() == last.end.data_ptr() and state.shape == last.end.shape
-        return alike and not last.packed
+        return is_same(state, last.end) and not last.packed
 
     def begin_anew(self, batch: int) -> None:
         """Forget the gradients that an earlier step found by the same graph."""

@@ -47,3 +47,14 @@ def part_at(value: Any, path: str) -> Any:
         else:
             return None
     return value
+
+
+def is_same(x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether two tensors, both still there, share all of their memory: one may be detached.
+
+    Example:
+        >>> h = torch.ones(2, requires_grad=True)
+        >>> is_same(h, h.detach()), is_same(h, h.clone())
+        (True, False)
+    """
+    return x.data_ptr() == y.data_ptr() and x.shape == y.shape
