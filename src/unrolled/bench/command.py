@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from unrolled.bench import elsewhere, tables, threads, training
+from unrolled.bench import tables, threads, training
 from unrolled.bench.competitors import COMPETITORS
 from unrolled.bench.race import Timings, run
 from unrolled.bench.results import Result, result
@@ -59,20 +59,6 @@ class Options:
     sweep: bool = False
     json: Path | None = None
     markdown: bool = False
-
-    def arguments(self, only: Iterable[str]) -> list[str]:
-        """The same for the command line of another process, other competitors."""
-        pairs: list[tuple[str, Any]] = [
-            *(("--cell", cell) for cell in self.cells),
-            *(("--hiddens", H) for H in self.hiddens),
-            ("--batch-size", self.batch_size),
-            ("--num-steps", self.num_steps),
-            ("--rounds", self.rounds),
-            ("--seconds", self.seconds),
-            *(("--threads", count) for count in [self.threads] if count is not None),
-            *(("--only", name) for name in only),
-        ]
-        return [str(part) for pair in pairs for part in pair]
 
 
 def listing(width: int) -> str:
@@ -149,8 +135,6 @@ def _measure(
     progress = Progress()
     with threads.fixed(count, {competitor.framework for competitor in plan.here}):
         for number, race in enumerate(plan.races, 1):
-            if not plan.here:
-                break
             timings = Timings()
             progress.prefix = f"[{number}/{len(plan.races)}] "
             try:
@@ -160,21 +144,13 @@ def _measure(
                 table = result(race, timings)
                 if table is not None:
                     found.append(table)
-                    _show([table], options, echo)
-        for keras, competitors in plan.elsewhere.items():
-            names = [competitor.name for competitor in (*plan.here[:1], *competitors)]
-            progress(f"{', '.join(names)}: in a process of its own")
-            progress.clear()
-            tables_there = elsewhere.run(keras, options.arguments(names))
-            _show(tables_there, options, echo)
-            found += tables_there
+                    _show(table, options, echo)
 
 
-def _show(found: list[Result], options: Options, echo: Callable[[str], None]) -> None:
+def _show(table: Result, options: Options, echo: Callable[[str], None]) -> None:
     width = shutil.get_terminal_size().columns
-    for table in found:
-        lines = tables.markdown(table) if options.markdown else tables.text(table, width)
-        echo("\n" + "\n".join(lines) + ("\n" if options.markdown else ""))
+    lines = tables.markdown(table) if options.markdown else tables.text(table, width)
+    echo("\n" + "\n".join(lines) + ("\n" if options.markdown else ""))
 
 
 class Progress:

@@ -16,6 +16,8 @@ from unrolled.errors import SettingError, did_you_mean
 from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
 from unrolled.kernels import native
 
+KERAS_BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+
 LAYERS = {
     "nn": {"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM"},
     "keras": {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"},
@@ -38,7 +40,6 @@ class Competitor:
         layers: the row of `LAYERS` for the title.
         precision: of its products.
         needs: functions that give a reason why it cannot run here, or "".
-        keras: the backend of Keras that it needs, "" if none.
         deep: whether it can have several layers.
         slow_start: cells that it needs minutes to get ready for.
         on_gpu: whether it can be measured on a GPU.
@@ -52,7 +53,6 @@ class Competitor:
     layers: str = ""
     precision: str = "float32"
     needs: tuple[Callable[[], str], ...] = ()
-    keras: str = ""
     deep: bool = True
     slow_start: tuple[str, ...] = ()
     on_gpu: bool = False
@@ -70,10 +70,6 @@ class Competitor:
         if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
         return next((reason for need in self.needs if (reason := need())), "")
-
-    def is_elsewhere(self) -> bool:
-        """Whether it needs a process of its own, as this one has another backend of Keras."""
-        return bool(self.keras) and self.keras != os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def _in(module: str, function: str, *arguments: Any) -> Callable[[Task], Competing]:
@@ -219,24 +215,13 @@ register(
         _ours("tensorflow"),
     ),
     Competitor(
-        "keras-tensorflow",
-        "Keras {}, TensorFlow",
-        "Keras' own layer under fit, on TensorFlow",
-        "tensorflow",
-        _in("keras", "fit"),
-        layers="keras",
-        keras="tensorflow",
-        deep=False,
-    ),
-    Competitor(
-        "keras-jax",
-        "Keras {}, JAX",
-        "Keras' own layer under fit, on JAX; in a process of its own",
-        "jax",
+        "keras",
+        f"Keras {{}}, {FRAMEWORKS.get(KERAS_BACKEND, KERAS_BACKEND)}",
+        "Keras' own layer under fit, on what KERAS_BACKEND names, else on TensorFlow",
+        KERAS_BACKEND if KERAS_BACKEND in FRAMEWORKS else "tensorflow",
         _in("keras", "fit"),
         layers="keras",
         needs=(keras_installed,),
-        keras="jax",
         deep=False,
     ),
     Competitor("unrolled-mxnet", "unrolled, MXNet", "ours on MXNet", "mxnet", _ours("mxnet")),

@@ -29,13 +29,11 @@ class Plan:
     Attributes:
         races: one for each table.
         here: competitors of this process.
-        elsewhere: competitors that need a process of their own, by backend of Keras.
         absent: why others do not take part, by name.
     """
 
     races: list[Race]
     here: list[Competitor]
-    elsewhere: dict[str, list[Competitor]]
     absent: dict[str, str]
 
 
@@ -50,7 +48,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = (), slow: bool = False) -
     Raises:
         SettingError: an unknown competitor, or none of those named is here.
     """
-    absent, here, elsewhere = _sorted(chosen(names), tasks[0].gpu)
+    absent, here = _sorted(chosen(names), tasks[0].gpu)
     races = []
     for task in tasks:
         late = [c for c in here if task.cell in c.slow_start and not (slow or c.name in names)]
@@ -61,7 +59,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = (), slow: bool = False) -
         title = f"{task.cell.upper()}, H = {task.H}"
         entrants = [_entrant(c, task) for c in here if c not in late]
         races.append(_race(title, task, entrants, here))
-    return Plan(races, here, elsewhere, absent)
+    return Plan(races, here, absent)
 
 
 def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
@@ -71,7 +69,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
         task: the sizes that stay.
         names: of the competitors; none for ours on its first framework.
     """
-    absent, here, _ = _sorted(chosen(names), task.gpu)
+    absent, here = _sorted(chosen(names), task.gpu)
     here = here if names else here[:1]
     races = []
     for competitor in here:
@@ -86,7 +84,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
             ]
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
             races.append(_race(title, task, entrants, [competitor]))
-    return Plan(races, here, {}, absent if names else {})
+    return Plan(races, here, absent if names else {})
 
 
 def _with(task: Task, size: str, value: int) -> Task:
@@ -108,24 +106,19 @@ def check(cells: Sequence[str], **sizes: int) -> None:
             raise SettingError(f"{name} is {size}; it must be at least 1")
 
 
-def _sorted(
-    competitors: list[Competitor], gpu: bool
-) -> tuple[dict[str, str], list[Competitor], dict[str, list[Competitor]]]:
-    """Who is absent, who runs here, and who needs another backend of Keras."""
+def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], list[Competitor]]:
+    """Who is absent and why, and who runs here."""
     absent: dict[str, str] = {}
     here: list[Competitor] = []
-    elsewhere: dict[str, list[Competitor]] = {}
     for competitor in competitors:
         reason = competitor.absent(gpu)
         if reason:
             absent[competitor.name] = reason
-        elif competitor.is_elsewhere():
-            elsewhere.setdefault(competitor.keras, []).append(competitor)
         else:
             here.append(competitor)
-    if not here and not elsewhere:
+    if not here:
         raise SettingError("\n".join(["nobody to measure", *absences(absent)]))
-    return absent, here, elsewhere
+    return absent, here
 
 
 def _race(title: str, task: Task, entrants: list[Entrant], here: list[Competitor]) -> Race:
