@@ -24,7 +24,7 @@ SOURCE = Path(__file__).parent / "src/unrolled"
 collect_ignore = [
     str(path)
     for name in MISSING
-    for path in (SOURCE / name, SOURCE / "d2l" / name, *SOURCE.rglob(f"{name}.py"))
+    for path in (SOURCE / name, *SOURCE.glob(f"*/{name}"), *SOURCE.rglob(f"{name}.py"))
 ]
 # no examples there; and Triton's kernels are bound to a GPU or to the interpreter when imported
 collect_ignore.append("src/unrolled/kernels/triton")

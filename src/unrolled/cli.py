@@ -288,7 +288,6 @@ def export(run: Path, file: Path) -> None:
     help="Length of all turns of a table.",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="A competitor; repeatable.")
-@click.option("--all", is_flag=True, help="Those that need minutes to get ready, too.")
 @click.option("--threads", type=WHOLE, help="For everybody.  [default: all cores]")
 @click.option("--gpu", is_flag=True, help="On the first GPU; those that can.")
 @click.option("--sweep", is_flag=True, help="How cost grows with H, T, B, V and layers, instead.")

@@ -23,7 +23,7 @@ def idle(task):
 
 @pytest.fixture
 def field(monkeypatch):
-    """Two idle competitors, one that is absent and one slow to start; nobody else."""
+    """Two idle competitors and one that is absent; nobody else."""
     monkeypatch.setattr(competitors, "COMPETITORS", {})
     monkeypatch.setattr(command, "COMPETITORS", competitors.COMPETITORS)
     monkeypatch.setattr(limit, "is_installed", lambda name: False)
@@ -33,7 +33,6 @@ def field(monkeypatch):
         Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
         Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),
         Competitor("gone", "gone", "not here", FRAMEWORK, idle, needs=(lambda: "it left",)),
-        Competitor("late", "late", "takes its time", FRAMEWORK, idle, slow_start=("gru",)),
     )
     return competitors.COMPETITORS
 
@@ -46,7 +45,7 @@ def test_the_table_and_the_file(unrolled, field, tmp_path):
     assert f"threads: {threads.available()}" in done.out
     kept = json.loads((tmp_path / "speed.json").read_text())
     (table,) = kept["results"]
-    assert [row["name"] for row in table["rows"]] == ["first", "second", "late"]
+    assert [row["name"] for row in table["rows"]] == ["first", "second"]
     assert table["facts"]["H"] == 4
     assert table["rows"][0]["ratio"]["median"] == 1
     assert all(row["share"] is not None and row["ms"] > 0 for row in table["rows"])
@@ -60,15 +59,6 @@ def test_tables_for_every_cell_and_size(unrolled, field):
     titles = [line.partition(" (")[0] for line in done.out.splitlines() if " (B = " in line]
     assert titles == ["RNN, H = 4", "RNN, H = 5", "GRU, H = 4", "GRU, H = 5"]
     assert "the second" not in done.out
-
-
-def test_who_is_slow_to_start_is_left_out_by_name(unrolled, field):
-    gru = ("--cell", "gru", *QUICK[2:])
-    assert "absent: late, gru: needs minutes" in unrolled("bench", *gru).out
-    for wanted in ("--all", "--only=late"):
-        out = unrolled("bench", *gru, wanted).out
-        assert "absent: late" not in out
-        assert "\nlate " in out
 
 
 def test_markdown_tables(unrolled, field):

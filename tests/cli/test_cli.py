@@ -106,7 +106,7 @@ def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, argumen
         (["run", "x", "--seed", "1.5"], ["'--seed' is '1.5'", "whole number"]),
         (["sample", "x", "--temperature", "hot"], ["'--temperature' is 'hot'", "a number"]),
         (["sample", "x", "--length", "0"], ["'--length' is '0'", "at least 1"]),
-        (["bench", "--all=3"], ["'--all' takes no value"]),
+        (["bench", "--sweep=3"], ["'--sweep' takes no value"]),
         (["bench", "--seconds", "nan"], ["'--seconds' is 'nan'", "at least 0"]),
         (["report"], ["'RUNS...' is missing"]),
         (["convert", "x", "--to", "jax"], ["'--out' is missing"]),

@@ -1,6 +1,7 @@
 """Where a watch writes, and how it shows itself."""
 
 import json
+from importlib import import_module
 
 import pytest
 
@@ -102,3 +103,9 @@ def test_a_watch_a_record_and_findings_are_readable(tmp_path):
     assert (found == list(found), watched.diagnose() == []) == (True, True)
     assert repr(watched.diagnose()) == "nothing to report"
     assert "nothing to report" in watched.diagnose()._repr_html_()
+
+
+@pytest.mark.parametrize("module", ["unrolled.telemetry", "unrolled.torch"])
+def test_watch_looked_for_in_its_old_place_is_answered_with_the_new_one(module):
+    with pytest.raises(AttributeError, match=r"from unrolled\.watch import watch"):
+        import_module(module).watch  # noqa: B018

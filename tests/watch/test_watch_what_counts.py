@@ -87,7 +87,7 @@ def test_nothing_grows_while_nothing_is_sent_back():
             for _ in range(50):
                 model(data())
             gc.collect()
-            passing = watched.passing
+            passing = watched.forward_trace
             sizes.append([len(each) for each in vars(passing).values() if hasattr(each, "__len__")])
         assert sizes[0] == sizes[1]
         assert (passing.own, passing.parts, passing.waiting) == ([], {}, {})

@@ -53,9 +53,8 @@ class Namespace:
         norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in
             one pass; None, or gives None, where the formula is all there is.
         layer_numbers: likewise, see `unrolled.telemetry.through_time.layer_numbers`.
-        clip_together: ``f(arrays, theta)``, likewise what
-            `unrolled.functional.updates.clip_by_global_norm` does: the clipped arrays, their
-            global norm before, and after it.
+        clip_together: ``f(arrays, coefficient)``, likewise: the arrays times the coefficient of
+            their global norm (a number of Python), that norm before, and after it.
     """
 
     exp: Callable[[Array], Array]

@@ -12,9 +12,7 @@ from torch import nn
 
 from unrolled.backends.loss.torch import cross_entropy
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.numpy import numbers
 from unrolled.backends.rows import Rows, few_rows
-from unrolled.functional.updates import clip_coefficient
 from unrolled.kernels.norms import torch as measures
 
 name = "torch"
@@ -62,7 +60,7 @@ def _one_hot(ids: torch.Tensor, depth: int) -> torch.Tensor:
 
 
 def _clip_together(
-    arrays: list[torch.Tensor], theta: float
+    arrays: list[torch.Tensor], coefficient: Callable[[float], float]
 ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor] | None:
     # on a CPU numbers can be looked at, and arithmetic with a single one is Python's: as tensors
     # each operation takes as long as all of this
@@ -70,7 +68,7 @@ def _clip_together(
     if norms is None:
         return None
     norm = math.hypot(*norms.tolist())
-    scale = clip_coefficient(numbers, norm, theta)
+    scale = coefficient(norm)
     clipped = arrays if scale == 1 else list(torch._foreach_mul(arrays, scale))
     before, after = arrays[0].new_tensor([norm, norm * scale]).unbind()
     return clipped, before, after

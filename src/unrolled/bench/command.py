@@ -53,7 +53,6 @@ class Options:
     rounds: int = 7
     seconds: float = 20.0
     only: tuple[str, ...] = ()
-    all: bool = False
     threads: int | None = None
     gpu: bool = False
     sweep: bool = False
@@ -121,7 +120,7 @@ def _plan(options: Options, count: int) -> training.Plan:
         task.batches  # noqa: B018 (a text too short for such sizes is told of now)
     if options.sweep:
         return training.sweep(tasks[0], options.only)
-    return training.plan(tasks, options.only, options.all)
+    return training.plan(tasks, options.only)
 
 
 def _measure(
@@ -135,6 +134,8 @@ def _measure(
     progress = Progress()
     with threads.fixed(count, {competitor.framework for competitor in plan.here}):
         for number, race in enumerate(plan.races, 1):
+            if not plan.here:
+                break
             timings = Timings()
             progress.prefix = f"[{number}/{len(plan.races)}] "
             try:
@@ -144,13 +145,14 @@ def _measure(
                 table = result(race, timings)
                 if table is not None:
                     found.append(table)
-                    _show(table, options, echo)
+                    _show([table], options, echo)
 
 
-def _show(table: Result, options: Options, echo: Callable[[str], None]) -> None:
+def _show(found: list[Result], options: Options, echo: Callable[[str], None]) -> None:
     width = shutil.get_terminal_size().columns
-    lines = tables.markdown(table) if options.markdown else tables.text(table, width)
-    echo("\n" + "\n".join(lines) + ("\n" if options.markdown else ""))
+    for table in found:
+        lines = tables.markdown(table) if options.markdown else tables.text(table, width)
+        echo("\n" + "\n".join(lines) + ("\n" if options.markdown else ""))
 
 
 class Progress:

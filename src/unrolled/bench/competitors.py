@@ -4,9 +4,6 @@ The table is light: a framework is loaded when a competitor starts.
 """
 
 import importlib
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +13,9 @@ from unrolled.errors import SettingError, did_you_mean
 from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
 from unrolled.kernels import native
 
-KERAS_BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
-
 LAYERS = {
     "nn": {"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM"},
     "keras": {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"},
-    "flax": {"rnn": "SimpleCell", "gru": "GRUCell", "lstm": "OptimizedLSTMCell"},
-    "gluon": {"rnn": "rnn.RNN", "gru": "rnn.GRU", "lstm": "rnn.LSTM"},
 }
 """What frameworks call their own layers."""
 
@@ -41,7 +34,6 @@ class Competitor:
         precision: of its products.
         needs: functions that give a reason why it cannot run here, or "".
         deep: whether it can have several layers.
-        slow_start: cells that it needs minutes to get ready for.
         on_gpu: whether it can be measured on a GPU.
     """
 
@@ -54,7 +46,6 @@ class Competitor:
     precision: str = "float32"
     needs: tuple[Callable[[], str], ...] = ()
     deep: bool = True
-    slow_start: tuple[str, ...] = ()
     on_gpu: bool = False
 
     def title_for(self, cell: str) -> str:
@@ -102,17 +93,6 @@ def native_kernels() -> str:
     """Why the native kernels cannot be used, or ""."""
     usable, reason = native.available()
     return "" if usable else f"native kernels: {reason}"
-
-
-def cpp_compiler() -> str:
-    """Why torch.compile cannot be used, or ""."""
-    found = any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++")))
-    return "" if found else "torch.compile needs a C++ compiler: install g++ or clang++"
-
-
-def keras_installed() -> str:
-    """Why Keras cannot be used, or ""."""
-    return "" if importlib.util.find_spec("keras") else 'get it with: pip install "keras>=3"'
 
 
 COMPETITORS: dict[str, Competitor] = {}
@@ -168,17 +148,6 @@ register(
         on_gpu=True,
     ),
     Competitor(
-        "textbook-compiled",
-        "textbook, torch.compile",
-        "the same loop compiled as a whole",
-        "torch",
-        _in("torch", "textbook", True),
-        needs=(cpp_compiler,),
-        deep=False,
-        slow_start=("gru", "lstm"),
-        on_gpu=True,
-    ),
-    Competitor(
         "nn",
         "{}",
         "PyTorch's own layer, clipping and optimizer",
@@ -196,16 +165,6 @@ register(
         deep=False,
         on_gpu=True,
     ),
-    Competitor(
-        "flax",
-        "Flax {}",
-        "Flax's own layer with Optax, all in one jit",
-        "jax",
-        _in("jax", "flax"),
-        layers="flax",
-        deep=False,
-        on_gpu=True,
-    ),
     Competitor("unrolled-jax", "unrolled, JAX", "ours on JAX", "jax", _ours("jax"), on_gpu=True),
     Competitor(
         "unrolled-tensorflow",
@@ -215,24 +174,15 @@ register(
         _ours("tensorflow"),
     ),
     Competitor(
-        "keras",
-        f"Keras {{}}, {FRAMEWORKS.get(KERAS_BACKEND, KERAS_BACKEND)}",
-        "Keras' own layer under fit, on what KERAS_BACKEND names, else on TensorFlow",
-        KERAS_BACKEND if KERAS_BACKEND in FRAMEWORKS else "tensorflow",
+        "keras-tensorflow",
+        "Keras {}, TensorFlow",
+        "Keras' own layer under fit, on TensorFlow",
+        "tensorflow",
         _in("keras", "fit"),
         layers="keras",
-        needs=(keras_installed,),
         deep=False,
     ),
     Competitor("unrolled-mxnet", "unrolled, MXNet", "ours on MXNet", "mxnet", _ours("mxnet")),
-    Competitor(
-        "gluon",
-        "Gluon {}",
-        "Gluon's own layer, loss and trainer (MXNet)",
-        "mxnet",
-        _in("mxnet", "gluon_loop"),
-        layers="gluon",
-    ),
 )
 
 

@@ -7,9 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from unrolled import jax as unrolled
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.functional.bptt import GATES
 
@@ -71,31 +69,6 @@ def scan(task: Task) -> Competing:
         return {name: p[name] - scale * grads[name] for name in p}, state, value
 
     return _one_by_one(training_step, params, state, task)
-
-
-def flax(task: Task) -> Competing:
-    """Flax's `nn.RNN` and `nn.Dense` with Optax's clipping and SGD, compiled as a whole."""
-    own = unrolled.recurrent_layer(task.cell, task.V, task.H)
-    net = unrolled.RNNModel(own, task.V).initialize()  # one-hot, the layer, and nn.Dense
-    net = net.import_parameters(task.values())
-    apply = net.unbind()[0].apply
-    optimizer = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.sgd(LEARNING_RATE))
-    params = jax.tree.map(jnp.array, net.variables["params"])
-
-    def loss(params: Any, state: Any, X: Any, Y: Any) -> tuple[Any, Any]:
-        logits, state = apply({"params": params}, X, state)
-        targets = Y.T.reshape(-1)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), state
-
-    def training_step(both: Any, state: Any, X: Any, Y: Any) -> tuple[Any, Any, Any]:
-        params, moments = both
-        (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params, state, X, Y)
-        changes, moments = optimizer.update(grads, moments, params)
-        return (optax.apply_updates(params, changes), moments), state, value
-
-    # two arrays for an LSTM, where begin_state gives one twice: given-away memory is gone
-    state = jax.tree.map(jnp.array, net.begin_state(task.B))
-    return _one_by_one(training_step, (params, optimizer.init(params)), state, task)
 
 
 def _one_by_one(step: Callable[..., Any], params: Any, state: Any, task: Task) -> Competing:

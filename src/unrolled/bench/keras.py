@@ -1,21 +1,15 @@
-"""Keras under its own `fit`, on TensorFlow or on JAX: whichever KERAS_BACKEND names.
+"""Keras under its own `fit`, on TensorFlow."""
 
-One process has one backend of Keras.
-"""
-
-import importlib
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from unrolled.backends import tensorflow as _quiet  # noqa: F401 (first: it keeps imports quiet)
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.models.layers import GATE_ORDERS, join_gates
 
-if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow":
-    importlib.import_module("unrolled.backends.tensorflow")  # it keeps the import quiet
-
+# isort: split
 import keras
 
 

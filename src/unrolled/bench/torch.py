@@ -1,4 +1,4 @@
-"""Competitors in PyTorch: the textbook loop, as it is and compiled, and PyTorch's own layers."""
+"""Competitors in PyTorch: the textbook loop, and PyTorch's own layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,13 +67,8 @@ def lstm_step(
 STEPS: dict[str, Callable[..., Tensors]] = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
 
 
-def textbook(task: Task, compile: bool = False) -> Competing:
-    """The loop as textbooks have it: one-hot inputs, a step at a time, autograd.
-
-    Args:
-        task: what to train.
-        compile: `torch.compile` for the whole loop with its loss.
-    """
+def textbook(task: Task) -> Competing:
+    """The loop as textbooks have it: one-hot inputs, a step at a time, autograd."""
     device = device_of(task)
     params = [nn.Parameter(torch.from_numpy(x).to(device)) for x in task.values().values()]
     step = STEPS[task.cell]
@@ -88,8 +83,6 @@ def textbook(task: Task, compile: bool = False) -> Competing:
             outputs.append(torch.mm(state[0], W_hq) + b_q)
         logits = torch.cat(outputs)  # (T * B, V)
         return nn.functional.cross_entropy(logits, Y.T.reshape(-1)), state
-
-    loss_of = torch.compile(loss_of) if compile else loss_of
 
     def training_step(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
         nonlocal state

@@ -37,28 +37,21 @@ class Plan:
     absent: dict[str, str]
 
 
-def plan(tasks: Sequence[Task], names: Sequence[str] = (), slow: bool = False) -> Plan:
+def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
     """A race for each task.
 
     Args:
         tasks: what to train.
         names: of the competitors; none for all.
-        slow: take those that need minutes to get ready, too. Named ones take part anyway.
 
     Raises:
         SettingError: an unknown competitor, or none of those named is here.
     """
     absent, here = _sorted(chosen(names), tasks[0].gpu)
-    races = []
-    for task in tasks:
-        late = [c for c in here if task.cell in c.slow_start and not (slow or c.name in names)]
-        for competitor in late:
-            absent[f"{competitor.name}, {task.cell}"] = (
-                "needs minutes to get ready; ask for it with --all"
-            )
-        title = f"{task.cell.upper()}, H = {task.H}"
-        entrants = [_entrant(c, task) for c in here if c not in late]
-        races.append(_race(title, task, entrants, here))
+    races = [
+        _race(f"{t.cell.upper()}, H = {t.H}", t, [_entrant(c, t) for c in here], here)
+        for t in tasks
+    ]
     return Plan(races, here, absent)
 
 
@@ -108,14 +101,9 @@ def check(cells: Sequence[str], **sizes: int) -> None:
 
 def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], list[Competitor]]:
     """Who is absent and why, and who runs here."""
-    absent: dict[str, str] = {}
-    here: list[Competitor] = []
-    for competitor in competitors:
-        reason = competitor.absent(gpu)
-        if reason:
-            absent[competitor.name] = reason
-        else:
-            here.append(competitor)
+    reasons = {competitor.name: competitor.absent(gpu) for competitor in competitors}
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    here = [competitor for competitor in competitors if competitor.name not in absent]
     if not here:
         raise SettingError("\n".join(["nobody to measure", *absences(absent)]))
     return absent, here

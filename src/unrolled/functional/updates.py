@@ -1,10 +1,11 @@
 """What happens to gradients between backward and the next forward: clip, then step."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 from unrolled.backends.namespace import Array, Namespace
+from unrolled.backends.numpy import numbers
 from unrolled.errors import ParameterError, SettingError, did_you_mean
 from unrolled.functional.initial import is_bias
 
@@ -91,7 +92,8 @@ def _scale_together(
 ) -> tuple[dict[str, Array], Array, Array]:
     """The clipped gradients, their norm before, and after."""
     arrays = list(gradients.values())
-    done = xp.clip_together(arrays, theta) if xp.clip_together is not None else None
+    coefficient = partial(clip_coefficient, numbers, theta=theta)
+    done = xp.clip_together(arrays, coefficient) if xp.clip_together is not None else None
     if done is not None:
         clipped, norm, after = done
         return dict(zip(gradients, clipped, strict=True)), norm, after

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,6 +56,11 @@ class RecurrentNetwork:
     @property
     def _cell(self) -> Cell:
         return CELLS[self.cell]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the formula."""
+        return tuple(self.shapes(1, 1))
 
     def shapes(self, vocab_size: int, num_hiddens: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the parameters by name, in the order of the formula."""
@@ -271,7 +276,7 @@ class LanguageModel(RecurrentLanguageModel):
     def weights(self) -> list[Array]:
         """Return the parameters in the order of the formula."""
         values = self.backend.places(self)
-        return [values[name] for name in self.network.shapes(self.vocab_size, self.num_hiddens)]
+        return [values[name] for name in self.network.names]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.network.begin_state(batch_size, self.num_hiddens, device)

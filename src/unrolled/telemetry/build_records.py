@@ -1,10 +1,10 @@
-"""`watched_record` makes the record of a step of a training loop that is not ours."""
+"""Build records of steps and of parameters from their norms."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
-from unrolled.telemetry.measures import coefficient
+from unrolled.telemetry.measures import coefficient, rounded
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
 CLIPPED_BELOW = 1 - 1e-6
@@ -50,6 +50,23 @@ def watched_record(
         learning_rate=rates[0] if rates else None,
         learning_rates=list(rates) if len(set(rates)) > 1 else [],
     )
+
+
+def parameter_record(
+    weight: float | None,
+    gradient: float | None = None,
+    clipped: float | None = None,
+    moved: float | None = None,
+    finite: bool = True,
+) -> ParameterRecord:
+    """The record of a parameter from the norms of its values, its gradient and its update.
+
+    Example:
+        >>> parameter_record(weight=4.0, gradient=0.5, moved=0.01).update_ratio
+        0.0025
+    """
+    ratio = rounded(moved / weight) if moved is not None and weight else None
+    return ParameterRecord(gradient, clipped, weight, ratio, finite)
 
 
 def numbered(names: Iterable[str]) -> list[str]:

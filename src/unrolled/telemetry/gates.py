@@ -1,4 +1,4 @@
-"""Shares of the gates of a GRU or an LSTM that are shut, and that are open."""
+"""`gate_shares`: the shares of GRU and LSTM gates that are shut, and that are open."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which tensor was the first that was NaN or infinite, in the order of computation."""
+"""`first_not_finite` names the first tensor that is NaN or infinite."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The listener that makes telemetry of a training."""
+"""`Telemetry`: the listener that makes a telemetry record of every n-th training step."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from unrolled.backends import Array, Backend, Namespace
 from unrolled.errors import SettingError
+from unrolled.telemetry.build_records import parameter_record
 from unrolled.telemetry.layers import LayerNumbers, layer_record, layer_records
 from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.not_finite import first_not_finite
@@ -237,7 +238,6 @@ def _parameter_records(
     for name, weight in zip(names, weights, strict=True):
         gradient = before.get(name)
         after = clipped.get(name, None if gradient is None else rounded(gradient * scale))
-        ratio = rounded(moved[name] / weight) if name in moved and weight > 0 else None
         finite = math.isfinite(weight) and math.isfinite(gradient or 0.0)
-        records[name] = ParameterRecord(gradient, after, weight, ratio, finite)
+        records[name] = parameter_record(weight, gradient, after, moved.get(name), finite)
     return records

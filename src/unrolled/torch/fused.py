@@ -1,4 +1,4 @@
-"""Calls of PyTorch's fused recurrent layers: what goes in, what comes out, what comes back."""
+"""`Call`: the inputs, outputs and gradients of one call of `nn.RNN`, `nn.GRU`, `nn.LSTM`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -132,6 +132,31 @@ def begin(layer: Any, inputs: Any, state: Any, outputs: Any, rng: Any) -> Call:
     X, rows = X.detach(), rows.detach()
     drawn = None if rng is None else rng_state(layer._flat_weights[0].device)
     return Call(layer, X, batch_sizes, first, rows, weights, inner, rng, drawn, packed, order)
+
+
+def of_hook(
+    layer: Any, args: Any, kwargs: Any, output: Any, rng: Any
+) -> tuple[Call, torch.Tensor | None, dict[Any, torch.Tensor]] | None:
+    """A call from what a forward hook of the layer is given; None if no gradient can arrive.
+
+    Args:
+        layer, args, kwargs, output: as the hook has them.
+        rng: see `begin`.
+
+    Returns:
+        The call; its first hidden state, None for zeros; and the tensors at which gradients
+        arrive: its outputs under ``"Y"``, the arrays of its last state under 0 and 1.
+    """
+    inputs = args[0] if args else kwargs["input"]
+    state = args[1] if len(args) > 1 else kwargs.get("hx")
+    Y, last = output
+    rows = Y.data if isinstance(Y, PackedSequence) else Y
+    if not rows.requires_grad:
+        return None
+    ends = last if isinstance(last, tuple) else (last,)
+    call = begin(layer, inputs, state, output, rng)
+    first = state[0] if isinstance(state, tuple) else state
+    return call, first, {"Y": rows, **dict(enumerate(ends))}
 
 
 def time_major(layer: Any, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One layer and direction of a fused layer: its forward and its backward pass.
+"""`Direction`: forward and backward pass of one layer and direction of a fused layer.
 
 Letters: T steps, B sequences, N = rows of all steps together (T * B, for packed sequences
 fewer), D inputs, H hidden units, G gates.

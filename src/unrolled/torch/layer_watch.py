@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.torch import curves, fused
 
@@ -99,20 +98,17 @@ class LayerWatch:
         if why := fused.why_not(layer):
             self.notes[name] = why
             return
-        inputs = args[0] if args else kwargs["input"]
-        state = args[1] if len(args) > 1 else kwargs.get("hx")
-        Y, last = output
-        rows = Y.data if isinstance(Y, PackedSequence) else Y
-        if not rows.requires_grad:
+        found = fused.of_hook(layer, args, kwargs, output, self._rng.pop(name, None))
+        if found is None:
             return
-        ends = last if isinstance(last, tuple) else (last,)
-        call = fused.begin(layer, inputs, state, output, self._rng.pop(name, None))
-        first = state[0] if isinstance(state, tuple) else state
+        call, first, tensors = found
         cut = first is not None and first.grad_fn is None and not isinstance(first, nn.Parameter)
-        called = _Called(call, ends[0].detach(), cut and bool(first.any()), cut)
+        carried = cut and first is not None and bool(first.any())
+        called = _Called(call, tensors[0].detach(), carried, cut)
         self._sequence(name, first).append(called)
-        for key, tensor in (("Y", rows), *enumerate(ends)):
-            tensor.grad_fn.register_prehook(partial(called.arrive, key, tensor.output_nr))
+        for key, tensor in tensors.items():
+            if (node := tensor.grad_fn) is not None:
+                node.register_prehook(partial(called.arrive, key, tensor.output_nr))
 
     def _sequence(self, name: str, first: torch.Tensor | None) -> list[_Called]:
         """The calls that one with this first state goes on with; none if it begins anew."""

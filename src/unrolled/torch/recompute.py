@@ -1,4 +1,4 @@
-"""The gradients that PyTorch's fused recurrent layers hide.
+"""Recompute the gradients through time of `nn.RNN`, `nn.GRU`, `nn.LSTM` from one call.
 
 `nn.RNN`, `nn.GRU` and `nn.LSTM` are one operation: what goes on between their time steps is
 nowhere to be hooked. But weights, inputs, outputs and the gradient that arrives at them

@@ -22,8 +22,8 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
     graph, where the loader says that they continue each other (``loader.continues``);
     every epoch starts without one.
 
-    A loss or gradient that is NaN or infinite ends the training with an error; the
-    model then holds the last weights that gave a finite loss.
+    A loss or gradient that is NaN or infinite ends the training with an error; the model
+    then holds the last weights that gave a finite loss.
 
     Args:
         max_epochs: passes over the training data.
@@ -31,10 +31,8 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
         gradient_clip_val: above 0, gradients are clipped at this between backward and step;
             0 clips nothing.
         listeners: told of every step and epoch.
-        gradient_clip_method: what is limited: ``"global_norm"``, the L2 norm of all gradients
-            together; ``"per_tensor"``, that of each; ``"value"``, every value;
-            ``"adaptive"``, that of each unit beside its weights. See
-            `unrolled.functional.updates`.
+        gradient_clip_method: ``"global_norm"``, ``"per_tensor"``, ``"value"`` or
+            ``"adaptive"``, see `unrolled.functional.updates`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
 
     Raises:
@@ -91,9 +89,7 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
             self.fit_epoch()
 
     def steps(self, model: Any, data: Any) -> Iterator[StepRecord]:
-        """Train as `fit` does, and give the record of every step once the weights have moved.
-
-        A loop that breaks off ends the training there.
+        """Train as `fit` does, and give the record of each step; a loop that breaks off ends it.
 
         Raises:
             NotFiniteError: the loss or a gradient became NaN or infinite.
@@ -107,10 +103,8 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
             [30, 31, 32]
         """
         if not self.fit_epoch.__module__.startswith("unrolled."):
-            raise SettingError(
-                f"steps() cannot see into {self.fit_epoch.__qualname__}, which is your own; "
-                "call fit()"
-            )
+            own = self.fit_epoch.__qualname__
+            raise SettingError(f"steps() cannot see into {own}, which is your own; call fit()")
         for _ in self.epochs(model, data):
             yield from self.epoch_steps()
 
@@ -131,11 +125,10 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
         self.stopping = True
 
     def fit_epoch(self) -> None:
-        """One pass over the training data, then one over the validation data.
+        """Train on every minibatch once, then validate.
 
-        A subclass, or a notebook, may put a loop of its own here, of ``model.training_step``,
-        ``optim``, `clip_gradients` and ``model.validation_step``. It moves the weights itself,
-        and listeners hear nothing of it.
+        A subclass, or a notebook, may put a loop of its own here, which moves the weights by
+        ``model.training_step``, ``optim`` and `clip_gradients`; listeners hear nothing of it.
         """
         for _ in self.epoch_steps():
             pass
@@ -165,7 +158,7 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
         carried = state is not None and self.truncation.state == "carried"
         state = self.starts.state(self, batch, state)
         number = self.train_batch_idx + 1
-        traced = any([listener.on_batch(self, number) for listener in self.listeners])  # noqa: C419 (all of them)
+        traced = any([listener.on_batch(self, number) for listener in self.listeners])  # noqa: C419
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
         self.notify("on_gradients", gradients)

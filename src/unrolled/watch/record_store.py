@@ -1,4 +1,4 @@
-"""What becomes of the records of a watched training: kept, written, handed on, diagnosed."""
+"""`RecordStore` keeps the records of a watched training, writes its run, and diagnoses it."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""``watch(loss)``: telemetry for any loss function in JAX, compiled or not."""
+"""`watch` for JAX: `jax.value_and_grad` that also gives gradients through time, compiled or not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +14,9 @@ from unrolled.backends import jax as backend
 from unrolled.backends.jax import norm
 from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
-from unrolled.telemetry.build_records import numbered, watched_record
+from unrolled.telemetry.build_records import numbered, parameter_record, watched_record
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+from unrolled.telemetry.records import TelemetryRecord
 from unrolled.watch.jax import scans
 from unrolled.watch.jax.scans import tap
 from unrolled.watch.record_store import KEEP, RecordStore, Sink
@@ -222,13 +222,11 @@ def record_of(
     none: dict[str, float] = {}
     parameters = {}
     for name, weight in norms["weight"].items():
-        gradient = norms["gradient"].get(name)
-        update = norms.get("update", none).get(name)
-        parameters[name] = ParameterRecord(
-            gradient_norm=gradient,
-            clipped_norm=norms.get("clipped", none).get(name),
-            weight_norm=weight,
-            update_ratio=update / weight if update is not None and weight else None,
+        parameters[name] = parameter_record(
+            weight,
+            norms["gradient"].get(name),
+            norms.get("clipped", none).get(name),
+            norms.get("update", none).get(name),
             finite=all(bool(of_kind.get(name, True)) for of_kind in seen.finite.values()),
         )
     return watched_record(

@@ -1,4 +1,4 @@
-"""Taps inside the loops of a JAX computation that was written without any.
+"""Add zeros to the carried states of `jax.lax.scan` in a jaxpr, to differentiate by them.
 
 A `jax.lax.scan` hides its inner values, but the computation is there to be read, as a jaxpr.
 It is run again equation by equation, and where a scan carries a state, zeros are added to

@@ -92,7 +92,9 @@ class Watch(StepEvents):
                 returns: a scalar, or a ``loss`` in its output.
         """
         if self._logs():
-            self.passing.told.append(value.detach() if isinstance(value, torch.Tensor) else value)
+            self.forward_trace.told.append(
+                value.detach() if isinstance(value, torch.Tensor) else value
+            )
 
     def tap(self, h: torch.Tensor, name: str) -> torch.Tensor:
         """Mark the state of a recurrence that is written out without a module.

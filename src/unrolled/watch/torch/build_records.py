@@ -1,4 +1,4 @@
-"""From what was seen of a step, still on the device, to its record."""
+"""`assemble` makes the record of an optimizer step from tensors, in one transfer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from unrolled.telemetry.build_records import watched_record
+from unrolled.telemetry.build_records import parameter_record, watched_record
 from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+from unrolled.telemetry.records import TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.loss_scale import LossScale
@@ -21,7 +21,7 @@ def assemble(
     number: int,
     step: Step,
     curves: Mapping[str, Curves],
-    passing: ForwardTrace,
+    forward_trace: ForwardTrace,
     clips_at: float | None,
     scaling: LossScale,
     facts: StepFacts,
@@ -32,7 +32,7 @@ def assemble(
         number: of the step, from 1.
         step: its norms.
         curves: gradients through time by layer.
-        passing: what its forward passes showed.
+        forward_trace: what its forward passes showed.
         clips_at: the threshold that the loop clips at, if it was told.
         scaling: what is known of a loss scaler.
         facts: what is known of it beside numbers.
@@ -52,8 +52,8 @@ def assemble(
         tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
     tensors |= {("curves", name): each.numbers for name, each in curves.items()}
     tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
-    tensors |= {("sum", name): value for name, value in passing.sums.items()}
-    told = [torch.as_tensor(loss).float().mean() for loss in passing.losses]
+    tensors |= {("sum", name): value for name, value in forward_trace.sums.items()}
+    told = [torch.as_tensor(loss).float().mean() for loss in forward_trace.losses]
     tensors |= {("loss", place): loss for place, loss in enumerate(told)}
     found = to_floats(tensors)
     thrown = round(found.get("lost", [0.0])[0])
@@ -67,14 +67,13 @@ def assemble(
 
     parameters = {}
     for name in step.weight:
-        weight, moved = norm("weight", name), norm("moved", name)
-        numbers = (weight, norm("largest", name))
-        parameters[name] = ParameterRecord(
-            gradient_norm=norm("gradient", name, scale),
-            clipped_norm=norm("clipped", name, left),
-            weight_norm=weight,
-            update_ratio=moved / weight if moved is not None and weight else None,
-            finite=all(value is None or math.isfinite(value) for value in numbers),
+        weight, largest = norm("weight", name), norm("largest", name)
+        parameters[name] = parameter_record(
+            weight,
+            norm("gradient", name, scale),
+            norm("clipped", name, left),
+            norm("moved", name),
+            finite=all(value is None or math.isfinite(value) for value in (weight, largest)),
         )
     loss = [found["loss", place][0] for place in range(len(told))]
     record = watched_record(

@@ -1,4 +1,4 @@
-"""Copies and pickles of a watched model are those of the model without a watch."""
+"""`Copies` has watched modules copied and pickled without the hooks of the watch."""
 
 import copyreg
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What forward passes show by themselves: their loss, and where numbers stop being finite.
+"""`ForwardTrace`: the losses of a step, and sums that tell where numbers stop being finite.
 
 Whether a call counts is known only when a backward pass has gone through it and has brought
 gradients to the weights. Until then what a call has shown is kept by nothing but the graph of

@@ -1,4 +1,4 @@
-"""Which hooks the modules of a watched model get, by their kinds."""
+"""`ModuleHooks` hooks the modules of a watched model according to their classes."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Hidden states of modules written by hand, as ``watch(model, states=...)`` names them."""
+"""`NamedStates` traces the modules that ``watch(model, states=...)`` names."""
 
 import inspect
 from collections.abc import Mapping

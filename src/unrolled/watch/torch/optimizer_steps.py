@@ -1,4 +1,4 @@
-"""`Step`: what is known of the running optimizer step, with its norms before and after clipping.
+"""`Step`: the norms of the running optimizer step, before and after clipping.
 
 A backward pass is known by the gradients it leaves, a step by the optimizer's own hooks. Between
 them stands clipping, if there is any.

@@ -1,4 +1,4 @@
-"""What the modules and parameters of a model are called, whatever it is wrapped in."""
+"""`named_parts` names modules and parameters without the prefixes of wrappers."""
 
 from torch import nn
 

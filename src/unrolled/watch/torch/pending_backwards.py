@@ -1,4 +1,4 @@
-"""`PendingBackwards`: what backward passes have come to, until it is known whether they count."""
+"""`PendingBackwards` holds what backward passes bring until they are known to count."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The recurrences of a watched model, and the gradients at their hidden states.
+"""`Recurrences` collects the gradients at the hidden states of a watched model.
 
 Three kinds are seen, by hooks on modules: fused layers (`nn.LSTM`), whose inner gradients are
 recomputed; PyTorch's cells (`nn.LSTMCell`); and states that a person has named or tapped. Calls
@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary, ref
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
-from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.telemetry.build_records import again
 from unrolled.torch import curves, fused
@@ -85,16 +84,13 @@ class Recurrences:
         if why := fused.why_not(layer):
             self.notes[name] = why
             return
-        inputs, state = _input_and_state(args, kwargs)
-        Y, last = output
-        rows = Y.data if isinstance(Y, PackedSequence) else Y
-        if not rows.requires_grad:
+        found = fused.of_hook(layer, args, kwargs, output, self.rng.pop(name, None))
+        if found is None:
             return
-        ends = last if isinstance(last, tuple) else (last,)
-        call = fused.begin(layer, inputs, state, output, self.rng.pop(name, None))
-        entry = FusedCall(call, ends[0].detach())
-        sequence = self._sequence(name, state[0] if isinstance(state, tuple) else state, entry)
-        for key, tensor in (("Y", rows), *enumerate(ends)):
+        call, first, tensors = found
+        entry = FusedCall(call, tensors[0].detach())
+        sequence = self._sequence(name, first, entry)
+        for key, tensor in tensors.items():
             self._listen(tensor, key, entry, sequence)
 
     def after_cell(self, name: str, cell: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -102,7 +98,8 @@ class Recurrences:
         if is_parametrized(cell):
             self.notes[name] = PARAMETRIZED
             return
-        x, state = _input_and_state(args, kwargs)
+        x = args[0] if args else kwargs["input"]
+        state = args[1] if len(args) > 1 else kwargs.get("hx")
         h, c = output if isinstance(output, tuple) else (output, None)
         h_old, c_old = state if isinstance(state, tuple) else (state, None)
         if not h.requires_grad:
@@ -248,8 +245,3 @@ class Recurrences:
         if written:
             self.notes[label] = OVERWRITTEN
         return {label: of_states(calls, borders)}
-
-
-def _input_and_state(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """What one of PyTorch's layers or cells was given."""
-    return args[0] if args else kwargs["input"], args[1] if len(args) > 1 else kwargs.get("hx")

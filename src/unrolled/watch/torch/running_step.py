@@ -1,4 +1,4 @@
-"""The optimizer's step that is under way: which others are part of it, and whether it failed."""
+"""`RunningStep` tells nested and failed calls of ``optimizer.step`` apart."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -21,12 +21,12 @@ class RunningStep:
         self.optimizer: Any = None
         self._inner: Any = None
         self._thread = self._inside = 0
-        self._raised = self.moved = self.with_closure = False
+        self.moved = self.with_closure = False
 
     def begin(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """A step begins; the arguments to call it with, if they are others."""
         self.optimizer, self._inner, self._thread, self._inside = optimizer, None, get_ident(), 0
-        self._raised = self.moved = False
+        self.moved = False
         self.with_closure = has_closure(args, kwargs)
         if not self.with_closure:
             return None
@@ -46,7 +46,7 @@ class RunningStep:
             mine: parameters that this one moves.
             its: those that the other one moves.
         """
-        if optimizer is self.optimizer or self._raised or not its <= mine:
+        if optimizer is self.optimizer or not its <= mine:
             return False
         self._inner = optimizer
         return True
@@ -68,9 +68,6 @@ class RunningStep:
             self._inside += 1
             try:
                 return closure()
-            except BaseException:
-                self._raised = True
-                raise
             finally:
                 self._inside -= 1
 

@@ -1,4 +1,4 @@
-"""The events of a training loop that is not ours, and the records that are made of them."""
+"""`StepEvents` hooks a model and its optimizers, and records every complete step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +72,7 @@ class StepEvents(RecordStore):
         self.model, self.every, self.clips_at = model, every, clips_at
         self.steps = self.skipped = self.calls = 0
         self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
-        self.facts, self.passing = StepFacts(), ForwardTrace()
+        self.facts, self.forward_trace = StepFacts(), ForwardTrace()
         self.recurrences = Recurrences(self.notes)
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
@@ -115,7 +115,7 @@ class StepEvents(RecordStore):
         if self.hooks.handles:
             self.hooks.remove()
             self.recurrences.clear()
-            self.recurrences, self.passing = Recurrences(self.notes), ForwardTrace()
+            self.recurrences, self.forward_trace = Recurrences(self.notes), ForwardTrace()
             self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
 
     def _hook_root(self) -> None:
@@ -146,12 +146,12 @@ class StepEvents(RecordStore):
         if self.calls == PATIENCE and not (self.steps or self.current.since):
             self.note("steps", NO_BACKWARD)
         self._take_new()
-        self.passing.after_root(*given)
+        self.forward_trace.after_root(*given)
 
     def _after_leaf(self, name: str, *given: Any) -> None:
         self.facts.ran.add(name)
         self.scaling.after_leaf(given[0], given[3])
-        self.passing.after_leaf(name, *given)
+        self.forward_trace.after_leaf(name, *given)
 
     def _when_seen(
         self, seen: Callable[..., None], name: str, unseen: Callable[..., None] | None = None
@@ -209,7 +209,7 @@ class StepEvents(RecordStore):
 
     def _throw_away(self, told: int) -> None:
         """What the backward passes so far have brought was cleared, and no step made of it."""
-        self.passing.forget(told)
+        self.forward_trace.forget(told)
         self.recurrences.throw_away()
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
@@ -247,8 +247,8 @@ class StepEvents(RecordStore):
                 self.scaling.after_backward(self.current, next(iter(fresh.values())).device)
             if self.by_hand:
                 self.current.before_update(fresh)
-            self.current.told = len(self.passing.told)
-            self.passing.after_backward(finished)
+            self.current.told = len(self.forward_trace.told)
+            self.forward_trace.after_backward(finished)
             self.recurrences.after_backward(finished)
         step = self.current
         if self.running.optimizer is None and step.stepped and step.stepped >= step.fresh:
@@ -290,7 +290,7 @@ class StepEvents(RecordStore):
             self.current.take_clipped(mine, as_they_came=self.backward_pass != -1)
         if not self.current.passes and self.backward_pass == -1:
             # the gradients came from torch.autograd.grad
-            self.passing.after_backward(self.passing.waiting.last())
+            self.forward_trace.after_backward(self.forward_trace.waiting.last())
             self.recurrences.after_backward(self.recurrences.waiting.last())
 
     def _moved_by(self, optimizer: Any) -> Named:
@@ -352,13 +352,13 @@ class StepEvents(RecordStore):
     def _record(self, step: Step) -> None:
         """Make the record of a step, unless its optimizer was told to leave it out."""
         step.take_weights(self.parameters)
-        seen = self.recurrences.found, self.passing, self.clips_at, self.scaling, self.facts
+        seen = self.recurrences.found, self.forward_trace, self.clips_at, self.scaling, self.facts
         record, thrown, said = assemble(self.steps + 1, step, *seen)
         self.facts.clear()
         self.skipped += thrown
         if self.backward_pass == -1:
             self.recurrences.clear()
-            self.passing.clear()
+            self.forward_trace.clear()
         else:  # a pass of the next step has begun
             self._throw_away(step.told)
         if record is None:

@@ -1,4 +1,4 @@
-"""Facts about a step that its norms do not tell: optimizer, unused modules, gradients left over."""
+"""`StepFacts`: optimizer, unused parameters, uncleared gradients, clipping too late."""
 
 from collections.abc import Mapping
 from typing import Any

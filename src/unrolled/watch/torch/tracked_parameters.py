@@ -1,4 +1,4 @@
-"""`TrackedParameters`: a watched model's parameters that are trained; they may change any time."""
+"""`TrackedParameters`: the trained parameters of a watched model, each with a hook."""
 
 from collections.abc import Callable
 from typing import Any
