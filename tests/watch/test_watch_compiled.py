@@ -181,3 +181,15 @@ def test_a_compiled_step_of_an_optimizer_does_not_take_the_watch_in(recwarn):
             assert watched.steps == number
             assert watched.last.parameters["weight"].update_ratio == pytest.approx(moved, rel=1e-5)
     assert not [w for w in recwarn if "Dynamo" in str(w.message)]
+
+
+def test_the_trainer_looks_into_a_compiled_layer():
+    from unrolled import torch as u
+    from unrolled.telemetry.recorder import Telemetry
+
+    data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
+    model = u.RNNModel(nn.GRU(len(data.vocab), 8), len(data.vocab))
+    model.rnn = torch.compile(model.rnn, backend="eager")
+    records = []
+    u.Trainer(1, listeners=[Telemetry(every=2, sinks=[records.append])]).fit(model, data)
+    assert [len(r.layers["rnn"].hidden_gradient_mean) for r in records] == [7] * len(records)

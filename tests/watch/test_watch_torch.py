@@ -18,8 +18,8 @@ from watching import B, D, H, Own, Reader, T, data, near, norm, sgd
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry.reading import read_telemetry
+from unrolled.torch.hooks import all_steps
 from unrolled.watch import watch
-from unrolled.watch.torch.hooks import all_steps
 
 STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from unrolled.torch import curves, fused
+from unrolled.torch.hooks import Hooks
+from unrolled.torch.parameter_names import named_parts
 
 
 @dataclass
@@ -51,25 +53,23 @@ class LayerWatch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = model.named_modules()
-        root = type(model).__name__.lower()
-        self.modules = {n or root: m for n, m in named if isinstance(m, fused.FUSED)}
+        named, _ = named_parts(model)
+        self.modules = {name: module for name, module in named if isinstance(module, fused.FUSED)}
         self.notes: dict[str, str] = {}
-        self._handles: list[Any] = []
+        self._hooks = Hooks()
         self._begin()
 
     def start(self) -> None:
         """Look at the forward and backward passes that come."""
-        self._end()
+        self._hooks.remove()
         self._begin()
         for name, module in self.modules.items():
-            before, after = partial(self._before, name), partial(self._after, name)
-            self._handles.append(module.register_forward_pre_hook(before))
-            self._handles.append(module.register_forward_hook(after, with_kwargs=True))
+            self._hooks.before(module, partial(self._before, name))
+            self._hooks.after(module, partial(self._after, name), eager=True)
 
     def curves(self) -> dict[str, curves.Curves]:
         """What was found since `start`, by the modules' names."""
-        self._end()
+        self._hooks.remove()
         found: dict[str, curves.Curves] = {}
         for label, sequence in self._sequences.items():
             if not any(called.gradients for called in sequence) or not sequence[0].end.numel():
@@ -86,11 +86,7 @@ class LayerWatch:
         self._rng: dict[str, torch.Tensor] = {}
         self._sequences: dict[str, list[_Called]] = {}
 
-    def _end(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _before(self, name: str, layer: Any, args: Any) -> None:
+    def _before(self, name: str, layer: Any, args: Any, kwargs: Any) -> None:
         if fused.draws(layer):
             self._rng[name] = fused.rng_state(layer._flat_weights[0].device)
 

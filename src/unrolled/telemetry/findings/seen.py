@@ -28,5 +28,5 @@ def not_seen(h: History) -> Findings:
                 f"{name}: {note}.",
                 None,
                 name,
-                remedy="nothing, if you can do without; all else was judged",
+                remedy="do what the note says, or nothing if you can do without it",
             )

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from unrolled.torch.fused import FUSED
+from unrolled.torch.hooks import Hooks
 from unrolled.watch.torch.calls import CELL_MODES
-from unrolled.watch.torch.hooks import Hooks
 from unrolled.watch.torch.named_states import NamedStates, UnnamedStates
 from unrolled.watch.torch.recurrences import Recurrences
 

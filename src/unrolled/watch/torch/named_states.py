@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.watch.torch.parameter_names import named_parts
+from unrolled.torch.parameter_names import named_parts
 from unrolled.watch.torch.recurrences import Recurrences
 from unrolled.watch.torch.tree import named_tensors, part_at, tensors_in
 

@@ -9,17 +9,17 @@ from torch import nn
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
+from unrolled.torch.hooks import Hooks, all_steps, is_recording, weakly
+from unrolled.torch.parameter_names import named_parts
 from unrolled.watch.record_store import RecordStore, Sink
 from unrolled.watch.torch.build_records import assemble
 from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
 from unrolled.watch.torch.data_updates import DataUpdates
 from unrolled.watch.torch.forward_trace import ForwardTrace
-from unrolled.watch.torch.hooks import Hooks, all_steps, is_recording, weakly
 from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
 from unrolled.watch.torch.module_hooks import ModuleHooks
 from unrolled.watch.torch.named_states import NamedStates, States, check_states
 from unrolled.watch.torch.optimizer_steps import Named, Step, has_closure, learning_rates
-from unrolled.watch.torch.parameter_names import named_parts
 from unrolled.watch.torch.recurrences import Recurrences
 from unrolled.watch.torch.running_step import RunningStep
 from unrolled.watch.torch.step_facts import StepFacts

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from unrolled.watch.torch.hooks import Hooks
+from unrolled.torch.hooks import Hooks
 from unrolled.watch.torch.optimizer_steps import Named
 
 

@@ -22,7 +22,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from unrolled.watch.torch.copies import Copies
+from unrolled.torch.copies import Copies
 
 PARAMETERS = "_parameters"
 
