@@ -98,13 +98,6 @@ class Result:
         """All of it as plain data."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Result":
-        """The inverse of `as_json`."""
-        rows = [Row(**row | {"ratio": Ratio(**row["ratio"])}) for row in data["rows"]]
-        products = [Product(**product) for product in data["products"]]
-        return cls(**data | {"rows": rows, "products": products})
-
 
 def result(race: Race, timings: Timings) -> Result | None:
     """The table of a race as far as it got; None if no round was finished."""

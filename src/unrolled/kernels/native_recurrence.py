@@ -102,7 +102,9 @@ class NativeRecurrence:
         if self.xp.is_integer(X):
             reads |= {"ids": X, "inputs": w.x}
         else:
-            reads |= {"inputs": self._times(X, w.x)}
+            W = bptt.stack_gates(self.xp, w.x)
+            A = self._product({"A": self._rows(X), "B": W}, (T * B, W.shape[1]))
+            reads |= {"inputs": self.xp.reshape(A, (T, B, -1))}
         if w.rest:
             reads |= {"b_hh": w.rest[0]}
         if cell == "lstm":
@@ -110,7 +112,7 @@ class NativeRecurrence:
             writes |= {"cells": (T, B, H)}
         if keep and cell in ("gru", "lstm"):
             writes |= {"gates": (T, B, 4 * H)}
-        options = self._options(T * B, w.h)
+        options = self._shared_out(T * B * len(w.h) * H * H)
         found = self.call(native.forward, weights[1], reads, writes, cell=cell, **options)
         outputs = found["outputs"]
         new = (outputs, found["cells"]) if cell == "lstm" else (outputs,)
@@ -152,8 +154,15 @@ class NativeRecurrence:
         if by_rows:
             dW_x = bptt.gates(self._rows(g.inputs), G)
         elif dW_x is None:
-            dX = self._times_transposed(g.inputs, w.x) if with_inputs else None
-            dW_x = bptt.gates(self._over_time(X, g.inputs), G)
+            dA = self._rows(g.inputs)
+            if with_inputs:  # dA W_x^T
+                reads = {"A": dA, "B": bptt.stack_gates(self.xp, w.x)}
+                dX = self._product(reads, (dA.shape[0], X.shape[-1]), transpose_b=True)
+                dX = self.xp.reshape(dX, X.shape)
+            # sum_t X_t^T dA_t
+            reads = {"A": self._rows(X), "B": dA}
+            dW_x = self._product(reads, (X.shape[-1], dA.shape[-1]), transpose_a=True)
+            dW_x = bptt.gates(dW_x, G)
         by_gate = [d for gate in zip(dW_x, sums["dW_h"], sums["db"], strict=True) for d in gate]
         rest = [sums["db_hh"]] if w.rest else []
         return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
@@ -189,7 +198,7 @@ class NativeRecurrence:
         if ids is not None:
             reads |= {"ids": ids}
         writes |= sums or {}
-        options = self._options(T * B, W_h)
+        options = self._shared_out(T * B * G * H * H)
         found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
         D = found["D"]
         d_state = tuple(found.get(name) for name in ("d_h0", "d_c0")[: len(state)])
@@ -221,34 +230,11 @@ class NativeRecurrence:
         found = self.call(native.affine_backward, X, {"X": X, "W": W, "dY": dY}, writes, **options)
         return found["dX"], found["dW"], found["db"]
 
-    def _options(self, rows: int, W: Sequence[Array]) -> dict[str, Any]:
-        """For products of so many rows with all of these, see `_shared_out`."""
-        return self._shared_out(rows * sum(math.prod(part.shape) for part in W))
-
     def _shared_out(self, multiplications: int) -> dict[str, Any]:
         """Threads by the amount of work; in bfloat16 if so chosen."""
         useful = multiplications // SMALLEST_SHARE
         precision = self.precision if self.precision == "bfloat16" else ""
         return {"threads": max(1, min(self.threads, useful)), "precision": precision}
-
-    def _times(self, X: Array, W_x: Sequence[Array]) -> Array:
-        """``X W_x`` for all gates and steps, ``(T, B, G * H)``."""
-        T, B, _ = X.shape
-        W = bptt.stack_gates(self.xp, W_x)
-        A = self._product({"A": self._rows(X), "B": W}, (T * B, W.shape[1]))
-        return self.xp.reshape(A, (T, B, -1))
-
-    def _times_transposed(self, dA: Array, W_x: Sequence[Array]) -> Array:
-        """``dA W_x^T``, ``(T, B, D)``."""
-        T, B, _ = dA.shape
-        W = bptt.stack_gates(self.xp, W_x)
-        dX = self._product({"A": self._rows(dA), "B": W}, (T * B, W.shape[0]), transpose_b=True)
-        return self.xp.reshape(dX, (T, B, -1))
-
-    def _over_time(self, X: Array, dA: Array) -> Array:
-        """``sum_t X_t^T dA_t``, ``(D, G * H)``."""
-        reads = {"A": self._rows(X), "B": self._rows(dA)}
-        return self._product(reads, (X.shape[-1], dA.shape[-1]), transpose_a=True)
 
     def _product(self, reads: Mapping[str, Array], shape: Shape, **transposed: bool) -> Array:
         """A matrix product of this shape, see `unrolled.kernels.native.product`."""

@@ -126,12 +126,13 @@ def give(call: Any, like: Any, sizes: Mapping[str, int], arrays: Mapping[str, An
         sizes: by the letters of the call's ``shapes``.
         arrays: by the names of fields; sequences where there is one for each gate.
     """
+    type = type_of(like)
     for name, array in arrays.items():
         shape = tuple([sizes[letter] for letter in call.shapes[name]])
         if isinstance(array, (list, tuple)):
-            fill(getattr(call, name), [address(part, shape, like=like) for part in array])
+            fill(getattr(call, name), [address(part, shape, type=type) for part in array])
         else:
-            setattr(call, name, address(array, shape, like=like))
+            setattr(call, name, address(array, shape, type=type))
 
 
 def run(name: str, call: Any) -> None:
