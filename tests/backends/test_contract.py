@@ -301,10 +301,10 @@ def test_places_are_the_parameters_where_none_is_tied(backend: Any, native: Nati
 
 
 def test_is_deferred_until_layers_have_seen_their_inputs(backend: Any, native: Native) -> None:
-    assert not backend.is_deferred(native.model())
+    assert not backend.is_lazy(native.model())
     model = native.deferred()
-    assert backend.is_deferred(model)
-    assert not backend.is_deferred(native.shown(model, backend.asarray(floats(3, 2))))
+    assert backend.is_lazy(model)
+    assert not backend.is_lazy(native.shown(model, backend.asarray(floats(3, 2))))
 
 
 def test_gradient_is_the_one_that_the_framework_holds_if_it_holds_any(
@@ -585,7 +585,7 @@ def test_rehearse_runs_a_function_for_what_it_does_on_the_way(backend: Any) -> N
         seen.append(tuple(x.shape))
         return x * 2
 
-    backend.rehearse(function, backend.asarray(floats(2, 3)))
+    backend.dry_run(function, backend.asarray(floats(2, 3)))
     assert seen == [(2, 3)]
 
 

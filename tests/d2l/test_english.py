@@ -388,9 +388,9 @@ def test_a_readers_model_makes_the_steps_of_the_librarys(d2l: Any, own_layer: bo
             model(batch[0])  # Keras looks at its inputs first
         found.append(trained(d2l, model.import_parameters(VALUES), data))
     theirs, ours = found
-    truth = ours.trained_model.export_parameters()
+    truth = ours.bound_model.export_parameters()
     assert not np.allclose(truth["W_hq"], VALUES["W_hq"], atol=1e-3)  # it has moved
-    for name, value in theirs.trained_model.export_parameters().items():
+    for name, value in theirs.bound_model.export_parameters().items():
         np.testing.assert_allclose(value, truth[name], rtol=1e-3, atol=1e-5, err_msg=name)
     assert set(theirs.model.board.points) == {"train_ppl", "val_ppl"}
     for curve, points in ours.model.board.points.items():
@@ -411,7 +411,7 @@ def test_layers_of_a_reader_learn_in_the_librarys_language_models(d2l: Any, kind
     assert {name: len(line) for name, line in points.items()} == {"train_ppl": 6, "val_ppl": 3}
     assert points["train_ppl"][-1][1] < 0.9 * points["train_ppl"][0][1]
     # every layer's weights are parameters
-    recurrent = [n for n in d2l.parameters(trainer.trained_model) if n.startswith("rnn.")]
+    recurrent = [n for n in d2l.parameters(trainer.bound_model) if n.startswith("rnn.")]
     assert len(recurrent) >= (3 * LAYERS if kind == "stacked" else 3)
     last = trainer.state.params if d2l.backend.name == "jax" else None
     text = model.predict("it has", 20, data.vocab, last)

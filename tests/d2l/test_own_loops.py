@@ -265,7 +265,7 @@ def test_a_model_written_out_makes_the_steps_of_the_formula(
     trainer = Trainer(max_epochs=STEPS, gradient_clip_val=theta)
     trainer.fit(model, eight_and_eight(d2l))
 
-    found = trainer.trained_model.export_parameters()
+    found = trainer.bound_model.export_parameters()
     w, b = in_numpy(X[:SIZE], Y[:SIZE], theta)
     np.testing.assert_allclose(found["w"], w, rtol=2e-5)
     np.testing.assert_allclose(found["b"], b, rtol=2e-5)
@@ -338,7 +338,7 @@ def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(name: str, thet
     trainer = Trainer(max_epochs=STEPS, gradient_clip_val=theta, listeners=[Norms()])
     trainer.fit(MAKE[name](d2l)[0], eight_and_eight(d2l))
 
-    found = trainer.trained_model.export_parameters()
+    found = trainer.bound_model.export_parameters()
     w, b = in_numpy(X[:SIZE], Y[:SIZE], theta, times=0.5 if theta else 1)
     np.testing.assert_allclose(found["w"], w, rtol=2e-5)
     np.testing.assert_allclose(found["b"], b, rtol=2e-5)

@@ -106,7 +106,7 @@ def test_training_draws_perplexities_and_learns(d2l: Any) -> None:
     # the last validation perplexity is that of the trained model; the minibatches are alike
     losses = []
     for X, y in data.val_dataloader():
-        logits = d2l.backend.to_numpy(trainer.trained_model(X)).reshape(-1, 28).astype(float)
+        logits = d2l.backend.to_numpy(trainer.bound_model(X)).reshape(-1, 28).astype(float)
         of_target = logits[np.arange(len(logits)), d2l.backend.to_numpy(y).reshape(-1)]
         losses.append((np.log(np.exp(logits).sum(-1)) - of_target).mean())
     truth = np.mean([math.exp(loss) for loss in losses])
@@ -129,7 +129,7 @@ def test_predict_goes_on_with_the_likeliest_characters(d2l: Any) -> None:
     trainer.fit(model, data)
     last = trainer.state.params if d2l.backend.name == "jax" else d2l.try_gpu()
     found = model.predict("it has", 20, data.vocab, last)
-    assert found == predicted(d2l, trainer.trained_model, data.vocab, "it has", 20)
+    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 20)
     with pytest.raises(TextError, match="empty"):
         model.predict("", 20, data.vocab, last)
 
@@ -145,7 +145,7 @@ def test_the_layers_of_a_framework_give_a_language_model_too(d2l: Any) -> None:
     assert 1 < points["train_ppl"][-1][1] < points["train_ppl"][0][1] < 60
     last = trainer.state.params if d2l.backend.name == "jax" else None
     found = model.predict("it has", 20, data.vocab, last)
-    assert found == predicted(d2l, trainer.trained_model, data.vocab, "it has", 20)
+    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 20)
 
 
 def test_the_layer_of_a_framework_reads_time_first_and_goes_on_from_its_state(d2l: Any) -> None:

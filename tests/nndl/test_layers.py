@@ -157,7 +157,7 @@ def test_everything_is_a_parameter_under_its_published_name(nndl):
     # a plain tensor as embedding matrix is never trained, saved, moved or clipped
     trainer = nndl.Trainer(1)
     trainer.fit(classifier(nndl), nndl.DigitSumData(5, 64, seed=0))
-    values = trainer.trained_model.export_parameters()
+    values = trainer.bound_model.export_parameters()
     assert {name: value.shape for name, value in values.items()} == {
         "embedding.W": (10, 4),
         "rnn_model.W": (4, 6),
@@ -185,7 +185,7 @@ def test_every_parameter_has_a_gradient_and_one_epoch_lowers_the_loss(nndl, cell
     trainer = nndl.Trainer(3, listeners=[ear, Losses()])
     model = classifier(nndl, cell, lr=0.01)
     trainer.fit(model, nndl.DigitSumData(5, 30, seed=0))
-    names = trainer.trained_model.export_parameters().keys()
+    names = trainer.bound_model.export_parameters().keys()
     assert ear.norms.keys() == names
     assert all(norm > 0 for norm in ear.norms.values())
     assert losses[-1] < losses[0] <= math.log(19) + 0.1

@@ -76,7 +76,7 @@ def model_of(framework, case):
         model = library.LinearRegressionScratch(len(case["parameters"]["w"]), lr=case["lr"])
         trainer = library.Trainer(1)
         trainer.prepare(model, data_of(framework, case))  # in JAX it is this that makes w and b
-        model = trainer.trained_model
+        model = trainer.bound_model
     return model.import_parameters(selfcheck.initial_parameters(case))
 
 
@@ -112,7 +112,7 @@ def trained(framework, name):
         gradient_norms=[step.gradient_norm for step in recorder.steps],
         clipped_norms=[step.clipped_norm for step in recorder.steps],
         first_gradients=recorder.gradients[0],
-        parameters=trainer.trained_model.export_parameters(),
+        parameters=trainer.bound_model.export_parameters(),
         state=[library.backend.to_numpy(part) for part in trainer.carried or ()],
     )
 
@@ -140,7 +140,7 @@ def test_the_greedy_continuation_is_the_expected_one(framework, name):
     vocab = vocabulary(case)
     prefix = "".join(vocab.to_tokens(case["prefix"]))
     length = case["continuation_length"]
-    text = generate(trainer.backend, trainer.trained_model, vocab, prefix, length)
+    text = generate(trainer.backend, trainer.bound_model, vocab, prefix, length)
     assert vocab.encode(text).tolist() == case["prefix"] + case["expected"]["continuation"]
 
 
@@ -216,4 +216,4 @@ def initial_values(framework, model, num_inputs):
     trainer = load(framework).Trainer(1)
     trainer.prepare(model, data_of(framework, {"minibatches": [[zeros, zeros[:, :1]]]}))
     trainer.fit_batch(trainer.train_dataloader[0], None)
-    return trainer.trained_model.export_parameters()
+    return trainer.bound_model.export_parameters()

@@ -37,7 +37,7 @@ def model_of(framework, model="rnn", scratch=True, num_layers=1, scale=8.0):
     net = build(native, settings, len(VOCAB), seed=0)
     trainer = native.Trainer(0)
     trainer.prepare(net, native.TextData("the time traveller " * 9, 2, 5, seed=0))
-    net = trainer.trained_model
+    net = trainer.bound_model
     rng = np.random.default_rng(0)
     values = {
         name: rng.normal(size=value.shape, scale=scale / 16).astype(np.float32)

@@ -126,7 +126,7 @@ def test_the_state_is_a_train_state_of_what_was_learned() -> None:
     assert state.step == 64
     prediction = state.apply_fn({"params": state.params}, X)
     np.testing.assert_allclose(prediction, X @ state.params["w"] + state.params["b"], rtol=1e-5)
-    np.testing.assert_allclose(trainer.trained_model(X), prediction, rtol=1e-6)
+    np.testing.assert_allclose(trainer.bound_model(X), prediction, rtol=1e-6)
     stepped = state.apply_gradients(grads=jax.tree.map(jnp.ones_like, state.params))
     np.testing.assert_allclose(stepped.params["b"], state.params["b"] - 0.03, rtol=1e-5)
 
@@ -177,7 +177,7 @@ def test_divergence_restores_the_last_finite_weights() -> None:
     with pytest.raises(NotFiniteError):
         trainer.fit(model, regression())
     start = model.initialize(jnp.ones((1, 2)))
-    np.testing.assert_array_equal(trainer.trained_model.w, start.w)
+    np.testing.assert_array_equal(trainer.bound_model.w, start.w)
     np.testing.assert_array_equal(trainer.state.params["b"], start.b)
 
 
@@ -203,7 +203,7 @@ def test_training_goes_on_from_a_bound_model() -> None:
     data = regression(num_train=64, num_val=0)
     first = fitted(unrolled.LinearRegressionScratch(2, 0.1, seed=0), data, 3)
     steps = Steps()
-    fitted(first.trained_model, data, listeners=[steps])
+    fitted(first.bound_model, data, listeners=[steps])
     assert steps.losses[0] < 0.7 * float(np.mean(first_batch(data)[1] ** 2 / 2))
 
 

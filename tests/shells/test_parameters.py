@@ -483,7 +483,7 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
             model = model.bind({"params": {"net": case.model}})
         trainer = u.Trainer(max_epochs=1)
         trainer.fit(model, Batches())
-        learned = trainer.trained_model.export_parameters()
+        learned = trainer.bound_model.export_parameters()
         return trainer, {name.removeprefix("net."): value for name, value in learned.items()}
 
     apart = native.pair()
@@ -493,7 +493,7 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
     np.testing.assert_allclose(both[one], two[one] + two[other] - values[one], atol=1e-6)
     assert both[other] is both[one]
     assert f"net.{other}" not in trainer.parameters
-    listing = u.parameters(trainer.trained_model)
+    listing = u.parameters(trainer.bound_model)
     assert listing[f"net.{one}"].places == (f"net.{one}", f"net.{other}")
     if u.backend.name == "jax":
         kept = trainer.state.params["net"]
@@ -517,7 +517,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
             values = {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
         trainer = u.Trainer(max_epochs=1)
         trainer.fit(model.import_parameters(values), Batch())
-        return values, trainer.trained_model.export_parameters()
+        return values, trainer.bound_model.export_parameters()
 
     values, _ = fitted(None)
     values[other] = values[one].copy()

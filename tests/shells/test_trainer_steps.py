@@ -38,7 +38,7 @@ def test_the_steps_are_those_of_fit(framework):
     assert [*other.steps(model, data)] == heard.steps == other_heard.steps
     assert len(heard.steps) == trainer.train_batch_idx
     assert [e.loss for e in heard.epochs] == [e.loss for e in other_heard.epochs]
-    values, others = (t.trained_model.export_parameters() for t in (trainer, other))
+    values, others = (t.bound_model.export_parameters() for t in (trainer, other))
     for name, value in values.items():
         np.testing.assert_array_equal(value, others[name])
 

@@ -119,7 +119,7 @@ def test_to_look_changes_nothing(framework):
         cell = "lstm" if framework == FRAMEWORK else "rnn"
         trainer, model, data = setup(framework, cell, listeners=listeners)
         trainer.fit(model, data)
-        results.append(trainer.trained_model.export_parameters())
+        results.append(trainer.bound_model.export_parameters())
     for name, value in results[0].items():
         if framework in ("torch", "mxnet"):  # the same engine with and without taps
             np.testing.assert_array_equal(results[1][name], value)

@@ -178,7 +178,7 @@ def test_drawn_states_come_from_the_seed(framework, cell):
         truncation = Truncation(state="drawn", sigma=sigma, seed=seed)
         trainer = library.Trainer(1, truncation=truncation)
         trainer.prepare(library.LanguageModel(V, H, cell), data)
-        drawn = [trainer.starts.state(trainer, batch, None) for batch in data]
+        drawn = [trainer.initial_state.state(trainer, batch, None) for batch in data]
         return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
 
     first = states(seed=3)

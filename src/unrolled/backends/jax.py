@@ -127,16 +127,16 @@ def parameters(model: Any) -> dict[str, Array]:
 
 def places(model: Any) -> dict[str, Array]:
     if isinstance(model, nn.Module):
-        if is_deferred(model):
+        if is_lazy(model):
             raise SettingError(
                 f"this {type(model).__name__} has no parameters: in JAX a module only describes "
-                "a model. Take trainer.trained_model after training, or model.bind(variables)"
+                "a model. Take trainer.bound_model after training, or model.bind(variables)"
             )
         model = model.variables.get("params", {})
     return dict(flatten_dict(model, sep="."))
 
 
-def is_deferred(model: Any) -> bool:
+def is_lazy(model: Any) -> bool:
     return isinstance(model, nn.Module) and model.scope is None
 
 
@@ -169,7 +169,7 @@ def bind(model: Any, parameters: Mapping[str, Array], **options: Any) -> Any:
         parameters: by dotted name; those that a bound module has tied, under one name.
         options: ``rngs`` and ``mutable`` of Linen's own ``bind``.
     """
-    if not is_deferred(model):
+    if not is_lazy(model):
         parameters = _at_every_place(model, parameters)
         model = model.unbind()[0]
     return model.bind({"params": nested(parameters)}, **options)
@@ -281,7 +281,7 @@ def _bind_and_call(module: Any, method: str, parameters: Any, *arguments: Any) -
 _call = jax.jit(_bind_and_call, static_argnums=(0, 1))
 
 
-def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+def dry_run(function: Callable[..., Any], *arguments: Any) -> None:
     jax.eval_shape(function, *arguments)
 
 

@@ -114,7 +114,7 @@ def _arrays(block: gluon.Block, prefix: str = "") -> Iterator[tuple[str, gluon.B
         yield from _arrays(child, f"{prefix}{child_name}.")
 
 
-def is_deferred(model: gluon.Block) -> bool:
+def is_lazy(model: gluon.Block) -> bool:
     every = [block._reg_params[leaf] for _, block, leaf in _slots(model)]
     return any(parameter._deferred_init for parameter in every)
 
@@ -247,7 +247,7 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 
 
-def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+def dry_run(function: Callable[..., Any], *arguments: Any) -> None:
     function(*arguments)
 
 

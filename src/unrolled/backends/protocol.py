@@ -42,7 +42,7 @@ class Backend(Protocol):
     def places(self, model: Any) -> dict[str, Array]:
         """Every place that uses a parameter, by dotted name; tied ones share an array."""
 
-    def is_deferred(self, model: Any) -> bool:
+    def is_lazy(self, model: Any) -> bool:
         """Whether parameters are still missing, as layers learn shapes from their first inputs."""
 
     def gradient(self, array: Array) -> Array | None:
@@ -110,7 +110,7 @@ class Backend(Protocol):
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled where the framework profits from it."""
 
-    def rehearse(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def dry_run(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Run a function for what it does on the way, not for values: without any, if possible."""
 
     def seed(self, seed: int) -> None:

@@ -172,7 +172,7 @@ def _children(node: Any, frozen: bool = False) -> Iterable[tuple[str, Any]]:
     )
 
 
-def is_deferred(model: Any) -> bool:
+def is_lazy(model: Any) -> bool:
     # a layer knows of those inside it; a module is asked for those it has
     parts = [model] if isinstance(model, keras.Layer) else vars(model).values()
     return any(isinstance(part, keras.Layer) and not part.built for part in parts)
@@ -323,7 +323,7 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+def dry_run(function: Callable[..., Any], *arguments: Any) -> None:
     function(*arguments)
 
 

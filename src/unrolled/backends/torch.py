@@ -139,7 +139,7 @@ def places(model: nn.Module) -> dict[str, Array]:
     return dict(model.named_parameters(remove_duplicate=False))
 
 
-def is_deferred(model: nn.Module) -> bool:
+def is_lazy(model: nn.Module) -> bool:
     return any(map(nn.parameter.is_lazy, model.parameters()))
 
 
@@ -259,7 +259,7 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function  # eager: every line runs as it is read
 
 
-def rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+def dry_run(function: Callable[..., Any], *arguments: Any) -> None:
     function(*arguments)
 
 

@@ -159,7 +159,7 @@ class _Report(Listener):
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.last = epoch
         if self.every and epoch.epoch % self.every == 0:
-            print(self.predict(trainer.trained_model, "time traveller"))
+            print(self.predict(trainer.bound_model, "time traveller"))
 
 
 @dataclass(frozen=True)
@@ -373,4 +373,4 @@ class RecurrentChapter:
         trainer.fit(model, data)
         if report.last is None:
             raise ValueError(f"num_epochs is {num_epochs}; it must be at least 1")
-        return report.last, trainer.trained_model
+        return report.last, trainer.bound_model

@@ -7,8 +7,8 @@ from typing import Any
 
 from unrolled.errors import DataError, SettingError
 from unrolled.report.board import PIXELS_PER_INCH, ProgressBoard, limits
-from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
+from unrolled.report.style import dash_of
 
 FORMATS = ("-", "m--", "g-.", "r:")
 """Line styles of the books, used in turn."""

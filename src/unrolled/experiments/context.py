@@ -140,7 +140,7 @@ class Context:
         if trainer.stopping:
             self.status = "interrupted"
         self._told += told
-        kept = values() or trainer.trained_model.export_parameters()
+        kept = values() or trainer.bound_model.export_parameters()
         self._values |= kept if part is None else with_prefix(f"{part}.", kept)
         self.directory.save_model(self._values)
 

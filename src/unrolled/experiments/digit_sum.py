@@ -72,7 +72,7 @@ def run(context: Context, settings: Settings) -> None:
         say(f"\n{cell}, length {length} ({number} of {len(parts)})")
         scores, trainer = train(context, settings, cell, length)
         if scores.values is not None:
-            model = trainer.trained_model
+            model = trainer.bound_model
             found = {"last_test_accuracy": scores.score(model, "test")[0]}
             model = model.import_parameters(scores.values)
             found["test_accuracy"] = scores.score(model, "test")[0]

@@ -104,7 +104,7 @@ class Scores(Listener):
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.loss, self._sum = self._sum / epoch.num_targets, 0.0
-        model = trainer.trained_model
+        model = trainer.bound_model
         self.dev_accuracy, self.dev_loss = self.score(model, "dev")
         if self.dev_accuracy > self.best:
             self.best, self.best_epoch = self.dev_accuracy, epoch.epoch

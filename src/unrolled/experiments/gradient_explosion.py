@@ -104,7 +104,7 @@ def train(
         report = Report(scores.fields, scores.line, max(1, epochs // 5), "sequences")
         context.fit(fitting, net, data, report, part)
     found = {
-        f"{split}_accuracy": scores.score(fitting.trained_model, split)[0]
+        f"{split}_accuracy": scores.score(fitting.bound_model, split)[0]
         for split in ("dev", "test")
     }
     return norms, found

@@ -32,7 +32,7 @@ from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import Report, say
-from unrolled.telemetry.findings.losses import knows_by_heart
+from unrolled.telemetry.findings.losses import is_memorized
 from unrolled.training.evaluation import mean_cross_entropy
 from unrolled.training.truncation import STATES, Truncation
 
@@ -223,7 +223,7 @@ def run(context: Context, settings: Settings) -> None:
     check_engine(settings.engine, context.framework, device is not None)
 
     def write(prefix: str) -> str:
-        net = trainer.trained_model
+        net = trainer.bound_model
         return generate(shell.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
 
     report = Report(
@@ -242,7 +242,7 @@ def run(context: Context, settings: Settings) -> None:
         f"{len(data.vocab)} in the vocabulary"
     )
     context.fit(trainer, model, data, report, telemetry_every=settings.telemetry_every)
-    net, sizes = trainer.trained_model, (settings.batch_size, settings.num_steps)
+    net, sizes = trainer.bound_model, (settings.batch_size, settings.num_steps)
     through = context.going_through("measuring on text that it has not seen")
     heldout = mean_cross_entropy(shell.backend, net, data.heldout_ids, *sizes, device, through)
     summary: dict[str, Any] = {
@@ -277,7 +277,7 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
         f"perplexity {trained:.3g} on the {num_train:,} characters of training{unseen}\n"
         f"({vocab_size} would be guessing); {summary['tokens_per_s']:,.0f} tokens/s"
     )
-    if heldout is not None and knows_by_heart(trained, heldout):
+    if heldout is not None and is_memorized(trained, heldout):
         lines += (
             "\nA training perplexity near 1 means that the passage is memorised: given its "
             "beginning,\nthe network recites it. It has not learned to write; the held-out "

@@ -104,7 +104,7 @@ def run(context: Context, settings: Settings) -> None:
     )
     context.begin(settings)
     context.fit(trainer, model, data, report)
-    context.finish(summarize(context, settings, trainer.trained_model, report))
+    context.finish(summarize(context, settings, trainer.bound_model, report))
 
 
 def summarize(context: Context, settings: Settings, model: Any, report: Report) -> dict[str, Any]:

@@ -5,7 +5,7 @@ they compute is written once for all frameworks, in `unrolled.functional`,
 `unrolled.training` and `unrolled.models`; here is only what is JAX's own.
 
 A Linen module describes a model and holds no values. They live in
-``trainer.state.params``; ``trainer.trained_model`` is the module bound to them, which can
+``trainer.state.params``; ``trainer.bound_model`` is the module bound to them, which can
 be called.
 
 Example:

@@ -171,7 +171,7 @@ class Module(module.Module, nn.Module):
             raise SettingError(
                 f"{name} makes its parameters when it sees its first inputs: give it some, "
                 f"{name}(...).initialize(X).import_parameters(values), or take "
-                "trainer.trained_model after training"
+                "trainer.bound_model after training"
             )
         return self.initialize().import_parameters(values)
 

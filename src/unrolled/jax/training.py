@@ -44,7 +44,7 @@ class Trainer(trainer.Trainer):
         return State(
             step=self.train_batch_idx,
             apply_fn=self.model.unbind()[0].apply,
-            params=backend.nested(backend.places(self.trained_model)),
+            params=backend.nested(backend.places(self.bound_model)),
             tx=self.optim.transformation,
             opt_state=self.optim.state,
             dropout_rng=self._key,
@@ -66,7 +66,7 @@ class Trainer(trainer.Trainer):
         return OrderedDict((name, clipped[name]) for name in gradients)
 
     def build(self, model: Any, data: Any) -> Any:
-        if backend.is_deferred(model):
+        if backend.is_lazy(model):
             model = model.initialize(*model.example_inputs(data))
         return backend.to_device(model, self.gpus[0] if self.gpus else backend.cpu())
 

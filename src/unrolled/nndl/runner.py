@@ -207,7 +207,7 @@ class _Log(Listener):
         runner.gradients = {name.removeprefix("net."): g for name, g in gradients.items()}
         if self.custom is None:
             return
-        runner.model = trainer.trained_model.net
+        runner.model = trainer.bound_model.net
         runner.train_step_losses.append((trainer.train_batch_idx, trainer.running_loss()))
         self.custom(runner)
         # it may have put other gradients into the framework's own place for them
@@ -237,7 +237,7 @@ class _Log(Listener):
     def evaluate(self, trainer: Any, number: int) -> None:
         """Evaluate, and keep the model if it is the best so far."""
         runner = self.runner
-        runner.model = trainer.trained_model.net
+        runner.model = trainer.bound_model.net
         score, loss = runner.evaluate(self.dev_loader, global_step=number)
         runner.backend.set_training(trainer.model, True)
         if self.log_steps:
@@ -249,7 +249,7 @@ class _Log(Listener):
             runner.best_score = score
 
     def on_epoch(self, trainer: Any, epoch: Any) -> None:
-        self.runner.model = trainer.trained_model.net
+        self.runner.model = trainer.bound_model.net
         losses = self.epoch_losses
         self.runner.train_epoch_losses.append(math.fsum(losses) / len(losses))
         losses.clear()

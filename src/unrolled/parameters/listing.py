@@ -204,7 +204,7 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
 
     def _arrays(self) -> dict[str, Array]:
         """The live arrays by place."""
-        if self.backend.is_deferred(self.model):
+        if self.backend.is_lazy(self.model):
             raise ParameterError(
                 f"this {type(self.model).__name__} has not made all its parameters: its layers "
                 "wait to see how many inputs they get. Call it once, model(X), or train it"

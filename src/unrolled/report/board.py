@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from unrolled.report.look import dash_of
 from unrolled.report.spec import Axis, Chart, Series
+from unrolled.report.style import dash_of
 from unrolled.training.board import Board
 
 PUSH_EVERY_S = 0.15

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unrolled.report.look import PALETTE, style
+from unrolled.report.downsample import Line, Spans
 from unrolled.report.reading import Metrics, Run
 from unrolled.report.spec import Axis, Chart, Mark, Series, Shade, show
+from unrolled.report.style import PALETTE, style
 from unrolled.report.telemetry import Telemetry
-from unrolled.report.thin import Line, Spans
 
 STEP, EPOCH = Axis("training step", whole=True), Axis("epoch", whole=True)
 PLACES = {"step": STEP, "epoch": EPOCH}

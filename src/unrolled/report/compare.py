@@ -6,9 +6,9 @@ from dataclasses import replace
 from operator import attrgetter
 
 from unrolled.report.charts import slug
-from unrolled.report.look import style
 from unrolled.report.reading import Run
 from unrolled.report.spec import Chart, Picture, on_same_axes
+from unrolled.report.style import style
 
 Sections = Mapping[str, Sequence[Picture]]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import MissingPackageError, RunError
-from unrolled.report.look import DASHES, MAPS, PALETTE
 from unrolled.report.spec import (
     Axis,
     Chart,
@@ -25,6 +24,7 @@ from unrolled.report.spec import (
     rows,
     show,
 )
+from unrolled.report.style import DASHES, MAPS, PALETTE
 
 SIZE_INCHES = (6.4, 3.8)
 DOTS_PER_INCH = 150

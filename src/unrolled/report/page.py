@@ -8,7 +8,7 @@ from importlib.resources import files
 from string import Template
 
 from unrolled import __version__
-from unrolled.report import charts, look, parts, tables, through_time
+from unrolled.report import charts, parts, style, tables, through_time
 from unrolled.report.compare import by_experiment, objections, only_some, side_by_side
 from unrolled.report.diagnosis import boxes
 from unrolled.report.reading import Run
@@ -44,14 +44,14 @@ def static(name: str) -> str:
 def script() -> str:
     """The drawing code: the chart library, and ours on top of it."""
     library, *own = map(static, SCRIPTS)
-    settings = f"unrolled.look={parts.script_json(look.as_dict())};"
+    settings = f"unrolled.look={parts.script_json(style.as_dict())};"
     # the library keeps its name and version in its first line, its licence in uPlot.LICENSE
     return "\n".join([library, own[0], settings, *own[1:]])
 
 
 def css() -> str:
     """The styles, with the palette."""
-    return "\n".join([*map(static, STYLES), look.css()])
+    return "\n".join([*map(static, STYLES), style.css()])
 
 
 def pictures(runs: Sequence[Run]) -> tuple[dict[str, list[Picture]], str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from unrolled.errors import ParameterError, RunError
 from unrolled.parameters import read
+from unrolled.report.downsample import Line, Spans, finite
 from unrolled.report.telemetry import Telemetry
-from unrolled.report.thin import Line, Spans, finite
 from unrolled.runs.directory import MODEL, VOCABULARY
 from unrolled.runs.ending import WATCH
 from unrolled.telemetry.reading import METRICS, TELEMETRY

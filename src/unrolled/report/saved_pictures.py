@@ -8,9 +8,9 @@ import json
 from dataclasses import fields, replace
 from typing import Any
 
-from unrolled.report.look import style
 from unrolled.report.reading import Run
 from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Picture, Series
+from unrolled.report.style import style
 from unrolled.telemetry.recorded_run import DAMAGED
 
 FILE = "charts.json"

@@ -52,7 +52,7 @@ class Series:
         y: a value for each x.
         low, high: a band around the line, such as the extremes of the points that each
             value stands for; empty: no band.
-        colour: place in the palette (`unrolled.report.look`), or a CSS colour.
+        colour: place in the palette (`unrolled.report.style`), or a CSS colour.
         dash: ``"solid"``, ``"dashed"``, ``"dotted"`` or ``"dashdot"``.
     """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from unrolled.report.thin import Columns, Line, Spans
+from unrolled.report.downsample import Columns, Line, Spans
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
 PARAMETER_POINTS = 150

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from unrolled.report.charts import STEP, Source, means, shading
-from unrolled.report.look import style
 from unrolled.report.spec import DECADES, Axis, Chart, Heatmap, Mark, Picture, Series
+from unrolled.report.style import style
 from unrolled.report.telemetry import Layer
 
 MOST_ROWS = 128

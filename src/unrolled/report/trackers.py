@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unrolled.errors import RunError, SettingError, did_you_mean
-from unrolled.report.thin import finite
+from unrolled.report.downsample import finite
 from unrolled.runs.events import EventFile
 from unrolled.telemetry.records import TelemetryRecord
 from unrolled.training.records import EpochRecord, Listener, StepRecord

@@ -84,7 +84,7 @@ class Telemetry(Listener):
         self.period = period(self.every, steps)
         self._norms = backend.compile(partial(norms, xp))
         self._changes = backend.compile(partial(changes, xp))
-        self._join = backend.compile(partial(_join, xp))
+        self._stack = backend.compile(partial(_stack, xp))
         self._layers = LayerNumbers(backend)
         self._watch = trainer.watch_layers() if self.period else None
         self._logs = False
@@ -170,7 +170,7 @@ class Telemetry(Listener):
     def _transfer(self, backend: Backend) -> dict[str, list[float]]:
         """All vectors, as one, on the CPU."""
         arrays = self._arrays
-        flat = iter(all_rounded(backend.to_numpy(self._join(tuple(arrays.values()))).tolist()))
+        flat = iter(all_rounded(backend.to_numpy(self._stack(tuple(arrays.values()))).tolist()))
         return {name: list(islice(flat, array.shape[0])) for name, array in arrays.items()}
 
     def _forget(self) -> None:
@@ -211,7 +211,7 @@ def optimizer_fields(optimizer: Any) -> dict[str, Any]:
     return found
 
 
-def _join(xp: Namespace, vectors: Sequence[Array]) -> Array:
+def _stack(xp: Namespace, vectors: Sequence[Array]) -> Array:
     return xp.concat(list(vectors), 0)
 
 

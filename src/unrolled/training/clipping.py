@@ -47,7 +47,7 @@ class Clipping:
         written_in: str = self.clip_gradients.__module__
         return self.gradient_clip_val > 0 and not written_in.startswith("unrolled.")
 
-    def limited(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    def clip(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
         """The gradients, the same as the optimizer gets them, and the norms of both."""
         if not self.reader_clips:
             return gradients, *self.clipped(gradients)

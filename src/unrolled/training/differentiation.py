@@ -25,13 +25,13 @@ class Differentiation:
     leaves_losses: bool = False
     """Whether the model has left one to it."""
 
-    def make_functions(self) -> None:
+    def compile_functions(self) -> None:
         """What a step consists of, compiled where the framework compiles."""
         xp, method = self.backend.xp, self.gradient_clip_method
         self.differentiate = self.differentiable(self.objective)
         self.tracer = Tracer(self)
         self._clip = self.backend.compile(partial(clip, xp, method))
-        self._join = self.backend.compile(partial(_join, xp))
+        self._stack = self.backend.compile(partial(_stack, xp))
 
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""
@@ -67,7 +67,7 @@ class Differentiation:
         return self.tracer(self.parameters, batch, state, *self.context())[2]
 
     @property
-    def trained_model(self) -> Any:
+    def bound_model(self) -> Any:
         """The model as trained so far, to be called: the model itself, but in JAX."""
         return self.model.with_parameters(self.parameters)
 
@@ -81,6 +81,6 @@ class Differentiation:
         return None
 
 
-def _join(xp: Namespace, scalars: tuple[Any, ...]) -> Any:
+def _stack(xp: Namespace, scalars: tuple[Any, ...]) -> Any:
     """Scalars, or arrays of one number, as one vector."""
     return xp.stack([x if x.shape == () else xp.reshape(x, ()) for x in scalars])

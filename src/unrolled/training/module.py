@@ -143,7 +143,7 @@ class Module(HyperParameters):
             DataError: the array has not one number.
         """
         trainer = self.trainer
-        if trainer is None or getattr(trainer, "is_rehearsing", False):
+        if trainer is None or getattr(trainer, "is_dry_run", False):
             return
         if train and hasattr(trainer, "train_curves"):  # a trainer of a reader's own has none
             trainer.train_curves.add(key)

@@ -14,7 +14,7 @@ class Preparation(Differentiation):
     max_epochs: int
     gpus: Sequence[Any]
     last_good: dict[str, Any] | None
-    is_rehearsing: bool = False
+    is_dry_run: bool = False
     """Whether a model is only shown a minibatch: then nothing is plotted."""
 
     def prepare(self, model: Any, data: Any) -> None:
@@ -27,8 +27,8 @@ class Preparation(Differentiation):
         self.prepare_model(self.build(model, data))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
-        self.make_functions()
-        self.starts = self.truncation.starts()
+        self.compile_functions()
+        self.initial_state = self.truncation.initial_state()
         self.last_good = None
 
     def check_model(self, model: Any) -> None:
@@ -66,21 +66,21 @@ class Preparation(Differentiation):
         They are shown a minibatch here, from a loader of its own, so that none is used up.
         """
         model = self.backend.to_device(model, self.gpus[0]) if self.gpus else model
-        if self.backend.is_deferred(model):
+        if self.backend.is_lazy(model):
             model.trainer = self  # its step may ask for it
             self.backend.set_training(model, False)
-            with self.rehearsing(), self.backend.without_gradients():
+            with self.dry_running(), self.backend.without_gradients():
                 model.loss_and_state(self.prepare_batch(next(iter(data.train_dataloader()))), None)
         return model
 
     @contextmanager
-    def rehearsing(self) -> Iterator[None]:
+    def dry_running(self) -> Iterator[None]:
         """While a model is only shown a minibatch."""
-        self.is_rehearsing = True
+        self.is_dry_run = True
         try:
             yield
         finally:
-            self.is_rehearsing = False
+            self.is_dry_run = False
 
     def prepare_model(self, model: Any) -> None:
         """Introduce model and trainer to each other."""

@@ -17,7 +17,7 @@ class Reporting(Clipping):
     val_batch_idx: int
     val_dataloader: Any
     prepare_batch: Callable[..., Any]
-    _join: Callable[..., Any]
+    _stack: Callable[..., Any]
     _running: tuple[Any, Any]
 
     def notify(self, event: str, *what: Any) -> None:
@@ -27,7 +27,7 @@ class Reporting(Clipping):
 
     def record(self, batch: Any, *scalars: Any) -> StepRecord:
         """The record of a step; loss and norms leave the device together."""
-        loss, norm, clipped_norm = self.backend.to_numpy(self._join(scalars)).tolist()
+        loss, norm, clipped_norm = self.backend.to_numpy(self._stack(scalars)).tolist()
         targets = math.prod(batch[-1].shape)
         if self.gradient_clip_method == "global_norm" and not self.reader_clips:
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly

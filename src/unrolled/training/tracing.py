@@ -96,12 +96,12 @@ class Tracer:
             backend, model = self.trainer.backend, self.trainer.model
             # in evaluation, or dropout would draw from the framework's generator
             with (
-                self.trainer.rehearsing(),
+                self.trainer.dry_running(),
                 backend.evaluating(model),
                 backend.without_gradients(),
                 tracing() as trace,
             ):
-                backend.rehearse(self.trainer.objective, parameters, batch, state, *context)
+                backend.dry_run(self.trainer.objective, parameters, batch, state, *context)
                 one = backend.to_numpy(backend.xp.sum(next(iter(parameters.values()))))
             zeros = {name: np.zeros(shape, one.dtype) for name, shape in trace.shapes.items()}
             trace.layers = {n: _without_arrays(layer) for n, layer in trace.layers.items()}

@@ -156,13 +156,13 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
     def fit_batch(self, batch: Any, state: Any) -> tuple[StepRecord, Any]:
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
         carried = state is not None and self.truncation.state == "carried"
-        state = self.starts.state(self, batch, state)
+        state = self.initial_state.state(self, batch, state)
         number = self.train_batch_idx + 1
         traced = any([listener.on_batch(self, number) for listener in self.listeners])  # noqa: C419
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
         self.notify("on_gradients", gradients)
-        gradients, clipped, *norms = self.limited(gradients)
+        gradients, clipped, *norms = self.clip(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         self.notify("on_backward", backward)
         record = self.record(batch, loss, *norms)

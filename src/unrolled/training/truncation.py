@@ -63,9 +63,9 @@ class Truncation:
         if problems:
             raise SettingError("\n".join(problems))
 
-    def starts(self) -> "Starts":
+    def initial_state(self) -> "InitialState":
         """What gives every minibatch of a training its first state."""
-        return Starts(self)
+        return InitialState(self)
 
     def loss_and_state(
         self, backend: Backend, model: Any, batch: Any, state: Any
@@ -94,7 +94,7 @@ class Truncation:
         return total, state
 
 
-class Starts:
+class InitialState:
     """Gives every minibatch of a training its first state.
 
     Args:
@@ -120,7 +120,7 @@ class Starts:
             return carried
         if self.truncation.state == "zero":
             return None
-        backend, model = trainer.backend, trainer.trained_model
+        backend, model = trainer.backend, trainer.bound_model
         device = trainer.gpus[0] if trainer.gpus else None
         if not hasattr(model, "begin_state"):
             raise SettingError(

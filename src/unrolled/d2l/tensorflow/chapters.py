@@ -105,9 +105,9 @@ class EpochTrainer(Trainer):
 
     compiled_for: Any = None
 
-    def make_functions(self) -> None:
+    def compile_functions(self) -> None:
         if self.compiled_for is not self.model:
-            super().make_functions()
+            super().compile_functions()
             self.compiled_for = self.model
 
 

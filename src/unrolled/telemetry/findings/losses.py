@@ -121,7 +121,7 @@ def divergence(h: History) -> Findings:
 def memorised(h: History) -> Findings:
     """Training data known by heart."""
     trained, heldout = _perplexities(h)
-    if trained is None or heldout is None or not knows_by_heart(trained, heldout):
+    if trained is None or heldout is None or not is_memorized(trained, heldout):
         return
     yield Finding(
         "memorised",
@@ -135,11 +135,11 @@ def memorised(h: History) -> Findings:
     )
 
 
-def knows_by_heart(trained: float, heldout: float) -> bool:
+def is_memorized(trained: float, heldout: float) -> bool:
     """Whether two perplexities say that a text was memorised.
 
     Example:
-        >>> knows_by_heart(1.04, 21.3), knows_by_heart(6.5, 7.9)
+        >>> is_memorized(1.04, 21.3), is_memorized(6.5, 7.9)
         (True, False)
     """
     return trained < MEMORISED and heldout > HELDOUT_ABOVE * trained

@@ -2,7 +2,7 @@
 
 The palette begins with the hues of Okabe and Ito, darkened on a light ground and lightened on a
 dark one until each stands out at 3:1 or more; the rest are chosen so that all eight stay apart
-for readers with any kind of colour blindness, as ``tests/report/test_look.py`` measures. Lines
+for readers with any kind of colour blindness, as ``tests/report/test_style.py`` measures. Lines
 differ in dash as well: colour never stands alone.
 
 Source: Okabe and Ito, https://jfly.uni-koeln.de/color; the sequential map is Viridis

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from unrolled.report.look import DASHES, GROUND, MAPS, PALETTE, style
+from unrolled.report.style import DASHES, GROUND, MAPS, PALETTE, style
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0; on linear RGB
 DEFICIENCIES = {

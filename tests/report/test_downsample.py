@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.report.thin import Columns, Line
+from unrolled.report.downsample import Columns, Line
 
 numbers = st.one_of(st.none(), st.just(math.nan), st.floats(-1e6, 1e6))
 
