@@ -4,7 +4,7 @@ import importlib.util
 import pytest
 
 import unrolled
-from unrolled import frameworks
+from unrolled import d2l, frameworks, nndl
 from unrolled.errors import MissingFrameworkError, SettingError
 
 METADATA = [
@@ -84,9 +84,10 @@ def test_a_missing_framework_is_an_error_with_the_command_that_installs_it(nothi
     assert frameworks.install_command(name) in str(caught.value)
 
 
-def test_a_missing_framework_is_an_import_error_from_the_package_too(nothing_installed):
+@pytest.mark.parametrize("package", [unrolled, d2l, nndl])
+def test_a_missing_framework_is_an_import_error_from_the_packages_too(nothing_installed, package):
     with pytest.raises(ImportError, match="PyTorch is not installed"):
-        unrolled.__getattr__("torch")
+        package.__getattr__("torch")
 
 
 def test_the_package_has_no_other_names():
