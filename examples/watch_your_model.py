@@ -41,8 +41,8 @@ def main() -> None:
             train(model)
         layer = watched.last.layers["rnn"]
         print(
-            f"{kind.__name__:4} reaches {layer.reach:2} of {LENGTH - 1} steps back; "
-            f"each step leaves {layer.fall_per_step:.2f} of the gradient"
+            f"{kind.__name__:4} reaches {layer.horizon_steps:2} of {LENGTH - 1} steps back; "
+            f"each step leaves {layer.decay_per_step:.2f} of the gradient"
         )
         print(as_text(Diagnosis({"": watched.diagnose()}, [f"{STEPS} records"]), kind.__name__))
         print()

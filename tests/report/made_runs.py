@@ -116,11 +116,11 @@ def record(rng, step, epoch, loss, norm, T, layers, border, share):
             name: {
                 "hidden_gradient_mean": mean.tolist(),
                 "hidden_gradient_max": (3 * mean).tolist(),
-                "fall_per_step": fall,
-                "reach": reach,
+                "decay_per_step": fall,
+                "horizon_steps": reach,
                 "saturated": min(0.6, 0.7 * share),
-                "weight_gradient_split": (mean * 4).tolist(),
-                "borders": [border],
+                "weight_gradient_per_step": (mean * 4).tolist(),
+                "truncation_points": [border],
             }
             for name in layers
         },

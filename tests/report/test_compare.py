@@ -73,7 +73,7 @@ def test_the_same_chart_of_every_run_has_the_same_axes_and_colours(page, names):
 def test_runs_with_a_line_each_share_a_chart(page):
     found = specs(page("a", "b", "bare"))
     assert [s["label"] for s in found["loss"]["series"]] == ["a", "b", "bare"]
-    assert [s["label"] for s in found["reach"]["series"]] == ["a", "b"]
+    assert [s["label"] for s in found["horizon_steps"]["series"]] == ["a", "b"]
     assert len({(s["colour"], s["dash"]) for s in found["loss"]["series"]}) == 3
 
 

@@ -49,7 +49,7 @@ def test_zero_on_a_log_axis_lies_at_its_foot(axes):
 def test_a_heatmap_has_its_values_in_place(axes):
     values = [[0.1, 1.0, 10.0], [0.2, None]]
     picture = Heatmap("h", "H", Axis("step"), Axis("t"), Axis("norm", "log"), [1, 2], [0, 1, 2],
-                      values, overlays=[Series("reach", [1, 2], [1, None])])  # fmt: skip
+                      values, overlays=[Series("horizon_steps", [1, 2], [1, None])])  # fmt: skip
     draw(axes, picture)
     mesh = axes.collections[0]
     grid = mesh.get_array()

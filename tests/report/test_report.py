@@ -29,7 +29,7 @@ def test_a_page_shows_everything_that_a_run_has(run):
     assert set(found) == {
         *("loss", "perplexity", "gradient-norm", "parameter-gradients", "update-ratios"),
         *("through-time-1", "gradient-profile", "weight-gradient-split"),
-        *("reach", "fall", "saturated"),
+        *("horizon_steps", "fall", "saturated"),
     }
     for spec in found.values():
         assert spec["title"]
@@ -67,7 +67,7 @@ def test_the_heatmap_holds_every_time_step_its_reach_and_its_border(tmp_path):
     assert heatmap["rows"] == list(range(35))
     for column, layer in zip(heatmap["values"], layers, strict=True):
         assert column == pytest.approx(layer["hidden_gradient_mean"], rel=1e-4)
-    assert heatmap["overlays"][0]["y"] == [34 - layer["reach"] for layer in layers]
+    assert heatmap["overlays"][0]["y"] == [34 - layer["horizon_steps"] for layer in layers]
     assert heatmap["marks"] == [{"axis": "y", "at": 4.5, "label": "cut by truncation"}]
 
 

@@ -57,8 +57,8 @@ def test_a_tracker_of_ones_own_needs_one_method():
                 "loss": 2.5,
                 "gradient_norm": 4.0,
                 "parameters.W.gradient_norm": 0.5,
-                "layers.0.fall_per_step": 0.5,
-                "layers.0.reach": 2,
+                "layers.0.decay_per_step": 0.5,
+                "layers.0.horizon_steps": 2,
             },
         ),
         (

@@ -364,23 +364,23 @@ def test_the_same_seed_gives_the_same_bytes_and_they_can_be_read(tmp_path, frame
     assert len(steps) > 4
     for record in records:
         assert record.clip_method == "per_tensor"
-        assert len(record.layers["layers.0"].weight_gradient_split) == 5
+        assert len(record.layers["layers.0"].weight_gradient_per_step) == 5
 
 
 def test_the_settings_of_truncation_reach_the_records(tmp_path):
-    def borders(name, *extra):
+    def truncation_points(name, *extra):
         path = tmp_path / name
         settings = (*TINY, "telemetry_every=1", *extra)
         experiments.run("language-model", settings, FRAMEWORK, 0, path)
         lines = (path / "telemetry.jsonl").read_text().splitlines()
         layer = json.loads(lines[1])["layers"]["layers.0"]
-        return layer["borders"], len(layer["hidden_gradient_mean"])
+        return layer["truncation_points"], len(layer["hidden_gradient_mean"])
 
-    assert borders("carried") == ([0], 5)
-    assert borders("zero", "state=zero") == ([], 5)
-    assert borders("drawn", "state=drawn") == ([], 5)
-    assert borders("segments", "back_steps=2") == ([0, 2, 4], 5)
-    assert borders("windows", "back_steps=8") == ([0], 8)
+    assert truncation_points("carried") == ([0], 5)
+    assert truncation_points("zero", "state=zero") == ([], 5)
+    assert truncation_points("drawn", "state=drawn") == ([], 5)
+    assert truncation_points("segments", "back_steps=2") == ([0, 2, 4], 5)
+    assert truncation_points("windows", "back_steps=8") == ([0], 8)
 
 
 def test_off_there_is_no_file(tmp_path):

@@ -112,11 +112,11 @@ def test_segments_cut_the_gradient_and_carry_the_state(framework, cell, back_ste
         assert watch.losses[k] == pytest.approx(loss, rel=1e-6)
         assert_close(watch.gradients[k], total)
         p = {name: p[name] - 0.5 * total[name] for name in p}
-        borders = list(range(back_steps, T, back_steps))
+        truncation_points = list(range(back_steps, T, back_steps))
         layer = records[k].layers["layers.0"]
-        assert layer.borders == (borders if k == 0 else [0, *borders])
+        assert layer.truncation_points == (truncation_points if k == 0 else [0, *truncation_points])
         assert len(layer.hidden_gradient_mean) == T
-        assert layer.reach <= T - 1 - borders[-1]
+        assert layer.horizon_steps <= T - 1 - truncation_points[-1]
 
 
 @frameworks
@@ -127,7 +127,7 @@ def test_no_gradient_crosses_a_border(framework):
     _, _, alone = train(framework, "gru", [(X[:, :4], Y[:, :4])], Truncation())
     whole = records[0].layers["layers.0"]
     part = alone[0].layers["layers.0"]
-    for name in ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_split"):
+    for name in ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_per_step"):
         expected = 4 / T * np.array(getattr(part, name))
         np.testing.assert_allclose(getattr(whole, name)[:4], expected, rtol=1e-5)
 
@@ -156,7 +156,7 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell, before):
         _, state, _ = model.forward(p, X[:, :T], state)
         p = {name: p[name] - 0.5 * g[name] for name in p}
         layer = records[k].layers["layers.0"]
-        assert layer.borders == ([0] if k else [])
+        assert layer.truncation_points == ([0] if k else [])
         assert len(layer.hidden_gradient_mean) == before + T
         assert layer.hidden_gradient_mean[0] > 0  # it does reach back
 
@@ -165,7 +165,7 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell, before):
 def test_a_zero_state_forgets_the_minibatch_before(framework):
     _, watch, records = train(framework, "rnn", cut(T), Truncation(state="zero"))
     assert watch.states == [None, None]
-    assert [record.layers["layers.0"].borders for record in records] == [[], []]
+    assert [record.layers["layers.0"].truncation_points for record in records] == [[], []]
 
 
 @frameworks
@@ -193,7 +193,7 @@ def test_drawn_states_come_from_the_seed(framework, cell):
 def test_a_training_begins_with_drawn_states_and_no_border():
     _, watch, records = train(FRAMEWORK, "rnn", cut(T), Truncation(state="drawn"))
     assert all(state is not None for state in watch.states)
-    assert [record.layers["layers.0"].borders for record in records] == [[], []]
+    assert [record.layers["layers.0"].truncation_points for record in records] == [[], []]
 
 
 def test_a_model_without_a_state_cannot_be_given_one():

@@ -32,7 +32,7 @@ CARRIED = {
 }
 
 
-def borders(kind, next_state, every=1, validation=False):
+def truncation_points(kind, next_state, every=1, validation=False):
     """Those of the last of four steps, in which state and minibatch come from the one before."""
     torch.manual_seed(0)
     model = kind(D, H)
@@ -60,14 +60,14 @@ def borders(kind, next_state, every=1, validation=False):
             state = next_state(h.detach())
         ((_, layer),) = watched.last.layers.items()
         assert watched.notes == {}
-        return layer.borders
+        return layer.truncation_points
 
 
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell])
 @pytest.mark.parametrize("how", STARTS)
 def test_a_first_state_that_comes_from_nowhere_is_no_border(how, kind, every):
-    assert borders(kind, STARTS[how], every) == []
+    assert truncation_points(kind, STARTS[how], every) == []
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -75,12 +75,12 @@ def test_a_first_state_that_comes_from_nowhere_is_no_border(how, kind, every):
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell, Own])
 @pytest.mark.parametrize("how", CARRIED)
 def test_a_state_that_is_carried_on_is_a_border(how, kind, validation, every):
-    assert borders(kind, CARRIED[how], every, validation) == [0]
+    assert truncation_points(kind, CARRIED[how], every, validation) == [0]
 
 
 @pytest.mark.parametrize("how", [how for how in STARTS if how != "none"])
 def test_a_first_state_of_a_cell_of_one_s_own_that_comes_from_nowhere_is_no_border(how):
-    assert borders(Own, STARTS[how]) == []
+    assert truncation_points(Own, STARTS[how]) == []
 
 
 @pytest.mark.parametrize("how", [torch.Tensor.detach, CARRIED["a leaf of its own"]])
@@ -94,7 +94,7 @@ def test_a_state_that_is_cut_off_on_the_way_is_a_border(kind, how):
         sum(states).sum().backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
         ((_, layer),) = watched.last.layers.items()
-    assert (len(layer.hidden_gradient_mean), layer.borders) == (T, [4])
+    assert (len(layer.hidden_gradient_mean), layer.truncation_points) == (T, [4])
 
 
 def test_a_state_that_was_warmed_up_without_gradients_is_carried_on():
@@ -104,7 +104,7 @@ def test_a_state_that_was_warmed_up_without_gradients_is_carried_on():
             _, h = model(data(0))
         model(data(1), h)[0].sum().backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
-        assert watched.last.layers["gru"].borders == [0]
+        assert watched.last.layers["gru"].truncation_points == [0]
 
 
 def test_a_random_first_state_is_not_found_to_be_truncation():
@@ -138,4 +138,4 @@ def test_steps_that_are_tapped_have_no_borders_between_them():
         h.sum().backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
         layer = watched.last.layers["mine"]
-    assert (layer.borders, layer.reach) == ([], T - 1)
+    assert (layer.truncation_points, layer.horizon_steps) == ([], T - 1)

@@ -79,7 +79,7 @@ def test_gradients_through_time_of_a_scan(compiled, name):
     assert found == (name or "scan0")
     assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
     assert layer.hidden_gradient_max == near(norms.max(1).tolist(), 1e-4)
-    assert layer.weight_gradient_split == []
+    assert layer.weight_gradient_per_step == []
     assert record.loss == near(float(expected))
     assert record.parameters["h"].gradient_norm == near(float(jnp.linalg.norm(gradients["h"])))
 
@@ -196,10 +196,10 @@ def test_the_project_s_own_cells_have_the_split_too():
     for name in expected:
         np.testing.assert_allclose(grads[name], expected[name], rtol=1e-3, atol=1e-6)
     assert record.loss == near(float(value))
-    assert len(layer.weight_gradient_split) == 7
+    assert len(layer.weight_gradient_per_step) == 7
     # the parts add up to a gradient that is no longer than all of them together
     whole = float(jnp.linalg.norm(expected["W_hh"]))
-    assert 0 < whole <= sum(layer.weight_gradient_split) * (1 + 1e-5)
+    assert 0 < whole <= sum(layer.weight_gradient_per_step) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("cell", [nn.SimpleCell, nn.GRUCell, nn.OptimizedLSTMCell])
@@ -235,7 +235,7 @@ def test_several_scans_and_scans_without_states():
     layers = watched.keep(seen).layers
     assert list(layers) == ["scan0", "scan1"]
     # back from the first step, which is the last that the second one reads, each counts half
-    assert layers["scan1"].fall_per_step == near(0.5)
+    assert layers["scan1"].decay_per_step == near(0.5)
     assert layers["scan1"].hidden_gradient_mean[0] > layers["scan1"].hidden_gradient_mean[-1]
 
 

@@ -72,7 +72,7 @@ def test_a_linear_recurrent_unit(compiled):
     layer = record.layers["scan0"]
     assert layer.hidden_gradient_mean == near(norms.mean(1).tolist())
     assert layer.hidden_gradient_max == near(norms.max(1).tolist())
-    assert layer.fall_per_step == near(0.9, 1e-2)
+    assert layer.decay_per_step == near(0.9, 1e-2)
     assert watched.notes == {}
 
 

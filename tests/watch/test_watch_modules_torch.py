@@ -328,7 +328,7 @@ def test_parameters_unfrozen_later_count_from_the_first_step_on(every, other, by
     else:
         assert before == near(truth)
         assert record.gradient_norm == near(whole)
-    assert record.layers["rnn"].reach == T - 1
+    assert record.layers["rnn"].horizon_steps == T - 1
 
 
 class Loop(nn.Module):

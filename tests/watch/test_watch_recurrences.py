@@ -416,7 +416,7 @@ def test_complex_weights_have_norms():
         optimizer.step()
         record = watched.last
     assert record.parameters["wave.weight"].gradient_norm == near(whole)
-    assert record.layers["rnn"].reach == T - 1
+    assert record.layers["rnn"].horizon_steps == T - 1
 
 
 def test_tensors_without_numbers_are_let_through():

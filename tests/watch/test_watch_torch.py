@@ -137,9 +137,11 @@ def test_gradients_through_time_of_a_fused_layer(kind, dtype, rel):
     norms = hidden.norm(dim=2)
     assert found.hidden_gradient_mean == near(norms.mean(1).tolist(), rel)
     assert found.hidden_gradient_max == near(norms.amax(1).tolist(), rel)
-    assert found.reach == T - 1
-    assert found.fall_per_step == near((norms[0].mean() / norms[-1].mean()).item() ** (1 / (T - 1)))
-    assert found.borders == []
+    assert found.horizon_steps == T - 1
+    assert found.decay_per_step == near(
+        (norms[0].mean() / norms[-1].mean()).item() ** (1 / (T - 1))
+    )
+    assert found.truncation_points == []
 
 
 @pytest.mark.parametrize(
@@ -176,9 +178,9 @@ def test_a_loop_over_a_cell_and_the_fused_layer_say_the_same(kind):
             model(data(dtype=torch.float64)).pow(2).mean().backward()
             optimizer.step()
             layers.extend(watched.last.layers.values())
-    assert layers[0].weight_gradient_split == near(layers[1].weight_gradient_split, 1e-9)
+    assert layers[0].weight_gradient_per_step == near(layers[1].weight_gradient_per_step, 1e-9)
     assert layers[0].hidden_gradient_mean == near(layers[1].hidden_gradient_mean, 1e-9)
-    assert sum(layers[0].weight_gradient_split) > 0
+    assert sum(layers[0].weight_gradient_per_step) > 0
 
 
 def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():
@@ -189,8 +191,8 @@ def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():
         layer(data()[:1], state)[0].sum().backward()
         whole = layer.weight_hh_l0.grad.norm().item()
         optimizer.step()
-    assert watched.last.layers["lstm"].weight_gradient_split == near([whole])
-    assert watched.last.layers["lstm"].borders == []
+    assert watched.last.layers["lstm"].weight_gradient_per_step == near([whole])
+    assert watched.last.layers["lstm"].truncation_points == []
 
 
 def test_a_fused_layer_called_step_by_step_is_one_sequence_with_borders():
@@ -210,10 +212,10 @@ def test_a_fused_layer_called_step_by_step_is_one_sequence_with_borders():
             return watched.last.layers
 
     (whole,) = layers(cut=None).values()
-    assert (len(whole.hidden_gradient_mean), whole.borders) == (T, [])
+    assert (len(whole.hidden_gradient_mean), whole.truncation_points) == (T, [])
     (cut,) = layers(cut=4).values()
-    assert cut.borders == [4]
-    assert cut.reach == T - 1 - 4
+    assert cut.truncation_points == [4]
+    assert cut.horizon_steps == T - 1 - 4
 
 
 def test_several_sequences_layers_and_directions_have_names():
@@ -739,7 +741,7 @@ def test_the_trainer_looks_into_fused_layers_too():
     u.Trainer(1, listeners=[Telemetry(every=2, sinks=[records.append])]).fit(model, data)
     (layer,) = records[-1].layers.values()
     assert len(layer.hidden_gradient_mean) == 7
-    assert layer.borders == [0]
+    assert layer.truncation_points == [0]
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -808,7 +810,7 @@ def test_a_compiled_loop_over_a_cell():
             model.load_state_dict(weights)
             layers.append(watched.last.layers["cell"])
     assert layers[1].hidden_gradient_mean == near(layers[0].hidden_gradient_mean)
-    assert layers[1].weight_gradient_split == near(layers[0].weight_gradient_split, 1e-4)
+    assert layers[1].weight_gradient_per_step == near(layers[0].weight_gradient_per_step, 1e-4)
     torch.compiler.reset()
 
 

@@ -19,26 +19,26 @@ class Layer:
     Attributes:
         gradients: the norm of dL/dh_t, batch mean: a column of time steps for each step.
         split: norms of the parts of dL/dW_hh, the same way.
-        reach, fall, saturated: curves over the steps.
-        borders: where truncation cut, at the last step that was logged.
+        horizon_steps, fall, saturated: curves over the steps.
+        truncation_points: where truncation cut, at the last step that was logged.
     """
 
     gradients: Columns = field(default_factory=Columns)
     split: Columns = field(default_factory=Columns)
-    reach: Line = field(default_factory=Line)
+    horizon_steps: Line = field(default_factory=Line)
     fall: Line = field(default_factory=Line)
     saturated: Line = field(default_factory=Line)
-    borders: list[int] = field(default_factory=list)
+    truncation_points: list[int] = field(default_factory=list)
 
     def add(self, step: int, record: LayerRecord) -> None:
         """Take in one step."""
         self.gradients.add(step, record.hidden_gradient_mean)
-        if record.weight_gradient_split:
-            self.split.add(step, record.weight_gradient_split)
-        self.reach.add(step, record.reach)
-        self.fall.add(step, record.fall_per_step)
+        if record.weight_gradient_per_step:
+            self.split.add(step, record.weight_gradient_per_step)
+        self.horizon_steps.add(step, record.horizon_steps)
+        self.fall.add(step, record.decay_per_step)
         self.saturated.add(step, record.saturated)
-        self.borders = record.borders
+        self.truncation_points = record.truncation_points
 
 
 @dataclass

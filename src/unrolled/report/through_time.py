@@ -33,17 +33,17 @@ def pictures(found: Sequence[Source]) -> list[Picture]:
 
 
 def heatmap(source: Source, name: str, layer: Layer, number: int, few: str) -> Heatmap:
-    """The norm of dL/dh_t over training step and time step, the reach, the borders.
+    """The norm of dL/dh_t over training step and time step, its horizon, the truncation points.
 
     Its id counts layers, so that those of compared runs meet whatever they are called.
     """
     rows, values, size = _rows(layer.gradients.values)
     T = max(map(len, layer.gradients.values), default=0)
     backward = name.endswith(".backward")
-    reach = layer.reach.series("reaches so far (1% of its last)")
+    reach = layer.horizon_steps.series("reaches so far (1% of its last)")
     # forward the gradient comes from the last step, backward from the first
     y = [None if r is None else (r if backward else T - 1 - r) for r in reach.y]
-    inside = [b for b in layer.borders if 0 < b < T]
+    inside = [b for b in layer.truncation_points if 0 < b < T]
     width = layer.gradients.width
     shades, told = shading([source], "step")
     notes = [few, told]
@@ -65,7 +65,7 @@ def heatmap(source: Source, name: str, layer: Layer, number: int, few: str) -> H
         values=values,
         overlays=[Series(reach.label, reach.x, y, dash="dashed")],
         marks=[Mark("y", b - 0.5, "cut by truncation") for b in inside]
-        + [Mark("y", -0.5, "cut by truncation")] * (0 in layer.borders),
+        + [Mark("y", -0.5, "cut by truncation")] * (0 in layer.truncation_points),
         caption=f"Each column is a step of training; read it from its "
         f"{'bottom' if backward else 'top'}, where the loss is nearest, "
         f"{'up' if backward else 'down'}: bright is a strong gradient, dark a vanished one.",
@@ -112,7 +112,7 @@ def over_steps(layers: Named, few: str) -> list[Chart]:
     level = [Mark("y", 1.0, "neither vanishes nor explodes")]
     kinds: tuple[tuple[str, str, Axis, list[Mark]], ...] = (
         (
-            "reach",
+            "horizon_steps",
             "Reach of the gradient",
             Axis("steps back with 1% or more", limits=(0, None)),
             [],

@@ -9,7 +9,7 @@ A tracker is a small class with `Tracker.log` and `Tracker.close`, attached as a
     torch.Trainer(max_epochs=3, listeners=[Printed()])
 
 It gets a few numbers under dotted names: ``step.loss``, ``epoch.perplexity``,
-``parameters.W_hh.gradient_norm``, ``layers.0.reach``.
+``parameters.W_hh.gradient_norm``, ``layers.0.horizon_steps``.
 """
 
 import csv

@@ -184,10 +184,11 @@ def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | No
     """The few numbers of a layer at one step that findings need.
 
     Returns:
-        ``saturated``, ``reach``, ``fall``; ``window``, the steps from the last border on;
-        ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at the border, halfway,
+        ``saturated``, ``horizon_steps``, ``fall``; ``window``, the steps from the last
+        truncation point on;
+        ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at that point, halfway,
         and at the last step; ``split``: length of all parts of dL/dW_hh; ``truncated``,
-        1 if there is a border; of each gate the shares ``"forget shut"`` and ``"forget open"``.
+        1 if there is such a point; of each gate the shares ``"forget shut"`` and ``"forget open"``.
 
     Example:
         >>> layer = LayerRecord([0.25, 0.5, 1.0], [], 0.5, 2, 0.0, [3.0, 4.0])
@@ -196,19 +197,19 @@ def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | No
         (0.25, 1.0, 5.0)
     """
     norms = layer.hidden_gradient_mean[::-1] if reverse else layer.hidden_gradient_mean
-    border = max([b for b in layer.borders if 0 <= b < len(norms)], default=0)
-    window = norms[border:]
-    parts = layer.weight_gradient_split
+    first = max([b for b in layer.truncation_points if 0 <= b < len(norms)], default=0)
+    window = norms[first:]
+    parts = layer.weight_gradient_per_step
     return {
         "saturated": layer.saturated,
-        "reach": layer.reach,
-        "fall": layer.fall_per_step,
+        "horizon_steps": layer.horizon_steps,
+        "fall": layer.decay_per_step,
         "window": len(window),
         "first": window[0] if window else None,
         "middle": window[len(window) // 2] if window else None,
         "last": window[-1] if window else None,
         "split": math.hypot(*parts) if parts else None,
-        "truncated": float(bool(layer.borders)),
+        "truncated": float(bool(layer.truncation_points)),
         **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
         **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
     }

@@ -10,7 +10,7 @@ from unrolled.backends import Array, Backend
 from unrolled.telemetry.gates import by_gate
 from unrolled.telemetry.measures import rounded
 from unrolled.telemetry.records import LayerRecord
-from unrolled.telemetry.through_time import fall_per_step, layer_numbers, reach
+from unrolled.telemetry.through_time import decay_per_step, horizon_steps, layer_numbers
 from unrolled.training.tracing import ThroughTime
 
 
@@ -54,16 +54,18 @@ def layer_records(
     for layer, names in pieces.items():
         first = found.layers[names[0]]
         starts = accumulate(found.layers[name].after.shape[0] for name in names[:-1])
-        borders = [start for start, cut in zip(starts, found.cuts[1:], strict=False) if cut]
-        borders = [0, *borders] if carried else borders
+        truncation_points = [
+            start for start, cut in zip(starts, found.cuts[1:], strict=False) if cut
+        ]
+        truncation_points = [0, *truncation_points] if carried else truncation_points
         of_pieces = [numbers[name] for name in names]
-        records[layer] = layer_record(of_pieces, borders, first.reverse, first.cell)
+        records[layer] = layer_record(of_pieces, truncation_points, first.reverse, first.cell)
     return records
 
 
 def layer_record(
     pieces: Sequence[Sequence[float]],
-    borders: Sequence[int] = (),
+    truncation_points: Sequence[int] = (),
     reverse: bool = False,
     cell: str | None = None,
     gates: Sequence[float] = (),
@@ -74,7 +76,7 @@ def layer_record(
     Args:
         pieces: of every piece of the sequence the numbers of `through_time.layer_numbers`; of
             an unknown cell without the parts of the weights' gradient, ``2 * T + 1``.
-        borders: time steps before which the gradient was cut.
+        truncation_points: time steps before which the gradient was cut.
         reverse: whether the layer reads the sequence from its end.
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
         gates: as `unrolled.telemetry.gates.gate_shares` has them.
@@ -82,8 +84,8 @@ def layer_record(
 
     Example:
         >>> first, second = [0.5, 1.0, 1.0, 1.0, 0.1, 0.2, 0.0], [2.0, 2.0, 0.3, 0.5]
-        >>> record = layer_record([first, second], borders=[0, 2], cell="rnn")
-        >>> record.hidden_gradient_mean, record.weight_gradient_split, record.reach
+        >>> record = layer_record([first, second], truncation_points=[0, 2], cell="rnn")
+        >>> record.hidden_gradient_mean, record.weight_gradient_per_step, record.horizon_steps
         ([0.5, 1.0, 2.0], [0.1, 0.2, 0.3], 0)
     """
     turn = -1 if reverse else 1
@@ -97,17 +99,17 @@ def layer_record(
         saturated += T * piece[-1]
     mean, largest, split = curves
     # back from the last step that was read; of a backward layer, in the piece read last
-    as_read = mean[max(borders, default=0) :][::turn]
-    fall = fall_per_step(as_read)
+    as_read = mean[max(truncation_points, default=0) :][::turn]
+    fall = decay_per_step(as_read)
     return LayerRecord(
         hidden_gradient_mean=mean,
         hidden_gradient_max=largest,
-        fall_per_step=None if fall is None else rounded(fall),
-        reach=reach(as_read),
+        decay_per_step=None if fall is None else rounded(fall),
+        horizon_steps=horizon_steps(as_read),
         # units that are NaN, which the gradients then are too, are neither saturated nor not
         saturated=None if any(map(math.isnan, mean)) else rounded(saturated / len(mean)),
-        weight_gradient_split=split,
-        borders=list(borders),
+        weight_gradient_per_step=split,
+        truncation_points=list(truncation_points),
         cell=cell,
         gates=by_gate(cell, gates),
     )

@@ -21,6 +21,14 @@ LONGEST_LINE = 64 * 2**20
 LINES_NAMED = 8
 """Places in a file, lines or spans of lines, that a message names at most."""
 
+OLD_NAMES = {
+    "fall_per_step": "decay_per_step",
+    "reach": "horizon_steps",
+    "borders": "truncation_points",
+    "weight_gradient_split": "weight_gradient_per_step",
+}
+"""Fields of layers as runs of before 0.1.0 called them."""
+
 T = TypeVar("T")
 
 
@@ -107,13 +115,13 @@ def to_record(data: dict[str, Any]) -> TelemetryRecord:
         name: {"gradient_norm": None, **_fields(part, ())}
         for name, part in _object(data, "parameters").items()
     }
-    lists = ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_split")
+    lists = ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_per_step")
     data["layers"] = {
         name: {
             "hidden_gradient_mean": [],
             "hidden_gradient_max": [],
-            "fall_per_step": None,
-            "reach": None,
+            "decay_per_step": None,
+            "horizon_steps": None,
             "saturated": None,
             **_fields(part, lists),
         }
@@ -197,7 +205,8 @@ def _fields(part: Any, lists: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise ValueError("no object")
     names = {*ParameterRecord.__dataclass_fields__, *LayerRecord.__dataclass_fields__}
-    fields = {name: value for name, value in part.items() if name in names}
+    renamed = {OLD_NAMES.get(name, name): value for name, value in part.items()}
+    fields = {name: value for name, value in renamed.items() if name in names}
     for name, value in fields.items():
         if name in lists:
             fields[name] = _numbers(name, value)
@@ -205,8 +214,8 @@ def _fields(part: Any, lists: tuple[str, ...]) -> dict[str, Any]:
             fields[name] = {k: _numbers(k, v) for k, v in _object(part, name).items()}
         elif name == "cell":
             _text(name, value)
-        elif name == "borders":
-            fields[name] = [int(border) for border in _numbers(name, value)]
+        elif name == "truncation_points":
+            fields[name] = [int(point) for point in _numbers(name, value)]
         else:
             _number(name, value)
     return fields

@@ -219,7 +219,7 @@ def _of_curves(name: str, curves: Any, numbers: dict[str, list[float]]) -> Layer
     """The record of a fused layer of a framework, which `Trainer.watch_layers` has looked into."""
     gates = numbers.get("gates of " + name, ())
     whole = [numbers["numbers of " + name]]
-    return layer_record(whole, curves.borders, curves.reverse, curves.cell, gates)
+    return layer_record(whole, curves.truncation_points, curves.reverse, curves.cell, gates)
 
 
 def _parameter_records(

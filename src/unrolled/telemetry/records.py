@@ -43,18 +43,18 @@ class LayerRecord:
     Attributes:
         hidden_gradient_mean: mean over the batch of ``||dL/dh_t||``.
         hidden_gradient_max: largest over the batch.
-        fall_per_step: factor by which the mean norm changes for each step back from the
-            last (geometric mean over the steps up to the border); below 1 it vanishes,
+        decay_per_step: factor by which the mean norm changes for each step back from the
+            last (geometric mean over the steps back to the truncation point); below 1 it vanishes,
             above 1 it explodes.
-        reach: steps back from the last before the mean norm falls below 1% of its last;
-            the number of steps there are to the border if it never does.
+        horizon_steps: steps back from the last before the mean norm falls below 1% of its last;
+            the number of steps there are to the truncation point if it never does.
         saturated: share of hidden units of this minibatch that are saturated,
             ``|h| > 0.99`` (for ReLU: dead, ``h = 0``); 0 of a cell of unknown kind whose
             states go beyond 1, as no tanh does. A saturated tanh unit passes next to nothing
             back; in a GRU or an LSTM the gates still may.
-        weight_gradient_split: of each time step the norm of its part of ``dL/dW_hh``
+        weight_gradient_per_step: of each time step the norm of its part of ``dL/dW_hh``
             (all gates together); the parts themselves add up to ``dL/dW_hh``.
-        borders: time steps before which the gradient was cut by truncation; 0 where the
+        truncation_points: time steps before which the gradient was cut by truncation; 0 where the
             minibatch itself begins with a state that is carried on.
         cell: ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``; None if it is not known.
         gates: by name, as ``"forget"``, the share of values that are shut (below 0.01) and of
@@ -63,11 +63,11 @@ class LayerRecord:
 
     hidden_gradient_mean: list[float]
     hidden_gradient_max: list[float]
-    fall_per_step: float | None
-    reach: int | None
+    decay_per_step: float | None
+    horizon_steps: int | None
     saturated: float | None
-    weight_gradient_split: list[float] = field(default_factory=list)
-    borders: list[int] = field(default_factory=list)
+    weight_gradient_per_step: list[float] = field(default_factory=list)
+    truncation_points: list[int] = field(default_factory=list)
     cell: str | None = None
     gates: dict[str, list[float]] = field(default_factory=dict)
 

@@ -63,7 +63,7 @@ def weight_gradient_parts(xp: Namespace, H_before: Array, D: Array) -> Array:
         D: ``(T, B, G * H)``.
 
     Returns:
-        ``(T, H, G * H)``: large, meant for a close look; see `weight_gradient_split`.
+        ``(T, H, G * H)``: large, meant for a close look; see `weight_gradient_per_step`.
 
     Example:
         >>> import numpy as np
@@ -75,7 +75,7 @@ def weight_gradient_parts(xp: Namespace, H_before: Array, D: Array) -> Array:
     return parts
 
 
-def weight_gradient_split(xp: Namespace, H_before: Array, D: Array) -> Array:
+def weight_gradient_per_step(xp: Namespace, H_before: Array, D: Array) -> Array:
     """The Frobenius norm of every step's part of ``dL/dW_h``, without forming the parts.
 
     ``||H^T D||^2 = trace(D^T H H^T D) = sum((H H^T) * (D D^T))``, two matrices of ``(B, B)``
@@ -92,7 +92,7 @@ def weight_gradient_split(xp: Namespace, H_before: Array, D: Array) -> Array:
     Example:
         >>> import numpy as np
         >>> from unrolled.backends.numpy import xp
-        >>> weight_gradient_split(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[-5.0]]]))
+        >>> weight_gradient_per_step(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[-5.0]]]))
         array([ 6., 15.])
     """
     products = xp.gram(H_before) * xp.gram(D)  # (T, B, B)
@@ -154,52 +154,52 @@ def layer_numbers(
         H_before = shifted(xp, H_before, H)
     norms = hidden_gradient_norms(xp, dH)  # (T, B)
     per_step = [xp.mean(norms, axis=1), xp.amax(norms, axis=1)]
-    per_step.append(weight_gradient_split(xp, H_before, D))
+    per_step.append(weight_gradient_per_step(xp, H_before, D))
     return xp.concat([*per_step, xp.reshape(saturated_share(xp, H, cell), (1,))], 0)
 
 
-def fall_per_step(norms: Sequence[float], border: int = 0) -> float | None:
+def decay_per_step(norms: Sequence[float], truncated_at: int = 0) -> float | None:
     """Factor by which a norm changes for each step back from the last, as geometric mean.
 
-    ``(n_border / n_last)^(1 / (last - border))``
+    ``(n_first / n_last)^(1 / (last - first))``
 
     Args:
         norms: of all steps in the order in which the layer reads them.
-        border: the earliest step that the gradient reaches.
+        truncated_at: the earliest step that the gradient reaches.
 
     Returns:
         None for a single step, and where the last norm is 0 or not finite.
 
     Example:
-        >>> fall_per_step([0.5, 1.0, 2.0])
+        >>> decay_per_step([0.5, 1.0, 2.0])
         0.5
-        >>> fall_per_step([9.0, 0.2, 2.0], border=1)
+        >>> decay_per_step([9.0, 0.2, 2.0], truncated_at=1)
         0.1
     """
-    first, last, steps = norms[border], norms[-1], len(norms) - 1 - border
+    first, last, steps = norms[truncated_at], norms[-1], len(norms) - 1 - truncated_at
     if steps < 1 or not last > 0 or not math.isfinite(first / last):
         return None
     return float((first / last) ** (1 / steps))
 
 
-def reach(norms: Sequence[float], border: int = 0) -> int | None:
+def horizon_steps(norms: Sequence[float], truncated_at: int = 0) -> int | None:
     """How many steps back from the last the gradient reaches, as `REACHED` has it.
 
     Args:
         norms: of all steps in the order in which the layer reads them.
-        border: the earliest step that the gradient reaches.
+        truncated_at: the earliest step that the gradient reaches.
 
     Returns:
-        Steps before the norm first falls below 1% of its last: those to the border if it
+        Steps before the norm first falls below 1% of its last: those to the truncation point if it
         never does. None where the last norm is 0 or not finite.
 
     Example:
-        >>> reach([1e-6, 1e-4, 1e-2, 1.0]), reach([0.1, 0.2, 0.5, 1.0])
+        >>> horizon_steps([1e-6, 1e-4, 1e-2, 1.0]), horizon_steps([0.1, 0.2, 0.5, 1.0])
         (1, 3)
     """
     last = norms[-1]
     if not 0 < last < math.inf:
         return None
-    steps = len(norms) - 1 - border
+    steps = len(norms) - 1 - truncated_at
     reached = (k for k in range(1, steps + 1) if norms[-1 - k] < REACHED * last)
     return next(reached, steps + 1) - 1

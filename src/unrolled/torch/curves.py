@@ -21,14 +21,14 @@ class Curves:
         numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of an unknown cell
             without the parts of the weight's gradient, ``(2 * T + 1,)``.
         reverse: whether the layer reads from the end.
-        borders: time steps before which the gradient was cut.
+        truncation_points: time steps before which the gradient was cut.
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
         gates: as `unrolled.telemetry.gates.gate_shares` has them; None without gates.
     """
 
     numbers: torch.Tensor
     reverse: bool = False
-    borders: tuple[int, ...] = ()
+    truncation_points: tuple[int, ...] = ()
     cell: str | None = None
     gates: torch.Tensor | None = None
 
@@ -36,7 +36,7 @@ class Curves:
 def of_fused(
     label: str,
     calls: Sequence[tuple[fused.Call, Mapping[Any, torch.Tensor]]],
-    borders: tuple[int, ...],
+    truncation_points: tuple[int, ...],
     notes: dict[str, str],
 ) -> dict[str, Curves]:
     """The curves of all layers and directions of a fused module.
@@ -45,7 +45,7 @@ def of_fused(
         label: name of the module's sequence.
         calls: that make the sequence, each with the gradients at what it returned: at its
             outputs under ``"Y"``, at the arrays of its last state under 0 and 1.
-        borders: time steps before which the gradient was cut.
+        truncation_points: time steps before which the gradient was cut.
         notes: where to say what cannot be known, under the label.
     """
     layers: list[list[Layer]] = []
@@ -62,7 +62,7 @@ def of_fused(
         first = parts[0]
         number = f".{first.number}" if layer.num_layers > 1 else ""
         result[f"{label}{number}{'.backward' if first.reverse else ''}"] = Curves(
-            _numbers(parts, cell), first.reverse, () if first.reverse else borders, cell,
+            _numbers(parts, cell), first.reverse, () if first.reverse else truncation_points, cell,
             parts[-1].gates,
         )  # fmt: skip
     return result

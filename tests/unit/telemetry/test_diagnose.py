@@ -151,7 +151,7 @@ def test_units_of_a_gru_that_only_remember_are_not_saturated():
             optimizer.step()
     (layer,) = records[-1].layers.values()
     assert layer.saturated > 0.95
-    assert layer.fall_per_step > 0.99
+    assert layer.decay_per_step > 0.99
     assert not [name for name in names(diagnose(records)) if "saturated" in name]
 
 
@@ -178,7 +178,7 @@ def test_vanished_through_time():
     records = train(model, sums_of_digits(30), nn.CrossEntropyLoss(), optimizer)
     found = only(diagnose(records), "vanished")
     assert (found.parameter, found.numbers["window"]) == ("rnn", 20)
-    assert found.numbers["reach"] <= 3
+    assert found.numbers["horizon_steps"] <= 3
     assert "LSTM" in found.remedy
 
 
@@ -312,7 +312,7 @@ def test_truncation_too_short():
     nn.init.normal_(model.rnn.weight_ih_l0, std=0.01)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     records = train(model, streams(60, 12, running_mean), nn.MSELoss(), optimizer)
-    assert records[5].layers["rnn"].borders == [0]
+    assert records[5].layers["rnn"].truncation_points == [0]
     found = only(diagnose(records), "truncation too short")
     assert (found.severity, found.parameter) == ("note", "rnn")
     assert "24 steps" in found.remedy
@@ -320,7 +320,7 @@ def test_truncation_too_short():
 
 @pytest.mark.parametrize("profile", [[math.nan] * 12, [3.0] + [1.0] * 10 + [0.0]])
 def test_a_border_of_truncation_without_gradients_is_no_finding(profile):
-    layer = LayerRecord(profile, profile, None, 12, None, borders=[0])
+    layer = LayerRecord(profile, profile, None, 12, None, truncation_points=[0])
     records = [TelemetryRecord(step, 1, 2.0, 1.0, layers={"rnn": layer}) for step in range(1, 41)]
     assert "truncation too short" not in names(diagnose(records))
 
@@ -339,7 +339,7 @@ def test_a_healthy_recurrent_training_is_left_in_peace(kind):
     records = train(model, batches, nn.MSELoss(), optimizer, clip=1.0, clips_at=1.0)
     assert records[-1].loss < 0.1 * records[0].loss
     assert any(record.clip_coefficient < 1 for record in records)
-    assert records[9].layers["rnn"].borders == [0]
+    assert records[9].layers["rnn"].truncation_points == [0]
     assert diagnose(records) == []
 
 

@@ -44,9 +44,18 @@ def test_numbers_that_were_not_finite_are_none_or_nan():
 
 
 def test_older_records_lack_fields():
-    record = to_record({"step": 1, "parameters": {"w": {}}, "layers": {"rnn": {"reach": 3}}})
+    record = to_record(
+        {"step": 1, "parameters": {"w": {}}, "layers": {"rnn": {"horizon_steps": 3}}}
+    )
     assert record.parameters["w"] == ParameterRecord(None)
     assert record.layers["rnn"] == LayerRecord([], [], None, 3, None)
+
+
+def test_older_records_have_other_names():
+    old = {"fall_per_step": 0.5, "reach": 3, "borders": [0], "weight_gradient_split": [1.0]}
+    record = to_record({"step": 1, "layers": {"rnn": old}})
+    expected = LayerRecord([], [], 0.5, 3, None, [1.0], truncation_points=[0])
+    assert record.layers["rnn"] == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +71,7 @@ def test_older_records_lack_fields():
         {"step": 1, "parameters": {"w": {"gradient_norm": []}}},
         {"step": 1, "layers": {"rnn": {"hidden_gradient_mean": 1}}},
         {"step": 1, "layers": {"rnn": {"hidden_gradient_mean": ["x"]}}},
-        {"step": 1, "layers": {"rnn": {"borders": [None]}}},
+        {"step": 1, "layers": {"rnn": {"truncation_points": [None]}}},
         {"step": 1, "clip_method": 3},
     ],
     ids=str,

@@ -7,13 +7,13 @@ from unrolled.backends.numpy import xp
 from unrolled.telemetry.layers import layer_record
 from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.through_time import (
-    fall_per_step,
+    decay_per_step,
     hidden_gradient_norms,
+    horizon_steps,
     layer_numbers,
-    reach,
     saturated_share,
     weight_gradient_parts,
-    weight_gradient_split,
+    weight_gradient_per_step,
 )
 
 T, B, H, G = 5, 3, 4, 3
@@ -48,7 +48,7 @@ def test_norms_are_found_where_the_last_step_has_no_gradient():
 def test_zeros_give_zeros():
     zeros = np.zeros((T, B, H))
     assert not hidden_gradient_norms(xp, zeros).any()
-    assert not weight_gradient_split(xp, zeros, zeros).any()
+    assert not weight_gradient_per_step(xp, zeros, zeros).any()
 
 
 def test_parts_are_the_products_of_every_step():
@@ -63,14 +63,14 @@ def test_parts_are_the_products_of_every_step():
 def test_split_is_the_norm_of_every_part():
     H_before, D = arrays()
     expected = [np.linalg.norm(part) for part in weight_gradient_parts(xp, H_before, D)]
-    np.testing.assert_allclose(weight_gradient_split(xp, H_before, D), expected, rtol=1e-12)
+    np.testing.assert_allclose(weight_gradient_per_step(xp, H_before, D), expected, rtol=1e-12)
 
 
 def test_parts_that_cancel_over_the_batch_leave_no_root_of_less_than_nothing():
     rng = np.random.default_rng(0)
     H_before = np.repeat(rng.normal(size=(T, 1, H)), 2, axis=1).astype(np.float32)
     D = rng.normal(size=(T, 1, H)).astype(np.float32)
-    split = weight_gradient_split(xp, H_before, np.concatenate([D, -D], axis=1))
+    split = weight_gradient_per_step(xp, H_before, np.concatenate([D, -D], axis=1))
     assert np.isfinite(split).all()
     assert (split < 1e-2).all()
 
@@ -90,34 +90,34 @@ def test_a_layers_numbers_lie_side_by_side():
     after[0] = 1
     numbers = layer_numbers(xp, "gru", dH, D, H_before, after)
     each = hidden_gradient_norms(xp, dH)
-    expected = [*each.mean(1), *each.max(1), *weight_gradient_split(xp, H_before, D), 1 / T]
+    expected = [*each.mean(1), *each.max(1), *weight_gradient_per_step(xp, H_before, D), 1 / T]
     np.testing.assert_allclose(numbers, expected, rtol=1e-7)  # the share is float32
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 1.7])
 def test_a_geometric_fall_is_found(factor):
     n = [5 * factor ** (9 - t) for t in range(10)]
-    assert fall_per_step(n) == pytest.approx(factor)
-    assert fall_per_step([123.0, *n], border=1) == pytest.approx(factor)
+    assert decay_per_step(n) == pytest.approx(factor)
+    assert decay_per_step([123.0, *n], truncated_at=1) == pytest.approx(factor)
     reached = max(k for k in range(10) if factor**k >= 0.01)
-    assert reach(n) == reached
-    assert reach([0.0, *n], border=1) == reached
+    assert horizon_steps(n) == reached
+    assert horizon_steps([0.0, *n], truncated_at=1) == reached
 
 
 def test_all_the_way_is_not_all_but_one():
-    assert reach([0.001, 0.5, 1.0]) == 1
-    assert reach([0.5, 0.5, 1.0]) == 2
-    assert reach([0.5, 0.001, 1.0]) == 0
+    assert horizon_steps([0.001, 0.5, 1.0]) == 1
+    assert horizon_steps([0.5, 0.5, 1.0]) == 2
+    assert horizon_steps([0.5, 0.001, 1.0]) == 0
 
 
 @pytest.mark.parametrize("n", [[1.0], [1.0, 0.0], [1.0, math.nan], [math.inf, 1.0]])
 def test_where_nothing_can_be_said_there_is_no_fall(n):
-    assert fall_per_step(n) is None
+    assert decay_per_step(n) is None
 
 
 @pytest.mark.parametrize("last", [0.0, math.nan, math.inf])
 def test_a_last_norm_of_zero_reaches_nowhere(last):
-    assert reach([1.0, 1.0, last]) is None
+    assert horizon_steps([1.0, 1.0, last]) is None
 
 
 def numbers_of(mean):
@@ -129,21 +129,21 @@ def test_pieces_of_a_sequence_are_put_together():
     record = layer_record(pieces, [2, 4], cell="rnn")
     assert record.hidden_gradient_mean == [1, 2, 3, 6, 7]
     assert record.hidden_gradient_max == [2, 4, 6, 12, 14]
-    assert record.weight_gradient_split == [3, 6, 9, 18, 21]
-    assert record.borders == [2, 4]
+    assert record.weight_gradient_per_step == [3, 6, 9, 18, 21]
+    assert record.truncation_points == [2, 4]
     assert record.saturated == 0.5
-    assert (record.fall_per_step, record.reach) == (None, 0)  # the last piece is one step
+    assert (record.decay_per_step, record.horizon_steps) == (None, 0)  # the last piece is one step
     record = layer_record(pieces[:2], [0, 2], cell="rnn")
-    assert record.borders == [0, 2]
-    assert (record.fall_per_step, record.reach) == (0.5, 1)
+    assert record.truncation_points == [0, 2]
+    assert (record.decay_per_step, record.horizon_steps) == (0.5, 1)
 
 
 def test_a_backward_layer_is_turned_to_the_order_of_the_text():
     record = layer_record([numbers_of([1.0, 2.0, 8.0])], reverse=True, cell="rnn")
     assert record.hidden_gradient_mean == [8, 2, 1]
-    assert record.weight_gradient_split == [24, 6, 3]
-    assert record.fall_per_step == pytest.approx(8**-0.5)  # from step 0, which it reads last
-    assert record.reach == 2
+    assert record.weight_gradient_per_step == [24, 6, 3]
+    assert record.decay_per_step == pytest.approx(8**-0.5)  # from step 0, which it reads last
+    assert record.horizon_steps == 2
 
 
 def test_norms_and_changes():

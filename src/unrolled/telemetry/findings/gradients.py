@@ -219,7 +219,7 @@ def vanished(h: History) -> Findings:
     severity = NOTE if loss.learns else WARNING
     for name, layer in h.layers.items():
         share = ratio(layer["first"], layer["last"])
-        window, reach = median(layer["window"]), median(layer["reach"])
+        window, reach = median(layer["window"]), median(layer["horizon_steps"])
         if not median(share) <= VANISHED_THROUGH_TIME or window < 3:
             continue
         back = f"{reach + 1:.0f} time step{'s' if reach else ''} back"
@@ -231,7 +231,7 @@ def vanished(h: History) -> Findings:
             "network.",
             None,
             name,
-            {"share": median(share), "reach": reach, "window": window},
+            {"share": median(share), "horizon_steps": reach, "window": window},
             f"{FARTHER_BACK[h.cells.get(name, 'rnn')]}; or use shorter sequences",
         )
     small = _small_in_depth(h)

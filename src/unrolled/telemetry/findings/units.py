@@ -39,7 +39,7 @@ LARGE_INPUTS = 10.0
 that much larger than hidden states, which are at most 1."""
 
 STILL_GROWING, STILL_FALLING, ARRIVED = 1.25, 0.8, 0.1
-"""Through-time profile at the border of truncation beside halfway to it. Where it has
+"""Through-time profile at the truncation point beside halfway to it. Where it has
 settled, the two are alike; where it still grows by a quarter, or still falls by a fifth
 without having come below a tenth of the last, longer sequences would carry more."""
 
@@ -203,6 +203,6 @@ def truncation(h: History) -> Findings:
                 "it would have reached further.",
                 None,
                 name,
-                {"border": first, "middle": middle, "last": last, "window": window},
+                {"truncation point": first, "middle": middle, "last": last, "window": window},
                 f"use sequences of {2 * window:.0f} steps, with half the batch if memory is short",
             )

@@ -84,7 +84,7 @@ def assemble(
         layers={
             name: layer_record(
                 [found["curves", name]],
-                each.borders,
+                each.truncation_points,
                 each.reverse,
                 each.cell,
                 found.get(("gates", name), ()),

@@ -98,7 +98,7 @@ class CellCall(Arrivals):
         return fused.versions_of(parts)
 
 
-def of_states(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
+def of_states(calls: Sequence[CellCall], truncation_points: tuple[int, ...]) -> Curves:
     """The curves of states of which nothing else is known."""
     hidden, after = _states(calls)
     norms = through_time.hidden_gradient_norms(xp, hidden)
@@ -107,10 +107,10 @@ def of_states(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     known = left if len(left) else torch.zeros_like(after)
     share = through_time.saturated_share(xp, known, through_time.UNKNOWN)[None]
     numbers = torch.cat([xp.mean(norms, axis=1), xp.amax(norms, axis=1), share])
-    return Curves(numbers, borders=borders)
+    return Curves(numbers, truncation_points=truncation_points)
 
 
-def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
+def of_cells(calls: Sequence[CellCall], truncation_points: tuple[int, ...]) -> Curves:
     """The curves of a loop over one of PyTorch's cells."""
     hidden, after = _states(calls)
     steps, batch, width = after.shape
@@ -138,7 +138,7 @@ def of_cells(calls: Sequence[CellCall], borders: tuple[int, ...]) -> Curves:
     # computed again: the person may have written to those that were given out
     before, after = (part.reshape(steps, batch, width) for part in (found.before, found.after))
     numbers = through_time.layer_numbers(xp, call.cell, hidden, D, before, after)
-    return Curves(numbers, borders=borders, cell=call.cell, gates=found.gates)
+    return Curves(numbers, truncation_points=truncation_points, cell=call.cell, gates=found.gates)
 
 
 def _states(calls: Sequence[CellCall]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -230,18 +230,18 @@ class Recurrences:
         return again(name, number)
 
     def _curves(self, sequence: Sequence, label: str) -> dict[str, Curves]:
-        calls, borders = sequence.calls, sequence.borders
+        calls, truncation_points = sequence.calls, sequence.truncation_points
         if any(call.second_order for call in calls) or not calls[0].end.numel():
             return {}
         if isinstance(calls[0], FusedCall):
             pairs = [(call.call, call.gradients) for call in calls]
-            return curves.of_fused(label, pairs, borders, self.notes)
+            return curves.of_fused(label, pairs, truncation_points, self.notes)
         written = {name for call in calls for name in call.overwritten()}
         if written - {"output"}:
             self.notes[label] = fused.written_to(sorted(written - {"output"}))
             return {}
         if calls[0].inputs:
-            return {label: of_cells(calls, borders)}
+            return {label: of_cells(calls, truncation_points)}
         if written:
             self.notes[label] = OVERWRITTEN
-        return {label: of_states(calls, borders)}
+        return {label: of_states(calls, truncation_points)}

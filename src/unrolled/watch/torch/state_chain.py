@@ -21,7 +21,7 @@ class Sequence:
         batch: of `Recurrences`, in which the gradients were found.
         place: among all sequences, in the order of their beginnings.
         carried: whether its first state comes from an earlier sequence, or a piece left out.
-        pieces: the calls between its borders.
+        pieces: the calls between its truncation_points.
         label: its name among the module's sequences; None while no gradient has reached it.
     """
 
@@ -43,14 +43,14 @@ class Sequence:
         return self.pieces[-1][-1]
 
     @property
-    def borders(self) -> tuple[int, ...]:
+    def truncation_points(self) -> tuple[int, ...]:
         """Time steps before which the gradient was cut."""
         lengths = [sum(call.steps for call in piece) for piece in self.pieces]
         starts = [0, *accumulate(lengths[:-1])]
         return tuple(starts if self.carried else starts[1:])
 
     def add(self, call: Any, cut: bool) -> None:
-        """One more call; if its state was cut off, behind a border."""
+        """One more call; if its state was cut off, behind a truncation point."""
         if cut:
             while self.pieces and not any(call.counts() for call in self.pieces[0]):
                 self.pieces.pop(0)
@@ -77,8 +77,8 @@ class Sequence:
 class Ends:
     """The states in which the latest sequences ended: where a later one may have its first from.
 
-    A state that is carried on makes a border; one that is drawn anew for every minibatch, or
-    never trained, is a start like zeros. Only the states are kept, not their graphs.
+    A state that is carried on makes a truncation point; one that is drawn anew for every
+    minibatch, or never trained, is a start like zeros. Only the states are kept, not their graphs.
 
     Args:
         most: sequences of a module.
