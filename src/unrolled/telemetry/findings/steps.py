@@ -20,6 +20,7 @@ from unrolled.telemetry.findings.setting import (
     loss_of,
     shorter_steps,
 )
+from unrolled.telemetry.findings.units import saturated
 from unrolled.telemetry.history import ENOUGH, History
 
 USUAL_UPDATE = 1e-3
@@ -157,7 +158,12 @@ def too_large(h: History) -> Findings:
     since = known[~(h.steps["step"][known] < loss.best_step)]
     if largest(update[since]) >= LARGE_AT_ONCE:  # what came before the loss was best did no harm
         known = since
-    if loss.learns or len(known) < 2:
+    if loss.learns:  # a little, maybe, and with units that a large step has made switches
+        switches = max((f.step or 0 for f in saturated(h)), default=0)
+        known = known[h.steps["step"][known] <= switches]
+        if not largest(update[known]) >= LARGE_AT_ONCE:
+            return
+    if len(known) < 2:
         return
     unsure = not len(loss.values)
     usual = median(update[known])
