@@ -1,4 +1,4 @@
-"""What a machine has, what it lacks, and what to type to get it."""
+"""``unrolled doctor``: what this machine has, what it lacks, and how to install it."""
 
 import importlib.metadata
 import os

@@ -1,4 +1,4 @@
-"""Every error that a user can cause, and the words they are told in.
+"""Every exception that a user can cause, and "did you mean".
 
 A message says what was given, what was expected, and what to do next. The command line
 prints it without a traceback and exits with ``UnrolledError.exit_code``.

@@ -1,4 +1,4 @@
-"""Which frameworks there are, which are installed, and how to get the others.
+"""The supported frameworks: which are installed, loading one, how to install the others.
 
 The one table of framework names. `load` gives the public module of a framework
 (``unrolled.torch``), loaded only when asked for.

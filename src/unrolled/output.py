@@ -1,4 +1,4 @@
-"""Standard output that may fail: a reader that has had enough, a closed terminal, a full disk."""
+"""Printing helpers: a broken pipe, a closed terminal or a full disk does not stop a training."""
 
 import io
 import os

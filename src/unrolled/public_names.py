@@ -1,4 +1,4 @@
-"""The public names: ours in every framework's module, and those of two books in their own.
+"""The table of public names: ours in each framework's module, those of two books in theirs.
 
 ``unrolled.torch`` and its siblings import what is in `OWN`. ``unrolled.d2l.torch`` has these and
 the names of `D2L`, from the modules that this table gives; ``unrolled.nndl.torch`` has `NNDL`.

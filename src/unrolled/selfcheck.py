@@ -1,4 +1,4 @@
-"""Whether a framework computes the numbers that it should.
+"""Compare a framework with the golden file: losses, gradients, parameters, text.
 
 The expected numbers (``data/golden.json``) come from a program without any framework,
 in which every gradient is written out by hand in float64: ``tests/parity/reference.py``

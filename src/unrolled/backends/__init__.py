@@ -1,4 +1,4 @@
-"""The seam between the framework-free library and the frameworks.
+"""Array adapters, one per framework: the only modules that the library needs of a framework.
 
 `Namespace` is the table of array operations that the formulas use, `Backend` the dozen
 functions that training needs. Which frameworks there are, and how to install them, is

@@ -1,4 +1,4 @@
-"""JAX behind the seam, with Flax's Linen modules and Optax's transformations.
+"""Array operations, gradients and optimizer steps in JAX, for Flax modules and Optax.
 
 Arrays cannot change here and a Linen module holds no values. So where other backends take
 a model, this one takes a module bound to its parameters, or the nested dict of them alone.

@@ -1,4 +1,4 @@
-"""MXNet behind the seam: its NumPy interface, ``mx.np``.
+"""Array operations, gradients and optimizer steps in MXNet's NumPy interface, ``mx.np``.
 
 Importing this switches that interface on for the thread that imports it
 (``mx.npx.set_np()``, as MXNet's own programs do): Gluon's layers and scalars of no

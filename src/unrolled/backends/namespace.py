@@ -1,4 +1,4 @@
-"""The array namespace: the few operations that the formulas need, as one table.
+"""`Namespace`: the array operations that the formulas use, as one table of functions.
 
 Operators (``+ - * / @ **``, comparisons, slices) come from the arrays themselves; the
 table holds the rest, with one signature for every framework. A backend writes its own

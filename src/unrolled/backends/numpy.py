@@ -1,4 +1,4 @@
-"""The array namespace of NumPy: formulas without differentiation.
+"""Array operations in NumPy, without gradients.
 
 For examples, for tests against independent numbers, and for reading. It is no backend:
 NumPy differentiates nothing, so nothing trains on it.

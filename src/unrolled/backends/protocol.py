@@ -1,4 +1,4 @@
-"""What a framework must offer for everything else to run on it.
+"""`Backend`: the functions that each framework's adapter must have.
 
 A backend is a stateless module ``backends/<framework>.py`` with these names. Parameters
 are a flat ``dict[str, Array]`` with dotted names in the model's own order. The contract

@@ -1,4 +1,4 @@
-"""Tables of which a minibatch looks up few rows: gradients and copies of those rows alone.
+"""Sparse embedding gradients: the rows of a table that a minibatch looked up, and no others.
 
 With 50,000 tokens and 512 hidden units a table ``W_xh`` takes 100 MB. A minibatch of 1,120
 tokens looks up 1,120 of its rows at most, 2 MB, and all others have gradient zero: a step of

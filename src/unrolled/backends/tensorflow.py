@@ -1,4 +1,4 @@
-"""TensorFlow behind the seam, with Keras 3 for layers and optimizers."""
+"""Array operations, gradients and optimizer steps in TensorFlow with Keras 3."""
 
 import os
 import sys

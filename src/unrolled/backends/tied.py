@@ -1,4 +1,4 @@
-"""Parameters that stand at several places of a model."""
+"""Group the names of tied parameters."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""PyTorch behind the seam."""
+"""Array operations, gradients and optimizer steps in PyTorch."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""``unrolled bench``: every speed figure, measured again on your machine.
+"""``unrolled bench``: training speed beside other ways to train the same model.
 
 - `task`: the work that all do, and its operations;
 - `race`: turns, and the clock; `results`: what the timings say; `tables`: for people;

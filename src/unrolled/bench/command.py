@@ -1,4 +1,4 @@
-"""``unrolled bench``: plan, race, and show, as far as Ctrl-C lets it."""
+"""Run ``unrolled bench``: plan the races, measure, show tables, write JSON."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Who competes: every way to train a recurrent language model that a user could pick.
+"""The table of competitors of ``unrolled bench``: names, frameworks, how each one starts.
 
 The table is light: a framework is loaded when a competitor starts.
 """

@@ -1,4 +1,4 @@
-"""Competitors in JAX: a scan written by hand for speed, and Flax's own layers."""
+"""A competitor in JAX: a hand-written training step with `jax.lax.scan`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""How fast the machine multiplies: what every competitor's speed is a share of.
+"""Measure the machine's fastest matrix product, of which each competitor reaches a share.
 
 The product is that of one weight over a whole minibatch, ``(T * B, H) x (H, H)``, on random
 numbers. The fastest library of those that are here is the limit.

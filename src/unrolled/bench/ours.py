@@ -1,4 +1,4 @@
-"""The project's own model under its own trainer: all its checks and records included."""
+"""The project's own language model and trainer as competitors."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Timing competitors in turn: A B C A B C ..., in one process, under one clock.
+"""Time competitors in turns, A B C A B C ..., in one process.
 
 On a shared machine a speed by itself means little: a neighbour may have been busy just then.
 So every competitor takes a short turn in every round, and compared are turns of the same

@@ -1,4 +1,4 @@
-"""What a race's timings say: speeds, ratios, and shares of what the machine can do."""
+"""Speeds, ratios and shares of the machine's limit from the timings of a race."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Results for people: a table for the terminal, and one for a page."""
+"""Tables of benchmark results for the terminal and in Markdown."""
 
 import textwrap
 from collections.abc import Callable, Mapping

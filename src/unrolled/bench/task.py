@@ -1,4 +1,4 @@
-"""The work that all competitors do: sizes, initial values, minibatches.
+"""The training task of all competitors: sizes, initial values, minibatches.
 
 One piece of work is a whole training step on a minibatch of *The Time Machine*: forward,
 backward, clipping at global norm 1, SGD at a learning rate of 1; the state is carried over.

@@ -1,4 +1,4 @@
-"""The same number of threads for everybody."""
+"""Set the same number of threads for all frameworks."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What `unrolled bench` measures: whole training steps, and how their cost grows."""
+"""Plan the races of ``unrolled bench``: one for each cell and size, or a sweep over sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

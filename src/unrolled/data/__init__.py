@@ -1,4 +1,4 @@
-"""Data: texts and vocabularies, ways to cut minibatches, synthetic regression.
+"""Data sets: texts and vocabularies, minibatches, synthetic regression, digit sums.
 
 This room owns positions and order: which examples a minibatch holds and when it comes.
 """

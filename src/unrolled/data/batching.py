@@ -1,4 +1,4 @@
-"""Ways to cut minibatches out of data, each an object to iterate over once an epoch."""
+"""Minibatches of sequences: contiguous streams or random order, one loader object an epoch."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

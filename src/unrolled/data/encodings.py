@@ -1,4 +1,4 @@
-"""Find out in which encoding a text was saved that is not UTF-8; None where that is not certain.
+"""Recognise the encoding of a text that is not UTF-8, or return None where it is not certain.
 
 Every encoding that decodes the text is judged by how likely its characters are in the languages
 that are written in it. One is proposed only if its text is far likelier than every other text

@@ -1,4 +1,4 @@
-"""Regression data with known answers."""
+"""``SyntheticRegressionData``: noisy linear data with known weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Texts: read them, clean them, split them.
+"""Read and clean texts; *The Time Machine*; split off the held-out part.
 
 The cleaning is that of the published programs: line by line, every run of characters
 other than A-Z and a-z becomes one blank, blanks at the ends go, capitals become small,

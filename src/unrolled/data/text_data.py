@@ -1,4 +1,4 @@
-"""A text as a data set for language models."""
+"""``TextData``: a text, its vocabulary and minibatches for a language model."""
 
 from typing import Any
 

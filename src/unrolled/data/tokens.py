@@ -1,4 +1,4 @@
-"""Long texts: read from their file piece by piece, their ids in a file that is mapped.
+"""Encode texts larger than memory: read in pieces, ids in a memory-mapped temporary file.
 
 A text file can be larger than memory. It is read twice, once to count its characters and
 once to look up their ids; the ids go to a temporary file, one, two or four bytes each, and

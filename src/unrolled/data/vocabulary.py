@@ -1,4 +1,4 @@
-"""Tokens to integers and back."""
+"""``Vocab`` maps tokens to integers and back; fast counting of characters."""
 
 import sys
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Minibatches that overlap: gradients may go further back than one minibatch."""
+"""Overlapping minibatches, so that gradients go back further than ``num_steps``."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every experiment needs: the framework, the run directory, and a clean way to stop."""
+"""`Context` of a running experiment: its framework, run directory, progress and Ctrl-C."""
 
 import dataclasses
 import signal

@@ -1,4 +1,4 @@
-"""Digit sums: how long a recurrent network remembers.
+"""The digit-sum experiment: how accuracy falls as sequences become longer.
 
 The run directory, beside what every run has:
 

@@ -1,4 +1,4 @@
-"""Gradients that explode: unclipped, clipped, and then a network that does learn.
+"""The gradient-explosion experiment: unclipped, clipped, and a network that learns.
 
 Three trainings from the same start: ``unclipped`` and ``clipped`` at the published settings,
 and ``learns``, clipped likewise but with Adam at a small rate. The run directory, beside

@@ -1,4 +1,4 @@
-"""A recurrent character language model on *The Time Machine*, or on a text of one's own."""
+"""The language-model experiment: an RNN, GRU or LSTM on *The Time Machine* or another text."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Linear regression: known weights recovered from noisy examples."""
+"""The linear-regression experiment: known weights recovered from noisy examples."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whether the machine has room for a model."""
+"""Refuse a model that is larger than the machine's memory."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Gradient norms of a recurrent layer at every step of a training, and what they say."""
+"""Record gradient norms of a recurrent layer at every step, and count explosions."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""Initial values, drawn by NumPy so that every framework starts from the same place."""
+"""Initial parameter values, drawn by NumPy so that every framework starts alike."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The affine map."""
+"""The affine map ``X W + b``."""
 
 from unrolled.backends.namespace import Array, Namespace
 

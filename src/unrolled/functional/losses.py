@@ -1,4 +1,4 @@
-"""Losses, each the mean over its rows, and the accuracy."""
+"""Cross-entropy, squared and robust losses, perplexity, accuracy."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Choosing the next token from logits: greedy, temperature, top-k, top-p."""
+"""Choose the next token from logits: greedy, temperature, top-k, top-p."""
 
 from dataclasses import dataclass
 

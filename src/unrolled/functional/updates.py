@@ -1,4 +1,4 @@
-"""What happens to gradients between backward and the next forward: clip, then step."""
+"""Gradient clipping in four ways, and the SGD update."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce

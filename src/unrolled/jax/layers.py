@@ -1,4 +1,4 @@
-"""Recurrent language models of Flax's own layers."""
+"""``RNNModel`` and ``recurrent_layer`` for JAX: language models of Flax's own layers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields

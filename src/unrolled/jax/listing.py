@@ -1,4 +1,4 @@
-"""Parameters of JAX's nested dicts: listed, reached, tied, saved and loaded."""
+"""Parameters of nested dicts in JAX: list, reach, tie, save and load them."""
 
 from collections.abc import Mapping
 from typing import Any

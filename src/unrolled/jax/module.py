@@ -1,4 +1,4 @@
-"""The base class of models on JAX, a Linen module."""
+"""``Module`` and ``NativeModel`` for JAX: the base classes of models, as Linen modules."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import field

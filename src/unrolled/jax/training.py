@@ -1,4 +1,4 @@
-"""The training design on JAX: data, trainer and optimizer."""
+"""``Trainer``, data modules and ``SGD`` for JAX; the loop is in `unrolled.training.trainer`."""
 
 from collections import OrderedDict
 from collections.abc import Mapping

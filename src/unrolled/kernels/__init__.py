@@ -1,4 +1,4 @@
-"""Engines for recurrences: what carries a cell over time, and the gradient back.
+"""Choose the engine of a recurrence: the formula, native kernels, cuDNN or Triton.
 
 - ``"reference"``: the formula in `unrolled.functional.recurrent` under the framework's
   automatic differentiation;

@@ -1,4 +1,4 @@
-"""A recurrence with its gradients written out, in the framework's own array operations.
+"""Forward and analytic backward pass of a recurrence in a framework's array operations.
 
 ``kernels/<framework>.py`` wraps the two passes as one operation of the framework with a
 derivative of its own.

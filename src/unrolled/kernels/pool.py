@@ -1,4 +1,4 @@
-"""Memory for large arrays that comes back when nobody uses them any more.
+"""A memory pool for large arrays.
 
 The system hands large blocks out page by page and takes them back when they are freed, so
 a program that makes the same arrays at every training step pays for every page at every

@@ -1,4 +1,4 @@
-"""Models as far as no framework is needed: parameters, what to compute, what to minimise.
+"""Models without a framework: parameters, forward pass, loss; generating text.
 
 ``unrolled/<framework>/`` gives each the framework's own parameters and module type.
 """

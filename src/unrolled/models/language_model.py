@@ -1,4 +1,4 @@
-"""Recurrent language models: ours in equations, and the base of those of framework layers."""
+"""``LanguageModel`` from scratch, and the base class of language models of framework layers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

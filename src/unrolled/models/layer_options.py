@@ -1,4 +1,4 @@
-"""Options by which a framework's layer computes another function than the cell written out.
+"""Label layer options that change what a layer computes, so that conversions refuse them.
 
 The names of exported parameters tell them: ``activation=relu.W_xh`` is no ``W_xh``. So values
 are taken only where the same is computed.

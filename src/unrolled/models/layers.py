@@ -1,4 +1,4 @@
-"""Frameworks' recurrent layers in the names and shapes of the from-scratch cells.
+"""Convert the weights of frameworks' recurrent layers to those of our cells, and back.
 
 A framework keeps the weights of all gates of a layer side by side in two matrices, each
 in an order of its own. Here they are told apart and put together again, so that a model

@@ -1,4 +1,4 @@
-"""Linear regression."""
+"""``LinearRegressionScratch`` and its base class, for any framework."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A native model from elsewhere, under the trainer."""
+"""``NativeModel``: train any native module with a loss of your own."""
 
 from collections.abc import Callable
 from inspect import signature

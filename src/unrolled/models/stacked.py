@@ -1,4 +1,4 @@
-"""Recurrent layers that keep the gates of a layer stacked: those of PyTorch and of Gluon."""
+"""Base class of layers that stack the gates of a layer: PyTorch's and Gluon's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

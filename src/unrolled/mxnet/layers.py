@@ -1,4 +1,4 @@
-"""Recurrent language models of Gluon's own layers."""
+"""``RNNModel`` and ``recurrent_layer`` for MXNet: language models of Gluon's own layers."""
 
 from functools import partial
 from typing import Any

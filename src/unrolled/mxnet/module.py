@@ -1,4 +1,4 @@
-"""The base class of models on MXNet, a Gluon block."""
+"""``Module`` and ``NativeModel`` for MXNet: the base classes of models, as Gluon blocks."""
 
 from typing import Any, ClassVar
 

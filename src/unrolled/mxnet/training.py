@@ -1,4 +1,4 @@
-"""The training design on MXNet: data, trainer and optimizer."""
+"""``Trainer``, data modules and ``SGD`` for MXNet; the loop is in `unrolled.training.trainer`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

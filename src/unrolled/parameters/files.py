@@ -1,4 +1,4 @@
-"""Parameters in safetensors files: plain numbers, no code to run on loading."""
+"""Save and load parameters in safetensors files."""
 
 import json
 from collections.abc import Mapping

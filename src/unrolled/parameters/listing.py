@@ -1,4 +1,4 @@
-"""One parameter, and all parameters of a model."""
+"""``Parameters``: list, reach, tie, save and load the parameters of any model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

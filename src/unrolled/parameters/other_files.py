@@ -1,4 +1,4 @@
-"""Files of parameters that are no safetensors: told by their first bytes, with the way on.
+"""Recognise parameter files of other programs, and say how to convert them.
 
 Nothing of them is read but names inside an archive: no pickle is opened.
 """

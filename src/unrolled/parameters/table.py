@@ -1,4 +1,4 @@
-"""A listing of parameters, for a terminal and for a notebook."""
+"""Print a table of parameters in a terminal or a notebook."""
 
 import html
 import math

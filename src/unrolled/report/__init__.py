@@ -1,4 +1,4 @@
-"""Reports: a run, or several side by side, as one HTML page; the same pictures as files."""
+"""Write the HTML report of one run or several; the same charts as PNG and PDF."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pictures of one run, made from what it has kept: curves of measures and norms.
+"""Charts of a run: losses, learning rates, gradient norms.
 
 `unrolled.report.through_time` makes those of recurrent layers, `unrolled.report.compare` puts
 those of several runs side by side.

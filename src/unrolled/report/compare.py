@@ -1,4 +1,4 @@
-"""Several runs beside each other: their pictures, and what of them does not compare."""
+"""Compare several runs: shared charts, same axes, what cannot be compared."""
 
 import re
 from collections.abc import Mapping, Sequence

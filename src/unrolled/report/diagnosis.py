@@ -1,4 +1,4 @@
-"""Findings about a run, in the form that the page shows them."""
+"""Findings of the diagnosis as boxes of the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Curves and pictures of bounded size from files of any length.
+"""Downsample curves and heatmaps of any length without losing peaks.
 
 A line of a million steps has more points than a screen has columns. Both classes take the
 points as they come and group them: when there are twice as many groups as the limit, two

@@ -1,4 +1,4 @@
-"""The pictures of a report as PNG and PDF, and on matplotlib axes; needs matplotlib.
+"""Draw charts with matplotlib, as PNG and PDF.
 
 The same specifications as on the page, in the colours of a light ground.
 """

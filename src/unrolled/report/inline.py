@@ -1,4 +1,4 @@
-"""A report inside a notebook; in a terminal a line that says what it is of."""
+"""Show a report inside a notebook."""
 
 from html import escape
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures in a notebook: HTML that holds all it needs, and points pushed to it afterwards."""
+"""Live charts in a notebook: points are pushed to a chart that is already shown."""
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds all it needs and works without a network."""
+"""Assemble the HTML page of a report: one file that works offline."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence

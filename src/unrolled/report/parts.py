@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: figures, tables, findings. Text is escaped here, and only here."""
+"""HTML of figures, tables and findings; all text is escaped here."""
 
 import json
 from collections.abc import Iterable, Sequence

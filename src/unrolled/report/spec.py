@@ -1,4 +1,4 @@
-"""What a picture shows, as plain data: no library, no pixels.
+"""Specifications of charts and heatmaps as plain data.
 
 The same specification is drawn by ``static/unrolled.js`` (the report, the notebook, a live
 page) and by `unrolled.report.figures` (PNG and PDF). ``as_dict`` gives what JSON takes.

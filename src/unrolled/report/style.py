@@ -1,4 +1,4 @@
-"""Colours and dashes of every picture, for screens in light and dark and for paper.
+"""Colours and dashes of all charts, for light, dark and paper.
 
 The palette begins with the hues of Okabe and Ito, darkened on a light ground and lightened on a
 dark one until each stands out at 3:1 or more; the rest are chosen so that all eight stay apart

@@ -1,4 +1,4 @@
-"""The telemetry of a run, taken in record by record and kept at a bounded size."""
+"""Curves of a run's telemetry, kept at a bounded size."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Pictures of gradients through time, from the telemetry of a run's recurrent layers."""
+"""Charts of gradients through time."""
 
 from collections.abc import Sequence
 

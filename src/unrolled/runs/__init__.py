@@ -1,1 +1,1 @@
-"""Runs: their directory, the record of their surroundings, and their progress display."""
+"""Runs: directory, environment, progress, and how a run ended."""

@@ -1,4 +1,4 @@
-"""Tell how a run ended that has left no summary: still running, killed, or left open.
+"""Tell whether a run without a summary is still running, was killed, or was left open.
 
 The process of a run holds an advisory lock on a file of the run directory. The system releases
 it when the process ends, however that comes about. A number of a process would not do: numbers

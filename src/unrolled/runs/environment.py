@@ -1,4 +1,4 @@
-"""Where, when and by which command a run took place, for whoever wants to repeat it."""
+"""Record where, when and by which command a run took place."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written without any other package.
+"""Write TensorBoard event files.
 
 The format has not changed since 2015 and is small: a file of records, each a length, a
 checksum, a message, a checksum; the message holds the time, the step, and numbers by name.

@@ -1,4 +1,4 @@
-"""What a run appends to while it trains: files of one JSON object a line."""
+"""Append lines of JSON to the files of a running training."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains.
+"""The progress display of a training run.
 
 On a terminal a live line (epoch, measures, gradient norm before and after clipping, time
 left) below the lines that stay; elsewhere plain lines only. All of it is readable

@@ -1,4 +1,4 @@
-"""Instruments for training: gradient norms by parameter and through time, and a diagnosis."""
+"""Telemetry: gradient norms by parameter and through time, and a diagnosis."""
 
 from typing import NoReturn
 

@@ -1,4 +1,4 @@
-"""The diagnosis of a training: findings in plain words, from its records or its run directory."""
+"""Diagnose a training from its records, or a run from its directory."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

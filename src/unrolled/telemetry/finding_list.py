@@ -1,4 +1,4 @@
-"""Lists of findings, readable where they are shown: in a terminal and in a notebook."""
+"""Show a list of findings in a terminal or a notebook."""
 
 from html import escape
 

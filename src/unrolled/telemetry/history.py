@@ -1,4 +1,4 @@
-"""A training as columns of numbers: what the findings are made from.
+"""`History`: a training's records as columns of numbers, for the diagnosis.
 
 A record is large (every parameter, every time step); a training has many. Of each record
 only a few numbers per parameter and layer are needed, so a long file is read once, line by

@@ -1,4 +1,4 @@
-"""Norms of parameters and of their changes, and how numbers are kept."""
+"""Norms of parameters and updates, computed from a framework's arrays."""
 
 import math
 from collections.abc import Iterable, Sequence

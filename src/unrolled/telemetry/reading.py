@@ -1,4 +1,4 @@
-"""Reading of ``telemetry.jsonl`` and ``metrics.jsonl``, whole or damaged.
+"""Read ``telemetry.jsonl`` and ``metrics.jsonl`` line by line, whole or damaged.
 
 A run may have been killed in the middle of a line, a disk may have been full, a file may
 have been edited by hand. What is whole is used; what is not is skipped, and counted.

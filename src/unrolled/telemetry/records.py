@@ -1,4 +1,4 @@
-"""What telemetry records of a training step, and how it is kept.
+"""`TelemetryRecord` of a step, with its `ParameterRecord`s and `LayerRecord`s.
 
 One line of ``telemetry.jsonl`` is one `TelemetryRecord` as JSON. A reader must live with
 missing fields (older files, models without a recurrence): they are None or empty.

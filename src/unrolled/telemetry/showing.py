@@ -1,4 +1,4 @@
-"""How records and watches show themselves in a terminal and in a notebook."""
+"""Show records and watches in a terminal and in a notebook."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""Gradients through time: what the gradient that arrives at every hidden state tells.
+"""Numbers of gradients through time: norms, decay per step, horizon, saturation.
 
 Of one recurrent layer with hidden states ``H_t (B, H)`` there are, for all T steps in the
 order in which the layer reads them,

@@ -1,4 +1,4 @@
-"""Recurrent language models of Keras' own layers."""
+"""``RNNModel`` and ``recurrent_layer`` for TensorFlow: language models of Keras' own layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature

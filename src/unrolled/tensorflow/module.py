@@ -1,4 +1,4 @@
-"""The base classes of models on TensorFlow: a Keras model, or a module of variables."""
+"""``Module`` and ``NativeModel`` for TensorFlow: the base classes of models, on Keras."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The training design on TensorFlow: data, trainer and optimizer."""
+"""``Trainer``, data modules and ``SGD`` for TensorFlow; the loop is in `unrolled.training`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar

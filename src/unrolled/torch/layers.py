@@ -1,4 +1,4 @@
-"""Recurrent language models of PyTorch's own layers."""
+"""``RNNModel`` and ``recurrent_layer`` for PyTorch: language models of `nn.RNN` and its kin."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The base class of models on PyTorch, an `nn.Module`."""
+"""``Module`` and ``NativeModel`` for PyTorch: the base classes of models, as `nn.Module`s."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""The training design on PyTorch: data, trainer and optimizer."""
+"""``Trainer``, data modules and ``SGD`` for PyTorch; the loop is in `unrolled.training.trainer`."""
 
 from collections.abc import Iterable
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The curves of a training: points by label, averaged and thinned as they come."""
+"""The points of a training's curves, averaged so that their number stays bounded."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What limits a trainer's gradients: its own clipping, or one that a reader has put in."""
+"""Clip gradients before the optimizer's step, by our methods or a reader's own function."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What ends a training that has become NaN or infinite."""
+"""Stop a training whose loss, gradient or weights became NaN or infinite."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How well a trained language model predicts text that it has not seen."""
+"""Mean cross-entropy of a language model on a text."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

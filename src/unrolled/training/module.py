@@ -1,4 +1,4 @@
-"""What every model offers to the trainer."""
+"""``Module``: the base class of models, with training step, validation step and curves."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""What training reports, and who may listen."""
+"""Records of steps and epochs, and `Listener`, which is told of them."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""What a trainer reports: events, the record of every step, the validation loss."""
+"""Tell listeners of events, make the record of a step, validate."""
 
 import math
 from collections.abc import Callable, Sequence

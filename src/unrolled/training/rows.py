@@ -1,4 +1,4 @@
-"""When the gradient of a table may hold the rows alone that a minibatch looked up."""
+"""Decide when embedding gradients may be sparse."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Differentiating a minibatch with a look at its recurrences: gradients through time."""
+"""Differentiate a minibatch with gradients through time."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field

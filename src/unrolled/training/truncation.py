@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: where a minibatch begins, how far back it goes."""
+"""Truncated backpropagation through time: first hidden states, and how far gradients go back."""
 
 from dataclasses import dataclass
 from typing import Any

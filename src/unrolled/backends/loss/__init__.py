@@ -1,1 +1,1 @@
-"""Losses that save memory, for frameworks that would keep every intermediate array."""
+"""Cross-entropy that saves memory over large vocabularies, as ``loss/<framework>.py``."""

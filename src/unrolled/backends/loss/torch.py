@@ -1,4 +1,4 @@
-"""Cross-entropy on PyTorch: its own operation, and over a large vocabulary one without copies.
+"""Cross-entropy in PyTorch, without copies of the logits where the vocabulary is large.
 
 The formula in `unrolled.functional.losses` leaves several arrays of ``(N, V)`` behind for the
 backward pass, 224 MB each for 1,120 tokens of 50,000 kinds, and PyTorch's operation one. Loss

@@ -1,1 +1,1 @@
-"""Texts that travel with the package, so that nothing is downloaded."""
+"""Texts inside the package, so that nothing is downloaded."""

@@ -1,4 +1,4 @@
-"""A call of the library written down instead of made: for a compiler that makes it later.
+"""Write native calls down instead of making them, for compilers that make them later.
 
 The functions of this package want arrays. They get stand-ins here: memory of the right size
 that nobody touches, so the system never really hands it out.

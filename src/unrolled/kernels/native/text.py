@@ -1,4 +1,4 @@
-"""A language model that reads a text id by id: what writing one needs."""
+"""`Reader` and `Reading`: write a text with a language model in one native call."""
 
 import ctypes
 from collections.abc import Sequence

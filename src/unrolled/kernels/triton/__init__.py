@@ -1,4 +1,4 @@
-"""Recurrences on GPUs by kernels of the project's own, in Triton.
+"""Recurrences by Triton kernels of our own; this version has never run on a GPU.
 
 To read in this order: ``product.py``, a block of a matrix product; ``cells.py``, of each cell
 one step forward and one step back; ``loops.py``, the loops over time; ``torch.py``, which

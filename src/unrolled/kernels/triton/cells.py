@@ -1,4 +1,4 @@
-"""Of each cell one step forward and one step back, on a block of sequences and units.
+"""One time step of each cell, forward and backward, in Triton's language.
 
 The equations of `unrolled.functional.bptt`, in the same order and with the same letters; the
 loops around them have done the products and the reading. Gates come as tuples of blocks:

@@ -1,4 +1,4 @@
-"""A block of a matrix product, and how blocks of matrices are read and written.
+"""Blocks of matrix products in Triton's language.
 
 A block is named by its rows and its columns, two vectors of numbers. What lies outside of
 the matrix is read as 0 and never written, so that any size will do. Matrices are stored row

@@ -1,4 +1,4 @@
-"""What can be wrong with a training, each as a small function from its history.
+"""All findings of the diagnosis, in the order in which they are looked for.
 
 Every threshold has a name and a reason. A finding says what was seen, where, in numbers, and
 what to try; where a training is well, all of them are silent.

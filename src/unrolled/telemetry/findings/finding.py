@@ -1,4 +1,4 @@
-"""What a finding is, and what several of them use."""
+"""`Finding`, and helpers of the functions that find them."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What remedies must fit: how the loss went, the optimizer, and the clipping in force."""
+"""Facts that remedies must fit: the course of the loss, the optimizer, the clipping."""
 
 from dataclasses import dataclass
 
