@@ -103,7 +103,7 @@ def jax_native() -> Native:
 
     def renewed(params: Any, parameters: Mapping[str, Any]) -> Any:
         names = {id(array): name for name, array in backend.parameters(params).items()}
-        places = backend.places(params).items()
+        places = backend.named_arrays(params).items()
         return backend.nested({n: parameters.get(names[id(a)], a) for n, a in places})
 
     return Native(
@@ -294,7 +294,7 @@ def test_parameters_are_live(backend: Any, native: Native) -> None:
 
 def test_places_are_the_parameters_where_none_is_tied(backend: Any, native: Native) -> None:
     model = native.model()
-    places, parameters = backend.places(model), backend.parameters(model)
+    places, parameters = backend.named_arrays(model), backend.parameters(model)
     assert list(places) == list(parameters)
     for name, array in places.items():
         np.testing.assert_array_equal(backend.to_numpy(array), backend.to_numpy(parameters[name]))
@@ -326,11 +326,11 @@ def test_tie_lets_two_places_use_one_parameter(backend: Any, native: Native) -> 
     backend.tie(model, tied, kept)
     parameters = backend.parameters(model)
     assert list(parameters) == [name for name in native.names if name != tied]
-    assert set(backend.places(model)) == set(native.names)
+    assert set(backend.named_arrays(model)) == set(native.names)
     seven = backend.assign({kept: parameters[kept]}, {kept: np.full(shape, 7, np.float32)})
     model = native.renewed(model, seven)
     for name in native.alike:
-        place = backend.places(model)[name]
+        place = backend.named_arrays(model)[name]
         np.testing.assert_array_equal(backend.to_numpy(place), np.full(shape, 7))
 
 

@@ -254,7 +254,7 @@ def test_a_tie_inside_a_frameworks_layers_has_no_counterpart_and_is_named(name):
     u = load_shell(name)
     model = u.RNNModel(u.recurrent_layer("rnn", 28, 8, 2), 28)
     if name == "jax":
-        params = u.backend.nested(u.backend.places(model.initialize()))
+        params = u.backend.nested(u.backend.named_arrays(model.initialize()))
         parameters = u.parameters(params)
     else:
         parameters = u.parameters(model)

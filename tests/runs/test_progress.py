@@ -21,7 +21,7 @@ def lines_of(monkeypatch, *, terminal, width=120):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, soft_wrap=True)
     monkeypatch.setattr(progress, "console", lambda: console)
-    report = progress.Report(
+    report = progress.TrainingProgress(
         fields=lambda record: {},
         line=lambda record: f"loss {record.loss}",
         every=10,

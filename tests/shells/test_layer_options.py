@@ -124,7 +124,7 @@ def with_values(model: Any, seed: int = 0) -> Any:
     frozen = getattr(getattr(model, "rnn", None), "trainable", True) is False
     if frozen:
         model.rnn.trainable = True
-    places = {name: tuple(array.shape) for name, array in model.backend.places(model).items()}
+    places = {name: tuple(array.shape) for name, array in model.backend.named_arrays(model).items()}
     model = model.take({n: rng.normal(0, 0.9, s).astype("f4") for n, s in places.items()})
     if frozen:
         model.rnn.trainable = False

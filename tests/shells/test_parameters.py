@@ -410,7 +410,8 @@ def test_the_frameworks_own_tie_is_listed_once_with_all_its_places(u: Any, nativ
         assert parameters[place].places == places
     assert parameters.total == 8 * 4 + 8 + 8 * 8 + 8 + 8 + 1
     renewed = u.backend.assign(
-        {places[0]: u.backend.places(case.model)[places[0]]}, {places[0]: np.full((8, 8), 3.0)}
+        {places[0]: u.backend.named_arrays(case.model)[places[0]]},
+        {places[0]: np.full((8, 8), 3.0)},
     )
     if u.backend.name != "jax":  # there, nothing can be written to
         assert all((parameters[place].values == 3).all() for place in places)

@@ -666,7 +666,7 @@ def test_keras_lists_every_variable_of_a_model() -> None:
     assert [tuple(v.shape) for v in model.non_trainable_weights] == [()]
     assert len(model.trainable_variables) == len(unrolled.backend.parameters(model)) == 8
     model.set_weights([np.full(w.shape, 7) for w in model.get_weights()])
-    for _, variable in unrolled.backend.places(model, frozen=True).items():
+    for _, variable in unrolled.backend.named_arrays(model, frozen=True).items():
         np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, 7))
 
 
@@ -676,7 +676,7 @@ kerass_own_warning = pytest.mark.filterwarnings(
 
 
 def values_of(model: Any) -> dict[str, Any]:
-    return {n: v.numpy() for n, v in unrolled.backend.places(model, frozen=True).items()}
+    return {n: v.numpy() for n, v in unrolled.backend.named_arrays(model, frozen=True).items()}
 
 
 @kerass_own_warning

@@ -21,7 +21,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.backends.tied import first_places, once
+from unrolled.backends.tied import first_places, without_ties
 from unrolled.errors import SettingError
 
 name = "jax"
@@ -122,10 +122,10 @@ def nested(parameters: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def parameters(model: Any) -> dict[str, Array]:
-    return OrderedDict(once(places(model)))
+    return OrderedDict(without_ties(named_arrays(model)))
 
 
-def places(model: Any) -> dict[str, Array]:
+def named_arrays(model: Any) -> dict[str, Array]:
     if isinstance(model, nn.Module):
         if is_lazy(model):
             raise SettingError(
@@ -145,7 +145,7 @@ def gradient(array: jax.Array) -> None:
 
 
 def tie(model: Any, place: str, to: str) -> None:
-    put(model, place, places(model)[to])
+    put(model, place, named_arrays(model)[to])
 
 
 def put(params: Any, place: str, array: jax.Array) -> None:
@@ -177,7 +177,7 @@ def bind(model: Any, parameters: Mapping[str, Array], **options: Any) -> Any:
 
 def _at_every_place(model: Any, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
     """Those that are tied in a bound module under all their names, in its order."""
-    first = first_places(places(model))
+    first = first_places(named_arrays(model))
     if all(place == name for place, name in first.items()):
         return parameters
     return OrderedDict(
@@ -271,7 +271,7 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
         return compiled
     # the parameters go in as arguments, so that new ones need no new compilation
     method = "__call__" if model is function else function.__name__
-    return partial(_call, model.unbind()[0], method, OrderedDict(places(model)))
+    return partial(_call, model.unbind()[0], method, OrderedDict(named_arrays(model)))
 
 
 def _bind_and_call(module: Any, method: str, parameters: Any, *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mxnet import autograd, gluon
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.tied import once
+from unrolled.backends.tied import without_ties
 from unrolled.errors import ParameterError
 
 mx.npx.set_np()
@@ -94,10 +94,10 @@ def _slots(block: gluon.Block, prefix: str = "") -> Iterator[tuple[str, gluon.Bl
 
 
 def parameters(model: gluon.Block) -> dict[str, Array]:
-    return once(places(model))
+    return without_ties(named_arrays(model))
 
 
-def places(model: gluon.Block) -> dict[str, Array]:
+def named_arrays(model: gluon.Block) -> dict[str, Array]:
     named = {name: block._reg_params[leaf].data() for name, block, leaf in _slots(model)}
     return named | {name: vars(block)[leaf] for name, block, leaf in _arrays(model)}
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.backends.rows import Rows
+from unrolled.backends.rows import SparseRows
 
 
 class Backend(Protocol):
@@ -39,7 +39,7 @@ class Backend(Protocol):
     def parameters(self, model: Any) -> dict[str, Array]:
         """The live parameters of a native model, by dotted name, in its own order."""
 
-    def places(self, model: Any) -> dict[str, Array]:
+    def named_arrays(self, model: Any) -> dict[str, Array]:
         """Every place that uses a parameter, by dotted name; tied ones share an array."""
 
     def is_lazy(self, model: Any) -> bool:
@@ -57,15 +57,15 @@ class Backend(Protocol):
         """The parameters with these values, arrays of NumPy or of the framework.
 
         Where arrays can change they are overwritten in place, and so the model with them. Of
-        `Rows` only those are overwritten.
+        `SparseRows` only those are overwritten.
         """
 
     def snapshot(
         self,
         parameters: Mapping[str, Array],
-        reuse: Mapping[str, Array | Rows] | None = None,
+        reuse: Mapping[str, Array | SparseRows] | None = None,
         gradients: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array | Rows]:
+    ) -> dict[str, Array | SparseRows]:
         """A copy that training does not touch; into an earlier copy where one is given.
 
         Where the gradient that a parameter is about to be moved by holds only some of the rows,

@@ -5,7 +5,7 @@ tokens looks up 1,120 of its rows at most, 2 MB, and all others have gradient ze
 plain SGD leaves them where they are. So time and memory of a step need not grow with the
 vocabulary. It takes two things: gradients that hold only such rows, in the framework's own
 form (PyTorch's sparse tensors), and a copy of the last good weights that holds only what the
-step moves (`Rows`).
+step moves (`SparseRows`).
 
 Code that differentiates by itself gets whole gradients: rows come inside ``with
 row_gradients(True)`` only, and the trainer asks for them only where everything that follows
@@ -30,7 +30,7 @@ MANY = 1024
 
 
 @dataclass(frozen=True)
-class Rows:
+class SparseRows:
     """Some rows of a table.
 
     Attributes:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.tied import once
+from unrolled.backends.tied import without_ties
 from unrolled.errors import SettingError, UnrolledError
 
 NOTICES = (b"absl::InitializeLog()", b"oneDNN custom operations are on")
@@ -123,10 +123,10 @@ def initialize(values: Mapping[str, npt.NDArray[Any]], device: Any = None) -> di
 
 
 def parameters(model: Any) -> dict[str, Array]:
-    return once(places(model))
+    return without_ties(named_arrays(model))
 
 
-def places(model: Any, frozen: bool = False) -> dict[str, Array]:
+def named_arrays(model: Any, frozen: bool = False) -> dict[str, Array]:
     return {".".join(path): variable for path, variable in _variables(model, (), frozen)}
 
 

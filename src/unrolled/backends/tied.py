@@ -17,12 +17,12 @@ def first_places(places: Mapping[str, Array]) -> dict[str, str]:
     return {place: first.setdefault(id(array), place) for place, array in places.items()}
 
 
-def once(places: Mapping[str, Array]) -> dict[str, Array]:
+def without_ties(places: Mapping[str, Array]) -> dict[str, Array]:
     """Every array once, under its first place.
 
     Example:
         >>> shared = [1.0]
-        >>> once({"a": shared, "c": shared})
+        >>> without_ties({"a": shared, "c": shared})
         {'a': [1.0]}
     """
     return {place: places[place] for place, first in first_places(places).items() if place == first}

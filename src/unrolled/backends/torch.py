@@ -12,7 +12,7 @@ from torch import nn
 
 from unrolled.backends.loss.torch import cross_entropy
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.rows import Rows, few_rows
+from unrolled.backends.rows import SparseRows, few_rows
 from unrolled.kernels.norms import torch as measures
 
 name = "torch"
@@ -135,7 +135,7 @@ def parameters(model: nn.Module) -> dict[str, Array]:
     return dict(model.named_parameters())
 
 
-def places(model: nn.Module) -> dict[str, Array]:
+def named_arrays(model: nn.Module) -> dict[str, Array]:
     return dict(model.named_parameters(remove_duplicate=False))
 
 
@@ -156,7 +156,7 @@ def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[s
     with torch.no_grad():
         for name, parameter in parameters.items():
             value = values[name]
-            if isinstance(value, Rows):
+            if isinstance(value, SparseRows):
                 parameter.index_copy_(0, value.ids, value.values)
             else:
                 parameter.copy_(torch.as_tensor(value))
@@ -165,16 +165,16 @@ def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[s
 
 def snapshot(
     parameters: Mapping[str, Array],
-    reuse: Mapping[str, Array | Rows] | None = None,
+    reuse: Mapping[str, Array | SparseRows] | None = None,
     gradients: Mapping[str, Array] | None = None,
-) -> dict[str, Array | Rows]:
+) -> dict[str, Array | SparseRows]:
     reuse, gradients = reuse or {}, gradients or {}
-    copies: dict[str, Array | Rows] = {}
+    copies: dict[str, Array | SparseRows] = {}
     for name, parameter in parameters.items():
         values, gradient, earlier = parameter.detach(), gradients.get(name), reuse.get(name)
         if gradient is not None and gradient.is_sparse:
             ids = gradient.indices()[0]
-            copies[name] = Rows(ids, values.index_select(0, ids))
+            copies[name] = SparseRows(ids, values.index_select(0, ids))
         elif isinstance(earlier, torch.Tensor):
             copies[name] = earlier.copy_(values)
         else:

@@ -93,7 +93,7 @@ class RNNModelScratch(RecurrentLanguageModel):
 
     def weights(self) -> list[Array]:
         """The same as ``params``, which in MXNet is Gluon's name for something else."""
-        values = self.backend.places(self)
+        values = self.backend.named_arrays(self)
         return [values[name] for name in self._names]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
@@ -147,7 +147,7 @@ class RNNModelScratch(RecurrentLanguageModel):
 
     def _computes(self, cell: str, layers: int, names: Sequence[str], values: Any) -> bool:
         """Compare the logits of ``forward_fn`` and of our own, with weights that are not small."""
-        backend, places = self.backend, self.backend.places(self)
+        backend, places = self.backend, self.backend.named_arrays(self)
         changed = {
             name: places[name] / float(np.abs(values[name]).mean() + 1e-9) + 0.1 * number
             for number, name in enumerate(self._names)

@@ -14,7 +14,7 @@ from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free
-from unrolled.runs.progress import Part, Report, say, shown
+from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Telemetry, to_lines
 from unrolled.training.records import Listener
@@ -105,7 +105,7 @@ class Context:
         trainer: Any,
         model: Any,
         data: Any,
-        report: Report,
+        report: TrainingProgress,
         part: str | None = None,
         values: Callable[[], Values | None] = lambda: None,
         telemetry_every: int | None = 0,

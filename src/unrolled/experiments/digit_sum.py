@@ -20,7 +20,7 @@ from unrolled.experiments import digit_sum_training
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import setting
 from unrolled.report.spec import Axis, Chart, Heatmap, Picture, Series
-from unrolled.runs.progress import Report, say
+from unrolled.runs.progress import TrainingProgress, say
 
 SHOWN = 67
 """The test example whose gates are kept: 6 and 7, and one digit that does not count."""
@@ -99,7 +99,7 @@ def train(
         context.nndl, cell, settings.num_hiddens, seed, settings.forget_bias, lr=settings.lr
     )
     every = max(1, settings.max_epochs // 5)
-    report = Report(scores.fields, scores.line, every, "sequences")
+    report = TrainingProgress(scores.fields, scores.line, every, "sequences")
     context.fit(trainer, model, data, report, f"{cell}-{length}", lambda: scores.values)
     return scores, trainer
 

@@ -25,7 +25,7 @@ from unrolled.experiments.norms import SETTLED, Norms
 from unrolled.experiments.settings import setting
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.report.spec import Axis, Chart, Picture, Series
-from unrolled.runs.progress import Report, say
+from unrolled.runs.progress import TrainingProgress, say
 from unrolled.telemetry.reading import TELEMETRY
 
 
@@ -101,7 +101,7 @@ def train(
         net = digit_sum_training.build(
             context.nndl, "srn", settings.num_hiddens, seed, reduction="sum", **model
         )
-        report = Report(scores.fields, scores.line, max(1, epochs // 5), "sequences")
+        report = TrainingProgress(scores.fields, scores.line, max(1, epochs // 5), "sequences")
         context.fit(fitting, net, data, report, part)
     found = {
         f"{split}_accuracy": scores.score(fitting.bound_model, split)[0]

@@ -31,7 +31,7 @@ from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory
-from unrolled.runs.progress import Report, say
+from unrolled.runs.progress import TrainingProgress, say
 from unrolled.telemetry.findings.losses import is_memorized
 from unrolled.training.evaluation import mean_cross_entropy
 from unrolled.training.truncation import STATES, Truncation
@@ -226,7 +226,7 @@ def run(context: Context, settings: Settings) -> None:
         net = trainer.bound_model
         return generate(shell.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
 
-    report = Report(
+    report = TrainingProgress(
         fields=lambda epoch: {"loss": epoch.loss, "perplexity": perplexity(epoch.loss)},
         line=lambda epoch: f"perplexity {perplexity(epoch.loss):.3f}",
         every=SAMPLE_EVERY_EPOCHS if settings.max_epochs >= SAMPLE_EVERY_EPOCHS else 1,

@@ -12,7 +12,7 @@ from unrolled.errors import check_fit, check_floating
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
 from unrolled.parameters import shapes_of
-from unrolled.runs.progress import Report, say
+from unrolled.runs.progress import TrainingProgress, say
 
 TRUE_W, TRUE_B = [2.0, -3.4], 4.2
 
@@ -93,7 +93,7 @@ def run(context: Context, settings: Settings) -> None:
     shell.backend.seed(seed)
     data, model = load_data(shell, settings, seed), build(shell, settings, seed)
     trainer = shell.Trainer(settings.max_epochs)
-    report = Report(
+    report = TrainingProgress(
         fields=lambda epoch: {"loss": epoch.loss, "val_loss": epoch.val_loss},
         line=lambda epoch: (
             f"loss {epoch.loss:.6f}"
@@ -107,7 +107,9 @@ def run(context: Context, settings: Settings) -> None:
     context.finish(summarize(context, settings, trainer.bound_model, report))
 
 
-def summarize(context: Context, settings: Settings, model: Any, report: Report) -> dict[str, Any]:
+def summarize(
+    context: Context, settings: Settings, model: Any, report: TrainingProgress
+) -> dict[str, Any]:
     """The result as data, told in words on the way."""
     to_numpy = context.shell.backend.to_numpy
     w = [float(value) for value in np.ravel(to_numpy(model.w))]

@@ -50,7 +50,7 @@ class Parameters(parameters.Parameters):
             )
 
     def _arrays(self) -> dict[str, Any]:
-        return backend.places(self.model)  # a module without values is told what to do
+        return backend.named_arrays(self.model)  # a module without values is told what to do
 
     def _gradient(self, array: Any, places: tuple[str, ...]) -> Any:
         parts: list[Any] = [self.gradients[place] for place in places if place in self.gradients]

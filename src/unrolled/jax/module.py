@@ -160,7 +160,7 @@ class Module(module.Module, nn.Module):
                 "as LayerNorm or GroupNorm"
             )
         # copies: two parameters may have been given one array, and that would be a tie
-        every = backend.places(variables.get("params", {})).items()
+        every = backend.named_arrays(variables.get("params", {})).items()
         return self.bind({"params": backend.nested({n: jnp.array(a) for n, a in every})})
 
     def import_parameters(self, values: Mapping[str, Any]) -> Any:
@@ -176,7 +176,7 @@ class Module(module.Module, nn.Module):
         return self.initialize().import_parameters(values)
 
     def take(self, values: Mapping[str, Any]) -> Any:
-        params = backend.nested(backend.places(self))
+        params = backend.nested(backend.named_arrays(self))
         Parameters(backend, params).take(values)
         return self.unbind()[0].bind({"params": params})
 

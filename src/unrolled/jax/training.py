@@ -44,7 +44,7 @@ class Trainer(trainer.Trainer):
         return State(
             step=self.train_batch_idx,
             apply_fn=self.model.unbind()[0].apply,
-            params=backend.nested(backend.places(self.bound_model)),
+            params=backend.nested(backend.named_arrays(self.bound_model)),
             tx=self.optim.transformation,
             opt_state=self.optim.state,
             dropout_rng=self._key,
@@ -52,17 +52,17 @@ class Trainer(trainer.Trainer):
 
     @state.setter
     def state(self, state: State) -> None:
-        params = backend.places(state.params)
+        params = backend.named_arrays(state.params)
         self.parameters = OrderedDict((name, params[name]) for name in self.parameters)
         self.optim.state, self._key = state.opt_state, state.dropout_rng
 
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """Gradients, nested as ``state.params``, clipped: for a `fit_epoch` of one's own."""
-        return backend.nested(self.clipped(backend.places(grads), grad_clip_val)[0])
+        return backend.nested(self.clipped(backend.named_arrays(grads), grad_clip_val)[0])
 
     def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         found = self.clip_gradients(self.gradient_clip_val, backend.nested(gradients))
-        clipped = backend.places(found)
+        clipped = backend.named_arrays(found)
         return OrderedDict((name, clipped[name]) for name in gradients)
 
     def build(self, model: Any, data: Any) -> Any:
@@ -95,8 +95,8 @@ class Trainer(trainer.Trainer):
         model = self._model_in_training(parameters, key, step)
         loss, found = model.training_step(*model.published(batch))
         gradients: dict[str, Any] = OrderedDict((name, 0) for name in parameters)
-        first = first_places(backend.places(model))
-        for place, gradient in backend.places(found).items():
+        first = first_places(backend.named_arrays(model))
+        for place, gradient in backend.named_arrays(found).items():
             gradients[first[place]] += gradient
         return (without_aux(loss), (None, _plots(model))), gradients
 

@@ -275,7 +275,7 @@ class LanguageModel(RecurrentLanguageModel):
 
     def weights(self) -> list[Array]:
         """Return the parameters in the order of the formula."""
-        values = self.backend.places(self)
+        values = self.backend.named_arrays(self)
         return [values[name] for name in self.network.names]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:

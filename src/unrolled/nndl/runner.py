@@ -178,12 +178,12 @@ class RunnerV3:
 
     def values(self) -> dict[str, Any]:
         """NumPy arrays of all that belongs to the model, by name."""
-        places, to_numpy = self.backend.places(self.model), self.backend.to_numpy
+        places, to_numpy = self.backend.named_arrays(self.model), self.backend.to_numpy
         return {name: to_numpy(array) for name, array in places.items()}
 
     def take(self, values: Mapping[str, Any]) -> None:
         """The inverse of `values`."""
-        self.backend.assign(self.backend.places(self.model), values)
+        self.backend.assign(self.backend.named_arrays(self.model), values)
 
 
 class _Log(Listener):

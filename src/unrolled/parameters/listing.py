@@ -209,7 +209,7 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
                 f"this {type(self.model).__name__} has not made all its parameters: its layers "
                 "wait to see how many inputs they get. Call it once, model(X), or train it"
             )
-        return self.backend.places(self.model)
+        return self.backend.named_arrays(self.model)
 
     def _gradient(self, array: Array, places: tuple[str, ...]) -> Array | None:
         """The sum over all uses, from the framework if it holds it."""

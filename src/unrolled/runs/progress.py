@@ -53,7 +53,7 @@ def shown(what: str, parts: Sequence[Part]) -> Iterator[Part]:
         yield from live.track(parts, description=what)
 
 
-class Report(Listener):
+class TrainingProgress(Listener):
     """Shows a training's progress; a context manager around ``Trainer.fit``.
 
     Args:
@@ -95,7 +95,7 @@ class Report(Listener):
             disable=not self._live,
         )
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "TrainingProgress":
         self._progress.start()
         return self
 

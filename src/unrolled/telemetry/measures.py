@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.backends.rows import Rows
+from unrolled.backends.rows import SparseRows
 
 DIGITS = 7
 """Significant digits of a recorded number: those that float32 has."""
@@ -32,7 +32,7 @@ def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
     return xp.concat([xp.reshape(xp.sqrt(xp.sum_squares(x)), (1,)) for x in arrays], 0)
 
 
-def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | Rows]) -> Array:
+def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | SparseRows]) -> Array:
     """How far each array has moved, ``||new - old||``, as one vector.
 
     Args:
@@ -46,16 +46,16 @@ def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | Rows]) ->
         >>> changes(xp, [np.array([3.0, 4.0])], [np.array([3.0, 2.0])])
         array([2.])
     """
-    whole = not any(isinstance(before, Rows) for before in old)
+    whole = not any(isinstance(before, SparseRows) for before in old)
     measured = xp.norms(new, old) if xp.norms is not None and whole else None
     if measured is not None:
         return measured
     return norms(xp, [_moved(xp, after, before) for after, before in zip(new, old, strict=True)])
 
 
-def _moved(xp: Namespace, after: Array, before: Array | Rows) -> Array:
+def _moved(xp: Namespace, after: Array, before: Array | SparseRows) -> Array:
     """The difference; of rows only that of theirs, as the others are as they were."""
-    if isinstance(before, Rows):
+    if isinstance(before, SparseRows):
         return xp.take(after, before.ids) - before.values
     return after - before
 

@@ -147,7 +147,7 @@ class RNNModel(_RNNModel, Module):
 
     def export_parameters(self) -> dict[str, Any]:
         # frozen ones too: they belong to the function
-        live = check_apart(backend.places(self, frozen=True))
+        live = check_apart(backend.named_arrays(self, frozen=True))
         values: dict[str, Any] = {}
         for prefix, cell, names in self._parts():
             kernel_x, kernel_h, *biases = (backend.to_numpy(live[name]) for name in names)
@@ -178,7 +178,7 @@ class RNNModel(_RNNModel, Module):
             after = self.cell == "gru" and not _resets_before(cell)
             biases = np.stack([bias_x, bias_h]) if after else bias_x
             native |= dict(zip(names, (kernel_x, kernel_h, biases), strict=False))
-        frozen = ", ".join(sorted(native.keys() - backend.places(self).keys()))
+        frozen = ", ".join(sorted(native.keys() - backend.named_arrays(self).keys()))
         if frozen:
             raise ParameterError(
                 f"{frozen} cannot take values: it is frozen. Set trainable=True, and freeze it "
@@ -207,7 +207,7 @@ class RNNModel(_RNNModel, Module):
         Raises:
             ParameterError: one of them is computed from others (as by ``enable_lora``).
         """
-        places = backend.places(self, frozen=True)
+        places = backend.named_arrays(self, frozen=True)
         names = {id(variable): name for name, variable in places.items()}
         found = {kind: names.get(id(backend.variable_of(getattr(layer, kind)))) for kind in kinds}
         missing = ", ".join(kind for kind, name in found.items() if name is None)

@@ -10,7 +10,7 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import tensorflow as tf
 
-from unrolled.backends.tied import once
+from unrolled.backends.tied import without_ties
 from unrolled.errors import ParameterError
 from unrolled.models import native
 from unrolled.report.board import ProgressBoard
@@ -83,7 +83,7 @@ class Module(_Shell, keras.Model):  # type: ignore[misc]  # Keras is untyped
         Those of a `Module` inside this one are listed there.
         """
         known = {id(backend.variable_of(variable)) for variable in super().variables}
-        every = once(backend.places(self, frozen=True))
+        every = without_ties(backend.named_arrays(self, frozen=True))
         return {name: variable for name, variable in every.items() if id(variable) not in known}
 
     def save_own_variables(self, store: Any) -> None:

@@ -180,7 +180,7 @@ class Module(HyperParameters):
         """
         arrays: dict[int, npt.NDArray[Any]] = {}
         values: dict[str, npt.NDArray[Any]] = {}
-        for name, value in self.backend.places(self).items():
+        for name, value in self.backend.named_arrays(self).items():
             if id(value) not in arrays:
                 arrays[id(value)] = self.backend.to_numpy(value)
             values[name] = arrays[id(value)]
