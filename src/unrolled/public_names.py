@@ -33,6 +33,7 @@ D2L = {
         *("matmul", "normal", "numpy", "ones", "randn", "reduce_mean", "reshape", "sigmoid", "sin"),
         *("size", "stack", "swapaxes", "tanh", "tensor", "to", "transpose", "zeros"),
     ),
+    "unrolled.d2l.three_functions": ("Scratch",),
     "unrolled.d2l.tools": (
         *("Accumulator", "Animator", "Timer", "check_len", "check_shape", "plot", "plt"),
         *("set_figsize", "use_svg_display"),

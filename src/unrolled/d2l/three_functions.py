@@ -36,6 +36,27 @@ def takes_ids(function: Any) -> bool:
     return is_ours(function) or getattr(function, "takes_indices", False)
 
 
+class Scratch(RecurrentNetwork):
+    """The three functions that `RNNModelScratch` takes, for each of our cells.
+
+    Example:
+        >>> from unrolled.d2l import torch as d2l
+        >>> gru = d2l.Scratch(d2l.backend, "gru")
+        >>> parts = gru.get_params, gru.init_state, gru.forward
+        >>> model = d2l.RNNModelScratch(28, 8, None, *parts)
+    """
+
+    def get_params(
+        self, vocab_size: int, num_hiddens: int, device: Any = None, **drawn: Any
+    ) -> dict[str, Array]:
+        """Return fresh parameters, see `RecurrentNetwork.initial_parameters`."""
+        return self.initial_parameters(vocab_size, num_hiddens, device, **drawn)
+
+    def init_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> State:
+        """Return the state before the first step, see `RecurrentNetwork.begin_state`."""
+        return self.begin_state(batch_size, num_hiddens, device)
+
+
 class RNNModelScratch(RecurrentLanguageModel):
     """A recurrent language model made of three functions, as the book writes one.
 

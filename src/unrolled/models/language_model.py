@@ -47,7 +47,7 @@ class RecurrentNetwork:
     def __reduce__(self) -> tuple[Any, ...]:
         # by its name: a backend is a module, and modules do not pickle
         rest = (self.cell, self.num_layers, self.engine, self.precision)
-        return _network, (self.backend.name, *rest)
+        return _network, (type(self), self.backend.name, *rest)
 
     def __post_init__(self) -> None:
         check([("cell", self.cell, ...), ("num_layers", self.num_layers, ...)], "RecurrentNetwork")
@@ -141,8 +141,9 @@ class RecurrentNetwork:
         return Y, new_state
 
 
-def _network(framework: str, *rest: Any) -> RecurrentNetwork:
-    return RecurrentNetwork(load(framework).backend, *rest)
+def _network(kind: Any, framework: str, *rest: Any) -> RecurrentNetwork:
+    network: RecurrentNetwork = kind(load(framework).backend, *rest)
+    return network
 
 
 class RecurrentLanguageModel(Module):
