@@ -28,7 +28,8 @@ COMMON = [
     "-fno-sanitize-recover=all",
 ]
 ADDRESSES = "-fsanitize=address,undefined"
-ARM, QEMU, ARM_LIBRARIES = "aarch64-linux-gnu-g++", "qemu-aarch64", "/usr/aarch64-linux-gnu"
+ARM, ARM_LIBRARIES = "aarch64-linux-gnu-g++", "/usr/aarch64-linux-gnu"
+QEMU = "qemu-aarch64-static" if shutil.which("qemu-aarch64-static") else "qemu-aarch64"
 CORES = os.cpu_count() or 1
 RUNNING: list[subprocess.Popen[str]] = []
 
@@ -137,6 +138,8 @@ def main():
     runs, left = fuzzers()
     print(*left, sep="\n", flush=True)
     runs = [run for run in runs if arguments.only in run[0]]
+    if not runs:
+        sys.exit(f"no program here has '{arguments.only}' in its label")
     programs, began = {fuzzer for _, fuzzer, _ in runs}, time.monotonic()
     print("building ...", flush=True)
     with ThreadPoolExecutor(CORES) as pool:
