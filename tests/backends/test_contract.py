@@ -292,7 +292,7 @@ def test_parameters_are_live(backend: Any, native: Native) -> None:
     np.testing.assert_array_equal(backend.to_numpy(native.predict(model, X)), np.zeros((3, 1)))
 
 
-def test_places_are_the_parameters_where_none_is_tied(backend: Any, native: Native) -> None:
+def test_named_arrays_are_the_parameters_where_none_is_tied(backend: Any, native: Native) -> None:
     model = native.model()
     places, parameters = backend.named_arrays(model), backend.parameters(model)
     assert list(places) == list(parameters)
@@ -300,7 +300,7 @@ def test_places_are_the_parameters_where_none_is_tied(backend: Any, native: Nati
         np.testing.assert_array_equal(backend.to_numpy(array), backend.to_numpy(parameters[name]))
 
 
-def test_is_deferred_until_layers_have_seen_their_inputs(backend: Any, native: Native) -> None:
+def test_is_lazy_until_layers_have_seen_their_inputs(backend: Any, native: Native) -> None:
     assert not backend.is_lazy(native.model())
     model = native.deferred()
     assert backend.is_lazy(model)
@@ -578,7 +578,7 @@ def test_compile_computes_the_same_from_the_values_of_each_call(backend: Any) ->
         np.testing.assert_allclose(backend.to_numpy(gradients["w"]), 2 * w, rtol=1e-5)
 
 
-def test_rehearse_runs_a_function_for_what_it_does_on_the_way(backend: Any) -> None:
+def test_dry_run_runs_a_function_for_what_it_does_on_the_way(backend: Any) -> None:
     seen = []
 
     def function(x: Any) -> Any:
