@@ -44,7 +44,7 @@ FASTER_IF_COMPILED = ("jax", "tensorflow")
 
 
 def check_engine(engine: str, framework: str = "torch", gpu: bool = True) -> str:
-    """The name itself if it is that of an engine that can run there.
+    """Return the name of an engine if it can run there.
 
     Args:
         engine: the name.
@@ -66,7 +66,7 @@ def check_engine(engine: str, framework: str = "torch", gpu: bool = True) -> str
 
 
 def engines(framework: str) -> tuple[str, ...]:
-    """The engines that a framework has on every machine.
+    """Return the engines that a framework has on every machine.
 
     Example:
         >>> engines("torch")

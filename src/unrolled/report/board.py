@@ -61,7 +61,7 @@ class ProgressBoard(Board):
             self._stored = True
 
     def chart(self) -> Chart:
-        """What there is to draw, whoever draws it."""
+        """Return the curves as a chart, for the notebook and for matplotlib."""
         return Chart(
             id="progress",
             title="Progress",
@@ -130,7 +130,7 @@ class ProgressBoard(Board):
 
 
 def measured(labels: Iterable[str]) -> str:
-    """What an axis shows, from the names of its lines.
+    """Name what an axis shows, from the names of its lines.
 
     Example:
         >>> measured(["train_loss", "val_loss"]), measured(["train_ppl"])

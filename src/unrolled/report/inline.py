@@ -12,7 +12,7 @@ from unrolled.telemetry.records import TelemetryRecord
 
 @runtime_checkable
 class Watched(Protocol):
-    """What a watch offers to a report, see `unrolled.watch.record_store.RecordStore`."""
+    """A watch as a report needs it, see `unrolled.watch.record_store.RecordStore`."""
 
     @property
     def records(self) -> list[TelemetryRecord]:

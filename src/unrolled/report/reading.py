@@ -106,7 +106,7 @@ class Run(RecordedRun):
 
     @property
     def notes(self) -> list[str]:
-        """What was left out and why, in sentences without a full stop."""
+        """Say what was left out and why, in sentences without a full stop."""
         said = {METRICS: ": there are no curves of the epochs",
                 MODEL: ": the run has not kept a model"}  # fmt: skip
         expected = [n for n in self.missing if not (self.experiment == WATCH and n in said)]

@@ -18,12 +18,12 @@ from unrolled.telemetry.reading import (
 from unrolled.telemetry.records import TelemetryRecord
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
-"""What reading a file that holds something else can raise."""
+"""Errors that reading a damaged file can raise."""
 
 
 @dataclass
 class RecordedRun:
-    r"""What a run directory holds. What is damaged is left out, and said.
+    r"""A run directory as it was read. Damaged parts are left out, and `problems` names them.
 
     Attributes:
         path: the directory.

@@ -21,12 +21,12 @@ class Differentiation:
     gradient_clip_method: str
     truncation: Truncation
     draws_losses: bool = False
-    """Whether the loop draws training losses, so that `Module.plot_loss` need not."""
+    """True if the loop draws training losses, so that `Module.plot_loss` need not."""
     leaves_losses: bool = False
-    """Whether the model has left one to it."""
+    """True if the model has left a loss to the loop."""
 
     def compile_functions(self) -> None:
-        """What a step consists of, compiled where the framework compiles."""
+        """Compile the functions of a step, where the framework compiles."""
         xp, method = self.backend.xp, self.gradient_clip_method
         self.differentiate = self.differentiable(self.objective)
         self.tracer = Tracer(self)
@@ -45,7 +45,7 @@ class Differentiation:
         return self.backend.compile(self.backend.value_and_grad(objective))
 
     def context(self) -> tuple[Any, ...]:
-        """What the objective needs besides parameters, minibatch and state: nothing here."""
+        """Return further arguments of the objective: none here, JAX's random key for one."""
         return ()
 
     def backward(
@@ -72,7 +72,7 @@ class Differentiation:
         return self.model.with_parameters(self.parameters)
 
     def watch_layers(self) -> Any:
-        """What looks into the framework's own recurrent layers; None: nothing does.
+        """Return an observer of the framework's own recurrent layers; None if there is none.
 
         An object with ``start()``, called before a minibatch whose layers are to be looked
         at, and ``layers()``, called after its backward pass, which gives

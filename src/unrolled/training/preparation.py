@@ -15,10 +15,10 @@ class Preparation(Differentiation):
     gpus: Sequence[Any]
     last_good: dict[str, Any] | None
     is_dry_run: bool = False
-    """Whether a model is only shown a minibatch: then nothing is plotted."""
+    """True while a model is only shown a minibatch: then nothing is plotted."""
 
     def prepare(self, model: Any, data: Any) -> None:
-        """Everything before the first minibatch; `fit` begins with it."""
+        """Make everything ready for the first minibatch; `fit` begins with it."""
         self.check_model(model)
         self.prepare_data(data)
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
@@ -75,7 +75,7 @@ class Preparation(Differentiation):
 
     @contextmanager
     def dry_running(self) -> Iterator[None]:
-        """While a model is only shown a minibatch."""
+        """Mark that a model is only shown a minibatch."""
         self.is_dry_run = True
         try:
             yield

@@ -60,7 +60,7 @@ def recur(
 
 
 def _suits(X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor]) -> bool:
-    """Whether the layer takes such tensors: of one type (or under autocast), ids of few rows."""
+    """Return whether the layer takes such tensors: one type, or autocast; ids of few rows."""
     types = {x.dtype for x in (X, *state, *weights) if x.is_floating_point()}
     one_type = len(types) == 1 or torch.is_autocast_enabled(X.device.type)
     return one_type and (X.is_floating_point() or weights[0].shape[0] <= LARGEST_ONE_HOT)

@@ -14,7 +14,7 @@ from unrolled.kernels.native.loading import in_use, loaded
 
 @cache
 def name_of(dtype: Any) -> str:
-    """NumPy and PyTorch name the types alike."""
+    """Return the name of a type, which NumPy and PyTorch spell alike."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -24,12 +24,12 @@ def type_of(array: Any) -> str:
 
 
 def item_bytes(array: Any) -> int:
-    """Of one floating point number."""
+    """Return the bytes of one floating point number."""
     return 8 if type_of(array) == "float64" else 4
 
 
 def is_tensor(array: Any) -> bool:
-    """Whether PyTorch's, else NumPy's."""
+    """Return whether an array is PyTorch's, not NumPy's."""
     return hasattr(array, "data_ptr")
 
 
@@ -42,7 +42,7 @@ def precision_of(asked: str, array: Any) -> int:
 
 
 def address(array: Any, shape: tuple[int, ...], like: Any = None, type: str = "") -> Any:
-    """Where an array's numbers start, after a look at its shape, its type and its strides."""
+    """Return where an array's numbers start; check its shape, type and strides."""
     if array is None:
         return None
     type = type or type_of(array if like is None else like)
@@ -76,7 +76,7 @@ def _workspace(bytes: int) -> int:
 
 
 def check(error: int) -> None:
-    """What a function of the library returned, as an exception if it is an error."""
+    """Raise the error that a function of the library returned, if it did."""
     if error:
         raise ValueError(loaded().unrolled_message(error).decode())
 
@@ -99,7 +99,7 @@ def recording() -> Iterator[list[Call]]:
 
 
 def begin(kind: Any, like: Any, threads: int, precision: str = "", **sizes: Any) -> Any:
-    """A call with everything but its arrays.
+    """Make a call with everything but its arrays.
 
     Args:
         kind: its structure.

@@ -34,7 +34,7 @@ class Arrivals:
     listeners: list[ref[Any]] = field(default_factory=list)
 
     def counts(self) -> bool:
-        """Whether gradients have arrived, or still can."""
+        """Return whether gradients have arrived, or still can."""
         return bool(self.gradients) or any(listener() is not None for listener in self.listeners)
 
     def add(self, key: Any, gradient: torch.Tensor) -> None:
@@ -52,7 +52,7 @@ class FusedCall(Arrivals):
 
     @property
     def packed(self) -> bool:
-        """Whether it read packed sequences."""
+        """True if it read packed sequences."""
         return self.call.packed
 
     @property

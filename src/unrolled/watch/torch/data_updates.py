@@ -31,7 +31,7 @@ class DataUpdates:
             self.before = {name: norm for name, norm, slope in norms if slope > 0}
 
     def have_come(self, parameters: Named) -> bool:
-        """Whether all have moved, often enough by now for it to be said, which is once."""
+        """Return True once: when all weights have moved often enough for a warning."""
         before = {name: norm for name, norm in self.before.items() if name in parameters}
         self.before = {}
         if not before:

@@ -77,7 +77,7 @@ class ModuleHooks:
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Whether a module is PyTorch's, or has its recurrence in one of those inside it."""
+    """Return whether a module is PyTorch's, or has its recurrence in one of those inside it."""
     parts = module.modules()
     return kind_of(module).__module__.startswith("torch.") or any(
         isinstance(part, FUSED) or is_cell(part) for part in parts

@@ -96,7 +96,7 @@ class NamedStates:
         self.recurrences.add_state(name, new, state, axis or 0)
 
     def are_in(self, module: nn.Module) -> bool:
-        """Whether a module has modules in it whose states are named."""
+        """Return whether a module has modules in it whose states are named."""
         parts = list(module.modules())
         return any(state.module is part for state in self.named.values() for part in parts)
 
@@ -158,5 +158,5 @@ class UnnamedStates:
 
 
 def _arguments(module: nn.Module, args: Any, kwargs: Any) -> Mapping[str, Any]:
-    """What ``forward`` was given, by the names of its arguments."""
+    """Return what ``forward`` was given, by the names of its arguments."""
     return inspect.signature(module.forward).bind(*args, **kwargs).arguments

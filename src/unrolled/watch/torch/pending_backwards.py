@@ -19,7 +19,7 @@ class PendingBackwards(dict[int, list[tuple[Any, Any]]]):
             del self[next(iter(self))]
 
     def take(self, which: int | None) -> Iterator[tuple[Any, list[Any]]]:
-        """What a pass that counts has come to, in the order of places, with all it brought there.
+        """Give what a pass that counts has come to, in the order of places, with all it brought.
 
         Args:
             which: the pass; None for all that are waiting.

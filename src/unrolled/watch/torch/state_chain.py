@@ -60,7 +60,7 @@ class Sequence:
         self.pieces[-1].append(call)
 
     def goes_on(self, state: torch.Tensor) -> bool:
-        """Whether a call that begins with this state continues the sequence.
+        """Return whether a call that begins with this state continues the sequence.
 
         The last state is kept, so nothing else has its memory.
         """

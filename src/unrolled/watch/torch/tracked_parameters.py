@@ -38,11 +38,11 @@ class TrackedParameters:
             self.hooks.on_gradient(parameter, self.on_gradient)
 
     def have_changed(self) -> bool:
-        """Whether some that were left out are trained by now."""
+        """Return whether parameters that were left out are trained by now."""
         return any(map(_is_trained, self.left_out))
 
     def held_by(self, optimizer: Any) -> Named:
-        """Those that an optimizer moves."""
+        """Return the parameters that an optimizer moves."""
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         return {name: p for name, p in self.parameters.items() if id(p) in held}
 
