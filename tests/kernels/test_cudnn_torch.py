@@ -102,7 +102,7 @@ def test_weights_on_a_gpu_take_this_way(monkeypatch):
     monkeypatch.setattr(cudnn, "recur", lambda *given: (torch.ones(1), given))
     X, state, taps = torch.ones(1), (torch.ones(1),), (torch.ones(1),)
     weights = [SimpleNamespace(is_cuda=True)]
-    _, given = kernels._recur("rnn", X, state, weights, taps, "float32", "auto")
+    _, given = kernels.recur("rnn", X, state, weights, taps, "float32", "auto")
     assert given == ("rnn", X, state, weights, taps)
 
 

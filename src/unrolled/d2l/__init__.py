@@ -3,6 +3,7 @@
 The framework's module has what ``unrolled.torch`` has, and the names of the book beside it.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,18 @@ def __getattr__(name: str) -> Any:
     if name in frameworks.FRAMEWORKS:
         return frameworks.load(name, __name__)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def names_from(*chapters: Any) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` that finds names in objects, the first one first."""
+
+    def __getattr__(name: str) -> Any:  # noqa: N807 (a module's)
+        for chapter in chapters:
+            if hasattr(chapter, name):
+                return getattr(chapter, name)
+        raise AttributeError(f"no chapter has '{name}'")
+
+    return __getattr__
 
 
 def find(framework: str, name: str) -> Any:

@@ -97,21 +97,11 @@ def recur(
     precision: str = "float32",
     engine: str = "auto",
 ) -> tuple[torch.Tensor, Tensors]:
-    """See `unrolled.kernels.recur`."""
-    outputs, last = _recur(cell, X, state, weights, taps, precision, engine)
-    # books cut a state off with detach_(), which PyTorch forbids for a view of the outputs
-    return outputs, tuple(part.clone() if part._is_view() else part for part in last)
+    """See `unrolled.kernels.recur`.
 
-
-def _recur(
-    cell: str,
-    X: torch.Tensor,
-    state: Tensors,
-    weights: Sequence[torch.Tensor],
-    taps: Tensors,
-    precision: str,
-    engine: str,
-) -> tuple[torch.Tensor, Tensors]:
+    The last state is no view of the outputs: books cut it off with ``detach_()``, which PyTorch
+    forbids for views.
+    """
     if in_transform():
         return autograd.formula(cell, X, state, weights)
     if engine == "triton":

@@ -7,7 +7,13 @@ import mxnet as mx
 
 from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
+from unrolled.d2l import (
+    names_from,
+    recurrent_chapter,
+    regression_chapter,
+    sequence_loader,
+    three_functions,
+)
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.mxnet.module import Module
 from unrolled.mxnet.training import SGD, SyntheticRegressionData, Trainer
@@ -52,25 +58,9 @@ _chapter = recurrent_chapter.RecurrentChapter(
     BookModel,
     SeqDataLoader,
 )
-try_gpu = _chapter.try_gpu
-try_all_gpus = _chapter.try_all_gpus
-num_gpus = _chapter.num_gpus
-cpu = _chapter.cpu
-gpu = _chapter.gpu
-seq_data_iter_random = _chapter.seq_data_iter_random
-seq_data_iter_sequential = _chapter.seq_data_iter_sequential
-load_data_time_machine = _chapter.load_data_time_machine
-predict_ch8 = _chapter.predict_ch8
-grad_clipping = _chapter.grad_clipping
-train_epoch_ch8 = _chapter.train_epoch_ch8
-train_ch8 = _chapter.train_ch8
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
-synthetic_data = _regression.synthetic_data
-linreg = _regression.linreg
-squared_loss = _regression.squared_loss
-load_array = _regression.load_array
-evaluate_loss = _regression.evaluate_loss
+__getattr__ = names_from(_chapter, _regression)
 
 
 def sgd(params: Iterable[Any], lr: float, batch_size: int) -> None:

@@ -11,7 +11,13 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import tensorflow as tf
 
-from unrolled.d2l import recurrent_chapter, regression_chapter, sequence_loader, three_functions
+from unrolled.d2l import (
+    names_from,
+    recurrent_chapter,
+    regression_chapter,
+    sequence_loader,
+    three_functions,
+)
 from unrolled.functional import updates
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.tensorflow.module import VariablesModule
@@ -136,23 +142,9 @@ class RecurrentChapter(recurrent_chapter.RecurrentChapter):
 _chapter = RecurrentChapter(
     backend, EpochTrainer, lambda net, lr: SGD(lr), BookModel, SeqDataLoader
 )
-try_all_gpus = _chapter.try_all_gpus
-num_gpus = _chapter.num_gpus
-cpu = _chapter.cpu
-gpu = _chapter.gpu
-seq_data_iter_random = _chapter.seq_data_iter_random
-seq_data_iter_sequential = _chapter.seq_data_iter_sequential
-load_data_time_machine = _chapter.load_data_time_machine
-predict_ch8 = _chapter.predict_ch8
-train_epoch_ch8 = _chapter.train_epoch_ch8
-train_ch8 = _chapter.train_ch8
 
 _regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
-synthetic_data = _regression.synthetic_data
-linreg = _regression.linreg
-squared_loss = _regression.squared_loss
-load_array = _regression.load_array
-evaluate_loss = _regression.evaluate_loss
+__getattr__ = names_from(_chapter, _regression)
 
 
 def grad_clipping(gradients: Sequence[Any], theta: float) -> list[Any]:

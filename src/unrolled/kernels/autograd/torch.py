@@ -86,10 +86,7 @@ class _Recurrence(torch.autograd.Function):
         ctx.engine, ctx.cell, ctx.sparse = engine, cell, sparse
         ctx.num_taps, ctx.num_states, ctx.num_inputs = num_taps, num_states, 1 + len(rest)
         ctx.save_for_backward(X, *rest, outputs, *kept)
-        return (
-            outputs,
-            *(part.clone() for part in last),
-        )  # no views: books detach a state in place
+        return outputs, *(part.clone() for part in last)  # no views, see `kernels.torch.recur`
 
     @staticmethod
     def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:

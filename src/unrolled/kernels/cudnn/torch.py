@@ -56,7 +56,7 @@ def recur(
     train = torch.is_grad_enabled()  # only then cuDNN keeps what its backward pass needs
     arguments = ([W_x, W_h, b_x, b_h], True, 1, 0.0, train, False, False)
     outputs, *last = LAYERS[cell](X, first if len(first) > 1 else first[0], *arguments)
-    return outputs, tuple(part[0] for part in last)
+    return outputs, tuple(part[0].clone() for part in last)  # no views, see `kernels.torch.recur`
 
 
 def _suits(X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor]) -> bool:
