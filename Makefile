@@ -7,19 +7,23 @@ MXNET_ENV := .venv-test-mxnet# MXNet's last release needs an older NumPy than th
 # installed, and in a process with TensorFlow it crashes
 TRITON := .venv-test-triton
 GPU_TESTS := $(wildcard tests/kernels/test_triton_*.py)
+# what tells most in a minute: formulas, data, telemetry, training, the golden file
+CORE := tests/unit tests/parity tests/shells/test_torch.py tests/shells/test_trainer_steps.py \
+	src/unrolled/functional src/unrolled/training
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
-test test-long: export OMP_NUM_THREADS := 1
+test test-core test-long: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
 MINUTES ?= 10
 
-.PHONY: help run test test-long lint check sanitize format reproduce bench clean
+.PHONY: help run test test-core test-long lint check sanitize format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
 	@echo "make test       install into $(TEST_ENV) and $(MXNET_ENV), then run all tests in both"
+	@echo "make test-core  a minute of it: formulas, training and golden file, on PyTorch"
 	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
@@ -56,6 +60,9 @@ test: $(TEST_ENV)/installed $(MXNET_ENV)/installed $(TRITON)/installed
 	@PYTHONPATH=$(TRITON) $(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(GPU_TESTS)
 	@echo "MXNet:"
 	@$(MXNET_ENV)/bin/python -m pytest $(BOTH_CORES)
+
+test-core: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(CORE) -k "not jax and not tensorflow"
 
 test-long: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests
