@@ -62,7 +62,7 @@ test: $(TEST_ENV)/installed $(MXNET_ENV)/installed $(TRITON)/installed
 	@$(MXNET_ENV)/bin/python -m pytest $(BOTH_CORES)
 
 test-core: $(TEST_ENV)/installed
-	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(CORE) -k "not jax and not tensorflow"
+	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) $(CORE) -m "not long and not jax and not tensorflow"
 
 test-long: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests

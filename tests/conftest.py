@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,18 @@ import pytest
 
 from installed import with_framework
 from unrolled import cli
+from unrolled.frameworks import FRAMEWORKS
 
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 """Settings of a language model that trains in a moment."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the frameworks that its file, name or parameters name: `-m "not jax"`."""
+    for item in items:
+        words = set(re.split(r"[^a-z0-9]+", item.nodeid.lower()))
+        for framework in words.intersection(FRAMEWORKS):
+            item.add_marker(framework)
 
 
 @dataclass(frozen=True)
