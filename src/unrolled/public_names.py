@@ -1,7 +1,7 @@
 """The table of public names: ours in each framework's module, those of two books in theirs.
 
 ``unrolled.torch`` and its siblings import what is in `OWN`. ``unrolled.d2l.torch`` has these and
-the names of `D2L`, from the modules that this table gives; ``unrolled.nndl.torch`` has `NNDL`.
+the names of `D2L`; ``unrolled.nndl.torch`` has `NNDL`.
 """
 
 OWN = (
@@ -11,37 +11,21 @@ OWN = (
     *("parameters", "recurrent_layer"),
 )
 
-D2L = {
-    "unrolled.d2l.{framework}.chapters": (
-        *("RNNModelScratch", "SeqDataLoader", "cpu", "evaluate_loss", "get_gru_params"),
-        *("get_lstm_params", "get_params", "gpu", "grad_clipping", "gru", "init_gru_state"),
-        *("init_lstm_state", "init_rnn_state", "linreg", "load_array", "load_data_time_machine"),
-        *("lstm", "num_gpus", "predict_ch8", "rnn", "seq_data_iter_random"),
-        *("seq_data_iter_sequential", "sgd", "squared_loss", "synthetic_data", "train_ch8"),
-        *("train_epoch_ch8", "try_all_gpus", "try_gpu"),
-    ),
-    "unrolled.d2l.{framework}.english": (
-        "Classifier",
-        "RNN",
-        "RNNLM",
-        "RNNLMScratch",
-        "RNNScratch",
-        "TimeMachine",
-    ),
-    "unrolled.d2l.{framework}.aliases": (
-        *("arange", "argmax", "concat", "exp", "float32", "get_key", "get_seed", "int32", "int64"),
-        *("matmul", "normal", "numpy", "ones", "randn", "reduce_mean", "reshape", "sigmoid", "sin"),
-        *("size", "stack", "swapaxes", "tanh", "tensor", "to", "transpose", "zeros"),
-    ),
-    "unrolled.d2l.three_functions": ("Scratch",),
-    "unrolled.d2l.tools": (
-        *("Accumulator", "Animator", "Timer", "check_len", "check_shape", "plot", "plt"),
-        *("set_figsize", "use_svg_display"),
-    ),
-    "unrolled.d2l.downloads": ("DATA_HUB", "DATA_URL", "download"),
-    "unrolled.d2l.sequence_loader": ("load_corpus_time_machine", "read_time_machine", "tokenize"),
-}
-"""Names of *Dive into Deep Learning*, by the module that defines them."""
+D2L = (
+    *("Accumulator", "Animator", "Classifier", "DATA_HUB", "DATA_URL", "RNN", "RNNLM"),
+    *("RNNLMScratch", "RNNModelScratch", "RNNScratch", "Scratch", "SeqDataLoader", "TimeMachine"),
+    *("Timer", "arange", "argmax", "check_len", "check_shape", "concat", "cpu", "download"),
+    *("evaluate_loss", "exp", "float32", "get_gru_params", "get_key", "get_lstm_params"),
+    *("get_params", "get_seed", "gpu", "grad_clipping", "gru", "init_gru_state"),
+    *("init_lstm_state", "init_rnn_state", "int32", "int64", "linreg", "load_array"),
+    *("load_corpus_time_machine", "load_data_time_machine", "lstm", "matmul", "normal"),
+    *("num_gpus", "numpy", "ones", "plot", "plt", "predict_ch8", "randn", "read_time_machine"),
+    *("reduce_mean", "reshape", "rnn", "seq_data_iter_random", "seq_data_iter_sequential"),
+    *("set_figsize", "sgd", "sigmoid", "sin", "size", "squared_loss", "stack", "swapaxes"),
+    *("synthetic_data", "tanh", "tensor", "to", "tokenize", "train_ch8", "train_epoch_ch8"),
+    *("transpose", "try_all_gpus", "try_gpu", "use_svg_display", "zeros"),
+)
+"""Names of *Dive into Deep Learning*."""
 
 NNDL = (
     *("Accuracy", "BiGRU", "BiLSTM", "BiSRN", "DigitSumData", "DigitSumDataset", "Embedding"),
@@ -62,7 +46,7 @@ WATCH = {"tap", "watch"}
 def names_of_d2l(framework: str) -> set[str]:
     """Return all names of ``unrolled.d2l.<framework>``."""
     left_out = NOT_IN_JAX if framework == "jax" else ONLY_IN_JAX
-    return {*OWN, *(name for names in D2L.values() for name in names)} - left_out
+    return {*OWN, *D2L} - left_out
 
 
 def no_such_name(module: str, name: str) -> AttributeError:

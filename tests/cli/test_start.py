@@ -33,7 +33,7 @@ def loaded_by(code):
         "import unrolled.report.page, unrolled.report.figures, unrolled.report.notebook",
         "import unrolled.report.trackers, unrolled.runs.events",
         "import unrolled.bench.command, unrolled.bench.ours, unrolled.bench.limit",
-        "import unrolled.runs.directory, unrolled.runs.progress, unrolled.d2l.recurrent_chapter",
+        "import unrolled.runs.directory, unrolled.runs.progress, unrolled.d2l.chapters",
         "import unrolled.d2l, unrolled.nndl, unrolled.public_names",
         "from unrolled.experiments import run\n"
         f"try: run('language-model', ('lr=x',), '{FRAMEWORK}')\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unrolled.d2l import downloads
+from unrolled.d2l import text as downloads
 from unrolled.data.text import time_machine
 from unrolled.errors import DataError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
-from unrolled.d2l.sequence_loader import read_time_machine, tokenize
+from unrolled.d2l.text import read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import ParameterError, SettingError
 from unrolled.frameworks import load

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
-from unrolled.d2l.sequence_loader import load_corpus_time_machine, read_time_machine, tokenize
+from unrolled.d2l.text import load_corpus_time_machine, read_time_machine, tokenize
 from unrolled.data.vocabulary import Vocab
 from unrolled.frameworks import load
 

@@ -1,4 +1,4 @@
-"""``RNNScratch`` and ``RNNLMScratch`` of *Dive into Deep Learning*, for any framework.
+"""``Classifier``, ``RNNScratch`` and ``RNNLMScratch`` of *Dive into Deep Learning*.
 
 Shape letters: ``T`` time steps, ``B`` batch size, ``D`` inputs, ``H`` hidden units, ``V``
 vocabulary size.
@@ -7,16 +7,58 @@ vocabulary size.
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.backends import Array
+from unrolled.backends import Array, Backend
 from unrolled.checks import check_ids, check_inputs
-from unrolled.d2l import predicting
-from unrolled.d2l.classifier import Classifier
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.linear import affine
+from unrolled.functional.losses import accuracy, cross_entropy
 from unrolled.functional.recurrent import CELLS
 from unrolled.kernels import recur
+from unrolled.models.generation import check_begins, continue_ids
 from unrolled.models.scratch_layer import ScratchLayer, zero_state
 from unrolled.training.module import Module
+
+
+class Classifier(Module):
+    """Base class of models that give a logit for each of ``C`` classes: ``(..., C)``.
+
+    The loss is the cross-entropy. Validation draws the accuracy beside it.
+
+    Example:
+        >>> import torch
+        >>> from unrolled.d2l.torch import Classifier
+        >>> logits, labels = torch.tensor([[1.0, 2.0], [4.0, 3.0]]), torch.tensor([1, 1])
+        >>> Classifier().accuracy(logits, labels).item()
+        0.5
+        >>> [round(loss, 4) for loss in Classifier().loss(logits, labels, averaged=False).tolist()]
+        [0.3133, 1.3133]
+    """
+
+    def loss(self, Y_hat: Any, Y: Any, averaged: bool = True) -> Any:
+        """Cross-entropy in nats.
+
+        Args:
+            Y_hat: logits ``(..., C)``.
+            Y: ids of classes ``(...)``.
+            averaged: False gives one for each of the ``N`` targets, ``(N,)``.
+        """
+        return cross_entropy(self.backend.xp, *self.rows(Y_hat, Y), averaged)
+
+    def accuracy(self, Y_hat: Any, Y: Any, averaged: bool = True) -> Any:
+        """The share of targets that have the largest logit; arguments as of `loss`."""
+        return accuracy(self.backend.xp, *self.rows(Y_hat, Y), averaged)
+
+    def rows(self, Y_hat: Any, Y: Any) -> tuple[Any, Any]:
+        """Logits ``(N, C)`` and targets ``(N,)``."""
+        reshape = self.backend.xp.reshape
+        return reshape(Y_hat, (-1, Y_hat.shape[-1])), reshape(Y, (-1,))
+
+    def validation_step(self, batch: Any) -> Any:
+        Y_hat, Y = self(*batch[:-1]), batch[-1]  # type: ignore[operator]
+        loss = self.loss(Y_hat, Y)
+        self.plot_loss(loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, Y), train=False)
+        return loss
 
 
 class WrittenOut(ScratchLayer):
@@ -155,7 +197,7 @@ class RNNLMScratch(Classifier, WrittenOut):
                 ``idx_to_token``. What it does not know is written as ``<unk>``.
             device: where the model is.
         """
-        return predicting.predict(self.backend, _Stepping(self), vocab, prefix, num_preds, device)
+        return predict(self.backend, _Stepping(self), vocab, prefix, num_preds, device)
 
 
 class RNN(Module):
@@ -190,6 +232,34 @@ class RNNLM(RNNLMScratch):
         >>> tuple(model(torch.ones((2, 9), dtype=torch.int64)).shape)
         (2, 9, 28)
     """
+
+
+def predict(
+    backend: Backend,
+    net: Any,
+    vocab: Any,
+    prefix: str | Sequence[str],
+    num_preds: int,
+    device: Any = None,
+) -> str:
+    """The prefix and ``num_preds`` tokens after it, each the most likely, in one string.
+
+    Args:
+        backend: the model's.
+        net: as of `unrolled.models.generation.generate`.
+        vocab: a `Vocab`, or a reader's own: ``vocab[token]`` is an id, and
+            ``vocab.idx_to_token[id]`` the token. What it does not know is written as ``<unk>``.
+        prefix: a text of characters, or a list of words.
+        num_preds: tokens to add.
+        device: where the model is.
+
+    Raises:
+        TextError: the prefix is empty.
+    """
+    check_begins(prefix)
+    ids = [int(vocab[token]) for token in prefix]
+    (ids,) = continue_ids(backend, net, [ids], num_preds, device=device)
+    return "".join(vocab.idx_to_token[i] for i in ids)
 
 
 class _Stepping:

@@ -10,6 +10,9 @@ from unrolled.report.board import PIXELS_PER_INCH, ProgressBoard, limits
 from unrolled.report.spec import Axis, Chart, Series
 from unrolled.report.style import dash_of
 
+__all__ = ["Accumulator", "Animator", "Timer", "check_len", "check_shape", "plot", "plt"]
+__all__ += ["set_figsize", "use_svg_display"]
+
 FORMATS = ("-", "m--", "g-.", "r:")
 """Line styles of the books, used in turn."""
 
@@ -84,16 +87,12 @@ class Accumulator:
 class Animator:
     """A plot that grows while a loop runs, live where that is in a notebook.
 
-    A `ProgressBoard` under the name and arguments of the earlier editions.
+    A `ProgressBoard` under the name of the earlier editions; arguments as there, but for
 
     Args:
-        xlabel, ylabel: axis titles.
         legend: names of the lines.
-        xlim, ylim: axis ranges; None adapts.
-        xscale, yscale: ``"linear"`` or ``"log"``.
         fmts: line styles, used in turn.
         nrows, ncols: accepted; there is one plot.
-        figsize: width and height in inches.
 
     Attributes:
         board: the `ProgressBoard`; ``board.figure()`` gives a figure of matplotlib.
@@ -161,12 +160,8 @@ def plot(
         X: values of x for every line: one sequence for all, or one for each; without ``Y``
             the lines themselves, against 0, 1, 2, ...
         Y: one line, or several.
-        xlabel, ylabel: axis titles.
-        legend: names of the lines.
-        xlim, ylim: axis ranges; None adapts.
-        xscale, yscale: ``"linear"`` or ``"log"``.
-        fmts: line styles, used in turn.
-        figsize: width and height in inches.
+        xlabel, ylabel, xlim, ylim, xscale, yscale, figsize: as of `ProgressBoard`.
+        legend, fmts: names of the lines, and their styles, used in turn.
         axes: matplotlib's, to draw on.
 
     Example:

@@ -17,6 +17,7 @@ from unrolled.backends import jax as backend
 from unrolled.errors import SettingError
 from unrolled.jax.listing import Parameters
 from unrolled.models import native
+from unrolled.models.layers import with_prefix
 from unrolled.report.board import ProgressBoard
 from unrolled.training import module
 
@@ -198,3 +199,11 @@ class NativeModel(native.NativeModel, Module):
 
     def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:  # type: ignore[override]
         return super().loss(state.apply_fn({"params": params}, *X), y)
+
+
+def around(kind: Callable[..., Any], net: Any, *options: Any) -> Any:
+    """A model with ``net`` as a part, ``kind(net, *options)``, bound as far as the net is."""
+    if net.scope is None:
+        return kind(net, *options)
+    model = kind(net.unbind()[0], *options)
+    return backend.bind(model, with_prefix("net.", backend.parameters(net)))

@@ -1,9 +1,10 @@
-"""``train_ch8``, ``predict_ch8`` and their like of *Dive into Deep Learning*, for any framework.
+"""``train_ch8``, ``load_array`` and their like of *Dive into Deep Learning*, for any framework.
 
-The recurrent chapter's functions in the Chinese and first English editions, as calls of our
-loader, trainer and text generation.
+Functions of the chapters on linear regression and recurrent networks in the Chinese and first
+English editions, as calls of our loaders, trainer and text generation.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -11,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.backends import Backend
+from unrolled.backends import Array, Backend
 from unrolled.checks import checked
-from unrolled.d2l.predicting import predict
-from unrolled.d2l.sequence_loader import SeqDataLoader
+from unrolled.d2l.rnn_models import predict
+from unrolled.d2l.text import SeqDataLoader
 from unrolled.d2l.three_functions import by_name
-from unrolled.data.batching import SequenceLoader
+from unrolled.data.batching import ArrayLoader, SequenceLoader
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
-from unrolled.functional.losses import perplexity
+from unrolled.functional.linear import affine
+from unrolled.functional.losses import perplexity, squared_loss
 from unrolled.functional.updates import clip_by_global_norm
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.native import reduction_of
@@ -34,10 +36,7 @@ THETA = 1.0
 
 
 def own_parameters(net: Any) -> dict[str, Any]:
-    """The parameters of a net that is no module of a framework, as the books write one.
-
-    It keeps them in a list, ``params`` or ``trainable_variables``; of a module: none.
-    """
+    """The ``params`` or ``trainable_variables`` of a plain class by name; of a module none."""
     if hasattr(net, "parameters") or hasattr(net, "collect_params") or hasattr(net, "submodules"):
         return {}
     params: Any = getattr(net, "params" if hasattr(net, "params") else "trainable_variables", ())
@@ -61,8 +60,7 @@ class BookModel(RecurrentLanguageModel):
         net: a recurrent language model: one of this library, any module of the framework,
             or a plain class with ``params``, called with ``(X, state)`` and with a
             ``begin_state``.
-        make_optimizer: makes what `configure_optimizers` shall return, once the net has all its
-            parameters.
+        make_optimizer: called once the net has all its parameters.
         loss: ``(logits (T * B, V), targets (T * B,)) -> losses``, averaged here; None
             takes the net's own.
     """
@@ -127,13 +125,14 @@ class _Updater:
         self.updater(parameters, gradients)
 
 
+@dataclass(eq=False)
 class _Data:
-    """A book's ``train_iter`` as a data module, with every minibatch where the model is."""
+    """A book's ``train_iter`` as a data module and its loader, with minibatches on a device."""
 
-    def __init__(self, train_iter: Any, use_random_iter: bool, place: Callable[..., Any]) -> None:
-        self.train_iter = train_iter
-        self.continues = not use_random_iter
-        self.place = place
+    backend: Backend
+    train_iter: Any
+    continues: bool
+    device: Any
 
     def train_dataloader(self) -> "_Data":
         return self
@@ -141,30 +140,33 @@ class _Data:
     def val_dataloader(self) -> None:
         return None
 
-    def __iter__(self) -> Any:
-        return map(self.place, self.train_iter)
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.train_iter:
+            if self.device is None:
+                yield batch
+            else:
+                yield self.backend.to_device(tuple(batch), self.device)
 
     def __len__(self) -> int:
         return count(self.train_iter)
 
 
 class _Report(Listener):
-    """Prints a continuation every ``every`` epochs; keeps the last epoch."""
+    """Calls ``show`` with the model every ten epochs; keeps the last epoch."""
 
-    def __init__(self, predict: Callable[[Any, str], str], every: int) -> None:
-        self.predict = predict
-        self.every = every
+    def __init__(self, show: Callable[[Any], None] | None) -> None:
+        self.show = show
         self.last: EpochRecord | None = None
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.last = epoch
-        if self.every and epoch.epoch % self.every == 0:
-            print(self.predict(trainer.bound_model, "time traveller"))
+        if self.show is not None and epoch.epoch % 10 == 0:
+            self.show(trainer.bound_model)
 
 
 @dataclass(frozen=True)
-class RecurrentChapter:
-    """The chapter's functions for one framework.
+class Chapters:
+    """The chapters' functions for one framework.
 
     Args:
         backend: the framework's.
@@ -172,6 +174,7 @@ class RecurrentChapter:
         sgd: ``(net, lr) -> optimizer`` with its ``SGD``.
         model: its ``BookModel``.
         loader: its ``SeqDataLoader``.
+        regression_data: its ``SyntheticRegressionData``.
     """
 
     backend: Backend
@@ -179,6 +182,7 @@ class RecurrentChapter:
     sgd: Callable[..., Any]
     model: Callable[..., Any]
     loader: type[SeqDataLoader]
+    regression_data: type[Any]
 
     def try_gpu(self, i: int = 0) -> Any:
         """The i-th GPU if there is one, else the CPU."""
@@ -203,35 +207,73 @@ class RecurrentChapter:
         Raises:
             SettingError: there is none.
         """
-        gpus = self.backend.devices(i + 1)
-        if len(gpus) <= i:
+        if self.num_gpus() <= i:
             raise SettingError(f"there is no GPU {i} here; try_gpu({i}) takes the CPU then")
-        return gpus[i]
+        return self.try_gpu(i)
+
+    def synthetic_data(self, w: Any, b: Any, num_examples: int) -> tuple[Array, Array]:
+        """Examples ``X (n, d)`` from N(0, 1), and ``y = X w + b + noise (n, 1)``, noise 0.01."""
+        data = self.regression_data(w, b, num_train=num_examples, num_val=0)
+        return data.X, data.y
+
+    def linreg(self, X: Array, w: Array, b: Array) -> Array:
+        """Linear regression: ``X w + b``."""
+        return affine(self.backend.xp, X, w, b)
+
+    def squared_loss(self, y_hat: Array, y: Array) -> Array:
+        """Half the squared error of every prediction, in the shape of ``y_hat``."""
+        return squared_loss(self.backend.xp, y_hat, y, averaged=False)
+
+    @checked
+    def load_array(
+        self, data_arrays: Sequence[Any], batch_size: int, is_train: bool = True
+    ) -> ArrayLoader:
+        """Minibatches of arrays that share their first axis, shuffled for training."""
+        arrays = [self.backend.to_numpy(array) for array in data_arrays]
+        seed = self.backend.fresh_seed()
+        return ArrayLoader(arrays, batch_size, is_train, self.backend.asarray, seed)
+
+    def evaluate_loss(
+        self, net: Callable[..., Any], data_iter: Iterable[Any], loss: Callable[..., Any]
+    ) -> float:
+        """The mean loss of a net on a data set.
+
+        Args:
+            net: called with the inputs of a minibatch.
+            data_iter: minibatches ``(X, y)``.
+            loss: ``(y_hat, y) -> losses`` of any shape; of one that averages, the mean of the
+                minibatches.
+        """
+        xp = self.backend.xp
+        total, number = 0.0, 0
+        with self.backend.without_gradients():
+            for X, y in data_iter:
+                y_hat = net(X)
+                losses = loss(y_hat, xp.reshape(y, tuple(y_hat.shape)))
+                total += float(xp.sum(losses))
+                number += math.prod(losses.shape)
+        return total / number
 
     @checked
     def seq_data_iter_random(
         self, corpus: Sequence[int], batch_size: int, num_steps: int
     ) -> Iterator[tuple[Any, Any]]:
         """Minibatches ``(X, Y)`` of ``(B, T)`` ids, subsequences in random order."""
-        return iter(self._sequences(corpus, batch_size, num_steps, True))
+        return self._sequences(corpus, batch_size, num_steps, use_random_iter=True)
 
     @checked
     def seq_data_iter_sequential(
         self, corpus: Sequence[int], batch_size: int, num_steps: int
     ) -> Iterator[tuple[Any, Any]]:
         """Minibatches ``(X, Y)`` of ``(B, T)`` ids that continue each other."""
-        return iter(self._sequences(corpus, batch_size, num_steps, False))
+        return self._sequences(corpus, batch_size, num_steps, use_random_iter=False)
 
     def _sequences(
-        self,
-        corpus: Any,
-        batch_size: int,
-        num_steps: int,
-        use_random_iter: bool,
-    ) -> SequenceLoader:
-        seed, asarray = self.backend.fresh_seed(), self.backend.asarray
-        ids = np.asarray(corpus)
-        return SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed)
+        self, corpus: Any, batch_size: int, num_steps: int, use_random_iter: bool
+    ) -> Iterator[tuple[Any, Any]]:
+        ids, seed = np.asarray(corpus), self.backend.fresh_seed()
+        asarray = self.backend.asarray
+        return iter(SequenceLoader(ids, batch_size, num_steps, use_random_iter, asarray, seed))
 
     @checked
     def load_data_time_machine(
@@ -242,11 +284,7 @@ class RecurrentChapter:
         max_tokens: int = 10000,
         seed: int | None = None,
     ) -> tuple[SeqDataLoader, Vocab]:
-        """Minibatches of *The Time Machine* and its vocabulary; arguments as of `SeqDataLoader`.
-
-        Returns:
-            An iterable of ``(X, Y)``, ids ``(B, T)`` each, and the vocabulary.
-        """
+        """A `SeqDataLoader` of these arguments, and its vocabulary."""
         loader = self.loader(batch_size, num_steps, use_random_iter, max_tokens, seed)
         return loader, loader.vocab
 
@@ -275,9 +313,8 @@ class RecurrentChapter:
 
     def grad_clipping(self, net: Any, theta: float) -> None:
         """Scale a network's gradients in place so that their global norm is at most theta."""
-        held = {
-            name: self.backend.gradient(p) for name, p in parameters_of(self.backend, net).items()
-        }
+        parameters = parameters_of(self.backend, net)
+        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
         gradients = {name: g for name, g in held.items() if g is not None}
         clipped, _ = clip_by_global_norm(self.backend.xp, gradients, theta)
         self.backend.assign(gradients, clipped)
@@ -308,11 +345,8 @@ class RecurrentChapter:
             device, use_random_iter = None, device
         if not (hasattr(updater, "step") or hasattr(updater, "apply_gradients")):
             updater = _Updater(updater)
-        model, data = (
-            self.model(net, lambda: updater, loss),
-            self._data(train_iter, use_random_iter, place_of(device)),
-        )
-        last, _ = self._fit(model, data, 1)
+        model = self.model(net, lambda: updater, loss)
+        last, _ = self._fit(model, train_iter, 1, device, use_random_iter)
         return perplexity(last.loss), last.num_targets / last.train_s
 
     @checked
@@ -341,33 +375,34 @@ class RecurrentChapter:
             The trained network: ``net`` itself, but in JAX, where it cannot change.
         """
 
-        def go_on(net: Any, prefix: str) -> str:
-            return self.predict_ch8(prefix, 50, net, vocab, device)
+        def show(net: Any, prefix: str = "time traveller") -> None:
+            print(self.predict_ch8(prefix, 50, net, vocab, device))
 
         model = self.model(net, lambda: self.sgd(net, lr))
-        data = self._data(train_iter, use_random_iter, place_of(device))
-        last, trained = self._fit(model, data, num_epochs, _Report(go_on, 10))
+        last, trained = self._fit(model, train_iter, num_epochs, device, use_random_iter, show)
         speed = last.num_targets / last.train_s
         where = place_of(device) or self.backend.cpu()
         print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {where}")
-        print(go_on(trained.net, "time traveller"))
-        print(go_on(trained.net, "traveller"))
+        show(trained.net)
+        show(trained.net, "traveller")
         return trained.net
-
-    def _data(self, train_iter: Any, use_random_iter: bool, device: Any) -> _Data:
-        def place(batch: Any) -> Any:
-            return batch if device is None else self.backend.to_device(tuple(batch), device)
-
-        return _Data(train_iter, use_random_iter, place)
 
     def trainer_of(self, model: Any) -> tuple[Any, Any]:
         """What trains a `BookModel`, and the one to train in its place, here itself."""
         return self.trainer(max_epochs=1, gradient_clip_val=THETA), model
 
     def _fit(
-        self, model: Any, data: _Data, num_epochs: int, report: _Report | None = None
+        self,
+        model: Any,
+        train_iter: Any,
+        num_epochs: int,
+        device: Any,
+        use_random_iter: bool,
+        show: Callable[[Any], None] | None = None,
     ) -> tuple[EpochRecord, Any]:
-        report = report or _Report(lambda net, prefix: "", 0)
+        """Train a `BookModel`; the last epoch, and the trained model."""
+        data = _Data(self.backend, train_iter, not use_random_iter, place_of(device))
+        report = _Report(show)
         trainer, model = self.trainer_of(model)
         trainer.max_epochs, trainer.listeners = num_epochs, [report]
         trainer.fit(model, data)

@@ -1,4 +1,4 @@
-"""Functions of older editions of *Dive into Deep Learning*, for TensorFlow: ``train_ch8``."""
+"""*Dive into Deep Learning* on TensorFlow: ``from unrolled.d2l import tensorflow as d2l``."""
 
 from collections.abc import Callable, Sequence
 from inspect import signature
@@ -11,17 +11,37 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 import tensorflow as tf
 
-from unrolled.d2l import (
-    names_from,
-    recurrent_chapter,
-    regression_chapter,
-    sequence_loader,
-    three_functions,
-)
+from unrolled.d2l import chapters, find_in, rnn_models, text, three_functions
+from unrolled.d2l.text import *
+from unrolled.d2l.three_functions import *
+from unrolled.d2l.tools import *
 from unrolled.functional import updates
 from unrolled.models.language_model import RecurrentNetwork
-from unrolled.tensorflow.module import VariablesModule
-from unrolled.tensorflow.training import SGD, SyntheticRegressionData, Trainer
+from unrolled.public_names import names_of_d2l
+from unrolled.tensorflow import *
+from unrolled.tensorflow.layers import recurrent_layer
+from unrolled.tensorflow.module import Module, VariablesModule, is_ours
+from unrolled.tensorflow.training import SGD, DataModule, SyntheticRegressionData, Trainer
+
+arange, ones, zeros, tensor = tf.range, tf.ones, tf.zeros, tf.constant
+normal = tf.random.normal
+exp, sin, tanh, sigmoid = tf.exp, tf.sin, tf.tanh, tf.sigmoid
+matmul, concat, stack = tf.matmul, tf.concat, tf.stack
+reduce_mean, argmax = tf.reduce_mean, tf.argmax
+reshape, transpose, swapaxes = tf.reshape, tf.transpose, tf.experimental.numpy.swapaxes
+float32, int32, int64 = tf.float32, tf.int32, tf.int64
+numpy, to = backend.to_numpy, backend.to_device
+
+
+def randn(*shape: int) -> tf.Tensor:
+    """Draws from ``N(0, 1)``."""
+    return tf.random.normal(shape)
+
+
+def size(x: tf.Tensor) -> int:
+    """How many numbers there are."""
+    return int(tf.size(x))
+
 
 _rnn, _gru, _lstm = (RecurrentNetwork(backend, cell) for cell in ("rnn", "gru", "lstm"))
 get_params, init_rnn_state, rnn = _rnn.initial_parameters, _rnn.begin_state, _rnn.forward
@@ -55,7 +75,7 @@ class RNNModelScratch(three_functions.RNNModelScratch, VariablesModule):
     @property
     def runs_eagerly(self) -> bool:
         """A function of a reader's own need not be one that TensorFlow can compile."""
-        return super().runs_eagerly or not three_functions.takes_ids(self.forward_fn)
+        return super().runs_eagerly or not three_functions.is_ours(self.forward_fn)
 
     def forward(self, X: Any, state: Any = None) -> Any:
         return super().forward(tf.convert_to_tensor(X), state)
@@ -67,7 +87,7 @@ class RNNModelScratch(three_functions.RNNModelScratch, VariablesModule):
         return SGD(self.lr)
 
 
-class BookModel(recurrent_chapter.BookModel, VariablesModule):
+class BookModel(chapters.BookModel, VariablesModule):
     def __init__(self, net: Any, make_optimizer: Any, loss: Any = None) -> None:
         self.given_loss = loss
         if isinstance(loss, keras.losses.Loss):  # those take the targets first
@@ -102,7 +122,7 @@ class Device(str):
         return self._context.__exit__(*error)
 
 
-class SeqDataLoader(sequence_loader.SeqDataLoader):
+class SeqDataLoader(text.SeqDataLoader):
     backend: ClassVar[Backend] = backend
 
 
@@ -127,7 +147,7 @@ class Kept:
         return Kept, ()
 
 
-class RecurrentChapter(recurrent_chapter.RecurrentChapter):
+class Chapters(chapters.Chapters):
     def trainer_of(self, model: BookModel) -> tuple[Any, BookModel]:
         """Those of the net's last epoch, so that a reader's loop of epochs compiles once."""
         if model.runs_eagerly:
@@ -139,12 +159,54 @@ class RecurrentChapter(recurrent_chapter.RecurrentChapter):
         return kept.trainer, kept.model
 
 
-_chapter = RecurrentChapter(
-    backend, EpochTrainer, lambda net, lr: SGD(lr), BookModel, SeqDataLoader
-)
+class TimeMachine(text.TimeMachine, DataModule):
+    pass
 
-_regression = regression_chapter.RegressionChapter(backend, SyntheticRegressionData)
-__getattr__ = names_from(_chapter, _regression)
+
+class Classifier(rnn_models.Classifier, Module):
+    @property
+    def runs_eagerly(self) -> bool:
+        # what `rnn` is may be any function
+        return super().runs_eagerly or not is_ours(getattr(self, "rnn", self))
+
+
+class RNNScratch(rnn_models.RNNScratch, VariablesModule):
+    pass
+
+
+class RNNLMScratch(rnn_models.RNNLMScratch, Classifier):
+    def declare(self, name: str, values: tf.Variable) -> None:
+        setattr(self, name, values)
+
+
+class RNN(rnn_models.RNN, Module):
+    def __init__(self, num_hiddens: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.rnn = recurrent_layer("rnn", 1, num_hiddens)  # its inputs are counted later
+
+    def forward(self, inputs: tf.Tensor, H: Any = None) -> Any:
+        # Keras' layers want the batch first
+        outputs, *H = self.rnn(backend.xp.transpose(inputs), initial_state=H)
+        return backend.xp.transpose(outputs), H[0] if len(H) == 1 else H
+
+
+class RNNLM(rnn_models.RNNLM, RNNLMScratch):
+    def init_params(self) -> None:
+        self.linear = keras.layers.Dense(self.vocab_size)
+
+    def output_layer(self, rnn_outputs: tf.Tensor) -> Any:
+        return backend.xp.transpose(self.linear(rnn_outputs))  # (B, T, V)
+
+
+_functions = Chapters(
+    backend,
+    EpochTrainer,
+    lambda net, lr: SGD(lr),
+    BookModel,
+    SeqDataLoader,
+    SyntheticRegressionData,
+)
 
 
 def grad_clipping(gradients: Sequence[Any], theta: float) -> list[Any]:
@@ -169,4 +231,8 @@ def sgd(params: Sequence[Any], grads: Sequence[Any], lr: float, batch_size: int)
 
 def try_gpu(i: int = 0) -> Device:
     """The i-th GPU if there is one, else the CPU."""
-    return Device(_chapter.try_gpu(i))
+    return Device(_functions.try_gpu(i))
+
+
+__all__ = list(names_of_d2l("tensorflow"))
+__getattr__ = find_in(_functions, __name__)
