@@ -20,7 +20,7 @@ from unrolled.d2l.tools import *
 from unrolled.jax import *
 from unrolled.jax.language_model import DrawnModule, IdsModule
 from unrolled.jax.layers import recurrent_layer
-from unrolled.jax.module import Module, around
+from unrolled.jax.module import Module, ScratchModule, around
 from unrolled.jax.training import SGD, DataModule, SyntheticRegressionData, Trainer
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
@@ -110,24 +110,13 @@ class Classifier(rnn_models.Classifier, Module):
         return loss
 
 
-class _WrittenOut(rnn_models.WrittenOut, Module):
-    """Makes the parameters; their values are drawn when Flax asks for them."""
-
-    def setup(self) -> None:
-        for name in self.shapes():
-            setattr(self, name, self.param(name, self._first, name))
-
-    def _first(self, key: Any, name: str) -> Any:
-        return jnp.array(self.initial_values()[name])
-
-
-class RNNScratch(rnn_models.RNNScratch, _WrittenOut):
+class RNNScratch(rnn_models.RNNScratch, ScratchModule):
     num_inputs: int
     num_hiddens: int
     sigma: float = 0.01
 
 
-class RNNLMScratch(rnn_models.RNNLMScratch, Classifier, _WrittenOut):
+class RNNLMScratch(rnn_models.RNNLMScratch, Classifier, ScratchModule):
     rnn: Any
     vocab_size: int
     lr: float = 0.01

@@ -61,19 +61,7 @@ class Classifier(Module):
         return loss
 
 
-class WrittenOut(ScratchLayer):
-    """Says of its own parameters what shapes they have, and what they begin with."""
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters, by name, in the order of the formula."""
-        raise NotImplementedError(f"{type(self).__name__} must define shapes()")
-
-    def initial_values(self) -> dict[str, Any]:
-        """NumPy arrays for them."""
-        raise NotImplementedError(f"{type(self).__name__} must define initial_values()")
-
-
-class RNNScratch(WrittenOut):
+class RNNScratch(ScratchLayer):
     """A recurrent layer written out: ``H_t = tanh(X_t W_xh + H_{t-1} W_hh + b_h)``.
 
     Calling it with ``(inputs, state=None)``, inputs ``(T, B, D)`` or ``T`` arrays ``(B, D)``,
@@ -121,7 +109,7 @@ class RNNScratch(WrittenOut):
         return list(xp.unstack(H)), state
 
 
-class RNNLMScratch(Classifier, WrittenOut):
+class RNNLMScratch(Classifier, ScratchLayer):
     """A language model: a recurrent network that reads one-hot rows, and a linear layer.
 
     Calling it with ``(X, state=None)``, ids ``(B, T)``, gives logits ``(B, T, V)``. Its curves

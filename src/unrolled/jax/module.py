@@ -201,6 +201,21 @@ class NativeModel(native.NativeModel, Module):
         return super().loss(state.apply_fn({"params": params}, *X), y)
 
 
+class ScratchModule(Module):
+    """A `ScratchLayer` whose parameters are drawn when Flax asks for them."""
+
+    def setup(self) -> None:
+        for name in self.shapes():
+            setattr(self, name, self.param(name, self._first, name))
+
+    def _first(self, key: Any, name: str) -> Any:
+        return jnp.array(self.initial_values(*self.given())[name])
+
+    def given(self) -> tuple[Any, ...]:
+        """What there is to give to ``initial_values``, from the fields."""
+        return ()
+
+
 def around(kind: Callable[..., Any], net: Any, *options: Any) -> Any:
     """A model with ``net`` as a part, ``kind(net, *options)``, bound as far as the net is."""
     if net.scope is None:

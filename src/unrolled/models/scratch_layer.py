@@ -10,6 +10,14 @@ from unrolled.training.module import Module
 class ScratchLayer(Module):
     """A layer that declares its parameters from initial values, NumPy arrays by name."""
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters by name, in the order of the formula."""
+        raise NotImplementedError(f"{type(self).__name__} must define shapes()")
+
+    def initial_values(self, *given: Any) -> dict[str, Any]:
+        """Return NumPy arrays for the parameters; ``given``: what the constructor got for them."""
+        raise NotImplementedError(f"{type(self).__name__} must define initial_values()")
+
     def declare_all(self, values: Mapping[str, Any]) -> None:
         """Make parameters with these initial values."""
         for name, array in self.backend.initialize(values).items():

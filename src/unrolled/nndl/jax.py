@@ -13,28 +13,21 @@ import optax
 from unrolled.backends import Backend
 from unrolled.backends import jax as backend
 from unrolled.data import digit_sum
-from unrolled.jax.module import Module, NativeModel
+from unrolled.jax.module import Module, NativeModel, ScratchModule, around
 from unrolled.jax.training import DataModule, Trainer
-from unrolled.models.layers import with_prefix
-from unrolled.nndl import bidirectional, metrics, recurrent_layers, runner, sequence_classifier
+from unrolled.nndl import layers, metrics, runner, sequence_classifier
 from unrolled.public_names import no_such_name
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Metric = metrics.Metric
+Accuracy, Metric = metrics.Accuracy, metrics.Metric
 
 
-class _Recurrent(Module):
-    """What makes the parameters; the fields are the layers' own, in the published order."""
-
-    def setup(self) -> None:
-        for name in self.names():
-            setattr(self, name, self.param(name, self._first, name))
-
-    def _first(self, key: Any, name: str) -> Any:
-        return jnp.array(self.initial_values(self.attrs or {}, self.seed)[name])
+class _Recurrent(ScratchModule):
+    def given(self) -> tuple[Any, ...]:
+        return self.seed, self.attrs
 
 
-class SRN(recurrent_layers.SRN, _Recurrent):
+class SRN(layers.SRN, _Recurrent):
     input_size: int
     hidden_size: int
     W_attr: Any = None
@@ -49,7 +42,7 @@ class SRN(recurrent_layers.SRN, _Recurrent):
         return {"W_attr": self.W_attr, "U_attr": self.U_attr, "b_attr": self.b_attr}
 
 
-class GRU(recurrent_layers.GRU, _Recurrent):
+class GRU(layers.GRU, _Recurrent):
     input_size: int
     hidden_size: int
     seed: Any = None
@@ -57,7 +50,7 @@ class GRU(recurrent_layers.GRU, _Recurrent):
     attrs: Any = None
 
 
-class LSTM(recurrent_layers.LSTM, _Recurrent):
+class LSTM(layers.LSTM, _Recurrent):
     input_size: int
     hidden_size: int
     seed: Any = None
@@ -65,7 +58,7 @@ class LSTM(recurrent_layers.LSTM, _Recurrent):
     attrs: Any = None
 
 
-class _Bidirectional(bidirectional.Bidirectional, Module):
+class _Bidirectional(layers.Bidirectional, Module):
     input_size: int
     hidden_size: int
     seed: Any = None
@@ -88,30 +81,22 @@ class BiLSTM(_Bidirectional):
     layer = LSTM
 
 
-class Embedding(sequence_classifier.Embedding, Module):
+class Embedding(layers.Embedding, ScratchModule):
     num_embeddings: int
     embedding_dim: int
     seed: Any = None
 
-    def setup(self) -> None:
-        self.W = self.param("W", self._first)
-
-    def _first(self, key: Any) -> Any:
-        shape = (self.num_embeddings, self.embedding_dim)
-        return jnp.array(self.drawn({"W": shape}, self.seed)["W"])
+    def given(self) -> tuple[Any, ...]:
+        return (self.seed,)
 
 
-class Linear(sequence_classifier.Linear, Module):
+class Linear(layers.Linear, ScratchModule):
     in_features: int
     out_features: int
     seed: Any = None
 
-    def setup(self) -> None:
-        self.weight = self.param("weight", self._first, "weight")
-        self.bias = self.param("bias", self._first, "bias")
-
-    def _first(self, key: Any, name: str) -> Any:
-        return jnp.array(self.initial_values(self.in_features, self.out_features, self.seed)[name])
+    def given(self) -> tuple[Any, ...]:
+        return (self.seed,)
 
 
 class Model_RNN4SeqClass(sequence_classifier.SequenceClassifier, Module):  # noqa: N801 (published)
@@ -149,10 +134,6 @@ class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
 
 
-class Accuracy(metrics.Accuracy):
-    backend: ClassVar[Backend] = backend
-
-
 class RunnerV3(runner.RunnerV3):
     """``runner.model`` is the module bound to what has been learned so far."""
 
@@ -160,12 +141,8 @@ class RunnerV3(runner.RunnerV3):
     trainer = Trainer
 
     @staticmethod
-    def native_model(net: Any, loss_fn: Any, optimizer: Any) -> Any:
-        """The net under the trainer, with the values that it has if it is bound."""
-        if net.scope is None:
-            return NativeModel(net, loss_fn, optimizer)
-        model = NativeModel(net.unbind()[0], loss_fn, optimizer)
-        return backend.bind(model, with_prefix("net.", backend.parameters(net)))
+    def native_model(*arguments: Any) -> Any:
+        return around(NativeModel, *arguments)
 
     def take(self, values: Mapping[str, Any]) -> None:
         self.model = backend.bind(self.model, backend.initialize(values))

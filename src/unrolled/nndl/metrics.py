@@ -1,7 +1,7 @@
 """``Accuracy`` of *Neural Networks and Deep Learning*, its base class, and `evaluate`."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,6 @@ class Metric:
     What is given to `update` becomes plain numbers at once: no graph is kept alive.
     """
 
-    backend: ClassVar[Backend | None] = None
-
     def reset(self) -> None:
         """Forget all minibatches."""
         raise NotImplementedError(f"{type(self).__name__} must define reset()")
@@ -27,18 +25,12 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define update(outputs, labels)")
 
     def accumulate(self) -> float:
-        """The measure over all minibatches since `reset`."""
+        """Return the measure over all minibatches since `reset`."""
         raise NotImplementedError(f"{type(self).__name__} must define accumulate()")
 
     def name(self) -> str:
-        """What to call it in reports."""
+        """Return what to call it in reports."""
         return type(self).__name__
-
-    def values(self, array: Any) -> npt.NDArray[Any]:
-        """An array of the framework, or of NumPy, or a list, as a NumPy array."""
-        if self.backend is None or isinstance(array, (list, tuple, np.ndarray)):
-            return np.asarray(array)
-        return self.backend.to_numpy(array)
 
 
 class Accuracy(Metric):
@@ -67,7 +59,7 @@ class Accuracy(Metric):
         self.num_correct = self.num_count = 0
 
     def update(self, outputs: Any, labels: Any) -> None:
-        """Add a minibatch.
+        """Add a minibatch, arrays of any framework or of NumPy, or lists.
 
         Args:
             outputs: ``(N, C)``, of which the largest of a row is the prediction; or
@@ -77,7 +69,7 @@ class Accuracy(Metric):
         Raises:
             DataError: the shapes do not fit; nothing is added.
         """
-        outputs, labels = self.values(outputs), self.values(labels)
+        outputs, labels = _as_numpy(outputs), _as_numpy(labels)
         if outputs.ndim != 2 or outputs.shape[1] == 0:
             raise DataError(
                 f"outputs have shape {outputs.shape}; Accuracy expects (N, C), one column "
@@ -97,11 +89,18 @@ class Accuracy(Metric):
         self.num_count += count
 
     def accumulate(self) -> float:
-        """Right ones of all; 0 before the first minibatch."""
+        """Return the right ones of all; 0 before the first minibatch."""
         return self.num_correct / self.num_count if self.num_count else 0.0
 
-    def name(self) -> str:
-        return "Accuracy"
+
+def _as_numpy(array: Any) -> npt.NDArray[Any]:
+    """An array of any framework, or a list, as NumPy's."""
+    if hasattr(array, "asnumpy"):  # MXNet's
+        array = array.asnumpy()
+    elif hasattr(array, "detach"):  # PyTorch's
+        array = array.detach().cpu()
+        array = array.float() if array.is_floating_point() else array  # no bfloat16 in NumPy
+    return np.asarray(array)
 
 
 def evaluate(
@@ -112,7 +111,7 @@ def evaluate(
     metric: Metric | None,
     forward: Callable[..., Any] | None = None,
 ) -> tuple[float, float]:
-    """A model's score and loss on data that it is not trained on.
+    """Return a model's score and mean loss on data that it is not trained on.
 
     Args:
         backend: the model's.
@@ -121,9 +120,6 @@ def evaluate(
         loss: ``(outputs, targets) -> loss``; if it is no scalar it is averaged.
         metric: reset here, then updated for every minibatch.
         forward: the model compiled, where there is such a thing.
-
-    Returns:
-        What the metric has accumulated, and the mean of the minibatches' losses.
 
     Raises:
         SettingError: there is no metric or no loader, or the loader gives no minibatch.

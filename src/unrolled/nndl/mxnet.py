@@ -12,42 +12,42 @@ from unrolled.backends import mxnet as backend
 from unrolled.data import digit_sum
 from unrolled.mxnet.module import ArraysModule, Module, NativeModel
 from unrolled.mxnet.training import DataModule, Trainer
-from unrolled.nndl import bidirectional, metrics, recurrent_layers, runner, sequence_classifier
+from unrolled.nndl import layers, metrics, runner, sequence_classifier
 from unrolled.public_names import no_such_name
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Metric = metrics.Metric
+Accuracy, Metric = metrics.Accuracy, metrics.Metric
 
 
-class SRN(recurrent_layers.SRN, ArraysModule):
+class SRN(layers.SRN, ArraysModule):
     pass
 
 
-class GRU(recurrent_layers.GRU, ArraysModule):
+class GRU(layers.GRU, ArraysModule):
     pass
 
 
-class LSTM(recurrent_layers.LSTM, ArraysModule):
+class LSTM(layers.LSTM, ArraysModule):
     pass
 
 
-class BiSRN(bidirectional.Bidirectional, Module):
+class BiSRN(layers.Bidirectional, Module):
     layer = SRN
 
 
-class BiGRU(bidirectional.Bidirectional, Module):
+class BiGRU(layers.Bidirectional, Module):
     layer = GRU
 
 
-class BiLSTM(bidirectional.Bidirectional, Module):
+class BiLSTM(layers.Bidirectional, Module):
     layer = LSTM
 
 
-class Embedding(sequence_classifier.Embedding, ArraysModule):
+class Embedding(layers.Embedding, ArraysModule):
     pass
 
 
-class Linear(sequence_classifier.Linear, ArraysModule):
+class Linear(layers.Linear, ArraysModule):
     pass
 
 
@@ -66,10 +66,6 @@ class DigitSumDataset(digit_sum.DigitSumDataset):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
-
-
-class Accuracy(metrics.Accuracy):
-    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

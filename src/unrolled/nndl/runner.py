@@ -5,7 +5,9 @@ The loop is that of `unrolled.training.trainer.Trainer`.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -14,19 +16,6 @@ from unrolled.nndl.metrics import Metric, evaluate
 from unrolled.parameters import read, to_bytes
 from unrolled.training.records import Listener, StepRecord
 from unrolled.writing import write_whole
-
-
-class _Loader:
-    """A runner's ``train_loader`` as a data module."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def train_dataloader(self) -> Any:
-        return self.loader
-
-    def val_dataloader(self) -> None:
-        return None
 
 
 class RunnerV3:
@@ -123,15 +112,12 @@ class RunnerV3:
             raise SettingError("eval_steps needs a dev_loader to evaluate on")
         log = _Log(self, dev_loader, log_steps, eval_steps, Path(save_path), custom_print_log)
         trainer = self.trainer(num_epochs, listeners=[log], **options)
-        trainer.fit(self.trainable(), _Loader(train_loader))
-        if log_steps:
-            print("[Train] Training done!")
-
-    def trainable(self) -> Any:
-        """The model under the trainer, with its loss and optimizer."""
         model = self.native_model(self.model, self.loss_fn, self.optimizer)
         model.board.display = False
-        return model
+        loaders = {"train_dataloader": lambda: train_loader, "val_dataloader": lambda: None}
+        trainer.fit(model, SimpleNamespace(**loaders))
+        if log_steps:
+            print("[Train] Training done!")
 
     def evaluate(self, dev_loader: Any, global_step: int = -1) -> tuple[float, float]:
         """Score and mean loss on other data.
@@ -186,21 +172,17 @@ class RunnerV3:
         self.backend.assign(self.backend.named_arrays(self.model), values)
 
 
+@dataclass
 class _Log(Listener):
     """What the published loop does between its lines: records, messages, evaluations."""
 
-    def __init__(
-        self,
-        runner: RunnerV3,
-        dev_loader: Any,
-        log_steps: int,
-        eval_steps: int,
-        save_path: Path,
-        custom: Callable[[RunnerV3], Any] | None,
-    ) -> None:
-        self.runner, self.dev_loader, self.save_path = runner, dev_loader, save_path
-        self.log_steps, self.eval_steps, self.custom = log_steps, eval_steps, custom
-        self.epoch_losses: list[float] = []
+    runner: RunnerV3
+    dev_loader: Any
+    log_steps: int
+    eval_steps: int
+    save_path: Path
+    custom: Callable[[RunnerV3], Any] | None
+    epoch_losses: list[float] = field(default_factory=list)
 
     def on_gradients(self, trainer: Any, gradients: dict[str, Any]) -> None:
         runner = self.runner

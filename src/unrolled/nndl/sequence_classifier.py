@@ -8,62 +8,13 @@ Shape letters: ``B`` batch, ``L`` length of a sequence, ``D`` inputs, ``H`` hidd
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from unrolled.backends import Array
-from unrolled.checks import check_ids, check_inputs
+from unrolled.checks import check_ids
 from unrolled.errors import SettingError
 from unrolled.functional.initial import Seed
-from unrolled.functional.linear import affine
 from unrolled.functional.losses import cross_entropy
-from unrolled.nndl.recurrent_layers import Layer, split_seed
+from unrolled.nndl.layers import split_seed
 from unrolled.training.module import Module
-
-
-class Embedding(Layer):
-    """A vector for each id, looked up and trained: ``W (num_embeddings, embedding_dim)``.
-
-    Args:
-        num_embeddings: how many ids there are.
-        embedding_dim: ``D``.
-        seed: of the initial values, Xavier's uniform distribution; None takes one from the
-            framework's own generator.
-    """
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, seed: Seed = None) -> None:
-        super().__init__()
-        self.declare_all(self.drawn({"W": (num_embeddings, embedding_dim)}, seed))
-
-    def forward(self, inputs: Array) -> Array:
-        """The rows ``(..., D)`` of ids of any shape."""
-        check_ids(self, inputs)
-        return self.backend.xp.take(self.array("W"), inputs)
-
-
-class Linear(Layer):
-    """``X weight^T + bias``, with ``weight (out, in)`` and ``bias (out,)``.
-
-    Args:
-        in_features: entries of a row that goes in.
-        out_features: entries of a row that comes out.
-        seed: of the weight, Xavier's uniform distribution; the bias begins at zero. None
-            takes one from the framework's own generator.
-    """
-
-    def __init__(self, in_features: int, out_features: int, seed: Seed = None) -> None:
-        super().__init__()
-        self.declare_all(self.initial_values(in_features, out_features, seed))
-
-    def initial_values(self, in_features: int, out_features: int, seed: Seed) -> dict[str, Any]:
-        """NumPy arrays for ``weight`` and ``bias``."""
-        weight = self.drawn({"weight": (out_features, in_features)}, seed)
-        return {**weight, "bias": np.zeros(out_features, np.float32)}
-
-    def forward(self, inputs: Array) -> Array:
-        """Rows ``(N, out)`` of rows ``(N, in)``."""
-        check_inputs(self, inputs, "(N, in)", self.array("weight").shape[-1])
-        xp = self.backend.xp
-        return affine(xp, inputs, xp.transpose(self.array("weight")), self.array("bias"))
 
 
 class SequenceClassifier(Module):
@@ -128,8 +79,10 @@ class SequenceClassifier(Module):
     def make_layers(self, sizes: tuple[int, int, int, int], seed: Seed) -> None:
         """Make embedding and linear layer, once it is sure that everything fits."""
         num_digits, input_size, hidden_size, num_classes = sizes
-        _check_choice("optimizer", self.optimizer, ("adam", "sgd"))
-        _check_choice("reduction", self.reduction, ("mean", "sum"))
+        for name, known in (("optimizer", ("adam", "sgd")), ("reduction", ("mean", "sum"))):
+            value = getattr(self, name)
+            if value not in known:
+                raise SettingError(f"{name} is '{value}'; it must be {' or '.join(known)}")
         width = check_sizes(self.rnn_model, input_size, hidden_size)
         self.embedding = self.embedding_layer(num_digits, input_size, split_seed(seed, 0))
         self.linear = self.linear_layer(width, num_classes, split_seed(seed, 1))
@@ -147,11 +100,7 @@ class SequenceClassifier(Module):
 
 
 def check_sizes(model: Any, input_size: int, hidden_size: int) -> int:
-    """Inputs of a linear layer that reads what a recurrent layer gives.
-
-    Raises:
-        SettingError: the recurrent layer has other sizes than those said.
-    """
+    """Inputs of a linear layer that reads what a recurrent layer gives."""
     # a layer of one's own need not say its sizes
     D, H = getattr(model, "input_size", input_size), getattr(model, "hidden_size", hidden_size)
     output_size: int = getattr(model, "output_size", hidden_size)
@@ -161,8 +110,3 @@ def check_sizes(model: Any, input_size: int, hidden_size: int) -> int:
             f"{input_size} and {hidden_size}; they must be equal"
         )
     return output_size
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SettingError(f"{name} is '{value}'; it must be {' or '.join(known)}")

@@ -12,44 +12,44 @@ from unrolled.backends import tensorflow as backend  # first: it keeps the impor
 import keras
 
 from unrolled.data import digit_sum
-from unrolled.nndl import bidirectional, metrics, recurrent_layers, runner, sequence_classifier
+from unrolled.nndl import layers, metrics, runner, sequence_classifier
 from unrolled.public_names import no_such_name
 from unrolled.tensorflow.module import NativeModel, VariablesModule
 from unrolled.tensorflow.training import DataModule, Trainer
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Metric = metrics.Metric
+Accuracy, Metric = metrics.Accuracy, metrics.Metric
 
 
-class SRN(recurrent_layers.SRN, VariablesModule):
+class SRN(layers.SRN, VariablesModule):
     pass
 
 
-class GRU(recurrent_layers.GRU, VariablesModule):
+class GRU(layers.GRU, VariablesModule):
     pass
 
 
-class LSTM(recurrent_layers.LSTM, VariablesModule):
+class LSTM(layers.LSTM, VariablesModule):
     pass
 
 
-class BiSRN(bidirectional.Bidirectional, VariablesModule):
+class BiSRN(layers.Bidirectional, VariablesModule):
     layer = SRN
 
 
-class BiGRU(bidirectional.Bidirectional, VariablesModule):
+class BiGRU(layers.Bidirectional, VariablesModule):
     layer = GRU
 
 
-class BiLSTM(bidirectional.Bidirectional, VariablesModule):
+class BiLSTM(layers.Bidirectional, VariablesModule):
     layer = LSTM
 
 
-class Embedding(sequence_classifier.Embedding, VariablesModule):
+class Embedding(layers.Embedding, VariablesModule):
     pass
 
 
-class Linear(sequence_classifier.Linear, VariablesModule):
+class Linear(layers.Linear, VariablesModule):
     pass
 
 
@@ -68,10 +68,6 @@ class DigitSumDataset(digit_sum.DigitSumDataset):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
-
-
-class Accuracy(metrics.Accuracy):
-    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

@@ -11,44 +11,44 @@ import torch
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import digit_sum
-from unrolled.nndl import bidirectional, metrics, recurrent_layers, runner, sequence_classifier
+from unrolled.nndl import layers, metrics, runner, sequence_classifier
 from unrolled.public_names import no_such_name
 from unrolled.torch.module import Module, NativeModel
 from unrolled.torch.training import DataModule, Trainer
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Metric = metrics.Metric
+Accuracy, Metric = metrics.Accuracy, metrics.Metric
 
 
-class SRN(recurrent_layers.SRN, Module):
+class SRN(layers.SRN, Module):
     pass
 
 
-class GRU(recurrent_layers.GRU, Module):
+class GRU(layers.GRU, Module):
     pass
 
 
-class LSTM(recurrent_layers.LSTM, Module):
+class LSTM(layers.LSTM, Module):
     pass
 
 
-class BiSRN(bidirectional.Bidirectional, Module):
+class BiSRN(layers.Bidirectional, Module):
     layer = SRN
 
 
-class BiGRU(bidirectional.Bidirectional, Module):
+class BiGRU(layers.Bidirectional, Module):
     layer = GRU
 
 
-class BiLSTM(bidirectional.Bidirectional, Module):
+class BiLSTM(layers.Bidirectional, Module):
     layer = LSTM
 
 
-class Embedding(sequence_classifier.Embedding, Module):
+class Embedding(layers.Embedding, Module):
     pass
 
 
-class Linear(sequence_classifier.Linear, Module):
+class Linear(layers.Linear, Module):
     pass
 
 
@@ -67,10 +67,6 @@ class DigitSumDataset(digit_sum.DigitSumDataset, torch.utils.data.Dataset[Any]):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
-
-
-class Accuracy(metrics.Accuracy):
-    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

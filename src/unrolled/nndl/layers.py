@@ -1,6 +1,6 @@
-"""``SRN``, ``GRU`` and ``LSTM`` of *Neural Networks and Deep Learning*, for any framework.
+"""``SRN``, ``GRU``, ``LSTM``, ``Bidirectional``, ``Embedding``, ``Linear``, for any framework.
 
-Layers of the digit-sum experiments that read a sequence and give their last state. The
+Layers of *Neural Networks and Deep Learning* that read a sequence and give their last state. The
 recurrences are those of `unrolled.functional.recurrent`; here is only what the published form
 adds: inputs ``(B, L, D)``, biases ``(1, H)``, and the names ``W``, ``U``, ``b``.
 
@@ -13,41 +13,27 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unrolled.backends import Array
-from unrolled.checks import check_inputs
+from unrolled.checks import check_ids, check_inputs
 from unrolled.errors import ParameterError
 from unrolled.functional import bptt
 from unrolled.functional.initial import Seed, is_bias, xavier_uniform
+from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import CELLS, State
 from unrolled.kernels import analytic_backward, recur
 from unrolled.models.scratch_layer import ScratchLayer, zero_state
 
-
-def published_name(weight: str) -> str:
-    """What the published programs call a cell's weight.
-
-    Example:
-        >>> [published_name(name) for name in ("W_xh", "W_hh", "b_h", "b_hh")]
-        ['W_h', 'U_h', 'b_h', 'b_hh']
-    """
-    kind, gate = weight[:-1], weight[-1]
-    return {"W_x": "W_", "W_h": "U_"}.get(kind, kind) + gate
-
+PUBLISHED = {"W_x": "W_", "W_h": "U_", "b_": "b_", "b_h": "b_h"}
+"""What the published programs call a cell's weight, whose last letter names the gate."""
 
 NAMES = {
-    "rnn": ("W", "U", "b"),  # one gate: no letter is needed
-    "gru": tuple(map(published_name, CELLS["gru"].weights)),
-    "lstm": tuple(map(published_name, CELLS["lstm"].weights)),
-}
+    cell: tuple(PUBLISHED[name[:-1]] + name[-1] for name in CELLS[cell].weights)
+    for cell in ("gru", "lstm")
+} | {"rnn": ("W", "U", "b")}  # one gate: no letter is needed
 """The published names of each cell's weights, in the order of its formula."""
 
 
 def split_seed(seed: Seed, number: int) -> Seed:
-    """A seed of its own for each part of a model; None stays None.
-
-    Example:
-        >>> split_seed(3, 0), split_seed([3, 0], 1), split_seed(None, 1)
-        ([3, 0], [3, 0, 1], None)
-    """
+    """A seed of its own for each part of a model; None stays None."""
     if seed is None:
         return None
     return [*([seed] if isinstance(seed, int) else seed), number]
@@ -56,10 +42,9 @@ def split_seed(seed: Seed, number: int) -> Seed:
 class Layer(ScratchLayer):
     """A layer that draws its initial values from Xavier's uniform distribution."""
 
-    def drawn(self, shapes: Mapping[str, tuple[int, int]], seed: Seed) -> dict[str, Any]:
+    def drawn(self, shapes: Mapping[str, Any], seed: Seed) -> dict[str, Any]:
         """Return initial values as `xavier_uniform` draws them; without a seed, a fresh one."""
-        seed = self.backend.fresh_seed() if seed is None else seed
-        return dict(xavier_uniform(shapes, seed))
+        return dict(xavier_uniform(shapes, self.backend.fresh_seed() if seed is None else seed))
 
 
 class RecurrentLayer(Layer):
@@ -94,25 +79,21 @@ class RecurrentLayer(Layer):
     ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.engine = input_size, hidden_size, engine
-        self.declare_all(self.initial_values({**(attrs or {}), **named}, seed))
+        self.declare_all(self.initial_values(seed, {**(attrs or {}), **named}))
 
     @property
     def output_size(self) -> int:
         """Entries of what `forward` gives for a sequence."""
         return self.hidden_size
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Names of the parameters."""
-        return NAMES[cls.cell]
-
-    def initial_values(self, attrs: Mapping[str, Any], seed: Seed) -> dict[str, Any]:
-        """NumPy arrays for the parameters: those that were given, the others drawn."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         D, H = self.input_size, self.hidden_size
-        shapes = {"W": (D, H), "U": (H, H), "b": (1, H)}
-        values = self.drawn({name: shapes[name[0]] for name in self.names()}, seed)
-        known = {f"{name.replace('_', '')}_attr": name for name in self.names()}
-        for attr, value in attrs.items():
+        return {name: {"W": (D, H), "U": (H, H), "b": (1, H)}[name[0]] for name in NAMES[self.cell]}
+
+    def initial_values(self, seed: Seed = None, attrs: Any = None) -> dict[str, Any]:
+        values = self.drawn(self.shapes(), seed)
+        known = {f"{name.replace('_', '')}_attr": name for name in values}
+        for attr, value in (attrs or {}).items():
             if value is None:
                 continue
             if attr not in known:
@@ -120,27 +101,23 @@ class RecurrentLayer(Layer):
                     f"{type(self).__name__} takes no {attr}; there are: {', '.join(known)}"
                 )
             name, given = known[attr], np.array(value, dtype=np.float32)
-            if given.size != values[name].size or given.shape[-1:] != values[name].shape[-1:]:
-                raise ParameterError(
-                    f"{attr} has shape {given.shape}; expected {values[name].shape}"
-                )
-            values[name] = given.reshape(values[name].shape)
+            shape = values[name].shape
+            if given.size != values[name].size or given.shape[-1:] != shape[-1:]:
+                raise ParameterError(f"{attr} has shape {given.shape}; expected {shape}")
+            values[name] = given.reshape(shape)
         return values
 
     def cell_weights(self) -> list[Array]:
         """The parameters as the cell's formula takes them, biases ``(H,)``."""
-        weights = [self.array(name) for name in self.names()]
         reshape = self.backend.xp.reshape
-        return [
-            reshape(array, (-1,)) if is_bias(name) else array
-            for name, array in zip(self.names(), weights, strict=True)
-        ]
+        arrays = {name: self.array(name) for name in NAMES[self.cell]}
+        return [reshape(a, (-1,)) if is_bias(name) else a for name, a in arrays.items()]
 
     def begin(self, X: Array, states: Any = None) -> State:
         """The state before the first step of ``X (L, B, D)``: that given, else zeros."""
         if states is not None:
             return states if isinstance(states, tuple) else (states,)
-        zeros = zero_state(self.backend.xp, X, self.array(self.names()[1]))
+        zeros = zero_state(self.backend.xp, X, self.array(NAMES[self.cell][1]))
         return (zeros,) * CELLS[self.cell].num_states
 
     def unroll(self, inputs: Array, states: Any = None, reverse: bool = False) -> Any:
@@ -153,10 +130,8 @@ class RecurrentLayer(Layer):
         """
         check_inputs(self, inputs, "(B, L, D)", self.input_size)
         X, cell = self.backend.xp.transpose(inputs), CELLS[self.cell]  # (L, B, D)
-        state = self.begin(X, states)
-        return recur(
-            self.backend, cell, X, state, self.cell_weights(), self.engine, reverse=reverse
-        )
+        state, weights = self.begin(X, states), self.cell_weights()
+        return recur(self.backend, cell, X, state, weights, self.engine, reverse=reverse)
 
     def forward(self, inputs: Array, states: Any = None) -> Array:
         """The hidden state after the last step, ``(B, H)``, of inputs ``(B, L, D)``."""
@@ -242,3 +217,115 @@ class LSTM(RecurrentLayer):
         hidden, cell = tape.new
         named = zip(("input", "forget", "output"), bptt.gates(tape.kept[0], 3), strict=True)
         return {**dict(named), "cell": cell, "hidden": hidden}
+
+
+class Bidirectional(Layer):
+    """Two layers, one reading from the start and one from the end; both last states given.
+
+    Calling it with ``(B, L, D)`` gives ``(B, 2 H)``. The second layer meets the first
+    inputs last, so it need not remember them for long.
+
+    Args:
+        input_size: ``D``.
+        hidden_size: ``H`` of each direction.
+        seed, engine, attrs: as of `RecurrentLayer`; initial values are the same for both.
+    """
+
+    layer: ClassVar[Any]
+    input_size: int
+    hidden_size: int
+    engine: str
+    forwards: Any
+    backwards: Any
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        seed: Seed = None,
+        engine: str = "auto",
+        attrs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.engine = input_size, hidden_size, engine
+        self.make_layers(seed, dict(attrs or {}))
+
+    def make_layers(self, seed: Seed, attrs: Mapping[str, Any]) -> None:
+        """Make the layers of the two directions."""
+        sizes = self.input_size, self.hidden_size
+        given = attrs if self.layer.cell == "rnn" else {"attrs": attrs}
+        self.forwards, self.backwards = (
+            self.layer(*sizes, seed=split_seed(seed, number), engine=self.engine, **given)
+            for number in range(2)
+        )
+
+    @property
+    def output_size(self) -> int:
+        """Entries of what `forward` gives for a sequence."""
+        return 2 * self.hidden_size
+
+    def unroll(self, inputs: Array) -> Any:
+        """The hidden states of every step, ``(L, B, 2 H)``, and the two last ones."""
+        ahead, (last, *_) = self.forwards.unroll(inputs)
+        back, (first, *_) = self.backwards.unroll(inputs, reverse=True)
+        return self.backend.xp.concat([ahead, back], -1), (last, first)
+
+    def forward(self, inputs: Array) -> Array:
+        """The last states of both directions side by side, ``(B, 2 H)``."""
+        return self.backend.xp.concat(list(self.unroll(inputs)[1]), -1)
+
+
+class Embedding(Layer):
+    """A vector for each id, looked up and trained: ``W (num_embeddings, embedding_dim)``.
+
+    Args:
+        num_embeddings: how many ids there are.
+        embedding_dim: ``D``.
+        seed: of the initial values, Xavier's uniform distribution; None takes one from the
+            framework's own generator.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, seed: Seed = None) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.declare_all(self.initial_values(seed))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"W": (self.num_embeddings, self.embedding_dim)}
+
+    def initial_values(self, seed: Seed = None) -> dict[str, Any]:
+        return self.drawn(self.shapes(), seed)
+
+    def forward(self, inputs: Array) -> Array:
+        """The rows ``(..., D)`` of ids of any shape."""
+        check_ids(self, inputs)
+        return self.backend.xp.take(self.array("W"), inputs)
+
+
+class Linear(Layer):
+    """``X weight^T + bias``, with ``weight (out, in)`` and ``bias (out,)``.
+
+    Args:
+        in_features: entries of a row that goes in.
+        out_features: entries of a row that comes out.
+        seed: of the weight, Xavier's uniform distribution; the bias begins at zero. None
+            takes one from the framework's own generator.
+    """
+
+    def __init__(self, in_features: int, out_features: int, seed: Seed = None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.declare_all(self.initial_values(seed))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
+
+    def initial_values(self, seed: Seed = None) -> dict[str, Any]:
+        weight = self.drawn({"weight": self.shapes()["weight"]}, seed)
+        return {**weight, "bias": np.zeros(self.out_features, np.float32)}
+
+    def forward(self, inputs: Array) -> Array:
+        """Rows ``(N, out)`` of rows ``(N, in)``."""
+        check_inputs(self, inputs, "(N, in)", self.in_features)
+        xp = self.backend.xp
+        return affine(xp, inputs, xp.transpose(self.array("weight")), self.array("bias"))
