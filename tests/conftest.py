@@ -1,16 +1,18 @@
 """Fixtures shared by all tests."""
 
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from installed import with_framework
-from unrolled import cli
-from unrolled.frameworks import FRAMEWORKS
+from installed import FRAMEWORK, INSTALLED, with_framework
+from unrolled import cli, experiments
+from unrolled.frameworks import FRAMEWORKS, load
 
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 """Settings of a language model that trains in a moment."""
@@ -54,10 +56,26 @@ def unrolled(
     return command
 
 
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny language model's run, which no test may change."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return experiments.run("language-model", TINY, FRAMEWORK, out=out)
+
+
 @pytest.fixture
-def tiny_run(unrolled: Command, tmp_path: Path) -> Path:
-    """The directory of a tiny language model's run."""
-    out = tmp_path / "tiny"
-    sets = [part for setting in TINY for part in ("--set", setting)]
-    assert unrolled("run", "language-model", "--out", out, *sets).code == 0
-    return out
+def tiny_run(unrolled: Command, trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of that run, in the folder of the test."""
+    return Path(shutil.copytree(trained_once, tmp_path / "tiny"))
+
+
+@pytest.fixture(params=INSTALLED)
+def d2l(request: pytest.FixtureRequest) -> Any:
+    """The names of *Dive into Deep Learning* on each framework."""
+    return load(request.param, "unrolled.d2l")
+
+
+@pytest.fixture(params=INSTALLED)
+def nndl(request: pytest.FixtureRequest) -> Any:
+    """The names of *Neural Networks and Deep Learning* on each framework."""
+    return load(request.param, "unrolled.nndl")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import sys
 from contextlib import AbstractContextManager
@@ -48,7 +49,7 @@ def list_() -> None:
     from unrolled.experiments.settings import describe
 
     for experiment in EXPERIMENTS.values():
-        width = min(100, _width())
+        width = _width()
         click.echo(click.wrap_text(f"{experiment.name}: {experiment.summary}", width))
         formatter = click.HelpFormatter(width=width)
         with formatter.indentation():
@@ -212,7 +213,7 @@ def diagnose(run: Path) -> None:
     """
     from unrolled.telemetry.diagnose import as_text, diagnose_run
 
-    click.echo(as_text(diagnose_run(run), str(run), min(100, _width())))
+    click.echo(as_text(diagnose_run(run), str(run), _width()))
 
 
 @cli.command()
@@ -335,9 +336,7 @@ def doctor(check: bool) -> None:
 
 
 def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+    return min(100, shutil.get_terminal_size().columns)
 
 
 def _working(what: str) -> AbstractContextManager[Any]:

@@ -4,10 +4,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
-
-from installed import INSTALLED
-from unrolled.frameworks import load
 
 rng = np.random.default_rng(0)
 LOGITS = rng.normal(size=(2, 3, 5)).astype(np.float32)  # (B, T, C)
@@ -32,9 +28,7 @@ def call(d2l: Any, method: Any, averaged: bool) -> np.ndarray:
     return np.asarray(found[0] if isinstance(found, tuple) else found)
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_loss_and_accuracy_are_those_of_all_targets(name: str) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_loss_and_accuracy_are_those_of_all_targets(d2l: Any) -> None:
     model = d2l.Classifier()
     np.testing.assert_allclose(call(d2l, model.loss, True), LOSSES.mean(), rtol=1e-5)
     np.testing.assert_allclose(call(d2l, model.loss, False), LOSSES, rtol=1e-5)
@@ -70,9 +64,7 @@ def linear(d2l: Any) -> Any:
     return Written()
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_training_draws_the_losses_and_the_accuracy_of_validation(name: str) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_training_draws_the_losses_and_the_accuracy_of_validation(d2l: Any) -> None:
 
     class Data(d2l.DataModule):
         def __init__(self) -> None:

@@ -16,33 +16,42 @@ from unrolled.frameworks import load
 H, V, LAYERS = 6, 28, 2
 
 
-@pytest.fixture(params=INSTALLED)
-def d2l(request: pytest.FixtureRequest) -> Any:
-    return load(request.param, "unrolled.d2l")
+def tools(framework: str) -> tuple[Any, Any, Any]:
+    """How a framework marks a parameter, holds several layers, and makes an LSTM of its own."""
+    if framework == "torch":
+        from torch import nn
+
+        return nn.Parameter, nn.ModuleList, lambda H: nn.LSTM(V, H)
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        options = {"return_sequences": True, "return_state": True}
+        return tf.Variable, list, lambda H: tf.keras.layers.LSTM(H, **options)
+    from mxnet.gluon import rnn
+
+    return lambda array: array, list, rnn.LSTM
 
 
-def torch_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
-    import torch
-    from torch import nn
+def eager_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    parameter, several, lstm = tools(d2l.backend.name)
 
     class RNNScratch(d2l.Module):
         def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
             super().__init__()
             self.save_hyperparameters()
-            self.W_xh = nn.Parameter(torch.randn(num_inputs, num_hiddens) * sigma)
-            self.W_hh = nn.Parameter(torch.randn(num_hiddens, num_hiddens) * sigma)
-            self.b_h = nn.Parameter(torch.zeros(num_hiddens))
+            self.W_xh = parameter(d2l.randn(num_inputs, num_hiddens) * sigma)
+            self.W_hh = parameter(d2l.randn(num_hiddens, num_hiddens) * sigma)
+            self.b_h = parameter(d2l.zeros(num_hiddens))
 
         def forward(self, inputs: Any, state: Any = None) -> Any:
             if state is None:
-                state = torch.zeros((inputs.shape[1], self.num_hiddens), device=inputs.device)
+                state = d2l.zeros((inputs.shape[1], self.num_hiddens))
             else:
                 (state,) = state
+                state = d2l.reshape(state, (-1, self.num_hiddens))
             outputs = []
             for X in inputs:
-                state = torch.tanh(
-                    torch.matmul(X, self.W_xh) + torch.matmul(state, self.W_hh) + self.b_h
-                )
+                state = d2l.tanh(d2l.matmul(X, self.W_xh) + d2l.matmul(state, self.W_hh) + self.b_h)
                 outputs.append(state)
             return outputs, state
 
@@ -53,46 +62,55 @@ def torch_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
             self.init_params()
 
         def init_params(self) -> None:
-            self.W_hq = nn.Parameter(
-                torch.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
-            )
-            self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
+            W_hq = d2l.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+            self.W_hq, self.b_q = parameter(W_hq), parameter(d2l.zeros(self.vocab_size))
+            if d2l.backend.name == "mxnet":
+                for param in self.get_scratch_params():
+                    param.attach_grad()
 
         def training_step(self, batch: Any) -> Any:
             loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", torch.exp(loss), train=True)
+            self.plot("ppl", d2l.exp(loss), train=True)
             return loss
 
         def validation_step(self, batch: Any) -> None:
             loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", torch.exp(loss), train=False)
+            self.plot("ppl", d2l.exp(loss), train=False)
 
         def one_hot(self, X: Any) -> Any:
-            return nn.functional.one_hot(X.T, self.vocab_size).type(torch.float32)
+            xp = d2l.backend.xp
+            return xp.one_hot(xp.transpose(X), self.vocab_size)
 
         def forward(self, X: Any, state: Any = None) -> Any:
             outputs, _ = self.rnn(self.one_hot(X), state)
-            return torch.stack([torch.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
+            return d2l.stack([d2l.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
 
     class Stacked(d2l.Module):
         def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
             super().__init__()
             self.save_hyperparameters()
             sizes = [V, *[num_hiddens] * (LAYERS - 1)]
-            self.rnns = nn.Sequential(*[d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes])
+            self.rnns = several([d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes])
 
         def forward(self, inputs: Any, Hs: Any = None) -> Any:
             outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
             for i in range(LAYERS):
                 outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
-                outputs = torch.stack(outputs, 0)
+                outputs = d2l.stack(outputs, 0)
             return outputs, Hs
 
     class LSTM(d2l.RNN):
         def __init__(self, num_hiddens: int) -> None:
             d2l.Module.__init__(self)
             self.save_hyperparameters()
-            self.rnn = nn.LSTM(V, num_hiddens)
+            self.rnn = lstm(num_hiddens)
+
+        if d2l.backend.name == "mxnet":
+
+            def forward(self, inputs: Any, H_C: Any = None) -> Any:
+                if H_C is None:
+                    H_C = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx)
+                return self.rnn(inputs, H_C)
 
     return RNNScratch, RNNLMScratch, Stacked, LSTM
 
@@ -187,166 +205,8 @@ def jax_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
     return RNNScratch, RNNLMScratch, Stacked, LSTM
 
 
-def tensorflow_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
-    import tensorflow as tf
-
-    class RNNScratch(d2l.Module):
-        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.W_xh = tf.Variable(tf.random.normal((num_inputs, num_hiddens)) * sigma)
-            self.W_hh = tf.Variable(tf.random.normal((num_hiddens, num_hiddens)) * sigma)
-            self.b_h = tf.Variable(tf.zeros(num_hiddens))
-
-        def forward(self, inputs: Any, state: Any = None) -> Any:
-            if state is None:
-                state = tf.zeros((inputs.shape[1], self.num_hiddens))
-            else:
-                (state,) = state
-                state = tf.reshape(state, (-1, self.num_hiddens))
-            outputs = []
-            for X in inputs:
-                state = tf.tanh(tf.matmul(X, self.W_xh) + tf.matmul(state, self.W_hh) + self.b_h)
-                outputs.append(state)
-            return outputs, state
-
-    class RNNLMScratch(d2l.Classifier):
-        def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.init_params()
-
-        def init_params(self) -> None:
-            self.W_hq = tf.Variable(
-                tf.random.normal((self.rnn.num_hiddens, self.vocab_size)) * self.rnn.sigma
-            )
-            self.b_q = tf.Variable(tf.zeros(self.vocab_size))
-
-        def training_step(self, batch: Any) -> Any:
-            loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", tf.exp(loss), train=True)
-            return loss
-
-        def validation_step(self, batch: Any) -> None:
-            loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", tf.exp(loss), train=False)
-
-        def one_hot(self, X: Any) -> Any:
-            return tf.one_hot(tf.transpose(X), self.vocab_size)
-
-        def forward(self, X: Any, state: Any = None) -> Any:
-            outputs, _ = self.rnn(self.one_hot(X), state)
-            return tf.stack([tf.matmul(H, self.W_hq) + self.b_q for H in outputs], 1)
-
-    class Stacked(d2l.Module):
-        def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            sizes = [V, *[num_hiddens] * (LAYERS - 1)]
-            self.rnns = [d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes]
-
-        def forward(self, inputs: Any, Hs: Any = None) -> Any:
-            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
-            for i in range(LAYERS):
-                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
-                outputs = tf.stack(outputs, 0)
-            return outputs, Hs
-
-    class LSTM(d2l.RNN):
-        def __init__(self, num_hiddens: int) -> None:
-            d2l.Module.__init__(self)
-            self.save_hyperparameters()
-            self.rnn = tf.keras.layers.LSTM(num_hiddens, return_sequences=True, return_state=True)
-
-    return RNNScratch, RNNLMScratch, Stacked, LSTM
-
-
-def mxnet_models(d2l: Any) -> tuple[Any, Any, Any, Any]:
-    from mxnet import np as mnp
-    from mxnet import npx
-    from mxnet.gluon import rnn as layers
-
-    class RNNScratch(d2l.Module):
-        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.W_xh = mnp.random.randn(num_inputs, num_hiddens) * sigma
-            self.W_hh = mnp.random.randn(num_hiddens, num_hiddens) * sigma
-            self.b_h = mnp.zeros(num_hiddens)
-
-        def forward(self, inputs: Any, state: Any = None) -> Any:
-            if state is None:
-                state = mnp.zeros((inputs.shape[1], self.num_hiddens), ctx=inputs.ctx)
-            else:
-                (state,) = state
-            outputs = []
-            for X in inputs:
-                state = mnp.tanh(mnp.dot(X, self.W_xh) + mnp.dot(state, self.W_hh) + self.b_h)
-                outputs.append(state)
-            return outputs, state
-
-    class RNNLMScratch(d2l.Classifier):
-        def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.init_params()
-
-        def init_params(self) -> None:
-            self.W_hq = mnp.random.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
-            self.b_q = mnp.zeros(self.vocab_size)
-            for param in self.get_scratch_params():
-                param.attach_grad()
-
-        def training_step(self, batch: Any) -> Any:
-            loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", mnp.exp(loss), train=True)
-            return loss
-
-        def validation_step(self, batch: Any) -> None:
-            loss = self.loss(self(*batch[:-1]), batch[-1])
-            self.plot("ppl", mnp.exp(loss), train=False)
-
-        def one_hot(self, X: Any) -> Any:
-            return npx.one_hot(X.T, self.vocab_size)
-
-        def forward(self, X: Any, state: Any = None) -> Any:
-            outputs, _ = self.rnn(self.one_hot(X), state)
-            return mnp.stack([mnp.dot(H, self.W_hq) + self.b_q for H in outputs], 1)
-
-    class Stacked(d2l.Module):
-        def __init__(self, num_hiddens: int, sigma: float = 0.01) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            sizes = [V, *[num_hiddens] * (LAYERS - 1)]
-            self.rnns = [d2l.RNNScratch(n, num_hiddens, sigma) for n in sizes]
-
-        def forward(self, inputs: Any, Hs: Any = None) -> Any:
-            outputs, Hs = inputs, [None] * LAYERS if Hs is None else Hs
-            for i in range(LAYERS):
-                outputs, Hs[i] = self.rnns[i](outputs, Hs[i])
-                outputs = mnp.stack(outputs, 0)
-            return outputs, Hs
-
-    class LSTM(d2l.RNN):
-        def __init__(self, num_hiddens: int) -> None:
-            d2l.Module.__init__(self)
-            self.save_hyperparameters()
-            self.rnn = layers.LSTM(num_hiddens)
-
-        def forward(self, inputs: Any, H_C: Any = None) -> Any:
-            if H_C is None:
-                H_C = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx)
-            return self.rnn(inputs, H_C)
-
-    return RNNScratch, RNNLMScratch, Stacked, LSTM
-
-
-MAKE = {
-    "torch": torch_models,
-    "jax": jax_models,
-    "tensorflow": tensorflow_models,
-    "mxnet": mxnet_models,
-}
+def models(d2l: Any) -> tuple[Any, Any, Any, Any]:
+    return (jax_models if d2l.backend.name == "jax" else eager_models)(d2l)
 
 
 def some_data(d2l: Any, num_train: int = 64) -> Any:
@@ -375,7 +235,7 @@ VALUES = {
 
 @pytest.mark.parametrize("own_layer", [True, False], ids=["its layer", "the library's layer"])
 def test_a_readers_model_makes_the_steps_of_the_librarys(d2l: Any, own_layer: bool) -> None:
-    RNNScratch, RNNLMScratch, *_ = MAKE[d2l.backend.name](d2l)
+    RNNScratch, RNNLMScratch, *_ = models(d2l)
     data = some_data(d2l)
     batch = next(iter(data.val_dataloader()))
     found = []
@@ -399,7 +259,7 @@ def test_a_readers_model_makes_the_steps_of_the_librarys(d2l: Any, own_layer: bo
 
 @pytest.mark.parametrize("kind", ["written out", "stacked", "LSTM"])
 def test_layers_of_a_reader_learn_in_the_librarys_language_models(d2l: Any, kind: str) -> None:
-    RNNScratch, _, Stacked, LSTM = MAKE[d2l.backend.name](d2l)
+    RNNScratch, _, Stacked, LSTM = models(d2l)
     data = some_data(d2l, num_train=512)
     model = {
         "written out": lambda: d2l.RNNLMScratch(RNNScratch(V, H), vocab_size=V, lr=1),

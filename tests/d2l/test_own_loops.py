@@ -250,12 +250,10 @@ def eight_and_eight(d2l: Any) -> Any:
 
 @pytest.mark.parametrize("theta", [0, 0.05])
 @pytest.mark.parametrize("own_loop", [True, False], ids=["own loop", "the trainer's"])
-@pytest.mark.parametrize("name", INSTALLED)
 def test_a_model_written_out_makes_the_steps_of_the_formula(
-    name: str, own_loop: bool, theta: float
+    d2l: Any, own_loop: bool, theta: float
 ) -> None:
-    d2l = load(name, "unrolled.d2l")
-    model, fit_epoch = MAKE[name](d2l)
+    model, fit_epoch = MAKE[d2l.backend.name](d2l)
 
     class Trainer(d2l.Trainer):
         pass
@@ -315,8 +313,7 @@ OWN_CLIPPING = {"jax": clip_in_jax, "tensorflow": clip_in_tensorflow}
 
 
 @pytest.mark.parametrize("theta", [0, 0.05])
-@pytest.mark.parametrize("name", INSTALLED)
-def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(name: str, theta: float) -> None:
+def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(d2l: Any, theta: float) -> None:
     class Norms(Listener):
         def on_backward(self, trainer: Any, backward: Any) -> None:
             arrays = backward.gradients.values(), backward.clipped.values()
@@ -326,17 +323,16 @@ def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(name: str, thet
         def on_step(self, trainer: Any, step: Any) -> None:
             recorded.append([step.gradient_norm, step.clipped_norm])
 
-    d2l = load(name, "unrolled.d2l")
     norms, recorded = [], []  # type: ignore[var-annotated]
 
     class Trainer(d2l.Trainer):
         pass
 
-    clipping = OWN_CLIPPING.get(name, clip_in_place)
+    clipping = OWN_CLIPPING.get(d2l.backend.name, clip_in_place)
     clipping.__name__ = "clip_gradients"
     d2l.add_to_class(Trainer)(clipping)
     trainer = Trainer(max_epochs=STEPS, gradient_clip_val=theta, listeners=[Norms()])
-    trainer.fit(MAKE[name](d2l)[0], eight_and_eight(d2l))
+    trainer.fit(MAKE[d2l.backend.name](d2l)[0], eight_and_eight(d2l))
 
     found = trainer.bound_model.export_parameters()
     w, b = in_numpy(X[:SIZE], Y[:SIZE], theta, times=0.5 if theta else 1)
@@ -379,9 +375,7 @@ def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
         assert torch.equal(p, old)
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_true_weights_may_be_an_array_of_the_framework(name: str) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_true_weights_may_be_an_array_of_the_framework(d2l: Any) -> None:
     w = d2l.backend.asarray(np.array([2, -3.4], np.float32))
     data = d2l.SyntheticRegressionData(w=w, b=4.2, noise=0.0, num_train=3, num_val=2, seed=0)
     X, y = (d2l.backend.to_numpy(a) for a in (data.X, data.y))

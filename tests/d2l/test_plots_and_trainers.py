@@ -11,14 +11,9 @@ from unrolled.errors import DataError
 from unrolled.frameworks import load
 from unrolled.training.records import Listener
 
-on_each = pytest.mark.parametrize(
-    "d2l", [load(name, "unrolled.d2l") for name in INSTALLED], ids=INSTALLED
-)
 # in JAX a model is shown nothing before it is trained: Flax makes its parameters
 with_layers_that_wait = pytest.mark.parametrize(
-    "d2l",
-    [load(n, "unrolled.d2l") for n in INSTALLED if n != "jax"],
-    ids=[n for n in INSTALLED if n != "jax"],
+    "d2l", [name for name in INSTALLED if name != "jax"], indirect=True
 )
 
 FIRST, SECOND = np.mean(np.arange(16)) / 32, np.mean(np.arange(16, 32)) / 32
@@ -55,14 +50,12 @@ def fit(d2l: Any, model: Any, Trainer: Any = None) -> tuple[Any, Losses]:
     return model.board.points, ear
 
 
-@on_each
 def test_the_points_of_the_loss_stand_where_the_books_draw_them(d2l: Any) -> None:
     points, ear = fit(d2l, d2l.LinearRegressionScratch(2, lr=0.03))
     assert FIRST == 0.234375
     assert points["train_loss"] == ear.points()
 
 
-@on_each
 def test_what_a_reader_plots_as_the_loss_is_drawn(d2l: Any) -> None:
     class Thousandfold(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
         def training_step(self, batch: Any) -> Any:
@@ -74,7 +67,6 @@ def test_what_a_reader_plots_as_the_loss_is_drawn(d2l: Any) -> None:
     assert points["train_loss"] == ear.points(1000)
 
 
-@on_each
 def test_the_loss_is_drawn_beside_what_a_reader_adds_and_not_without_it(d2l: Any) -> None:
     class Beside(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
         def training_step(self, batch: Any) -> Any:
@@ -111,7 +103,6 @@ def test_a_step_may_use_the_trainer_when_layers_still_wait_for_their_shapes(d2l:
     assert points["train_loss"] == ear.points()  # and nothing of what it was shown before
 
 
-@on_each
 def test_a_look_at_shapes_for_gradients_through_time_draws_nothing(d2l: Any) -> None:
     class Plotting(d2l.RNNLMScratch):  # type: ignore[misc,name-defined]
         def training_step(self, batch: Any) -> Any:
@@ -129,7 +120,6 @@ def test_a_look_at_shapes_for_gradients_through_time_draws_nothing(d2l: Any) -> 
     ]
 
 
-@on_each
 def test_a_number_may_come_as_an_array_of_one(d2l: Any) -> None:
     model = d2l.LinearRegressionScratch(2, lr=0.03)
     model.trainer = SimpleNamespace(epoch=0, num_val_batches=1)
@@ -140,7 +130,6 @@ def test_a_number_may_come_as_an_array_of_one(d2l: Any) -> None:
         model.plot("b", d2l.tensor([1.0, 2.0]), train=False)
 
 
-@on_each
 @pytest.mark.parametrize("b", ["number", "scalar", "array"])
 def test_the_true_bias_may_be_an_array_of_the_framework(d2l: Any, b: str) -> None:
     value = {"number": 4.2, "scalar": d2l.tensor(4.2), "array": d2l.tensor([4.2])}[b]
@@ -149,7 +138,6 @@ def test_the_true_bias_may_be_an_array_of_the_framework(d2l: Any, b: str) -> Non
     np.testing.assert_allclose(y, X @ [[2], [-3.4]] + 4.2, rtol=1e-4, atol=1e-5)
 
 
-@on_each
 def test_a_trainer_with_the_printed_constructor_trains(d2l: Any) -> None:
     class Trainer(d2l.Trainer):  # type: ignore[misc,name-defined]
         pass

@@ -6,13 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import INSTALLED
 from unrolled.errors import TextError
-from unrolled.frameworks import load
-
-on_each = pytest.mark.parametrize(
-    "d2l", [load(name, "unrolled.d2l") for name in INSTALLED], ids=INSTALLED
-)
 
 LINES = [list("the time"), list("a mat at tea")]
 
@@ -67,7 +61,6 @@ def by_hand(d2l: Any, net: Any, ids: list[int], num_preds: int) -> list[int]:
     return ids
 
 
-@on_each
 @pytest.mark.parametrize("Vocab", [FirstVocab, SecondVocab])
 def test_a_vocabulary_as_printed_serves_and_unknown_tokens_are_written_so(
     d2l: Any, Vocab: Any, capsys: Any
@@ -85,7 +78,6 @@ def test_a_vocabulary_as_printed_serves_and_unknown_tokens_are_written_so(
         d2l.predict_ch8([], 6, net, vocab, d2l.try_gpu())
 
 
-@on_each
 def test_a_language_model_of_words_goes_on_from_a_list_of_words(d2l: Any) -> None:
     words = ["the", "time", "traveller", "smiled", "and", "the", "time", "went", "on"]
     vocab = d2l.Vocab(words)
@@ -95,7 +87,6 @@ def test_a_language_model_of_words_goes_on_from_a_list_of_words(d2l: Any) -> Non
     assert text == "the<unk>" + "".join(vocab.to_tokens(ids[2:]))
 
 
-@on_each
 @pytest.mark.parametrize("Vocab", [FirstVocab, SecondVocab])
 def test_models_of_the_second_edition_predict_with_it_too(d2l: Any, Vocab: Any) -> None:
     vocab = Vocab(LINES)

@@ -1,15 +1,12 @@
 """What readers change in the books' programs, or leave out, works or is answered in words."""
 
 import importlib
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
-from unrolled.d2l.text import read_time_machine, tokenize
-from unrolled.data.vocabulary import Vocab
 from unrolled.errors import ParameterError, SettingError
 from unrolled.frameworks import load
 
@@ -19,35 +16,7 @@ needs = {
     name: pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name}")
     for name in ("torch", "jax", "tensorflow", "mxnet")
 }
-on_each = pytest.mark.parametrize(
-    "d2l", [load(name, "unrolled.d2l") for name in INSTALLED], ids=INSTALLED
-)
-eager = pytest.mark.parametrize(
-    "d2l",
-    [load(n, "unrolled.d2l") for n in INSTALLED if n != "jax"],
-    ids=[n for n in INSTALLED if n != "jax"],
-)
-
-
-def test_the_words_of_the_book_are_counted_as_printed() -> None:
-    vocab = Vocab([token for line in tokenize(read_time_machine()) for token in line])
-    assert vocab.token_freqs[:3] == [("the", 2261), ("i", 1267), ("and", 1245)]
-    assert len(Vocab()) == len(Vocab(None, reserved_tokens=None)) == 1
-
-
-def test_pairs_and_triples_of_words_are_counted_as_printed() -> None:
-    words = [token for line in tokenize(read_time_machine()) for token in line]
-    pairs = Vocab(list(pairwise(words)))
-    assert pairs.token_freqs[:3] == [
-        (("of", "the"), 309),
-        (("in", "the"), 169),
-        (("i", "had"), 130),
-    ]
-    triples = Vocab(list(zip(words[:-2], words[1:-1], words[2:], strict=True)))
-    assert triples.token_freqs[:2] == [
-        (("the", "time", "traveller"), 59),
-        (("the", "time", "machine"), 30),
-    ]
+eager = pytest.mark.parametrize("d2l", [name for name in INSTALLED if name != "jax"], indirect=True)
 
 
 def tied_params(d2l: Any) -> tuple[Any, list[Any]]:
@@ -100,7 +69,6 @@ class Loader:
         return iter(self.batches)
 
 
-@on_each
 def test_a_loader_need_not_know_its_length(d2l: Any, capsys: Any) -> None:
     data, vocab = d2l.load_data_time_machine(8, 6, max_tokens=500, seed=1)
     said = []
@@ -187,7 +155,6 @@ def test_gluon_nets_without_values_get_some() -> None:
     d2l.train_ch8(RNNModel(), data, vocab, 0.5, 1, d2l.try_gpu())
 
 
-@on_each
 def test_short_names(d2l: Any) -> None:
     assert d2l.size(d2l.zeros((2, 3))) == 6
     assert d2l.plt.rcParams["figure.figsize"]

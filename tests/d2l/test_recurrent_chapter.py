@@ -20,7 +20,7 @@ from unrolled.models.language_model import RecurrentNetwork
 
 H, V, LR, EPOCHS = 12, 28, 1.0, 2
 
-EAGER = [name for name in INSTALLED if name != "jax"]
+eager = pytest.mark.parametrize("d2l", [name for name in INSTALLED if name != "jax"], indirect=True)
 """Frameworks whose models hold values, so that a reader's class can."""
 
 VALUES = normal_weights(
@@ -28,97 +28,76 @@ VALUES = normal_weights(
 )
 
 
-class Tools:
-    """The few words in which the frameworks differ."""
+def get_params(d2l: Any) -> list[Any]:
+    return list(d2l.backend.initialize(VALUES).values())
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.d2l = load(name, "unrolled.d2l")
-        if name == "torch":
-            import torch
 
-            self.tanh, self.concat = torch.tanh, torch.cat
-            self.one_hot = lambda X: torch.nn.functional.one_hot(X.T, V).float()
-            self.zeros = torch.zeros
-        elif name == "tensorflow":
-            import tensorflow as tf
+def init_state(d2l: Any, batch_size: int) -> Any:
+    return (d2l.zeros((batch_size, H)),)
 
-            self.tanh, self.concat, self.zeros = tf.tanh, lambda p: tf.concat(p, 0), tf.zeros
-            self.one_hot = lambda X: tf.one_hot(tf.transpose(X), V)
-        else:
-            from mxnet import np as mnp
-            from mxnet import npx
 
-            self.tanh, self.concat, self.zeros = mnp.tanh, mnp.concatenate, mnp.zeros
-            self.one_hot = lambda X: npx.one_hot(X.T, V)
+def one_hot(d2l: Any, X: Any) -> Any:
+    return d2l.backend.xp.one_hot(d2l.backend.xp.transpose(X), V)
 
-    def get_params(self, vocab_size: int, num_hiddens: int, device: Any = None) -> Any:
-        params = self.d2l.backend.initialize(VALUES)
-        return list(params.values())
 
-    def init_state(self, batch_size: int, num_hiddens: int, device: Any = None) -> Any:
-        return (self.zeros((batch_size, num_hiddens)),)
-
-    def rnn(self, inputs: Any, state: Any, params: Any) -> Any:
-        W_xh, W_hh, b_h, W_hq, b_q = params
-        (h,) = state
-        outputs = []
-        for X in inputs:
-            h = self.tanh(X @ W_xh + h @ W_hh + b_h)
-            outputs.append(h @ W_hq + b_q)
-        return self.concat(outputs), (h,)
+def rnn(d2l: Any, inputs: Any, state: Any, params: Any) -> Any:
+    W_xh, W_hh, b_h, W_hq, b_q = params
+    (h,) = state
+    outputs = []
+    for X in inputs:
+        h = d2l.tanh(X @ W_xh + h @ W_hh + b_h)
+        outputs.append(h @ W_hq + b_q)
+    return d2l.concat(outputs, 0), (h,)
 
 
 class PlainNet:
     """No module of any framework: functions, and a list of arrays."""
 
-    def __init__(self, tools: Tools) -> None:
-        self.tools = tools
-        params = tools.get_params(V, H)
-        if tools.name == "tensorflow":
-            self.trainable_variables = params
+    def __init__(self, d2l: Any) -> None:
+        self.d2l = d2l
+        if d2l.backend.name == "tensorflow":
+            self.trainable_variables = get_params(d2l)
         else:
-            self.params = params
+            self.params = get_params(d2l)
 
     def __call__(self, X: Any, state: Any) -> Any:
         params = getattr(self, "params", None) or self.trainable_variables
-        return self.tools.rnn(self.tools.one_hot(X), state, params)
+        return rnn(self.d2l, one_hot(self.d2l, X), state, params)
 
     def begin_state(self, batch_size: int, *more: Any, **named: Any) -> Any:
-        return self.tools.init_state(batch_size, H)
+        return init_state(self.d2l, batch_size)
 
 
-def native_net(tools: Tools) -> Any:
+def native_net(d2l: Any) -> Any:
     """A module of the framework that knows nothing of this library."""
-    plain = PlainNet(tools)
-    if tools.name == "torch":
+    if d2l.backend.name == "torch":
         from torch import nn
 
         class Net(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.held = nn.ParameterList(plain.params)
+                self.held = nn.ParameterList(get_params(d2l))
 
             def forward(self, X: Any, state: Any) -> Any:
-                return tools.rnn(tools.one_hot(X), state, list(self.held))
+                return rnn(d2l, one_hot(d2l, X), state, list(self.held))
 
             def begin_state(self, device: Any, batch_size: int = 1) -> Any:
-                return tools.init_state(batch_size, H)
+                return init_state(d2l, batch_size)
 
         return Net()
-    if tools.name == "tensorflow":
+    if d2l.backend.name == "tensorflow":
         import tensorflow as tf
 
         class Layer(tf.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.held = plain.trainable_variables
+                self.held = get_params(d2l)
 
             def __call__(self, X: Any, state: Any) -> Any:
-                return tools.rnn(tools.one_hot(X), state, self.held)
+                return rnn(d2l, one_hot(d2l, X), state, self.held)
 
             def begin_state(self, *args: Any, **kwargs: Any) -> Any:
-                return tools.init_state(kwargs["batch_size"], H)
+                return init_state(d2l, kwargs["batch_size"])
 
         return Layer()
     from mxnet import gluon
@@ -129,70 +108,73 @@ def native_net(tools: Tools) -> Any:
             for name, value in VALUES.items():
                 parameter = self.params.get(name, shape=value.shape)
                 parameter.initialize("zeros")
-                parameter.set_data(tools.d2l.backend.asarray(value))
+                parameter.set_data(d2l.backend.asarray(value))
                 self._reg_params[name] = parameter
 
         def forward(self, X: Any, state: Any) -> Any:
             params = [self._reg_params[name].data() for name in VALUES]
-            return tools.rnn(tools.one_hot(X), state, params)
+            return rnn(d2l, one_hot(d2l, X), state, params)
 
         def begin_state(self, batch_size: int, ctx: Any) -> Any:
-            return tools.init_state(batch_size, H)
+            return init_state(d2l, batch_size)
 
     return Block()
 
 
-def ours(tools: Tools) -> Any:
-    net = tools.d2l.RNNModelScratch(V, H)
+def ours(d2l: Any) -> Any:
+    net = d2l.RNNModelScratch(V, H)
     net.import_parameters(VALUES)
     return net
 
 
-def of_own_functions(tools: Tools) -> Any:
-    return tools.d2l.RNNModelScratch(V, H, None, tools.get_params, tools.init_state, tools.rnn)
+def of_own_functions(d2l: Any) -> Any:
+    return d2l.RNNModelScratch(
+        V,
+        H,
+        None,
+        lambda V, H, device: get_params(d2l),
+        lambda B, H, device: init_state(d2l, B),
+        lambda inputs, state, params: rnn(d2l, inputs, state, params),
+    )
 
 
-def values(tools: Tools, net: Any) -> list[Any]:
+def values(d2l: Any, net: Any) -> list[Any]:
     if isinstance(net, PlainNet):
         arrays = getattr(net, "params", None) or net.trainable_variables
     else:
-        arrays = list(tools.d2l.backend.parameters(net).values())
-    return [tools.d2l.backend.to_numpy(array) for array in arrays]
+        arrays = list(d2l.backend.parameters(net).values())
+    return [d2l.backend.to_numpy(array) for array in arrays]
 
 
-def minibatches(tools: Tools, use_random_iter: bool = False) -> Any:
-    return tools.d2l.load_data_time_machine(8, 6, use_random_iter, max_tokens=500, seed=1)
+def minibatches(d2l: Any, use_random_iter: bool = False) -> Any:
+    return d2l.load_data_time_machine(8, 6, use_random_iter, max_tokens=500, seed=1)
 
 
 @pytest.mark.parametrize("use_random_iter", [False, True])
 @pytest.mark.parametrize("kind", [PlainNet, native_net, of_own_functions])
-@pytest.mark.parametrize("name", EAGER)
+@eager
 def test_train_ch8_trains_any_net_as_it_trains_its_own(
-    name: str, kind: Any, use_random_iter: bool, capsys: Any
+    d2l: Any, kind: Any, use_random_iter: bool, capsys: Any
 ) -> None:
-    tools = Tools(name)
     found, said = [], []
     for make in (ours, kind):
-        net = make(tools)
-        train_iter, vocab = minibatches(tools, use_random_iter)
-        device = tools.d2l.try_gpu()
-        assert (
-            tools.d2l.train_ch8(net, train_iter, vocab, LR, EPOCHS, device, use_random_iter) is net
-        )
-        found.append(values(tools, net))
+        net = make(d2l)
+        train_iter, vocab = minibatches(d2l, use_random_iter)
+        device = d2l.try_gpu()
+        assert d2l.train_ch8(net, train_iter, vocab, LR, EPOCHS, device, use_random_iter) is net
+        found.append(values(d2l, net))
         said.append([line for line in capsys.readouterr().out.splitlines() if "sec" not in line])
     for own, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(theirs, own, atol=2e-5)
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("name", EAGER)
-def test_predict_ch8_writes_with_any_net(name: str) -> None:
-    tools = Tools(name)
-    _, vocab = minibatches(tools)
-    device = tools.d2l.try_gpu()
+@eager
+def test_predict_ch8_writes_with_any_net(d2l: Any) -> None:
+    _, vocab = minibatches(d2l)
+    device = d2l.try_gpu()
     texts = {
-        tools.d2l.predict_ch8("time traveller", 20, make(tools), vocab, device)
+        d2l.predict_ch8("time traveller", 20, make(d2l), vocab, device)
         for make in (ours, PlainNet, native_net, of_own_functions)
     }
     assert len(texts) == 1
@@ -203,11 +185,10 @@ def test_predict_ch8_writes_with_any_net(name: str) -> None:
 def test_a_loop_written_out_does_the_epoch_of_the_chapter(kind: Any) -> None:
     import torch
 
-    tools = Tools("torch")
-    d2l, loss_fn = tools.d2l, torch.nn.CrossEntropyLoss()
-    net, twin = kind(tools), ours(tools)
+    d2l, loss_fn = load("torch", "unrolled.d2l"), torch.nn.CrossEntropyLoss()
+    net, twin = kind(d2l), ours(d2l)
     state, metric, timer = None, d2l.Accumulator(2), d2l.Timer()
-    for X, Y in minibatches(tools)[0]:
+    for X, Y in minibatches(d2l)[0]:
         if state is None:
             state = net.begin_state(batch_size=X.shape[0], device=d2l.try_gpu())
         for part in state:
@@ -222,12 +203,12 @@ def test_a_loop_written_out_does_the_epoch_of_the_chapter(kind: Any) -> None:
     assert timer.stop() > 0
     perplexity, _ = d2l.train_epoch_ch8(
         twin,
-        minibatches(tools)[0],
+        minibatches(d2l)[0],
         loss_fn,
         lambda batch_size: d2l.sgd(twin.params, LR, batch_size),
     )
     assert math.exp(metric[0] / metric[1]) == pytest.approx(perplexity, rel=1e-5)
-    for own, theirs in zip(values(tools, twin), values(tools, net), strict=True):
+    for own, theirs in zip(values(d2l, twin), values(d2l, net), strict=True):
         np.testing.assert_allclose(theirs, own, atol=2e-5)
 
 
@@ -252,7 +233,7 @@ def test_mxnets_words_and_its_float_ids_are_understood(layer: bool) -> None:
     import mxnet as mx
 
     d2l = load("mxnet", "unrolled.d2l")
-    net = d2l.RNNModel(d2l.recurrent_layer("rnn", V, H), V) if layer else ours(Tools("mxnet"))
+    net = d2l.RNNModel(d2l.recurrent_layer("rnn", V, H), V) if layer else ours(d2l)
     X = mx.np.array([[1, 2, 3], [4, 5, 6]])  # of type float32, unless one says otherwise
     found, _ = net(X, net.begin_state(batch_size=2, ctx=mx.cpu()))
     expected, _ = net(X.astype("int64"), net.begin_state(2, mx.cpu()))
@@ -263,22 +244,21 @@ def test_mxnets_words_and_its_float_ids_are_understood(layer: bool) -> None:
 def test_the_books_order_of_arguments_in_tensorflow() -> None:
     import tensorflow as tf
 
-    tools = Tools("tensorflow")
-    d2l = tools.d2l
+    d2l = load("tensorflow", "unrolled.d2l")
     strategy = tf.distribute.OneDeviceStrategy(d2l.try_gpu()._device_name)
     with strategy.scope():
         net = d2l.RNNModelScratch(
             V,
             H,
-            lambda B, H: tools.init_state(B, H, None),
-            tools.rnn,
-            lambda V, H: tools.get_params(V, H, None),
+            lambda B, H: init_state(d2l, B),
+            lambda inputs, state, params: rnn(d2l, inputs, state, params),
+            lambda V, H: get_params(d2l),
         )
-    train_iter, vocab = minibatches(tools)
+    train_iter, vocab = minibatches(d2l)
     d2l.train_ch8(net, train_iter, vocab, LR, EPOCHS, strategy)
-    twin = ours(tools)
-    d2l.train_ch8(twin, minibatches(tools)[0], vocab, LR, EPOCHS)
-    for own, theirs in zip(values(tools, twin), values(tools, net), strict=True):
+    twin = ours(d2l)
+    d2l.train_ch8(twin, minibatches(d2l)[0], vocab, LR, EPOCHS)
+    for own, theirs in zip(values(d2l, twin), values(d2l, net), strict=True):
         np.testing.assert_allclose(theirs, own, atol=2e-5)
     assert net.begin_state(batch_size=3, dtype=tf.float32)[0].shape == (3, H)
     logits, _ = net(np.zeros((2, 3), int), None)
@@ -287,9 +267,7 @@ def test_the_books_order_of_arguments_in_tensorflow() -> None:
         assert "CPU" in tf.zeros(1).device or "GPU" in tf.zeros(1).device
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_sequences_are_cut_in_both_ways(name: str) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_sequences_are_cut_in_both_ways(d2l: Any) -> None:
     corpus = list(range(35))
     for cut, continues in (
         (d2l.seq_data_iter_sequential, True),
@@ -305,9 +283,7 @@ def test_sequences_are_cut_in_both_ways(name: str) -> None:
                 np.testing.assert_array_equal(later[:, 0], X[:, -1] + 1)
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_devices_have_the_published_names(name: str) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_devices_have_the_published_names(d2l: Any) -> None:
     assert d2l.num_gpus() == len(d2l.backend.devices(64))
     if not d2l.num_gpus():
         assert d2l.try_gpu() == d2l.cpu()
@@ -317,9 +293,7 @@ def test_devices_have_the_published_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", INSTALLED)
-def test_the_gru_takes_the_eleven_arrays_that_the_books_print(name: str, num_layers: int) -> None:
-    d2l = load(name, "unrolled.d2l")
+def test_the_gru_takes_the_eleven_arrays_that_the_books_print(d2l: Any, num_layers: int) -> None:
     rng = np.random.default_rng(0)
     shapes: list[tuple[int, ...]] = []
     for D in (V, H)[:num_layers]:

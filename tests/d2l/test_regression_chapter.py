@@ -5,19 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import INSTALLED
-from unrolled.frameworks import load
-
-on_each = pytest.mark.parametrize(
-    "d2l", [load(name, "unrolled.d2l") for name in INSTALLED], ids=INSTALLED
-)
-
 rng = np.random.default_rng(0)
 X, W = rng.normal(size=(7, 2)).astype(np.float32), np.array([[2], [-3.4]], np.float32)
 Y = rng.normal(size=7).astype(np.float32)
 
 
-@on_each
 def test_synthetic_data_is_linear_but_for_its_noise(d2l: Any) -> None:
     d2l.backend.seed(0)
     X, y = map(d2l.numpy, d2l.synthetic_data(d2l.tensor([2, -3.4]), 4.2, 1000))
@@ -27,7 +19,6 @@ def test_synthetic_data_is_linear_but_for_its_noise(d2l: Any) -> None:
     assert 0.008 < noise.std() < 0.012
 
 
-@on_each
 def test_linreg_and_the_loss_of_every_example(d2l: Any) -> None:
     y_hat = d2l.linreg(d2l.tensor(X), d2l.tensor(W), d2l.tensor([4.2]))
     np.testing.assert_allclose(d2l.numpy(y_hat), X @ W + 4.2, rtol=1e-5)
@@ -35,7 +26,6 @@ def test_linreg_and_the_loss_of_every_example(d2l: Any) -> None:
     np.testing.assert_allclose(losses, (X @ W + 4.2 - Y[:, None]) ** 2 / 2, rtol=1e-5)
 
 
-@on_each
 def test_load_array_shuffles_for_training_only(d2l: Any) -> None:
     arrays = d2l.tensor(np.arange(40)), d2l.tensor(np.arange(40) ** 2)
     batches = list(d2l.load_array(arrays, 16, is_train=False))
@@ -46,7 +36,6 @@ def test_load_array_shuffles_for_training_only(d2l: Any) -> None:
     assert (y == x**2).all()
 
 
-@on_each
 @pytest.mark.parametrize("averaged", [False, True])
 def test_evaluate_loss_is_the_mean_over_all_that_the_loss_gives(d2l: Any, averaged: bool) -> None:
     def net(X: Any) -> Any:

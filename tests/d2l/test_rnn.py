@@ -6,16 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import INSTALLED
 from unrolled.errors import TextError
-from unrolled.frameworks import load
 
 T, B, D, H = 4, 2, 3, 5
-
-
-@pytest.fixture(params=INSTALLED)
-def d2l(request: pytest.FixtureRequest) -> Any:
-    return load(request.param, "unrolled.d2l")
 
 
 def ready(d2l: Any, model: Any, *inputs: Any) -> Any:
@@ -95,7 +88,25 @@ def test_a_language_model_is_the_layer_and_an_affine_map(d2l: Any) -> None:
     np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-5)
 
 
-def test_training_draws_perplexities_and_learns(d2l: Any) -> None:
+def predicted(d2l: Any, trained: Any, vocab: Any, prefix: str, count: int) -> str:
+    """A continuation as the edition writes it: all of the text again for each character."""
+    text = prefix
+    for _ in range(count):
+        logits = d2l.backend.to_numpy(trained(d2l.backend.asarray(np.array([vocab[list(text)]]))))
+        text += vocab.idx_to_token[int(logits[0, -1].argmax())]
+    return text
+
+
+def check_prediction(d2l: Any, trainer: Any, data: Any) -> None:
+    model = trainer.model
+    last = trainer.state.params if d2l.backend.name == "jax" else d2l.try_gpu()
+    found = model.predict("it has", 3, data.vocab, last)
+    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 3)
+    with pytest.raises(TextError, match="empty"):
+        model.predict("", 3, data.vocab, last)
+
+
+def test_training_draws_perplexities_and_learns_and_predict_goes_on(d2l: Any) -> None:
     data = some_data(d2l, num_train=512)
     trainer = d2l.Trainer(max_epochs=3, gradient_clip_val=1, num_gpus=1)
     trainer.fit(language_model(d2l, data), data)
@@ -111,31 +122,11 @@ def test_training_draws_perplexities_and_learns(d2l: Any) -> None:
         losses.append((np.log(np.exp(logits).sum(-1)) - of_target).mean())
     truth = np.mean([math.exp(loss) for loss in losses])
     assert points["val_ppl"][-1][1] == pytest.approx(truth, rel=1e-4)
-
-
-def predicted(d2l: Any, trained: Any, vocab: Any, prefix: str, count: int) -> str:
-    """A continuation as the edition writes it: all of the text again for each character."""
-    text = prefix
-    for _ in range(count):
-        logits = d2l.backend.to_numpy(trained(d2l.backend.asarray(np.array([vocab[list(text)]]))))
-        text += vocab.idx_to_token[int(logits[0, -1].argmax())]
-    return text
-
-
-def test_predict_goes_on_with_the_likeliest_characters(d2l: Any) -> None:
-    data = some_data(d2l, num_train=512)
-    model = language_model(d2l, data)
-    trainer = d2l.Trainer(max_epochs=2, gradient_clip_val=1)
-    trainer.fit(model, data)
-    last = trainer.state.params if d2l.backend.name == "jax" else d2l.try_gpu()
-    found = model.predict("it has", 20, data.vocab, last)
-    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 20)
-    with pytest.raises(TextError, match="empty"):
-        model.predict("", 20, data.vocab, last)
+    check_prediction(d2l, trainer, data)
 
 
 def test_the_layers_of_a_framework_give_a_language_model_too(d2l: Any) -> None:
-    data = some_data(d2l, num_train=512)
+    data = some_data(d2l, num_train=256)
     sizes = {"num_inputs": len(data.vocab)} if d2l.backend.name == "torch" else {}
     rnn = d2l.RNN(**sizes, num_hiddens=H)
     model = d2l.RNNLM(rnn, vocab_size=len(data.vocab), lr=1)
@@ -143,9 +134,7 @@ def test_the_layers_of_a_framework_give_a_language_model_too(d2l: Any) -> None:
     trainer.fit(model, data)
     points = trainer.model.board.points
     assert 1 < points["train_ppl"][-1][1] < points["train_ppl"][0][1] < 60
-    last = trainer.state.params if d2l.backend.name == "jax" else None
-    found = model.predict("it has", 20, data.vocab, last)
-    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 20)
+    check_prediction(d2l, trainer, data)
 
 
 def test_the_layer_of_a_framework_reads_time_first_and_goes_on_from_its_state(d2l: Any) -> None:

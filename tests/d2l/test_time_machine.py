@@ -5,18 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import INSTALLED
 from unrolled.data.text import time_machine
 from unrolled.errors import SettingError, TextError
-from unrolled.frameworks import load
 
 PUBLISHED = [21, 9, 6, 0, 21, 10, 14, 6, 0, 14]
 """The first ten ids of the text, as the edition prints them: "the time m"."""
-
-
-@pytest.fixture(params=INSTALLED)
-def d2l(request: pytest.FixtureRequest) -> Any:
-    return load(request.param, "unrolled.d2l")
 
 
 def values(d2l: Any, batch: Any) -> list[np.ndarray]:

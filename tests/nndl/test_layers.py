@@ -1,23 +1,16 @@
 """The digit-sum layers, classifier, data set and metric, on every framework installed."""
 
-import importlib
 import math
 
 import numpy as np
 import pytest
 
-from installed import INSTALLED
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import DataError, ParameterError, SettingError
 from unrolled.training.records import Listener
 
 W, U, B = [[0.1, 0.2], [0.1, 0.2]], [[0.0, 0.1], [0.1, 0.0]], [[0.1, 0.1]]
 CELLS = ("SRN", "GRU", "LSTM", "BiSRN", "BiGRU", "BiLSTM")
-
-
-@pytest.fixture(params=INSTALLED)
-def nndl(request):
-    return importlib.import_module(f"unrolled.nndl.{request.param}")
 
 
 def with_values(layer, *inputs):

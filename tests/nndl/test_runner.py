@@ -39,20 +39,34 @@ def make(torch, nndl, lr=0.01, metric=True, seed=0, **options):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_a_custom_log_finds_the_loss_of_its_own_step(torch, nndl, reduction):
-    told = []
+def test_a_custom_log_finds_the_loss_of_its_own_step(torch, nndl, reduction, tmp_path):
+    told, modes = [], []
+
+    def custom_print_log(runner):
+        told.append(runner.train_step_losses[-1])
+        modes.append(runner.model.training)
+
+    dev = list(loaders(torch, nndl)[1])  # a loader of PyTorch would draw before each evaluation
     runner, (train, _) = make(torch, nndl, reduction=reduction), loaders(torch, nndl)
     runner.train(
         train,
+        dev,
         num_epochs=2,
         log_steps=0,
-        custom_print_log=lambda runner: told.append(runner.train_step_losses[-1]),
+        eval_steps=1,
+        save_path=tmp_path / "best",
+        custom_print_log=custom_print_log,
     )
     twin, (train, _) = make(torch, nndl, reduction=reduction), loaders(torch, nndl)
     twin.train(train, num_epochs=2, log_steps=0)
     assert told == runner.train_step_losses == twin.train_step_losses
     assert [step for step, _ in told] == list(range(12))
     assert 2 < told[0][1] < 4  # about log 19: a mean
+    assert modes == [True] * 12  # after an evaluation too
+    # numbers, which hold no graph
+    numbers = [*runner.train_epoch_losses, *runner.dev_scores, runner.best_score]
+    pairs = [*runner.train_step_losses, *runner.dev_losses]
+    assert {type(x) for x in numbers} | {type(x) for _, x in pairs} == {float}
 
 
 def test_it_trains_exactly_as_the_published_loop(torch, nndl, tmp_path, monkeypatch):
@@ -218,21 +232,6 @@ def test_a_prediction_has_no_graph_and_no_dropout(torch, nndl):
     torch.testing.assert_close(first, again)
 
 
-def test_an_evaluation_leaves_the_model_in_training(torch, nndl, tmp_path):
-    modes = []
-    runner, (train, dev) = make(torch, nndl), loaders(torch, nndl)
-    runner.train(
-        train,
-        dev,
-        num_epochs=1,
-        log_steps=0,
-        eval_steps=1,
-        save_path=tmp_path / "best",
-        custom_print_log=lambda runner: modes.append(runner.model.training),
-    )
-    assert modes == [True] * 6
-
-
 def test_evaluating_without_metric_or_loader_is_an_error(torch, nndl):
     train, dev = loaders(torch, nndl)
     without = make(torch, nndl, metric=False)
@@ -247,22 +246,6 @@ def test_evaluating_without_metric_or_loader_is_an_error(torch, nndl):
         with pytest.raises(SettingError, match=said):
             call()
     assert without.train_step_losses == []
-
-
-def test_training_goes_on_where_it_was(torch, nndl):
-    runner, (train, _) = make(torch, nndl), loaders(torch, nndl)
-    for _ in range(2):
-        runner.train(train, num_epochs=2, log_steps=0)
-    assert len(runner.train_epoch_losses) == 4
-    assert runner.train_epoch_losses[-1] < runner.train_epoch_losses[0]
-
-
-def test_losses_are_numbers_and_hold_no_graph(torch, nndl, tmp_path):
-    runner, (train, dev) = make(torch, nndl), loaders(torch, nndl)
-    runner.train(train, dev, num_epochs=1, log_steps=0, eval_steps=2, save_path=tmp_path / "m")
-    numbers = [*runner.train_epoch_losses, *runner.dev_scores, runner.best_score]
-    pairs = [*runner.train_step_losses, *runner.dev_losses]
-    assert {type(x) for x in numbers} | {type(x) for _, x in pairs} == {float}
 
 
 @pytest.mark.parametrize("framework", INSTALLED)
@@ -289,6 +272,7 @@ def test_the_runner_works_on_every_framework(framework, tmp_path):
         custom_print_log=lambda runner: calls.append(sorted(runner.gradients)),
     )
     assert len(runner.train_step_losses) == 10
+    assert len(runner.train_epoch_losses) == 2
     assert runner.train_epoch_losses[1] < runner.train_epoch_losses[0]
     assert [step for step, _ in runner.dev_losses] == [3, 6, 9]
     assert len(calls) == 10
@@ -299,6 +283,7 @@ def test_the_runner_works_on_every_framework(framework, tmp_path):
     X, _ = next(iter(data.loader("test")))
     assert tuple(runner.predict(X).shape) == (100, 19)
     runner.train(data.train_dataloader(), num_epochs=1, log_steps=0)  # on from what was loaded
+    assert len(runner.train_epoch_losses) == 3
     assert runner.train_epoch_losses[-1] < runner.train_epoch_losses[0]
     with pytest.raises(UnrolledError):
         runner.load_model(tmp_path / "none")

@@ -56,13 +56,10 @@ def place_of(device: Any) -> Any:
 class BookModel(RecurrentLanguageModel):
     """A network under the trainer with the loss and the optimizer that a book's loop names.
 
-    Args:
-        net: a recurrent language model: one of this library, any module of the framework,
-            or a plain class with ``params``, called with ``(X, state)`` and with a
-            ``begin_state``.
-        make_optimizer: called once the net has all its parameters.
-        loss: ``(logits (T * B, V), targets (T * B,)) -> losses``, averaged here; None
-            takes the net's own.
+    The net is a recurrent language model: one of this library, any module of the framework, or a
+    plain class with ``params``. It is called with ``(X, state)`` and has a ``begin_state``. Its
+    optimizer is made once the net has all its parameters. The loss is of ``(logits (T * B, V),
+    targets (T * B,))`` and averaged here; None takes the net's own.
     """
 
     def __init__(
@@ -166,20 +163,11 @@ class _Report(Listener):
 
 @dataclass(frozen=True)
 class Chapters:
-    """The chapters' functions for one framework.
-
-    Args:
-        backend: the framework's.
-        trainer: its `Trainer`.
-        sgd: ``(net, lr) -> optimizer`` with its ``SGD``.
-        model: its ``BookModel``.
-        loader: its ``SeqDataLoader``.
-        regression_data: its ``SyntheticRegressionData``.
-    """
+    """The chapters' functions for one framework, from its own classes."""
 
     backend: Backend
     trainer: type[Any]
-    sgd: Callable[..., Any]
+    sgd: Callable[..., Any]  # (net, lr) -> optimizer
     model: Callable[..., Any]
     loader: type[SeqDataLoader]
     regression_data: type[Any]

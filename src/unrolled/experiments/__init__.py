@@ -13,60 +13,33 @@ from unrolled.errors import SettingError, check_seed, did_you_mean
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment by name.
-
-    Attributes:
-        name: as on the command line.
-        summary: what it shows, in one line.
-        module: where its ``Settings`` and ``run(context, settings)`` are.
-    """
+    """An experiment: its name on the command line, and what it shows, in one line."""
 
     name: str
     summary: str
-    module: str
 
     def load(self) -> Any:
-        """The module, with ``Settings`` and ``run``."""
-        return importlib.import_module(self.module)
+        """Its module, with ``Settings`` and ``run(context, settings)``."""
+        return importlib.import_module(f"{__name__}.{self.name.replace('-', '_')}")
 
 
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        Experiment(
-            "linear-regression",
-            "recover known weights by minibatch SGD, from scratch or with the framework's layer",
-            "unrolled.experiments.linear_regression",
-        ),
-        Experiment(
-            "language-model",
-            "a recurrent network learns The Time Machine (or your text) character by character",
-            "unrolled.experiments.language_model",
-        ),
-        Experiment(
-            "digit-sum",
-            "how long SRN, LSTM and GRU remember: add the first two digits of a sequence",
-            "unrolled.experiments.digit_sum",
-        ),
-        Experiment(
-            "gradient-explosion",
-            "gradients that explode and die, clipped ones that live, and a network that learns",
-            "unrolled.experiments.gradient_explosion",
-        ),
-    )
+SUMMARIES = {
+    "linear-regression": (
+        "recover known weights by minibatch SGD, from scratch or with the framework's layer"
+    ),
+    "language-model": (
+        "a recurrent network learns The Time Machine (or your text) character by character"
+    ),
+    "digit-sum": "how long SRN, LSTM and GRU remember: add the first two digits of a sequence",
+    "gradient-explosion": (
+        "gradients that explode and die, clipped ones that live, and a network that learns"
+    ),
 }
+EXPERIMENTS = {name: Experiment(name, summary) for name, summary in SUMMARIES.items()}
 
 
 def get(name: str) -> Experiment:
-    """The experiment of this name.
-
-    Raises:
-        SettingError: there is none; the message names the nearest.
-
-    Example:
-        >>> get("language-model").name
-        'language-model'
-    """
+    """The experiment of this name; without one a `SettingError` names the nearest."""
     if name not in EXPERIMENTS:
         raise SettingError(f"unknown experiment '{name}': {did_you_mean(name, EXPERIMENTS)}")
     return EXPERIMENTS[name]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
-from unrolled.telemetry.recorder import Telemetry, to_lines
+from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
 from unrolled.training.records import Listener
 
 
@@ -84,9 +84,6 @@ class Context:
             settings: of the experiment.
             files: what else to write, by name, as JSON.
             used: what settings that leave something open came to, by name.
-
-        Raises:
-            RunError: it cannot be written; nothing of it remains.
         """
         config = {
             "experiment": self.experiment,
@@ -109,6 +106,7 @@ class Context:
         part: str | None = None,
         values: Callable[[], Values | None] = lambda: None,
         telemetry_every: int | None = 0,
+        sinks: Iterable[Sink] = (),
     ) -> None:
         """Train; end cleanly on Ctrl-C, divergence or a full disk, and keep the model in any case.
 
@@ -120,13 +118,14 @@ class Context:
                 last step.
             telemetry_every: steps from one record of ``telemetry.jsonl`` to the next; None
                 makes about 200, 0 none.
+            sinks: called with every record, too.
         """
         attached = [make(self.directory.path, fields=report.fields, part=part) for make in self.log]
         listeners: list[Listener] = [self.directory.log(report.fields, part), report, *attached]
         if telemetry_every != 0:
-            sinks = [to_lines(self.directory.lines(TELEMETRY), part)]
-            sinks += [tracker.record for tracker in attached]
-            listeners.append(Telemetry(telemetry_every, sinks))
+            lines = to_lines(self.directory.lines(TELEMETRY), part)
+            records = [tracker.record for tracker in attached]
+            listeners.append(Telemetry(telemetry_every, [lines, *records, *sinks]))
         trainer.listeners.extend(listeners)
         with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:
             for tracker in attached:
@@ -148,9 +147,6 @@ class Context:
         """How to go through the parts of something that is done after the training.
 
         It is shown how far it is, and a signal ends it before the next part: the run is kept.
-
-        Args:
-            what: is done.
         """
 
         def through(parts: Sequence[Part]) -> Iterator[Part]:
@@ -170,10 +166,8 @@ class Context:
 
         Raises:
             NotFiniteError: the training diverged.
-            RunError: it ended because a log could not be written.
-            RunError: or what it had to say could not be written; the run is kept.
-            KeyboardInterrupt: it was interrupted.
-            TerminatedError: it was, by SIGTERM or SIGHUP.
+            RunError: a log, or what it had to say, could not be written; the run is kept.
+            KeyboardInterrupt, TerminatedError: a signal ended it.
         """
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.end({**head, "status": self.status, **summary})

@@ -18,16 +18,10 @@ CARRIED = ("environment.json", "vocabulary.json", "summary.json")
 
 
 def convert(run: Path, to: str, out: Path) -> str:
-    """Make a run directory whose model belongs to another framework.
+    """Make a run directory whose model belongs to another framework; return what was checked.
 
-    Args:
-        run: the run to carry over.
-        to: the framework to carry it to; if it is installed here, the model is built
-            there and takes the numbers before anything is written.
-        out: the new run directory.
-
-    Returns:
-        What has been checked, in words.
+    If the framework is installed here, the model is built there and takes the numbers before
+    anything is written.
 
     Raises:
         SettingError: there is no such framework.

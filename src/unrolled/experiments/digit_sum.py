@@ -20,7 +20,7 @@ from unrolled.experiments import digit_sum_training
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import setting
 from unrolled.report.spec import Axis, Chart, Heatmap, Picture, Series
-from unrolled.runs.progress import TrainingProgress, say
+from unrolled.runs.progress import say
 
 SHOWN = 67
 """The test example whose gates are kept: 6 and 7, and one digit that does not count."""
@@ -56,64 +56,46 @@ class Settings:
 
 
 def run(context: Context, settings: Settings) -> None:
-    """Train every cell at every length, and compare what they remember.
-
-    Raises:
-        UnrolledError: what was asked for cannot run.
-    """
-    shell = context.shell
-    shell.backend.seed(context.seed)
+    """Train every cell at every length, and compare what they remember."""
+    shell, seed = context.shell, context.seed
+    shell.backend.seed(seed)
     context.begin(settings, used={"forget_bias": "drawn"} if settings.forget_bias is None else {})
     digit_sum_training.tell_of_whole_batches(settings.batch_size)
     parts = [(cell, length) for length in settings.lengths for cell in settings.cells]
     results: dict[str, Any] = {}
     pictures: list[Picture] = []
     for number, (cell, length) in enumerate(parts, 1):
+        part = f"{cell}-{length}"
         say(f"\n{cell}, length {length} ({number} of {len(parts)})")
-        scores, trainer = train(context, settings, cell, length)
+        data = context.nndl.DigitSumData(length, settings.batch_size, seed)
+        options = {"forget_bias": settings.forget_bias, "lr": settings.lr}
+        net = digit_sum_training.build(context.nndl, cell, settings.num_hiddens, seed, **options)
+        scores, trainer = digit_sum_training.train(
+            context, part, net, data, settings.max_epochs, keeps_best=True
+        )
         if scores.values is not None:
-            model = trainer.bound_model
-            found = {"last_test_accuracy": scores.score(model, "test")[0]}
-            model = model.import_parameters(scores.values)
-            found["test_accuracy"] = scores.score(model, "test")[0]
-            results[f"{cell}-{length}"] = result(cell, length, scores) | found
-            say(describe(results[f"{cell}-{length}"]))
+            last_test_accuracy, _ = scores.score(trainer.bound_model, "test")
+            best = trainer.bound_model.import_parameters(scores.values)
+            test_accuracy, _ = scores.score(best, "test")
+            results[part] = {
+                "cell": cell,
+                "length": length,
+                "dev_accuracy": scores.best,
+                "best_epoch": scores.best_epoch,
+                "last_dev_accuracy": scores.dev_accuracy,
+                "last_loss": scores.loss,
+                "last_test_accuracy": last_test_accuracy,
+                "test_accuracy": test_accuracy,
+            }
+            say(describe(results[part]))
             if cell == "lstm" and length == min(settings.lengths):
-                pictures += gates(shell, model, length)
+                pictures += gates(shell, best, length)
         if context.status == "interrupted":
             break
-    digit_sum_training.keep_pictures(context, [*accuracy_charts(results), *pictures])
+    pictures = [*accuracy_charts(results), *pictures]
+    context.directory.write_json("charts.json", [picture.as_dict() for picture in pictures])
     say("\n" + explain(results))
     context.finish({"accuracy": results})
-
-
-def train(
-    context: Context, settings: Settings, cell: str, length: int
-) -> tuple[digit_sum_training.Scores, Any]:
-    """Train one cell at one length; its scores, and the trainer."""
-    shell, seed = context.shell, context.seed
-    data = context.nndl.DigitSumData(length, settings.batch_size, seed)
-    scores = digit_sum_training.Scores(context.nndl, data)
-    trainer = shell.Trainer(settings.max_epochs, listeners=[scores])
-    model = digit_sum_training.build(
-        context.nndl, cell, settings.num_hiddens, seed, settings.forget_bias, lr=settings.lr
-    )
-    every = max(1, settings.max_epochs // 5)
-    report = TrainingProgress(scores.fields, scores.line, every, "sequences")
-    context.fit(trainer, model, data, report, f"{cell}-{length}", lambda: scores.values)
-    return scores, trainer
-
-
-def result(cell: str, length: int, scores: digit_sum_training.Scores) -> dict[str, Any]:
-    """What the validation examples say of a trained model, as data."""
-    return {
-        "cell": cell,
-        "length": length,
-        "dev_accuracy": scores.best,
-        "best_epoch": scores.best_epoch,
-        "last_dev_accuracy": scores.dev_accuracy,
-        "last_loss": scores.loss,
-    }
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -148,12 +130,9 @@ def explain(results: dict[str, Any]) -> str:
         best = f"{found['dev_accuracy']:.2f} / {found['test_accuracy']:.2f}"
         last = f"{found['last_dev_accuracy']:.2f} / {found['last_test_accuracy']:.2f}"
         lines.append(f"{part:<16}{best:<23}{last}")
-    return "\n".join(
-        [
-            *lines,
-            "Guessing the most frequent sum gives 0.10. A longer sequence is harder: what the "
-            "first two\ndigits were must survive every step after them.",
-        ]
+    return "\n".join(lines) + (
+        "\nGuessing the most frequent sum gives 0.10. A longer sequence is harder: what the first "
+        "two\ndigits were must survive every step after them."
     )
 
 
@@ -161,15 +140,12 @@ def accuracy_charts(results: dict[str, Any]) -> list[Picture]:
     """Accuracy against length, a line for each cell and split."""
     series = []
     for colour, cell in enumerate(dict.fromkeys(found["cell"] for found in results.values())):
-        own = sorted(
-            (found for found in results.values() if found["cell"] == cell),
-            key=lambda found: found["length"],
-        )
+        own = [found for found in results.values() if found["cell"] == cell]
+        own.sort(key=lambda found: found["length"])
         lengths = [found["length"] for found in own]
-        for split, dash in (("dev", "solid"), ("test", "dashed")):
+        for split, name, dash in (("dev", "validation", "solid"), ("test", "test", "dashed")):
             values = [found[f"{split}_accuracy"] for found in own]
-            label = f"{cell}, {'validation' if split == 'dev' else 'test'}"
-            series.append(Series(label, lengths, values, colour=colour, dash=dash))
+            series.append(Series(f"{cell}, {name}", lengths, values, colour=colour, dash=dash))
     if not series:
         return []
     x, y = Axis("length of the sequence"), Axis("accuracy", limits=(0, 1))
@@ -190,13 +166,9 @@ def gates(shell: Any, model: Any, length: int) -> list[Picture]:
     caption = (
         f"The network reads {' '.join(map(str, X[0]))}; the sum is {y[0]}, its answer {predicted}."
     )
-    titles = {
-        "input": "Input gate",
-        "forget": "Forget gate",
-        "output": "Output gate",
-        "cell": "Cell state",
-    }
     steps = list(range(1, length + 1))
+    labels = [f"{step}: {digit}" for step, digit in zip(steps, X[0], strict=True)]
+    titles = {name: f"{name.capitalize()} gate" for name in ("input", "forget", "output")}
     return [
         Heatmap(
             f"gates-{name}",
@@ -209,7 +181,7 @@ def gates(shell: Any, model: Any, length: int) -> list[Picture]:
             values[name].tolist(),
             map="diverging" if name == "cell" else "sequential",
             caption=caption,
-            column_labels=[f"{step}: {digit}" for step, digit in zip(steps, X[0], strict=True)],
+            column_labels=labels,
         )
-        for name, title in titles.items()
+        for name, title in (titles | {"cell": "Cell state"}).items()
     ]

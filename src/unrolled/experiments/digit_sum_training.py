@@ -1,4 +1,4 @@
-"""Model, validation scores and saved pictures that both digit-sum experiments use."""
+"""Train the digit-sum classifier and score it on its validation examples, for two experiments."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +7,9 @@ from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS, SPLITS
 from unrolled.experiments.context import Context
 from unrolled.functional.losses import cross_entropy
 from unrolled.models.layers import Values
-from unrolled.nndl.metrics import evaluate
-from unrolled.report.spec import Picture
-from unrolled.runs.progress import say
+from unrolled.nndl.metrics import Accuracy, evaluate
+from unrolled.runs.progress import TrainingProgress, say
+from unrolled.telemetry.recorder import Sink
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 
 LAYERS = {
@@ -48,8 +48,7 @@ def build(
         cell: name in ``LAYERS``.
         num_hiddens: ``H``.
         seed: of the initial values.
-        forget_bias: what the bias of an LSTM's forget gate begins with; None: drawn, as all
-            other biases.
+        forget_bias: of an LSTM, to begin with; None: drawn, as all other biases.
         options: ``lr``, ``optimizer`` and ``reduction`` of the classifier.
     """
     given: dict[str, Any] = {"seed": [seed, 3]}
@@ -60,30 +59,8 @@ def build(
     return nndl.Model_RNN4SeqClass(layer, *sizes, seed=[seed, 4], **options)
 
 
-class Compiled:
-    """A model as trained so far, compiled once as long as it is one object.
-
-    Args:
-        backend: the model's.
-    """
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self._model: Any = None
-        self._call: Any = None
-
-    def __call__(self, model: Any, *inputs: Any) -> Any:
-        if model is not self._model:
-            self._model, self._call = model, self.backend.compile(model)
-        return self._call(*inputs)
-
-
 class Scores(Listener):
     """Accuracy on the validation examples after every epoch; keeps the best model.
-
-    Args:
-        nndl: the framework's module of `unrolled.nndl`.
-        data: a ``DigitSumData``.
 
     Attributes:
         loss: mean loss of an example in the last epoch, while it was trained on.
@@ -92,12 +69,14 @@ class Scores(Listener):
         values: the parameters of then, by name; None before the first epoch.
     """
 
-    def __init__(self, nndl: Any, data: Any) -> None:
-        self.nndl, self.data = nndl, data
+    def __init__(self, data: Any) -> None:
+        self.data = data
         self.loss = self.dev_loss = self.dev_accuracy = 0.0
         self.best, self.best_epoch = -1.0, 0
         self.values: Values | None = None
-        self._sum, self._forward = 0.0, Compiled(data.backend)
+        self._sum = 0.0
+        self._model: Any = None
+        self._compiled: Any = None
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         self._sum += step.loss * step.num_targets
@@ -114,28 +93,53 @@ class Scores(Listener):
     def score(self, model: Any, split: str) -> tuple[float, float]:
         """Accuracy and mean loss of a model on ``"dev"`` or ``"test"``."""
         backend = self.data.backend
-        return evaluate(
-            backend,
-            model,
-            self.data.loader(split),
-            lambda outputs, labels: cross_entropy(backend.xp, outputs, labels),
-            self.nndl.Accuracy(),
-            lambda X: self._forward(model, X),
-        )
+        if model is not self._model:  # compiled once, as long as it is one object
+            self._model, self._compiled = model, backend.compile(model)
+
+        def loss(outputs: Any, labels: Any) -> Any:
+            return cross_entropy(backend.xp, outputs, labels)
+
+        return evaluate(backend, model, self.data.loader(split), loss, Accuracy(), self._compiled)
 
     def fields(self, epoch: EpochRecord) -> dict[str, Any]:
         """The measures of the last epoch, for the log."""
-        return {
-            "loss": self.loss,
-            "dev_loss": self.dev_loss,
-            "dev_accuracy": self.dev_accuracy,
-        }
+        return {name: getattr(self, name) for name in ("loss", "dev_loss", "dev_accuracy")}
 
     def line(self, epoch: EpochRecord) -> str:
         """The same for a person."""
         return f"loss {self.loss:.4f}  validation accuracy {self.dev_accuracy:.2f}"
 
 
-def keep_pictures(context: Context, pictures: Iterable[Picture]) -> None:
-    """Write ``charts.json``: pictures as data, in the form of `unrolled.report.spec`."""
-    context.directory.write_json("charts.json", [picture.as_dict() for picture in pictures])
+def train(
+    context: Context,
+    part: str,
+    model: Any,
+    data: Any,
+    max_epochs: int,
+    keeps_best: bool = False,
+    sinks: Iterable[Sink] = (),
+    **clipping: Any,
+) -> tuple[Scores, Any]:
+    """Train a classifier as a part of a run; its scores, and the trainer.
+
+    Args:
+        context, part, model, data: see `Context.fit`.
+        max_epochs: passes over the training examples.
+        keeps_best: keep the model with the best scores, not the last one.
+        sinks: called with a telemetry record of every step; without any there is none.
+        clipping: options of the trainer.
+    """
+    scores = Scores(data)
+    trainer = context.shell.Trainer(max_epochs, listeners=[scores], **clipping)
+    report = TrainingProgress(scores.fields, scores.line, max(1, max_epochs // 5), "sequences")
+    context.fit(
+        trainer,
+        model,
+        data,
+        report,
+        part,
+        values=lambda: scores.values if keeps_best else None,
+        telemetry_every=1 if sinks else 0,
+        sinks=sinks,
+    )
+    return scores, trainer

@@ -25,8 +25,7 @@ from unrolled.experiments.norms import SETTLED, Norms
 from unrolled.experiments.settings import setting
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.report.spec import Axis, Chart, Picture, Series
-from unrolled.runs.progress import TrainingProgress, say
-from unrolled.telemetry.reading import TELEMETRY
+from unrolled.runs.progress import say
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,9 @@ class Settings:
 
 
 def run(context: Context, settings: Settings) -> None:
-    """Train three times from the same start, and tell what became of the gradients.
-
-    Raises:
-        UnrolledError: what was asked for cannot run.
-    """
-    context.shell.backend.seed(context.seed)
+    """Train three times from the same start, and tell what became of the gradients."""
+    seed = context.seed
+    context.shell.backend.seed(seed)
     context.begin(settings)
     digit_sum_training.tell_of_whole_batches(settings.batch_size)
     clip = {
@@ -62,66 +58,46 @@ def run(context: Context, settings: Settings) -> None:
     sgd = {"optimizer": "sgd", "lr": settings.lr}
     adam = {"optimizer": "adam", "lr": settings.adam_lr}
     at = f"clipped at {settings.gradient_clip_val:g} ({settings.gradient_clip_method})"
-    plans = {
+    plans: dict[str, tuple[str, int, Any, Any]] = {
         "unclipped": (f"SGD at {settings.lr:g}, unclipped", settings.max_epochs, sgd, {}),
         "clipped": (f"SGD at {settings.lr:g}, {at}", settings.max_epochs, sgd, clip),
         "learns": (f"Adam at {settings.adam_lr:g}, {at}", settings.adam_epochs, adam, clip),
     }
     results: dict[str, Any] = {}
     pictures: list[Picture] = []
-    for part, (title, epochs, model, trainer) in plans.items():
+    for part, (title, epochs, optimizer, clipping) in plans.items():
         if not epochs or context.status == "interrupted":
             continue
         say(f"\n{part}: {title}")
-        norms, accuracies = train(context, settings, part, epochs, model, trainer)
-        if norms.recurrent:
+        data = context.nndl.DigitSumData(settings.length, settings.batch_size, seed)
+        options = {"reduction": "sum", **optimizer}
+        net = digit_sum_training.build(context.nndl, "srn", settings.num_hiddens, seed, **options)
+        norms = Norms()
+        scores, trainer = digit_sum_training.train(
+            context, part, net, data, epochs, sinks=[norms.add], **clipping
+        )
+        accuracies = {
+            f"{split}_accuracy": scores.score(trainer.bound_model, split)[0]
+            for split in ("dev", "test")
+        }
+        if norms.saturated:
             results[part] = {"training": title, **accuracies, **norms.summary()}
-            pictures += charts(part, title, norms, clips=bool(trainer))
-    digit_sum_training.keep_pictures(context, pictures)
+            pictures += charts(part, title, norms, clips=bool(clipping))
+    context.directory.write_json("charts.json", [picture.as_dict() for picture in pictures])
     say("\n" + explain(results))
     context.finish({"parts": results})
-
-
-def train(
-    context: Context,
-    settings: Settings,
-    part: str,
-    epochs: int,
-    model: dict[str, Any],
-    trainer: dict[str, Any],
-) -> tuple[Norms, dict[str, float]]:
-    """One of the trainings: its gradient norms, and its accuracies at the end."""
-    shell, seed = context.shell, context.seed
-    data = context.nndl.DigitSumData(settings.length, settings.batch_size, seed)
-    scores = digit_sum_training.Scores(context.nndl, data)
-    with context.directory as directory:
-        write = directory.lines(TELEMETRY)
-        norms = Norms(shell.backend, lambda record: write({"part": part, **record}))
-        fitting = shell.Trainer(epochs, listeners=[scores, norms], **trainer)
-        net = digit_sum_training.build(
-            context.nndl, "srn", settings.num_hiddens, seed, reduction="sum", **model
-        )
-        report = TrainingProgress(scores.fields, scores.line, max(1, epochs // 5), "sequences")
-        context.fit(fitting, net, data, report, part)
-    found = {
-        f"{split}_accuracy": scores.score(fitting.bound_model, split)[0]
-        for split in ("dev", "test")
-    }
-    return norms, found
 
 
 def charts(part: str, title: str, norms: Norms, clips: bool) -> list[Picture]:
     """The norms against the step: the first 40 unclipped, the first 100 clipped."""
     shown = 100 if clips else 40
-    kinds = {"before clipping": norms.before}
-    if clips:
-        kinds["after clipping"] = norms.after
+    kinds = {"before": norms.before} | ({"after": norms.after} if clips else {})
     return [
         Chart(
-            f"norms-{part}-{kind.partition(' ')[0]}",
-            f"Gradient norms {kind}: {title}",
+            f"norms-{part}-{kind}",
+            f"Gradient norms {kind} clipping: {title}",
             Axis("step"),
-            Axis(f"L2 norm {kind}", "log"),
+            Axis(f"L2 norm {kind} clipping", "log"),
             [
                 Series(name, list(range(1, len(line[:shown]) + 1)), line[:shown], colour=i)
                 for i, (name, line) in enumerate(lines.items())

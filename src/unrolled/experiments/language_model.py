@@ -1,5 +1,6 @@
 """The language-model experiment: an RNN, GRU or LSTM on *The Time Machine* or another text."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +20,11 @@ from unrolled.errors import (
     check_floating,
 )
 from unrolled.experiments.context import Context
-from unrolled.experiments.memory import check_memory
 from unrolled.experiments.settings import saved, setting
-from unrolled.experiments.used import used
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
-from unrolled.kernels import ENGINES, PRECISIONS, check_engine
+from unrolled.kernels import ENGINES, PRECISIONS, check_engine, chosen
 from unrolled.models.generation import check_prefix, generate, generate_batch
 from unrolled.models.layers import parameter_shapes
 from unrolled.output import printable
@@ -33,6 +32,7 @@ from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import TrainingProgress, say
 from unrolled.telemetry.findings.losses import is_memorized
+from unrolled.telemetry.recorder import period
 from unrolled.training.evaluation import mean_cross_entropy
 from unrolled.training.truncation import STATES, Truncation
 
@@ -125,11 +125,7 @@ def complete(settings: Settings) -> Settings:
 
 
 def load_text(settings: Settings) -> str | TextFile:
-    """The text to learn; that of a file stays there, as it may be larger than memory.
-
-    Raises:
-        TextError: it cannot be read, or not be cleaned.
-    """
+    """The text to learn; that of a file stays there, as it may be larger than memory."""
     if settings.text is not None and os.path.isfile(settings.text):
         return TextFile(settings.text, clean=bool(settings.clean))
     # a pipe, which can be read only once, or nothing that can be read at all
@@ -151,15 +147,30 @@ def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]
     return (start.splitlines()[0][:PREFIX_LENGTH],)
 
 
-def build(shell: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
-    """The untrained model.
+def check_memory(cell: str, num_layers: int, vocab_size: int, num_hiddens: int) -> None:
+    """Refuse a model for which the machine has no memory: the system would end the program.
 
-    Args:
-        shell: the framework's public module.
-        settings: complete ones.
-        vocab_size: ``V``.
-        seed: of the initial values.
+    Its weights, their gradients and the copy for a divergence are float32 each.
     """
+    one, two = (
+        sum(map(math.prod, parameter_shapes(cell, layers, vocab_size, num_hiddens).values()))
+        for layers in (1, 2)
+    )
+    needed = 3 * 4 * (one + (num_layers - 1) * (two - one))
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if needed > there:
+        raise SettingError(
+            f"num_hiddens={num_hiddens:,} in num_layers={num_layers:,} with {vocab_size:,} kinds "
+            f"of characters needs {needed / 2**30:,.0f} GiB to train, and this machine has "
+            f"{there / 2**30:,.0f}; take fewer num_hiddens or num_layers"
+        )
+
+
+def build(shell: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
+    """The untrained model of complete settings, in the framework of the public module ``shell``."""
     check_memory(settings.model, settings.num_layers, vocab_size, settings.num_hiddens or 0)
     gpus = shell.backend.devices(1)
     device = (gpus or [shell.backend.cpu()])[0] if settings.num_gpus else None
@@ -181,12 +192,25 @@ def build(shell: Any, settings: Settings, vocab_size: int, seed: int) -> Any:
     )
 
 
-def run(context: Context, settings: Settings) -> None:
-    """Train, measure on held-out text, and let the model write.
+def used(
+    settings: Settings, framework: str, prefixes: Sequence[str], data: Any, device: Any
+) -> dict[str, Any]:
+    """The values that open settings came to, by name; ``device`` None is the CPU."""
+    steps = settings.max_epochs * len(data.get_dataloader(train=True))
+    engine = chosen(framework, settings.engine, device is not None)
+    return {
+        "text": "The Time Machine" if settings.text is None else settings.text,
+        "max_tokens": len(data.train_ids),
+        "prefix": list(prefixes),
+        "back_steps": settings.back_steps or settings.num_steps,
+        "telemetry_every": period(settings.telemetry_every, steps),
+        "engine": engine if settings.scratch else f"the layer of {framework}",
+        "num_gpus": int(device is not None),
+    }
 
-    Raises:
-        UnrolledError: what was asked for cannot run.
-    """
+
+def run(context: Context, settings: Settings) -> None:
+    """Train, measure on held-out text, and let the model write."""
     settings = complete(settings)
     if not settings.scratch and (settings.engine, settings.precision) != ("auto", "float32"):
         raise SettingError(
@@ -278,15 +302,11 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
         f"({vocab_size} would be guessing); {summary['tokens_per_s']:,.0f} tokens/s"
     )
     if heldout is not None and is_memorized(trained, heldout):
+        worse = ":\non text it has never seen it does worse than guessing."
         lines += (
             "\nA training perplexity near 1 means that the passage is memorised: given its "
             "beginning,\nthe network recites it. It has not learned to write; the held-out "
-            "perplexity shows that"
-            + (
-                ":\non text it has never seen it does worse than guessing."
-                if heldout > vocab_size
-                else "."
-            )
+            "perplexity shows that" + (worse if heldout > vocab_size else ".")
         )
     return lines
 
@@ -342,11 +362,7 @@ def load(path: Path) -> Trained:
 
 
 def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
-    """The directory of a language model's run, and its ``config.json``.
-
-    Raises:
-        RunError: the run is incomplete, damaged, or no language model.
-    """
+    """The directory of a language model's run, and its ``config.json``; else a `RunError`."""
     directory = RunDirectory.open(path)
     config = directory.read_config()
     if config["experiment"] != "language-model":
@@ -355,15 +371,10 @@ def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
 
 
 def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -> Settings:
-    """The settings of a run whose parameters and vocabulary fit them.
+    """The settings of a run whose parameters and vocabulary fit them; else a `ParameterError`.
 
     Args:
-        config: content of ``config.json``.
-        values: parameters by name.
-        tokens: content of ``vocabulary.json``.
-
-    Raises:
-        ParameterError: one of them is something else, or they do not fit each other.
+        config, values, tokens: of ``config.json``, ``model.safetensors``, ``vocabulary.json``.
     """
     are_tokens = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
@@ -376,18 +387,7 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
 
 
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any) -> Trained:
-    """The trained model from what its run directory holds.
-
-    Args:
-        framework: whose model to make; not necessarily the one that trained it.
-        config: content of ``config.json``.
-        values: parameters by name.
-        tokens: content of ``vocabulary.json``.
-
-    Raises:
-        ParameterError: the parts do not fit each other.
-        MissingFrameworkError: the framework is not installed.
-    """
+    """The trained model of a framework, whichever trained it; arguments as of `checked`."""
     settings = checked(config, values, tokens)
     shell = frameworks.load(framework)
     # on the CPU, where there is no Triton; any seed: the values are replaced

@@ -33,15 +33,9 @@ class Settings:
 
 def load_data(shell: Any, settings: Settings, seed: int) -> Any:
     """Examples of the known weights."""
-    return shell.SyntheticRegressionData(
-        TRUE_W,
-        TRUE_B,
-        noise=settings.noise,
-        num_train=settings.num_train,
-        num_val=settings.num_val,
-        batch_size=settings.batch_size,
-        seed=seed,
-    )
+    names = ("noise", "num_train", "num_val", "batch_size")
+    options = {name: getattr(settings, name) for name in names}
+    return shell.SyntheticRegressionData(TRUE_W, TRUE_B, seed=seed, **options)
 
 
 def build(shell: Any, settings: Settings, seed: int) -> Any:
@@ -52,29 +46,14 @@ def build(shell: Any, settings: Settings, seed: int) -> Any:
 
 
 def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any = None) -> Settings:
-    """The settings of a run whose parameters are those of the model; arguments as of `restore`.
-
-    Raises:
-        ParameterError: one of them is something else.
-    """
+    """The settings of a run whose parameters are those of the model; else a `ParameterError`."""
     check_fit({"w": (len(TRUE_W), 1), "b": (1,)}, shapes_of(values))
     check_floating(values)
     return saved(Settings, config)
 
 
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any = None) -> Any:
-    """The trained model from what its run directory holds.
-
-    Args:
-        framework: whose model to make; not necessarily the one that trained it.
-        config: content of ``config.json``.
-        values: parameters by name.
-        tokens: nothing, there is no vocabulary.
-
-    Raises:
-        ParameterError: the parts do not fit each other.
-        MissingFrameworkError: the framework is not installed.
-    """
+    """The trained model of a framework, whichever trained it; there is no vocabulary."""
     settings = checked(config, values)
     shell = frameworks.load(framework)
     model = build(shell, settings, seed=0)  # any: the values are replaced
@@ -84,11 +63,7 @@ def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any 
 
 
 def run(context: Context, settings: Settings) -> None:
-    """Train, and compare what was learned with the truth.
-
-    Raises:
-        UnrolledError: what was asked for cannot run.
-    """
+    """Train, and compare what was learned with the truth."""
     shell, seed = context.shell, context.seed
     shell.backend.seed(seed)
     data, model = load_data(shell, settings, seed), build(shell, settings, seed)

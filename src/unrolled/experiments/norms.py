@@ -2,17 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from unrolled.telemetry.findings.gradients import EXPLODED_NORM
-from unrolled.telemetry.layers import layer_record
-from unrolled.telemetry.measures import changes, coefficient, norms
-from unrolled.telemetry.recorder import optimizer_fields
-from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
-from unrolled.telemetry.through_time import layer_numbers
-from unrolled.training.records import Backward, Listener, StepRecord
-from unrolled.training.tracing import TracedLayer
+from unrolled.telemetry.records import TelemetryRecord
 
 WATCHED = {name: f"rnn_model.{name}" for name in ("W", "U", "b")}
 """The parameters of the recurrent layer, and what the model calls them."""
@@ -37,82 +30,30 @@ SETTLED = 100
 """The median is that of the steps after this one."""
 
 
-class Norms(Listener):
+class Norms:
     """Gradient norms of W, U and b at every step, and the share of saturated units.
-
-    Args:
-        backend: the framework's.
-        write: takes the record of every step as plain data.
 
     Attributes:
         before, after: by ``"W"``, ``"U"``, ``"b"`` the norms at every step, before and after
             clipping.
-        recurrent: the norm of the three together before clipping.
         saturated: share of hidden units of the minibatch with ``|h| > 0.99``.
     """
 
-    def __init__(self, backend: Any, write: Callable[[dict[str, Any]], None]) -> None:
-        self.backend, self.write = backend, write
+    def __init__(self) -> None:
         self.before: dict[str, list[float]] = {name: [] for name in WATCHED}
         self.after: dict[str, list[float]] = {name: [] for name in WATCHED}
-        self.recurrent: list[float] = []
         self.saturated: list[float] = []
-        self._weights: dict[str, float] = {}
-        self._gradients: tuple[dict[str, float], dict[str, float]] = {}, {}
-        self._layers: dict[str, LayerRecord] = {}
 
-    def on_batch(self, trainer: Any, step: int) -> bool:
-        return True  # gradients through time, at every step
-
-    def on_backward(self, trainer: Any, backward: Backward) -> None:
-        before, after = self._norms(backward.gradients), self._norms(backward.clipped)
-        for name, parameter in WATCHED.items():
-            self.before[name].append(before[parameter])
-            self.after[name].append(after[parameter])
-        self.recurrent.append(math.hypot(*(before[name] for name in WATCHED.values())))
-        self._weights = self._norms(trainer.parameters)
-        self._gradients = before, after
-        traced = backward.through_time.layers if backward.through_time else {}
-        self._layers = {name: self._layer(layer) for name, layer in traced.items()}
-        (layer,) = self._layers.values()
+    def add(self, record: TelemetryRecord) -> None:
+        """Add a step's record; not that of a step that a training has diverged in."""
+        norms = {name: record.parameters[parameter] for name, parameter in WATCHED.items()}
+        if record.clipped_norm is None or not math.isfinite(record.clipped_norm):
+            return
+        for name, of in norms.items():
+            self.before[name].append(of.gradient_norm or 0.0)
+            self.after[name].append(of.clipped_norm or 0.0)
+        (layer,) = record.layers.values()
         self.saturated.append(layer.saturated or 0.0)
-
-    def on_step(self, trainer: Any, step: StepRecord) -> None:
-        clips = trainer.gradient_clip_val > 0
-        new, old, weights = trainer.parameters, trainer.last_good, self._weights
-        with trainer.backend.without_gradients():
-            moved = changes(self.backend.xp, tuple(new.values()), tuple(old[name] for name in new))
-        updates = dict(zip(new, self.backend.to_numpy(moved).tolist(), strict=True))
-        before, after = self._gradients
-        parameters = {
-            name: ParameterRecord(
-                before[name], after[name], weight, updates[name] / weight if weight else None
-            )
-            for name, weight in weights.items()
-        }
-        record = TelemetryRecord(
-            step=step.step,
-            epoch=step.epoch,
-            loss=step.loss,
-            gradient_norm=step.gradient_norm,
-            clipped_norm=step.clipped_norm,
-            clip_coefficient=coefficient(step.gradient_norm, step.clipped_norm),
-            clip_method=trainer.gradient_clip_method if clips else None,
-            clip_threshold=trainer.gradient_clip_val if clips else None,
-            parameters=parameters,
-            layers=self._layers,
-            **optimizer_fields(trainer.optim),
-        )
-        self.write(record.as_dict())
-
-    def _layer(self, traced: TracedLayer) -> LayerRecord:
-        arrays = traced.hidden, traced.recurrent, traced.first, traced.after
-        numbers = layer_numbers(self.backend.xp, traced.cell, *arrays)
-        return layer_record([self.backend.to_numpy(numbers).tolist()], cell=traced.cell)
-
-    def _norms(self, gradients: Mapping[str, Any]) -> dict[str, float]:
-        values = self.backend.to_numpy(norms(self.backend.xp, tuple(gradients.values())))
-        return dict(zip(gradients, values.tolist(), strict=True))
 
     def summary(self) -> dict[str, Any]:
         """What the norms say, before clipping where it is not said.
@@ -127,6 +68,7 @@ class Norms(Listener):
             the steps from then on those below 1e-6, and ``bursts``, how many reach the border
             nevertheless; and ``saturated_last``.
         """
+        recurrent = [math.hypot(*norms) for norms in zip(*self.before.values(), strict=True)]
         found: dict[str, Any] = {}
         for name, line in self.before.items():
             peak = max(line)
@@ -137,15 +79,15 @@ class Norms(Listener):
                 "median": _settled(line),
                 "clipped_median": _settled(self.after[name]),
             }
-        dead = dead_from(self.recurrent)
-        rest = self.recurrent[dead - 1 :] if dead else []
+        dead = dead_from(recurrent)
+        rest = recurrent[dead - 1 :] if dead else []
         return {
             **found,
-            "exploded": max(self.recurrent) >= EXPLODED_NORM * self.recurrent[0],
+            "exploded": max(recurrent) >= EXPLODED_NORM * recurrent[0],
             "dead_step": dead,
             "saturated_when_dead": self.saturated[dead - 1] if dead else None,
             "silent_share": sum(norm < SILENT for norm in rest) / len(rest) if rest else None,
-            "bursts": sum(not norm < DEAD * self.recurrent[0] for norm in rest),
+            "bursts": sum(not norm < DEAD * recurrent[0] for norm in rest),
             "saturated_last": self.saturated[-1],
         }
 

@@ -61,16 +61,7 @@ def export(run: Path, file: Path) -> None:
 
 
 def build(values: dict[str, Any], cell: str, num_layers: int) -> Any:
-    """The ONNX model of parameters under the from-scratch names.
-
-    Args:
-        values: as from a run's ``model.safetensors``.
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        num_layers: recurrent layers.
-
-    Raises:
-        ParameterError: the values are of a model that computes something else.
-    """
+    """The ONNX model of parameters under the from-scratch names; others: a `ParameterError`."""
     from onnx import TensorProto, helper, numpy_helper
 
     H, V = values["W_hq"].shape if "W_hq" in values else (0, 0)
