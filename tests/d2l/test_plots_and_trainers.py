@@ -131,11 +131,12 @@ def test_a_number_may_come_as_an_array_of_one(d2l: Any) -> None:
 
 
 @pytest.mark.parametrize("b", ["number", "scalar", "array"])
-def test_the_true_bias_may_be_an_array_of_the_framework(d2l: Any, b: str) -> None:
+def test_the_true_values_may_be_arrays_of_the_framework(d2l: Any, b: str) -> None:
     value = {"number": 4.2, "scalar": d2l.tensor(4.2), "array": d2l.tensor([4.2])}[b]
     data = d2l.SyntheticRegressionData(d2l.tensor([2, -3.4]), value, noise=0.0, num_val=0, seed=0)
     X, y = d2l.numpy(data.X), d2l.numpy(data.y)
     np.testing.assert_allclose(y, X @ [[2], [-3.4]] + 4.2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(d2l.numpy(data.w), np.array([2, -3.4], np.float32))
 
 
 def test_a_trainer_with_the_printed_constructor_trains(d2l: Any) -> None:

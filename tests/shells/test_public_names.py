@@ -43,6 +43,15 @@ def test_type_checkers_see_the_names_of_the_table_and_no_others(framework: str) 
     assert imported(framework) == set(OWN)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_type_checkers_take_no_name_of_the_book_for_a_private_import(framework: str) -> None:
+    source = (Path(unrolled.__file__).parent / "d2l" / f"{framework}.py").read_text()
+    imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+    bound = {alias.asname or alias.name: alias for node in imports for alias in node.names}
+    for name in bound.keys() & names_of_d2l(framework):
+        assert bound[name].asname == bound[name].name
+
+
 @pytest.mark.parametrize("framework", INSTALLED)
 def test_every_framework_has_the_names_of_the_table(framework: str) -> None:
     names: dict[str, Any] = {}

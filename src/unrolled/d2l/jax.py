@@ -12,19 +12,24 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unrolled.backends import Backend
-from unrolled.backends import jax as backend
+from unrolled.backends import jax as _backend
 from unrolled.d2l import chapters, find_in, rnn_models, text, three_functions
 from unrolled.d2l.text import *
 from unrolled.d2l.three_functions import *
 from unrolled.d2l.tools import *
 from unrolled.jax import *
 from unrolled.jax.language_model import DrawnModule, IdsModule
-from unrolled.jax.layers import recurrent_layer
-from unrolled.jax.module import Module, ScratchModule, around
-from unrolled.jax.training import SGD, DataModule, SyntheticRegressionData, Trainer
+from unrolled.jax.layers import recurrent_layer as recurrent_layer
+from unrolled.jax.module import Module as Module
+from unrolled.jax.module import ScratchModule, around
+from unrolled.jax.training import SGD as SGD
+from unrolled.jax.training import DataModule as DataModule
+from unrolled.jax.training import SyntheticRegressionData as SyntheticRegressionData
+from unrolled.jax.training import Trainer as Trainer
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
 
+backend = _backend
 arange, ones, zeros, tensor = jnp.arange, jnp.ones, jnp.zeros, jnp.array
 exp, sin, tanh, sigmoid = jnp.exp, jnp.sin, jnp.tanh, jax.nn.sigmoid
 matmul, concat, stack = jnp.matmul, jnp.concatenate, jnp.stack

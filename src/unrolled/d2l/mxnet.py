@@ -7,17 +7,22 @@ import mxnet as mx
 from mxnet import gluon
 
 from unrolled.backends import Backend
-from unrolled.backends import mxnet as backend
+from unrolled.backends import mxnet as _backend
 from unrolled.d2l import chapters, find_in, rnn_models, text, three_functions
 from unrolled.d2l.text import *
 from unrolled.d2l.three_functions import *
 from unrolled.d2l.tools import *
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.mxnet import *
-from unrolled.mxnet.module import ArraysModule, Module
-from unrolled.mxnet.training import SGD, DataModule, SyntheticRegressionData, Trainer
+from unrolled.mxnet.module import ArraysModule
+from unrolled.mxnet.module import Module as Module
+from unrolled.mxnet.training import SGD as SGD
+from unrolled.mxnet.training import DataModule as DataModule
+from unrolled.mxnet.training import SyntheticRegressionData as SyntheticRegressionData
+from unrolled.mxnet.training import Trainer as Trainer
 from unrolled.public_names import names_of_d2l
 
+backend = _backend
 arange, ones, zeros, tensor = mx.np.arange, mx.np.ones, mx.np.zeros, mx.np.array
 normal, randn = mx.np.random.normal, mx.np.random.randn
 exp, sin, tanh, sigmoid = mx.np.exp, mx.np.sin, mx.np.tanh, mx.npx.sigmoid

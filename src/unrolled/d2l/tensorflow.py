@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
-from unrolled.backends import tensorflow as backend  # first: it keeps the import quiet
+from unrolled.backends import tensorflow as _backend  # first: it keeps the import quiet
 
 # isort: split
 import keras
@@ -19,10 +19,15 @@ from unrolled.functional import updates
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
 from unrolled.tensorflow import *
-from unrolled.tensorflow.layers import recurrent_layer
-from unrolled.tensorflow.module import Module, VariablesModule, is_ours
-from unrolled.tensorflow.training import SGD, DataModule, SyntheticRegressionData, Trainer
+from unrolled.tensorflow.layers import recurrent_layer as recurrent_layer
+from unrolled.tensorflow.module import Module as Module
+from unrolled.tensorflow.module import VariablesModule, is_ours
+from unrolled.tensorflow.training import SGD as SGD
+from unrolled.tensorflow.training import DataModule as DataModule
+from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticRegressionData
+from unrolled.tensorflow.training import Trainer as Trainer
 
+backend = _backend
 arange, ones, zeros, tensor = tf.range, tf.ones, tf.zeros, tf.constant
 normal = tf.random.normal
 exp, sin, tanh, sigmoid = tf.exp, tf.sin, tf.tanh, tf.sigmoid

@@ -249,22 +249,12 @@ def use_svg_display() -> None:
 
 
 def _dash(fmt: str) -> str:
-    """The line style in matplotlib's short form of colour and style.
-
-    Example:
-        >>> _dash("m--"), _dash("-")
-        ('--', '-')
-    """
+    """The line style in matplotlib's short form of colour and style: ``"--"`` of ``"m--"``."""
     return fmt.lstrip("bgrcmykw") or "-"
 
 
 def _lines(values: Any) -> list[list[float]]:
-    """One line, or several, as lists of numbers.
-
-    Example:
-        >>> _lines([1, 2]), _lines([[1, 2], [3, 4]])
-        ([[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]])
-    """
+    """One line, or several, as lists of numbers."""
     values = list(values.detach() if hasattr(values, "detach") else values)
     # an array of no dimension has a length by name only
     several = bool(values) and hasattr(values[0], "__len__") and bool(getattr(values[0], "ndim", 1))

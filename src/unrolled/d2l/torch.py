@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unrolled.backends import Backend
-from unrolled.backends import torch as backend
+from unrolled.backends import torch as _backend
 from unrolled.d2l import chapters, find_in, rnn_models, text, three_functions
 from unrolled.d2l.text import *
 from unrolled.d2l.three_functions import *
@@ -15,10 +15,14 @@ from unrolled.d2l.tools import *
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
 from unrolled.torch import *
-from unrolled.torch.layers import recurrent_layer
-from unrolled.torch.module import Module
-from unrolled.torch.training import SGD, DataModule, SyntheticRegressionData, Trainer
+from unrolled.torch.layers import recurrent_layer as recurrent_layer
+from unrolled.torch.module import Module as Module
+from unrolled.torch.training import SGD as SGD
+from unrolled.torch.training import DataModule as DataModule
+from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressionData
+from unrolled.torch.training import Trainer as Trainer
 
+backend = _backend
 arange, ones, zeros, tensor = torch.arange, torch.ones, torch.zeros, torch.tensor
 normal, randn = torch.normal, torch.randn
 exp, sin, tanh, sigmoid = torch.exp, torch.sin, torch.tanh, torch.sigmoid

@@ -21,18 +21,7 @@ from unrolled.training.records import Listener
 
 
 class Context:
-    """The surroundings of one run.
-
-    Args:
-        experiment: its name.
-        framework: the framework's name.
-        seed: of all random draws.
-        out: the run directory to make; None takes the next free one under ``runs``.
-        log: names of trackers that get the records as well, see `unrolled.report.trackers`.
-
-    Raises:
-        RunError: ``out`` cannot be used.
-        SettingError: there is no such tracker.
+    """The surroundings of one run; arguments as of `unrolled.experiments.run`.
 
     Attributes:
         status: ``"finished"``, ``"interrupted"`` or ``"diverged"``, once trained.

@@ -46,10 +46,8 @@ def build(
     Args:
         nndl: the framework's module of `unrolled.nndl`.
         cell: name in ``LAYERS``.
-        num_hiddens: ``H``.
-        seed: of the initial values.
+        num_hiddens, seed, options: of the layer and of the classifier.
         forget_bias: of an LSTM, to begin with; None: drawn, as all other biases.
-        options: ``lr``, ``optimizer`` and ``reduction`` of the classifier.
     """
     given: dict[str, Any] = {"seed": [seed, 3]}
     if forget_bias is not None and cell in ("lstm", "bilstm"):

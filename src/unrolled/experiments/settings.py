@@ -27,14 +27,12 @@ def setting(
     choices: tuple[str, ...] | None = None,
     shown: str | None = None,
 ) -> Any:
-    """A field of a settings dataclass.
+    """A field of a settings dataclass, with its help and the values allowed.
 
     Args:
         default: its value if not set.
         help: what it is, in a few words.
-        least: the smallest value allowed.
-        most: the largest.
-        above: the value that it must exceed.
+        least, most, above: its smallest and largest value; the one that it must exceed.
         choices: the values allowed.
         shown: how to show the default in listings, where it depends on other settings.
     """

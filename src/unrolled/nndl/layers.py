@@ -264,15 +264,11 @@ class Bidirectional(Layer):
         """Entries of what `forward` gives for a sequence."""
         return 2 * self.hidden_size
 
-    def unroll(self, inputs: Array) -> Any:
-        """The hidden states of every step, ``(L, B, 2 H)``, and the two last ones."""
-        ahead, (last, *_) = self.forwards.unroll(inputs)
-        back, (first, *_) = self.backwards.unroll(inputs, reverse=True)
-        return self.backend.xp.concat([ahead, back], -1), (last, first)
-
     def forward(self, inputs: Array) -> Array:
         """The last states of both directions side by side, ``(B, 2 H)``."""
-        return self.backend.xp.concat(list(self.unroll(inputs)[1]), -1)
+        _, (last, *_) = self.forwards.unroll(inputs)
+        _, (first, *_) = self.backwards.unroll(inputs, reverse=True)
+        return self.backend.xp.concat([last, first], -1)
 
 
 class Embedding(Layer):
