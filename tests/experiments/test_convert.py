@@ -74,19 +74,6 @@ def test_a_model_means_the_same_in_another_framework_and_by_hand(
     check_against(reference, values, carried)
 
 
-def test_a_model_converts_between_the_layer_and_the_cell_written_out(tmp_path):
-    torch = pytest.importorskip("torch")
-    from unrolled import torch as u
-
-    ids = torch.randint(0, 28, (3, 7))
-    for cell, num_layers in itertools.product(("rnn", "gru", "lstm"), (1, 2)):
-        layer = u.RNNModel(u.recurrent_layer(cell, 28, 8, num_layers), 28)
-        written_out = u.LanguageModel(28, 8, cell, num_layers)
-        written_out.import_parameters(layer.export_parameters())
-        with torch.no_grad():
-            torch.testing.assert_close(written_out(ids)[0], layer(ids)[0], atol=1e-5, rtol=1e-5)
-
-
 def test_a_framework_that_is_not_installed_is_reached_through_the_file(
     unrolled, tiny_run, tmp_path, monkeypatch
 ):

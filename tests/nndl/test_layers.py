@@ -197,22 +197,18 @@ def test_a_summed_loss_has_the_gradient_of_the_mean_times_the_batch(nndl):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("sizes", "options", "said"),
     [
-        ({"optimizer": "adagrad"}, "optimizer is 'adagrad'; it must be adam or sgd"),
-        ({"reduction": "max"}, "reduction is 'max'; it must be mean or sum"),
+        ((4, 6), {"optimizer": "adagrad"}, "optimizer is 'adagrad'; it must be adam or sgd"),
+        ((4, 6), {"reduction": "max"}, "reduction is 'max'; it must be mean or sum"),
+        ((5, 6), {}, "must be equal"),
+        ((4, 7), {}, "must be equal"),
     ],
 )
-def test_unknown_choices_are_an_error(nndl, options, said):
+def test_choices_and_sizes_that_cannot_be_are_an_error(nndl, sizes, options, said):
+    ids = array(nndl, [[1, 2, 3]], np.int64)
     with pytest.raises(SettingError, match=said):
-        with_values(classifier(nndl, **options), array(nndl, [[1, 2, 3]], np.int64))
-
-
-@pytest.mark.parametrize(("D", "H"), [(5, 6), (4, 7)])
-def test_sizes_that_do_not_fit_are_an_error(nndl, D, H):
-    model = lambda: nndl.Model_RNN4SeqClass(nndl.SRN(4, 6), 10, D, H, 19)  # noqa: E731
-    with pytest.raises(SettingError, match="must be equal"):
-        with_values(model(), array(nndl, [[1, 2, 3]], np.int64))
+        with_values(nndl.Model_RNN4SeqClass(nndl.SRN(4, 6), 10, *sizes, 19, **options), ids)
 
 
 def test_both_sizes_are_accepted_for_two_directions(nndl):

@@ -113,16 +113,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return a model's score and mean loss on data that it is not trained on.
 
-    Args:
-        backend: the model's.
-        model: called with the inputs of a minibatch; put into evaluation mode.
-        loader: minibatches, the targets last.
-        loss: ``(outputs, targets) -> loss``; if it is no scalar it is averaged.
-        metric: reset here, then updated for every minibatch.
-        forward: the model compiled, where there is such a thing.
-
-    Raises:
-        SettingError: there is no metric or no loader, or the loader gives no minibatch.
+    The targets of a minibatch are the last; ``forward`` is the model compiled, where there is one.
     """
     if metric is None:
         raise SettingError("there is no metric to evaluate by; give one, as Accuracy()")

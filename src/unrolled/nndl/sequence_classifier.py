@@ -83,7 +83,15 @@ class SequenceClassifier(Module):
             value = getattr(self, name)
             if value not in known:
                 raise SettingError(f"{name} is '{value}'; it must be {' or '.join(known)}")
-        width = check_sizes(self.rnn_model, input_size, hidden_size)
+        # a layer of one's own need not say its sizes
+        D = getattr(self.rnn_model, "input_size", input_size)
+        H = getattr(self.rnn_model, "hidden_size", hidden_size)
+        width = getattr(self.rnn_model, "output_size", hidden_size)
+        if input_size != D or hidden_size not in {H, width}:
+            raise SettingError(
+                f"the layer has input_size={D} and hidden_size={H}, and the classifier was given "
+                f"{input_size} and {hidden_size}; they must be equal"
+            )
         self.embedding = self.embedding_layer(num_digits, input_size, split_seed(seed, 0))
         self.linear = self.linear_layer(width, num_classes, split_seed(seed, 1))
 
@@ -97,16 +105,3 @@ class SequenceClassifier(Module):
         """Cross-entropy in nats of logits ``(B, C)`` and labels ``(B,)``."""
         mean = cross_entropy(self.backend.xp, y_hat, y)
         return mean * y.shape[0] if self.reduction == "sum" else mean
-
-
-def check_sizes(model: Any, input_size: int, hidden_size: int) -> int:
-    """Inputs of a linear layer that reads what a recurrent layer gives."""
-    # a layer of one's own need not say its sizes
-    D, H = getattr(model, "input_size", input_size), getattr(model, "hidden_size", hidden_size)
-    output_size: int = getattr(model, "output_size", hidden_size)
-    if input_size != D or hidden_size not in {H, output_size}:
-        raise SettingError(
-            f"the layer has input_size={D} and hidden_size={H}, and the classifier was given "
-            f"{input_size} and {hidden_size}; they must be equal"
-        )
-    return output_size
