@@ -1,11 +1,13 @@
-"""Build records of steps and of parameters from their norms."""
+"""Build records of steps, parameters and layers from numbers that have left the device."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
+from itertools import accumulate, count
 
 from unrolled.telemetry.measures import coefficient, rounded
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.telemetry.through_time import GATE_NAMES, decay_per_step, horizon_steps
+from unrolled.training.tracing import ThroughTime
 
 CLIPPED_BELOW = 1 - 1e-6
 """Quotient of the norms below which a gradient was clipped, and not just rounded."""
@@ -34,15 +36,22 @@ def watched_record(
         >>> record.gradient_norm, record.clip_coefficient, record.clip_method
         (5.0, 0.5, 'global_norm')
     """
-    clip = clip_coefficient(parameters)
+    before = _norm_before(parameters)
+    after = global_norm(p.clipped_norm for p in parameters.values())
+    clip = None
+    if before is not None and after is not None:
+        clip = coefficient(before, after)
+        clip = 1.0 if CLIPPED_BELOW < clip < 2 - CLIPPED_BELOW else clip
+    clipped = clip is not None and clip < 1
+    by_norm = _by_one_factor(parameters) if clipped else clips_at is not None
     return TelemetryRecord(
         step=step,
         epoch=epoch,
         loss=loss,
-        gradient_norm=norm_before(parameters),
-        clipped_norm=global_norm(p.clipped_norm for p in parameters.values()),
+        gradient_norm=before,
+        clipped_norm=after,
         clip_coefficient=clip,
-        clip_method=clip_method(parameters, clip, clips_at),
+        clip_method="global_norm" if by_norm else None,
         clip_threshold=clips_at,
         parameters=parameters,
         layers=layers,
@@ -50,6 +59,27 @@ def watched_record(
         learning_rate=rates[0] if rates else None,
         learning_rates=list(rates) if len(set(rates)) > 1 else [],
     )
+
+
+def _norm_before(parameters: Mapping[str, ParameterRecord]) -> float | None:
+    """The norm before clipping, of the parameters that have moved, if any has, else of all.
+
+    Others may have gradients that nobody will use. None if one of them is not known.
+    """
+    moved = [p for p in parameters.values() if p.clipped_norm is not None]
+    if any(p.gradient_norm is None for p in moved):
+        return None
+    return global_norm(p.gradient_norm for p in moved or parameters.values())
+
+
+def _by_one_factor(parameters: Mapping[str, ParameterRecord]) -> bool:
+    """Whether clipping multiplied all gradients by the same factor."""
+    factors = [
+        p.clipped_norm / p.gradient_norm
+        for p in parameters.values()
+        if p.clipped_norm is not None and p.gradient_norm
+    ]
+    return bool(factors) and max(factors) - min(factors) < 1e-3 * max(factors)
 
 
 def parameter_record(
@@ -69,6 +99,83 @@ def parameter_record(
     return ParameterRecord(gradient, clipped, weight, ratio, finite)
 
 
+def layer_records(
+    found: ThroughTime, numbers: Mapping[str, Sequence[float]], carried: bool
+) -> dict[str, LayerRecord]:
+    """The records of all traced layers, pieces of a sequence put together again.
+
+    Args:
+        found: the traced recurrences.
+        numbers: of every layer (and piece) those of `through_time.layer_numbers`, on the CPU.
+        carried: whether the minibatch began with the state after the one before.
+    """
+    pieces: dict[str, list[str]] = {}
+    for name in found.layers:
+        pieces.setdefault(name.partition("#")[0], []).append(name)
+    records = {}
+    for layer, names in pieces.items():
+        first = found.layers[names[0]]
+        starts = accumulate((found.layers[name].after.shape[0] for name in names[:-1]), initial=0)
+        cuts = [carried, *found.cuts[1:]]
+        truncation_points = [start for start, cut in zip(starts, cuts, strict=False) if cut]
+        of_pieces = [numbers[name] for name in names]
+        records[layer] = layer_record(of_pieces, truncation_points, first.reverse, first.cell)
+    return records
+
+
+def layer_record(
+    pieces: Sequence[Sequence[float]],
+    truncation_points: Sequence[int] = (),
+    reverse: bool = False,
+    cell: str | None = None,
+    gates: Sequence[float] = (),
+    scale: float = 1.0,
+) -> LayerRecord:
+    """The record of one layer.
+
+    Args:
+        pieces: of every piece of the sequence the numbers of `through_time.layer_numbers`; of
+            an unknown cell without the parts of the weights' gradient, ``2 * T + 1``.
+        truncation_points: time steps before which the gradient was cut.
+        reverse: whether the layer reads the sequence from its end.
+        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
+        gates: as `through_time.gate_shares` has them.
+        scale: of the loss, which is taken back.
+
+    Example:
+        >>> first, second = [0.5, 1.0, 1.0, 1.0, 0.1, 0.2, 0.0], [2.0, 2.0, 0.3, 0.5]
+        >>> record = layer_record([first, second], truncation_points=[0, 2], cell="rnn")
+        >>> record.hidden_gradient_mean, record.weight_gradient_per_step, record.horizon_steps
+        ([0.5, 1.0, 2.0], [0.1, 0.2, 0.3], 0)
+    """
+    turn = -1 if reverse else 1
+    curves: list[list[float]] = [[], [], []]
+    kinds = 2 if cell is None else 3
+    saturated = 0.0
+    for piece in pieces:
+        T = len(piece) // kinds
+        for k in range(kinds):
+            curves[k] += [number / scale for number in piece[k * T : (k + 1) * T]][::turn]
+        saturated += T * piece[-1]
+    mean, largest, per_step = curves
+    # back from the last step that was read; of a backward layer, in the piece read last
+    as_read = mean[max(truncation_points, default=0) :][::turn]
+    decay = decay_per_step(as_read)
+    names = GATE_NAMES[cell] if cell is not None and gates else ()
+    return LayerRecord(
+        hidden_gradient_mean=mean,
+        hidden_gradient_max=largest,
+        decay_per_step=None if decay is None else rounded(decay),
+        horizon_steps=horizon_steps(as_read),
+        # units that are NaN, which the gradients then are too, are neither saturated nor not
+        saturated=None if any(map(math.isnan, mean)) else rounded(saturated / len(mean)),
+        weight_gradient_per_step=per_step,
+        truncation_points=list(truncation_points),
+        cell=cell,
+        gates={name: list(gates[2 * i : 2 * i + 2]) for i, name in enumerate(names)},
+    )
+
+
 def numbered(names: Iterable[str]) -> list[str]:
     """Names of which no two are the same: those that come again have a number.
 
@@ -84,72 +191,11 @@ def numbered(names: Iterable[str]) -> list[str]:
 
 
 def again(name: str, number: int) -> str:
-    """What is called ``name``, seen for the n-th time.
-
-    Example:
-        >>> again("rnn", 1), again("rnn", 2)
-        ('rnn', 'rnn#2')
-    """
+    """What is called ``name``, seen for the n-th time: ``rnn``, ``rnn#2``, ..."""
     return name if number == 1 else f"{name}#{number}"
 
 
 def global_norm(norms: Iterable[float | None]) -> float | None:
-    """The norm of all together, of those that are known.
-
-    Example:
-        >>> global_norm([3.0, None, 4.0])
-        5.0
-    """
+    """The norm of all together, of those that are known; None if none is."""
     known = [norm for norm in norms if norm is not None]
     return math.hypot(*known) if known else None
-
-
-def norm_before(parameters: Mapping[str, ParameterRecord]) -> float | None:
-    """The norm before clipping, of the parameters that have moved, if any has, else of all.
-
-    Others may have gradients that nobody will use. None if that of one is not known.
-
-    Example:
-        >>> used, unused = ParameterRecord(3.0, 1.5), ParameterRecord(4.0)
-        >>> norm_before({"W": used, "b": unused}), norm_before({"b": unused})
-        (3.0, 4.0)
-        >>> norm_before({"W": used, "b": ParameterRecord(None, 1.5)})
-    """
-    moved = [p for p in parameters.values() if p.clipped_norm is not None]
-    if any(p.gradient_norm is None for p in moved):
-        return None
-    return global_norm(p.gradient_norm for p in moved or parameters.values())
-
-
-def clip_coefficient(parameters: Mapping[str, ParameterRecord]) -> float | None:
-    """What clipping multiplied the gradients by, of the parameters that have moved.
-
-    None if nothing is known of before or after.
-    """
-    before = norm_before(parameters)
-    after = global_norm(p.clipped_norm for p in parameters.values())
-    if before is None or after is None:
-        return None
-    clip = coefficient(before, after)
-    return 1.0 if CLIPPED_BELOW < clip < 2 - CLIPPED_BELOW else clip
-
-
-def clip_method(
-    parameters: Mapping[str, ParameterRecord], clip: float | None, clips_at: float | None
-) -> str | None:
-    """``"global_norm"`` if all gradients were clipped by one factor; None if that is not known.
-
-    Args:
-        parameters: with norms before and after.
-        clip: the coefficient.
-        clips_at: the threshold, if it was told.
-    """
-    if clip is None or clip >= 1:
-        return None if clips_at is None else "global_norm"
-    factors = [
-        p.clipped_norm / p.gradient_norm
-        for p in parameters.values()
-        if p.clipped_norm is not None and p.gradient_norm
-    ]
-    alike = bool(factors) and max(factors) - min(factors) < 1e-3 * max(factors)
-    return "global_norm" if alike else None

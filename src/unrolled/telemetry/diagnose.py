@@ -2,20 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import RunError
 from unrolled.runs.ending import no_end
-from unrolled.telemetry.finding_list import FindingList, finding_text
 from unrolled.telemetry.findings import FINDINGS, Finding, in_order
-from unrolled.telemetry.findings.finding import NOTE
 from unrolled.telemetry.findings.seen import APART
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, TELEMETRY
 from unrolled.telemetry.recorded_run import RecordedRun
 from unrolled.telemetry.records import TelemetryRecord
-from unrolled.telemetry.showing import wrap
+from unrolled.telemetry.showing import WIDTH, wrap
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "diagnose_run"]
 
@@ -40,18 +39,59 @@ def diagnose(
         >>> [(finding.name, finding.step) for finding in diagnose(records)]
         [('NaN', 31)]
     """
-    return judge(History.of(records, epochs, summary))
+    history = History(summary)
+    for record in records:
+        history.add(record)
+    history.epochs = list(epochs or ())
+    return judge(history)
 
 
 OF_EPOCHS = ("NaN", "exploded", "divergence", "plateau", "clipping", "memorised")
 """What can be looked for where only the epochs are known."""
 
 
-def judge(history: History) -> list[Finding]:
+class FindingList(list[Finding]):
+    """Findings that are readable where they are shown.
+
+    Example:
+        >>> FindingList([Finding("plateau", "warning", "The loss stands.", 7, remedy="Wait.")])
+        warning: plateau, step 7
+          The loss stands.
+          What to do: Wait.
+        >>> FindingList()
+        nothing to report
+    """
+
+    def __repr__(self) -> str:
+        return "\n\n".join(finding_text(each) for each in self) or "nothing to report"
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>nothing to report</p>"
+        return "".join(
+            f"<p><b>{escape(heading(each))}</b><br>{escape(each.text)}<br>"
+            f"<i>What to do:</i> {escape(each.remedy)}</p>"
+            for each in self
+        )
+
+
+def heading(finding: Finding) -> str:
+    """The name of a finding, how grave it is, and where it is."""
+    where = [f"step {finding.step:,}"] if finding.step is not None else []
+    where += [finding.parameter] if finding.parameter else []
+    return f"{finding.severity}: {', '.join([finding.name, *where])}"
+
+
+def finding_text(finding: Finding, width: int = WIDTH) -> str:
+    """A finding for a terminal, its lines wrapped."""
+    parts = [wrap(heading(finding), width), wrap(finding.text, width, "  ")]
+    return "\n".join([*parts, wrap(f"What to do: {finding.remedy}", width, "  ")])
+
+
+def judge(history: History) -> FindingList:
     """All findings about a history."""
     history.complete()
-    findings = (finding for find in FINDINGS.values() for finding in find(history))
-    return FindingList(in_order(findings))
+    return FindingList(in_order(found for find in FINDINGS.values() for found in find(history)))
 
 
 @dataclass
@@ -99,41 +139,24 @@ def diagnose_run(path: str | Path) -> Diagnosis:
 
 def diagnosis_of(run: RecordedRun) -> Diagnosis:
     """The diagnosis of a run that has been read."""
-    result = Diagnosis()
-    result.skipped += run.problems
-    result.skipped += [f"{name}: {run.unseen[name]}" for name in APART if name in run.unseen]
+    apart = [f"{name}: {run.unseen[name]}" for name in APART if name in run.unseen]
+    result = Diagnosis(skipped=run.problems + apart)
     for part, each in run.histories.items() or {"": run.history("")}.items():
         if not each.steps.length:
             _from_epochs(each)
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
         result.looked_for[part] = _looked_for(each)
-    add_end(run.path, result.findings)
+    end = no_end(run.path)
+    if end is not None:
+        name = "still running" if end.is_running else "no end"
+        found = Finding(name, end.severity, end.text, end.step, remedy=end.remedy)
+        result.findings[next(reversed(result.findings))].insert(0, found)
     return result
 
 
-def add_end(path: Path, findings: dict[str, list[Finding]]) -> None:
-    """Put before the findings about a run's last model that the run has no end, if so."""
-    found = no_end(path)
-    if found is not None:
-        name = "still running" if found.severity == NOTE else "no end"
-        last = next(reversed(findings), "")
-        end = Finding(name, found.severity, found.text, found.step, remedy=found.remedy)
-        findings.setdefault(last, []).insert(0, end)
-
-
 def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
-    """A diagnosis for a terminal, its lines wrapped.
-
-    Example:
-        >>> finding = Finding("plateau", "warning", "The loss stands.", 7, None, {}, "Wait.")
-        >>> print(as_text(Diagnosis({"": [finding]}, ["80 records"]), "runs/mine"))
-        runs/mine (80 records)
-        <BLANKLINE>
-        warning: plateau, step 7
-          The loss stands.
-          What to do: Wait.
-    """
+    """A diagnosis for a terminal, its lines wrapped."""
     lines: list[str] = []
 
     def say(text: str) -> None:
@@ -165,7 +188,6 @@ def _from_epochs(history: History) -> None:
         history.add(
             TelemetryRecord(
                 step=int(step),
-                epoch=None,
                 loss=loss,
                 gradient_norm=norm,
                 clipped_norm=clipped,

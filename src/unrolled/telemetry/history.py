@@ -1,14 +1,14 @@
 """`History`: a training's records as columns of numbers, for the diagnosis.
 
-A record is large (every parameter, every time step); a training has many. Of each record
-only a few numbers per parameter and layer are needed, so a long file is read once, line by
-line, into plain columns.
+Of each record, which is large, only a few numbers per parameter and layer are kept, so that a long
+file can be read line by line.
 """
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ class Table:
         self._columns: dict[str, array[float]] = {}
 
     def add(self, row: int, values: Mapping[str, float | None]) -> None:
-        """Set values of a row, the last one or a new one; rows left out are NaN."""
+        """Set the values of a new row; rows left out are NaN."""
         self.length = max(self.length, row + 1)
         for name, value in values.items():
             column = self._columns.setdefault(name, array("d"))
@@ -39,10 +39,6 @@ class Table:
         values = self._columns.get(name, array("d"))
         column[: len(values)] = values
         return column
-
-    def pad(self, length: int) -> None:
-        """Let it have so many rows."""
-        self.length = length
 
 
 class History:
@@ -71,38 +67,17 @@ class History:
         self.epochs: list[Mapping[str, Any]] = []
         self.summary = dict(summary or {})
         self.first_not_finite: tuple[int, str] | None = None
-        self.optimizers: dict[str, int] = {}
+        self.optimizers: Counter[str] = Counter()
         self.cells: dict[str, str] = {}
         self.turns: set[frozenset[str]] = set()
 
     @property
     def optimizer(self) -> str | None:
-        return max(self.optimizers, key=lambda name: self.optimizers[name], default=None)
+        return next((name for name, _ in self.optimizers.most_common(1)), None)
 
     @property
     def alternates(self) -> bool:
         return any(not one & other for one in self.turns for other in self.turns)
-
-    @classmethod
-    def of(
-        cls,
-        records: Iterable[TelemetryRecord],
-        epochs: Iterable[Mapping[str, Any]] | None = None,
-        summary: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """The history of these records and epochs.
-
-        Example:
-            >>> records = [TelemetryRecord(step=s, epoch=1, loss=4 / s, gradient_norm=1.0)
-            ...            for s in (1, 2)]
-            >>> History.of(records).steps["loss"]
-            array([4., 2.])
-        """
-        history = cls(summary)
-        for record in records:
-            history.add(record)
-        history.epochs = list(epochs or ())
-        return history
 
     def add(self, record: TelemetryRecord) -> None:
         """Take the numbers of one more step."""
@@ -124,7 +99,7 @@ class History:
         if moved:
             self.turns.add(moved)
         if record.optimizer is not None:
-            self.optimizers[record.optimizer] = self.optimizers.get(record.optimizer, 0) + 1
+            self.optimizers[record.optimizer] += 1
         self.steps.add(
             row,
             {
@@ -145,7 +120,7 @@ class History:
             },
         )
         for name, layer in record.layers.items():
-            self.layers.setdefault(name, Table()).add(row, layer_row(layer, backwards(name)))
+            self.layers.setdefault(name, Table()).add(row, layer_row(name, layer))
             if layer.cell is not None:
                 self.cells[name] = layer.cell
         if self.first_not_finite is None:
@@ -156,12 +131,12 @@ class History:
     def complete(self) -> None:
         """Give all tables as many rows as there are records."""
         for table in (*self.parameters.values(), *self.layers.values()):
-            table.pad(self.steps.length)
+            table.length = self.steps.length
 
     def losses(self) -> tuple[Column, Column]:
         """Steps and losses that are finite: of the epochs only if there are more of them."""
         epochs = [(e.get("step", e.get("epoch")), e.get("loss")) for e in self.epochs]
-        epochs = [(s, v) for s, v in epochs if _is_number(s) and _is_number(v)]
+        epochs = [pair for pair in epochs if all(isinstance(x, int | float) for x in pair)]
         steps, loss = self.steps["step"], self.steps["loss"]
         known = np.isfinite(loss)
         if known.sum() < len(epochs):
@@ -175,27 +150,17 @@ ENOUGH = 20
 """Values from which on a trend can be told from noise."""
 
 
-def backwards(name: str) -> bool:
-    """Whether a layer of this name reads the sequence from its end."""
-    return name.endswith(".backward")
-
-
-def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | None]:
+def layer_row(name: str, layer: LayerRecord) -> dict[str, float | None]:
     """The few numbers of a layer at one step that findings need.
 
     Returns:
-        ``saturated``, ``horizon_steps``, ``fall``; ``window``, the steps from the last
+        ``saturated``, ``horizon_steps``, ``decay``; ``window``, the steps from the last
         truncation point on;
         ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at that point, halfway,
-        and at the last step; ``split``: length of all parts of dL/dW_hh; ``truncated``,
+        and at the last step; ``weights``: length of all parts of dL/dW_hh; ``truncated``,
         1 if there is such a point; of each gate the shares ``"forget shut"`` and ``"forget open"``.
-
-    Example:
-        >>> layer = LayerRecord([0.25, 0.5, 1.0], [], 0.5, 2, 0.0, [3.0, 4.0])
-        >>> row = layer_row(layer)
-        >>> row["first"], row["last"], row["split"]
-        (0.25, 1.0, 5.0)
     """
+    reverse = name.endswith(".backward")
     norms = layer.hidden_gradient_mean[::-1] if reverse else layer.hidden_gradient_mean
     first = max([b for b in layer.truncation_points if 0 <= b < len(norms)], default=0)
     window = norms[first:]
@@ -203,12 +168,12 @@ def layer_row(layer: LayerRecord, reverse: bool = False) -> dict[str, float | No
     return {
         "saturated": layer.saturated,
         "horizon_steps": layer.horizon_steps,
-        "fall": layer.decay_per_step,
+        "decay": layer.decay_per_step,
         "window": len(window),
         "first": window[0] if window else None,
         "middle": window[len(window) // 2] if window else None,
         "last": window[-1] if window else None,
-        "split": math.hypot(*parts) if parts else None,
+        "weights": math.hypot(*parts) if parts else None,
         "truncated": float(bool(layer.truncation_points)),
         **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
         **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
@@ -221,7 +186,3 @@ def _not_finite(record: TelemetryRecord) -> str | None:
             return name
     numbers = {"loss": record.loss, "gradient": record.gradient_norm}
     return next((n for n, v in numbers.items() if v is not None and not math.isfinite(v)), None)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Norms of parameters and updates, computed from a framework's arrays."""
+"""Norms of parameters and updates, computed from a framework's arrays; rounding of numbers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,8 @@ from collections.abc import Iterable, Sequence
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.rows import SparseRows
 
-DIGITS = 7
-"""Significant digits of a recorded number: those that float32 has."""
-
-DECIMAL = f"%.{DIGITS}g"
-"""How such a number is written."""
+DECIMAL = "%.7g"
+"""How a recorded number is written: with as many significant digits as float32 has."""
 
 
 def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
@@ -19,12 +16,6 @@ def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
     Args:
         xp: array namespace.
         arrays: of any shapes, at least one.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> norms(xp, [np.array([3.0, 4.0]), np.array([[2.0]])])
-        array([5., 2.])
     """
     measured = xp.norms(arrays) if xp.norms is not None else None
     if measured is not None:
@@ -39,25 +30,19 @@ def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | SparseRow
         xp: array namespace.
         new: of any shapes, at least one.
         old: the same, or those rows of a table that may have moved.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> changes(xp, [np.array([3.0, 4.0])], [np.array([3.0, 2.0])])
-        array([2.])
     """
     whole = not any(isinstance(before, SparseRows) for before in old)
     measured = xp.norms(new, old) if xp.norms is not None and whole else None
     if measured is not None:
         return measured
-    return norms(xp, [_moved(xp, after, before) for after, before in zip(new, old, strict=True)])
-
-
-def _moved(xp: Namespace, after: Array, before: Array | SparseRows) -> Array:
-    """The difference; of rows only that of theirs, as the others are as they were."""
-    if isinstance(before, SparseRows):
-        return xp.take(after, before.ids) - before.values
-    return after - before
+    moved = [
+        # of rows only their own difference: the others are as they were
+        xp.take(after, before.ids) - before.values
+        if isinstance(before, SparseRows)
+        else after - before
+        for after, before in zip(new, old, strict=True)
+    ]
+    return norms(xp, moved)
 
 
 def rounded(x: float) -> float:
@@ -71,20 +56,10 @@ def rounded(x: float) -> float:
 
 
 def all_rounded(numbers: Iterable[float]) -> list[float]:
-    """`rounded` of each number; many are done sooner without a call for each.
-
-    Example:
-        >>> all_rounded([0.30000001192092896, float("nan")])
-        [0.3, nan]
-    """
+    """`rounded` of each number; many are done sooner without a call for each."""
     return list(map(float, map(DECIMAL.__mod__, numbers)))
 
 
 def coefficient(before: float, after: float) -> float:
-    """What clipping multiplied a gradient by, from its norms before and after.
-
-    Example:
-        >>> coefficient(4.0, 1.0), coefficient(0.0, 0.0)
-        (0.25, 1.0)
-    """
+    """What clipping multiplied a gradient by, from its norms before and after."""
     return after / before if 0 < before < math.inf else 1.0

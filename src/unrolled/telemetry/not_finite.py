@@ -7,12 +7,7 @@ import numpy as np
 
 from unrolled.backends import Array, Backend
 from unrolled.training.records import Backward
-from unrolled.training.tracing import ThroughTime, TracedLayer
-
-
-def is_finite(backend: Backend, array: Array) -> bool:
-    """Whether an array is free of NaN and infinity; integers always are."""
-    return backend.xp.is_integer(array) or not np.isnan(_nan_if_not_finite(backend, array))
+from unrolled.training.tracing import ThroughTime
 
 
 def first_not_finite(
@@ -36,7 +31,7 @@ def first_not_finite(
     """
     with backend.without_gradients():
         for name, array in _in_order(backend, parameters, backward, through_time):
-            if not is_finite(backend, array):
+            if not _is_finite(backend, array):
                 return name
     return None
 
@@ -53,47 +48,30 @@ def _in_order(
         for i, array in enumerate(_flat(backward.state)):
             yield f"part {i} of the first state", array
     yield from ((f"the weight {name}", array) for name, array in parameters.items())
-    earlier = _earlier_steps(layers)
+    hidden_states: list[tuple[str, Array]] = []
+    gradients: list[tuple[str, Array]] = []
+    earlier: dict[str, int] = {}  # steps of the pieces before, by layer
     for name, layer in layers.items():
-        for t in _steps(backend, layer.after):
-            yield (
-                f"hidden state {earlier[name] + _place(layer, t)} of {_base(name)}",
-                layer.after[t],
-            )
+        base, T = name.partition("#")[0], int(layer.after.shape[0])
+        first = earlier.get(base, 0)
+        earlier[base] = first + T
+        places = range(first, first + T)[:: -1 if layer.reverse else 1]
+        for into, arrays in ((hidden_states, layer.after), (gradients, layer.hidden)):
+            if not _is_finite(backend, arrays):  # else there is no need to look at each
+                into += [(f"hidden state {t} of {base}", arrays[i]) for i, t in enumerate(places)]
+    yield from hidden_states
     if backward is None:
         return
     yield "the loss", backward.loss
-    for name, layer in reversed(layers.items()):
-        for t in reversed(_steps(backend, layer.hidden)):
-            place = earlier[name] + _place(layer, t)
-            yield f"the gradient at hidden state {place} of {_base(name)}", layer.hidden[t]
+    yield from ((f"the gradient at {name}", array) for name, array in reversed(gradients))
     for name in reversed(list(backward.gradients)):
         yield f"the gradient of {name}", backward.gradients[name]
 
 
-def _base(name: str) -> str:
-    """The layer's name without the piece of the sequence."""
-    return name.partition("#")[0]
-
-
-def _earlier_steps(layers: Mapping[str, TracedLayer]) -> dict[str, int]:
-    """Of every layer and piece, the time steps of the pieces before."""
-    totals: dict[str, int] = {}
-    earlier = {}
-    for name, layer in layers.items():
-        earlier[name] = totals.get(_base(name), 0)
-        totals[_base(name)] = earlier[name] + int(layer.after.shape[0])
-    return earlier
-
-
-def _steps(backend: Backend, array: Array) -> range:
-    """The time steps of ``(T, B, H)`` to look at: none if all is finite."""
-    return range(0 if is_finite(backend, array) else array.shape[0])
-
-
-def _place(layer: TracedLayer, t: int) -> int:
-    """The time step of the piece, in the order of the text."""
-    return int(layer.after.shape[0]) - 1 - t if layer.reverse else t
+def _is_finite(backend: Backend, array: Array) -> bool:
+    """Whether an array is free of NaN and infinity; integers always are."""
+    # x - x is 0 for every number, however large, except for infinity and NaN
+    return backend.xp.is_integer(array) or not np.isnan(float(backend.xp.sum(array - array)))
 
 
 def _flat(state: Any) -> list[Array]:
@@ -102,8 +80,3 @@ def _flat(state: Any) -> list[Array]:
     if isinstance(state, (tuple, list)):
         return [array for part in state for array in _flat(part)]
     return [state]
-
-
-def _nan_if_not_finite(backend: Backend, array: Array) -> float:
-    # x - x is 0 for every number, however large, but for infinity and NaN
-    return float(backend.xp.sum(array - array))

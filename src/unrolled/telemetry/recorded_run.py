@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.telemetry.history import History
-from unrolled.telemetry.reading import (
-    METRICS,
-    NOTES,
-    TELEMETRY,
-    read_jsonl,
-    read_parts,
-    which_lines,
-)
+from unrolled.telemetry.reading import METRICS, NOTES, TELEMETRY, read_jsonl, which_lines
 from unrolled.telemetry.records import TelemetryRecord
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
@@ -61,10 +54,10 @@ class RecordedRun:
         self.unseen = own if isinstance(own, dict) else {}
         if (self.path / NOTES).is_file():
             self.unseen = self.read_dict(NOTES)
-        for part, record in self._lines(TELEMETRY, lambda file: read_parts(file, self.every)):
+        for part, record in self._lines(TELEMETRY, _part_and_record, self.every):
             self.add_record(part, record)
-        for line in self._lines(METRICS, read_jsonl):
-            self.add_epoch(str(line.get("part") or ""), line)
+        for line in self._lines(METRICS):
+            self.add_epoch(_part(line), line)
         return self
 
     def add_epoch(self, part: str, line: dict[str, Any]) -> None:
@@ -100,12 +93,13 @@ class RecordedRun:
             self.problems.append(f"{name} is damaged and left out: it holds no object")
         return value if isinstance(value, dict) else {}
 
-    def _lines(self, name: str, read: Any) -> Iterator[Any]:
+    def _lines(self, name: str, *how: Any) -> Iterator[Any]:
+        """What `read_jsonl` gives of a file; what cannot be read goes to `problems`."""
         file = self.path / name
         if not file.is_file():
             self.missing.append(name)
             return
-        found, bad = read(file)
+        found, bad = read_jsonl(file, *how)
         count = 0
         for each in found:
             count += 1
@@ -114,3 +108,12 @@ class RecordedRun:
             self.problems.append(f"{name}: {which_lines(bad)} damaged and left out")
         if not count:
             self.problems.append(f"{name} {'holds no whole line' if bad else 'is empty'}")
+
+
+def _part(line: dict[str, Any]) -> str:
+    """The model that a line is about; ``""`` where the run has only one."""
+    return str(line.get("part") or "")
+
+
+def _part_and_record(line: dict[str, Any]) -> tuple[str, TelemetryRecord]:
+    return _part(line), TelemetryRecord.from_dict(line)

@@ -6,13 +6,14 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
-from unrolled.backends import Array, Backend, Namespace
+from unrolled.backends import Array, Backend
 from unrolled.errors import SettingError
-from unrolled.telemetry.build_records import parameter_record
-from unrolled.telemetry.layers import LayerNumbers, layer_record, layer_records
+from unrolled.functional.bptt import STEPS
+from unrolled.telemetry.build_records import layer_record, layer_records, parameter_record
 from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms, rounded
 from unrolled.telemetry.not_finite import first_not_finite
-from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
+from unrolled.telemetry.through_time import layer_numbers
 from unrolled.training.records import Backward, Listener, StepRecord
 from unrolled.training.tracing import ThroughTime
 
@@ -37,7 +38,7 @@ def period(every: int | None, steps: int) -> int:
 
 
 class Telemetry(Listener):
-    """Records every n-th step: loss, norms by parameter and through time, saturation.
+    """Records of every n-th step: loss, norms by parameter and through time, saturation.
 
     Everything is computed where the arrays are, and leaves the device once a record, as one
     vector. Steps in between cost nothing. Only the latest record stays in memory.
@@ -84,8 +85,10 @@ class Telemetry(Listener):
         self.period = period(self.every, steps)
         self._norms = backend.compile(partial(norms, xp))
         self._changes = backend.compile(partial(changes, xp))
-        self._stack = backend.compile(partial(_stack, xp))
-        self._layers = LayerNumbers(backend)
+        self._stack = backend.compile(lambda vectors: xp.concat(list(vectors), 0))
+        self._layer_numbers = {
+            cell: backend.compile(partial(layer_numbers, xp, cell)) for cell in STEPS
+        }
         self._watch = trainer.watch_layers() if self.period else None
         self._logs = False
         self._forget()
@@ -132,7 +135,9 @@ class Telemetry(Listener):
                 # there one factor for all says the same; compiled code may have sorted these
                 clipped = tuple(backward.clipped[name] for name in names)
                 self._arrays["clipped"] = self._norms(clipped)
-            self._arrays |= self._layers(found)
+            for name, layer in found.layers.items():
+                arrays = layer.hidden, layer.recurrent, layer.first, layer.after
+                self._arrays[name] = self._layer_numbers[layer.cell](*arrays)
         self._names, self._found = names, found
         self._carried = backward.carried
         if self._watch is not None:
@@ -146,6 +151,16 @@ class Telemetry(Listener):
         """Take the numbers off the device and make a record of them."""
         numbers = self._transfer(trainer.backend)
         clips = trainer.gradient_clip_val > 0
+        fused = {
+            name: layer_record(
+                [numbers["numbers of " + name]],
+                curves.truncation_points,
+                curves.reverse,
+                curves.cell,
+                numbers.get("gates of " + name, ()),
+            )
+            for name, curves in self._watched.items()
+        }
         self.last = TelemetryRecord(
             step=step.step,
             epoch=step.epoch,
@@ -156,10 +171,7 @@ class Telemetry(Listener):
             clip_method=trainer.gradient_clip_method if clips else None,
             clip_threshold=trainer.gradient_clip_val if clips else None,
             parameters=_parameter_records(step, tuple(trainer.parameters), self._names, numbers),
-            layers={
-                **layer_records(self._found, numbers, self._carried),
-                **{name: _of_curves(name, c, numbers) for name, c in self._watched.items()},
-            },
+            layers=layer_records(self._found, numbers, self._carried) | fused,
             first_not_finite=first,
             **optimizer_fields(trainer.optim),
         )
@@ -209,17 +221,6 @@ def optimizer_fields(optimizer: Any) -> dict[str, Any]:
         except (TypeError, ValueError):  # a schedule, which tells its rate for steps only
             found[field] = None
     return found
-
-
-def _stack(xp: Namespace, vectors: Sequence[Array]) -> Array:
-    return xp.concat(list(vectors), 0)
-
-
-def _of_curves(name: str, curves: Any, numbers: dict[str, list[float]]) -> LayerRecord:
-    """The record of a fused layer of a framework, which `Trainer.watch_layers` has looked into."""
-    gates = numbers.get("gates of " + name, ())
-    whole = [numbers["numbers of " + name]]
-    return layer_record(whole, curves.truncation_points, curves.reverse, curves.cell, gates)
 
 
 def _parameter_records(

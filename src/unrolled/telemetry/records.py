@@ -1,14 +1,22 @@
 """`TelemetryRecord` of a step, with its `ParameterRecord`s and `LayerRecord`s.
 
-One line of ``telemetry.jsonl`` is one `TelemetryRecord` as JSON. A reader must live with
-missing fields (older files, models without a recurrence): they are None or empty.
+One line of ``telemetry.jsonl`` is one `TelemetryRecord` as JSON. Fields that a file lacks (an older
+one, or a model without a recurrence) are None or empty.
 """
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_origin
 
 from unrolled.telemetry import showing
+
+OLD_NAMES = {
+    "fall_per_step": "decay_per_step",
+    "reach": "horizon_steps",
+    "borders": "truncation_points",
+    "weight_gradient_split": "weight_gradient_per_step",
+}
+"""Fields of layers as runs of before 0.1.0 called them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class ParameterRecord:
         finite: whether values and gradient are free of NaN and infinity.
     """
 
-    gradient_norm: float | None
+    gradient_norm: float | None = None
     clipped_norm: float | None = None
     weight_norm: float | None = None
     update_ratio: float | None = None
@@ -61,11 +69,11 @@ class LayerRecord:
             those that are open (above 0.99). Empty where they are not known.
     """
 
-    hidden_gradient_mean: list[float]
-    hidden_gradient_max: list[float]
-    decay_per_step: float | None
-    horizon_steps: int | None
-    saturated: float | None
+    hidden_gradient_mean: list[float] = field(default_factory=list)
+    hidden_gradient_max: list[float] = field(default_factory=list)
+    decay_per_step: float | None = None
+    horizon_steps: int | None = None
+    saturated: float | None = None
     weight_gradient_per_step: list[float] = field(default_factory=list)
     truncation_points: list[int] = field(default_factory=list)
     cell: str | None = None
@@ -104,9 +112,9 @@ class TelemetryRecord:
     """
 
     step: int
-    epoch: int | None
-    loss: float | None
-    gradient_norm: float | None
+    epoch: int | None = None
+    loss: float | None = None
+    gradient_norm: float | None = None
     clipped_norm: float | None = None
     clip_coefficient: float | None = None
     clip_method: str | None = None
@@ -130,34 +138,62 @@ class TelemetryRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; lists are the record's own."""
-        data = _fields(self)
+        data = _as_dict(self)
         for name in ("parameters", "layers"):
-            data[name] = {key: _fields(part) for key, part in data[name].items()}
+            data[name] = {key: _as_dict(part) for key, part in data[name].items()}
         return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TelemetryRecord":
-        """The inverse of `as_dict`; unknown fields are left out.
+        """The inverse of `as_dict`, for older versions too; unknown fields are left out.
+
+        Null in lists, which stands for NaN and infinity in JSON, is NaN.
 
         Raises:
-            TypeError: a field without a default is missing, or the data is no record.
+            ValueError: the data is no record: there is no step, or a field has another type.
 
         Example:
             >>> record = TelemetryRecord(step=1, epoch=1, loss=3.3, gradient_norm=0.5)
             >>> TelemetryRecord.from_dict(record.as_dict()) == record
             True
+            >>> TelemetryRecord.from_dict({"step": 7, "loss": "high"})
+            Traceback (most recent call last):
+            ...
+            ValueError: loss is 'high'; expected float | None
         """
-        values = _known(cls, data)
-        for name, kind in (("parameters", ParameterRecord), ("layers", LayerRecord)):
-            parts = values.get(name) or {}
-            values[name] = {key: kind(**_known(kind, part)) for key, part in parts.items()}
-        return cls(**values)
+        if type(data.get("step")) is not int:
+            raise ValueError("it has no step")
+        return cls(**_checked_fields(cls, data))
 
 
-def _fields(record: Any) -> dict[str, Any]:
+def _as_dict(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
-def _known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in dataclasses.fields(cls)}
-    return {name: value for name, value in data.items() if name in names}
+def _checked_fields(kind: Any, data: Any) -> dict[str, Any]:
+    """The fields of a record by name, each checked."""
+    if not isinstance(data, dict):
+        raise ValueError(f"it is {data!r}; expected an object")
+    named = {OLD_NAMES.get(name, name): value for name, value in data.items()}
+    known = [each for each in fields(kind) if each.name in named]
+    return {each.name: _checked(each.name, each.type, named[each.name]) for each in known}
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """The value of a field, if it is of its type: ``float | None``, ``dict[str, LayerRecord]``, ...
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    if is_dataclass(kind):
+        return kind(**_checked_fields(kind, value))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is dict and isinstance(value, dict | None):
+        return {key: _checked(key, arguments[1], part) for key, part in (value or {}).items()}
+    allowed = str | None if str in arguments else int | float | None
+    if origin is list and isinstance(value, list) and all(isinstance(v, allowed) for v in value):
+        values = [math.nan if each is None else each for each in value]
+        return [int(each) for each in values] if kind == list[int] else values
+    if origin not in (dict, list) and isinstance(value, allowed):
+        return value
+    raise ValueError(f"{name} is {value!r}; expected {kind}")

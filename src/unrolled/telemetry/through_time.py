@@ -1,4 +1,4 @@
-"""Numbers of gradients through time: norms, decay per step, horizon, saturation.
+"""Numbers of gradients through time: norms, decay per step, horizon, saturation, shut gates.
 
 Of one recurrent layer with hidden states ``H_t (B, H)`` there are, for all T steps in the
 order in which the layer reads them,
@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.functional.bptt import shifted
+from unrolled.functional.bptt import Tape, gates, shifted
 
 SATURATED = 0.99
 """A tanh unit whose output is larger passes back less than 2% of the gradient."""
@@ -27,23 +27,18 @@ UNKNOWN = "unknown"
 REACHED = 0.01
 """The gradient reaches as far back as its norm is at least this share of its last."""
 
+SHUT, OPEN = 0.01, 0.99
+"""A sigmoid beyond passes back less than 1% of the gradient that arrives at it."""
+
+SAMPLED = 8
+"""Time steps of gates that are looked at: shares of thousands of values need no more."""
+
+GATE_NAMES = {"gru": ("update", "reset"), "lstm": ("input", "forget", "output")}
+"""The gates in the order of `unrolled.functional.bptt.GATES`, without the candidate."""
+
 
 def hidden_gradient_norms(xp: Namespace, dH: Array) -> Array:
-    """``||dL/dH_t||`` of every step and every sequence of the batch.
-
-    Args:
-        xp: array namespace.
-        dH: ``(T, B, H)``.
-
-    Returns:
-        Norms ``(T, B)``.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> hidden_gradient_norms(xp, np.array([[[0.0, 0.0]], [[3e-12, 4e-12]], [[6e-30, 8e-30]]]))
-        array([[0.e+00], [5.e-12], [1.e-29]])
-    """
+    """``||dL/dH_t||`` of every step and every sequence of the batch, ``(T, B)``."""
     # float32 holds 1e-30, but not its square: so by an operation that knows, or else measured
     # beside the last step's largest entry
     if xp.row_norms is not None:
@@ -54,46 +49,16 @@ def hidden_gradient_norms(xp: Namespace, dH: Array) -> Array:
     return xp.sqrt(xp.sum(x * x, axis=2)) * unit
 
 
-def weight_gradient_parts(xp: Namespace, H_before: Array, D: Array) -> Array:
-    """The part of every step in ``dL/dW_h``: ``H_{t-1}^T D_t``; their sum is ``dL/dW_h``.
-
-    Args:
-        xp: array namespace.
-        H_before: hidden states before every step, ``(T, B, H)``.
-        D: ``(T, B, G * H)``.
-
-    Returns:
-        ``(T, H, G * H)``: large, meant for a close look; see `weight_gradient_per_step`.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> weight_gradient_parts(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[5.0]]]))
-        array([[[ 6.]], [[15.]]])
-    """
-    parts, _ = xp.scan(lambda same, x: (same, xp.transpose(x[0]) @ x[1]), D[0], (H_before, D))
-    return parts
-
-
 def weight_gradient_per_step(xp: Namespace, H_before: Array, D: Array) -> Array:
-    """The Frobenius norm of every step's part of ``dL/dW_h``, without forming the parts.
+    """The Frobenius norm of every step's part of ``dL/dW_h``, ``H_{t-1}^T D_t``, as ``(T,)``.
 
-    ``||H^T D||^2 = trace(D^T H H^T D) = sum((H H^T) * (D D^T))``, two matrices of ``(B, B)``
-    instead of one of ``(H, G * H)``.
+    The parts, ``(T, H, G * H)``, are not formed: ``||H^T D||^2 = trace(D^T H H^T D) =
+    sum((H H^T) * (D D^T))`` takes two matrices of ``(B, B)`` instead.
 
     Args:
         xp: array namespace.
         H_before: hidden states before every step, ``(T, B, H)``.
         D: ``(T, B, G * H)``.
-
-    Returns:
-        Norms ``(T,)``.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> weight_gradient_per_step(xp, np.full((2, 1, 1), 3.0), np.array([[[2.0]], [[-5.0]]]))
-        array([ 6., 15.])
     """
     products = xp.gram(H_before) * xp.gram(D)  # (T, B, B)
     squares = xp.sum(xp.sum(products, axis=2), axis=1)
@@ -112,13 +77,6 @@ def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
         H: hidden states, of any shape.
         cell: name in `unrolled.functional.bptt.STEPS`; or `UNKNOWN`: then only states that
             all keep to -1 to 1 are taken for those of a unit that saturates there.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> H = np.array([0.0, 0.5, -1.0, 0.999])
-        >>> float(saturated_share(xp, H, "rnn")), float(saturated_share(xp, H[:2], "rnn_relu"))
-        (0.5, 0.5)
     """
     size = math.prod(H.shape)
     if cell == "rnn_relu":
@@ -158,40 +116,58 @@ def layer_numbers(
     return xp.concat([*per_step, xp.reshape(saturated_share(xp, H, cell), (1,))], 0)
 
 
-def decay_per_step(norms: Sequence[float], truncated_at: int = 0) -> float | None:
-    """Factor by which a norm changes for each step back from the last, as geometric mean.
-
-    ``(n_first / n_last)^(1 / (last - first))``
+def gate_shares(xp: Namespace, tapes: Sequence[Tape]) -> Array | None:
+    """The share of each gate's values that are shut, and that are open.
 
     Args:
-        norms: of all steps in the order in which the layer reads them.
-        truncated_at: the earliest step that the gradient reaches.
+        xp: array namespace.
+        tapes: of the pieces of a sequence, from `unrolled.functional.bptt.forward`.
 
     Returns:
-        None for a single step, and where the last norm is 0 or not finite.
+        ``(2 * G,)``: shut and open of the first gate, of the second, ...; None without gates.
+
+    Example:
+        >>> import numpy as np
+        >>> from unrolled.backends.numpy import xp
+        >>> ZR = np.array([[[0.001, 0.5, 0.5, 0.5]], [[0.5, 1.0, 0.5, 0.5]]])
+        >>> gate_shares(xp, [Tape((), (np.zeros((2, 1, 2)),), (ZR,))]).tolist()
+        [0.25, 0.25, 0.0, 0.0]
+    """
+    if not tapes or not tapes[0].kept:
+        return None
+    pieces = [tape.kept[0][:: max(1, len(tape.kept[0]) // SAMPLED)] for tape in tapes[:SAMPLED]]
+    count = tapes[0].kept[0].shape[-1] // tapes[0].new[0].shape[-1]
+    shares = []
+    for parts in zip(*(gates(piece, count) for piece in pieces), strict=True):
+        size = sum(math.prod(part.shape) for part in parts)
+        shut, opened = (
+            sum(xp.count_above(sign * part, sign * limit) for part in parts) / size
+            for sign, limit in ((-1, SHUT), (1, OPEN))
+        )
+        shares += [shut, opened]
+    return xp.stack(shares)
+
+
+def decay_per_step(norms: Sequence[float]) -> float | None:
+    """Factor by which a norm changes for each step back from the last, as geometric mean.
+
+    ``(n_first / n_last)^(1 / (last - first))``; None for a single step, and where the last norm
+    is 0 or not finite.
 
     Example:
         >>> decay_per_step([0.5, 1.0, 2.0])
         0.5
-        >>> decay_per_step([9.0, 0.2, 2.0], truncated_at=1)
-        0.1
     """
-    first, last, steps = norms[truncated_at], norms[-1], len(norms) - 1 - truncated_at
+    first, last, steps = norms[0], norms[-1], len(norms) - 1
     if steps < 1 or not last > 0 or not math.isfinite(first / last):
         return None
     return float((first / last) ** (1 / steps))
 
 
-def horizon_steps(norms: Sequence[float], truncated_at: int = 0) -> int | None:
-    """How many steps back from the last the gradient reaches, as `REACHED` has it.
+def horizon_steps(norms: Sequence[float]) -> int | None:
+    """How many steps back from the last the norm stays at 1% of its last (`REACHED`) or above.
 
-    Args:
-        norms: of all steps in the order in which the layer reads them.
-        truncated_at: the earliest step that the gradient reaches.
-
-    Returns:
-        Steps before the norm first falls below 1% of its last: those to the truncation point if it
-        never does. None where the last norm is 0 or not finite.
+    None where the last norm is 0 or not finite.
 
     Example:
         >>> horizon_steps([1e-6, 1e-4, 1e-2, 1.0]), horizon_steps([0.1, 0.2, 0.5, 1.0])
@@ -200,6 +176,5 @@ def horizon_steps(norms: Sequence[float], truncated_at: int = 0) -> int | None:
     last = norms[-1]
     if not 0 < last < math.inf:
         return None
-    steps = len(norms) - 1 - truncated_at
-    reached = (k for k in range(1, steps + 1) if norms[-1 - k] < REACHED * last)
-    return next(reached, steps + 1) - 1
+    reached = (k for k in range(1, len(norms)) if norms[-1 - k] < REACHED * last)
+    return next(reached, len(norms)) - 1

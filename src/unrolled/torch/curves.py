@@ -23,7 +23,7 @@ class Curves:
         reverse: whether the layer reads from the end.
         truncation_points: time steps before which the gradient was cut.
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        gates: as `unrolled.telemetry.gates.gate_shares` has them; None without gates.
+        gates: as `unrolled.telemetry.through_time.gate_shares` has them; None without gates.
     """
 
     numbers: torch.Tensor

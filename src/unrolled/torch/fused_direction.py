@@ -15,7 +15,7 @@ from unrolled.kernels.analytic_backward import Weights, input_side
 from unrolled.kernels.autograd.torch import xp
 from unrolled.kernels.torch import through_time
 from unrolled.models.layers import GATE_ORDERS
-from unrolled.telemetry.gates import gate_shares
+from unrolled.telemetry.through_time import gate_shares
 from unrolled.torch.fused import Call, Tensors
 
 ORDER = {
@@ -37,7 +37,7 @@ class Layer:
         recurrent: dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`.
         running: which sequences are still running at each step, ``(T, B)``; where they
             are not, all of the above is 0. None if all are.
-        gates: see `unrolled.telemetry.gates.gate_shares`.
+        gates: see `unrolled.telemetry.through_time.gate_shares`.
     """
 
     number: int

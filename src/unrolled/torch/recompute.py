@@ -19,7 +19,7 @@ from torch import nn
 from unrolled.backends.torch import xp
 from unrolled.functional import bptt
 from unrolled.kernels.analytic_backward import input_side
-from unrolled.telemetry.gates import gate_shares
+from unrolled.telemetry.through_time import gate_shares
 from unrolled.torch.fused import Call, written_to
 from unrolled.torch.fused_direction import Direction, Layer, our_weights
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from unrolled.errors import RunError
 from unrolled.telemetry import reading
-from unrolled.telemetry.reading import read_jsonl, read_parts, read_telemetry, to_record
+from unrolled.telemetry.reading import read_jsonl, read_telemetry
+from unrolled.telemetry.recorded_run import RecordedRun
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
 RECORD = TelemetryRecord(
@@ -29,22 +30,27 @@ def test_what_was_written_is_read(tmp_path):
 
 
 def test_the_names_of_models_come_along(tmp_path):
-    file = tmp_path / "telemetry.jsonl"
     parts = [{"part": "clipped", **RECORD.as_dict()}, RECORD.as_dict()]
-    file.write_text("".join(f"{json.dumps(part)}\n" for part in parts))
-    assert list(read_parts(file)[0]) == [("clipped", RECORD), ("", RECORD)]
+    text = "".join(f"{json.dumps(part)}\n" for part in parts * 3)
+    (tmp_path / "telemetry.jsonl").write_text(text)
+    for every, count in ((1, 3), (3, 1)):
+        histories = RecordedRun(tmp_path, every=every).read().histories
+        assert {part: h.steps.length for part, h in histories.items()} == {
+            "clipped": count,
+            "": count,
+        }
 
 
 def test_numbers_that_were_not_finite_are_none_or_nan():
     data = RECORD.as_dict() | {"loss": None}
     data["layers"]["rnn"]["hidden_gradient_mean"] = [None, 1.0]
-    record = to_record(data)
+    record = TelemetryRecord.from_dict(data)
     assert record.loss is None
     assert math.isnan(record.layers["rnn"].hidden_gradient_mean[0])
 
 
 def test_older_records_lack_fields():
-    record = to_record(
+    record = TelemetryRecord.from_dict(
         {"step": 1, "parameters": {"w": {}}, "layers": {"rnn": {"horizon_steps": 3}}}
     )
     assert record.parameters["w"] == ParameterRecord(None)
@@ -53,7 +59,7 @@ def test_older_records_lack_fields():
 
 def test_older_records_have_other_names():
     old = {"fall_per_step": 0.5, "reach": 3, "borders": [0], "weight_gradient_split": [1.0]}
-    record = to_record({"step": 1, "layers": {"rnn": old}})
+    record = TelemetryRecord.from_dict({"step": 1, "layers": {"rnn": old}})
     expected = LayerRecord([], [], 0.5, 3, None, [1.0], truncation_points=[0])
     assert record.layers["rnn"] == expected
 
@@ -78,7 +84,7 @@ def test_older_records_have_other_names():
 )
 def test_what_is_no_record_is_an_error(data):
     with pytest.raises(ValueError, match=r"."):
-        to_record(data)
+        TelemetryRecord.from_dict(data)
 
 
 def test_damaged_lines_are_skipped_and_counted(tmp_path):

@@ -71,9 +71,8 @@ def _without_effect(h: History) -> Findings:
         if after
         else "it runs before backward(), after the step, or on other parameters"
     )
-    yield Finding(
-        "clipping without effect", WARNING, text, None, None, numbers, f"{BELONGS}: {where}"
-    )
+    remedy = f"{BELONGS}: {where}"
+    yield Finding("clipping without effect", WARNING, text, numbers=numbers, remedy=remedy)
 
 
 def _of_a_part(h: History) -> Findings:
@@ -98,10 +97,9 @@ def _of_a_part(h: History) -> Findings:
             WARNING,
             f"Clipping covers only {some(list(hard))}: these come to a norm of {at:.3g}, and "
             f"{some(rest)} keep {left:.3g}.",
-            None,
-            rest[0],
-            {"clipped": at, "unclipped": left},
-            "give clip_grad_norm_ all of model.parameters()",
+            parameter=rest[0],
+            numbers={"clipped": at, "unclipped": left},
+            remedy="give clip_grad_norm_ all of model.parameters()",
         )
 
 
@@ -117,10 +115,8 @@ def _of_scaled(h: History) -> Findings:
         f"The norm was typically {median(norm):.3g}, below the threshold of "
         f"{median(threshold):g}, and yet clipping left {percent(median(coefficient))} of it: it "
         "saw the gradients still multiplied, as a loss scaler does.",
-        None,
-        None,
-        {"median_norm": median(norm), "threshold": median(threshold)},
-        "call scaler.unscale_(optimizer) before clip_grad_norm_",
+        numbers={"median_norm": median(norm), "threshold": median(threshold)},
+        remedy="call scaler.unscale_(optimizer) before clip_grad_norm_",
     )
 
 
@@ -142,10 +138,8 @@ def _too_hard_or_never(h: History) -> Findings:
             f"{which} clipped, typically to {percent(clip.kept)} of its norm, and moved the "
             f"weights by {percent(numbers['update_ratio'])}. The threshold, not the gradient, "
             "sets the step size.",
-            None,
-            None,
-            numbers,
-            f"raise the threshold to about {one_digit(numbers['median_norm'])} (the median norm)",
+            numbers=numbers,
+            remedy=f"raise the threshold to about {one_digit(median(norm))} (the median norm)",
         )
     elif clip.share == 0 and clip.told and clip.threshold is not None:
         yield Finding(
@@ -153,8 +147,6 @@ def _too_hard_or_never(h: History) -> Findings:
             NOTE,
             f"Clipping at {clip.threshold:g} never acted: the largest norm was "
             f"{numbers['largest_norm']:.3g}.",
-            None,
-            None,
-            {**numbers, "threshold": clip.threshold},
-            "nothing; it may stay as a safety net",
+            numbers={**numbers, "threshold": clip.threshold},
+            remedy="nothing; it may stay as a safety net",
         )

@@ -1,7 +1,7 @@
-"""`Finding`, and helpers of the functions that find them."""
+"""`Finding`, and how rules compute with columns and put numbers into words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,27 +83,22 @@ def ratio(over: Column, under: Column) -> Column:
 
 
 def one_digit(value: float) -> str:
-    """One digit, for advice."""
+    """A number for advice."""
     return f"{float(f'{value:.1g}'):g}"
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with at most two digits.
+def either(advice: Iterable[str | None]) -> str:
+    """Pieces of advice as alternatives."""
+    return ", or ".join(each for each in advice if each)
 
-    Example:
-        >>> percent(0.00053), percent(0.976), percent(1.0)
-        ('0.053%', '98%', '100%')
-    """
+
+def percent(share: float) -> str:
+    """A share as a percentage with at most two digits."""
     return f"{float(f'{100 * share:.2g}'):g}%"
 
 
 def some(names: list[str]) -> str:
-    """The first of several names, and how many more.
-
-    Example:
-        >>> some(["W"]), some(["W", "b"]), some(["W", "b", "c"])
-        ('W', 'W and b', 'W and 2 more')
-    """
+    """The first of several names, and how many more: ``W and 2 more``."""
     if len(names) < 3:
         return " and ".join(names)
     return f"{names[0]} and {len(names) - 1} more"

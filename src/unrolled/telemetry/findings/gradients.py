@@ -11,6 +11,7 @@ from unrolled.telemetry.findings.finding import (
     WARNING,
     Finding,
     Findings,
+    either,
     lasting,
     median,
     ratio,
@@ -24,7 +25,7 @@ from unrolled.telemetry.findings.setting import (
     loss_of,
     shorter_steps,
 )
-from unrolled.telemetry.history import ENOUGH, Column, History, Table
+from unrolled.telemetry.history import ENOUGH, Column, History
 
 EXPLODED_NORM, EXPLODED_UPDATE = 10.0, 1.0
 """A gradient so many times longer than before, and a step as long as the weights themselves:
@@ -59,7 +60,7 @@ adaptive optimizer makes up for that."""
 
 DEAD = 1e-3
 """A layer's part of the whole gradient of the same step, below which it has stopped learning.
-Another thing is a curve beside its own beginning: `unrolled.experiments.norms.DEAD`."""
+`unrolled.experiments.norms.DEAD` compares a curve with its own beginning instead."""
 
 SMALLER_WEIGHTS = {
     "rnn": "start from smaller recurrent weights (orthogonal, or a spectral radius of at most 1)",
@@ -83,11 +84,12 @@ def not_finite(h: History) -> Findings:
     if h.first_not_finite is not None:
         step, name = h.first_not_finite
         text = f"In step {step:,} {name} was NaN or infinite, before anything else that was seen."
-        yield Finding("NaN", SERIOUS, text, step, name, {}, _against_nan(h, name))
+        remedy = _against_nan(h, name)
+        yield Finding("NaN", SERIOUS, text, step=step, parameter=name, remedy=remedy)
     elif h.summary.get("status") == "diverged":
         last = int(h.steps["step"][-1]) if h.steps.length else None
         text = "The run stopped because the loss or a gradient became NaN or infinite."
-        yield Finding("NaN", SERIOUS, text, last, None, {}, shorter_steps(h, 10))
+        yield Finding("NaN", SERIOUS, text, step=last, remedy=shorter_steps(h, 10))
 
 
 def _against_nan(h: History, name: str) -> str:
@@ -127,16 +129,16 @@ def exploded(h: History) -> Findings:
     found = None if loss_of(h).learned else _first_explosion(h)
     if found is not None:
         row, usual = found
-        step, name = int(h.steps["step"][row]), of_largest(h.parameters, row)
+        step = int(h.steps["step"][row])
+        gradients = {n: np.nan_to_num(p["gradient"][row]) for n, p in h.parameters.items()}
+        name = max(gradients, key=lambda name: gradients[name], default=None)
         moved, weights = float(np.nan_to_num(update[row])), float(h.steps["weights"][row])
-        if usual is not None:
-            times = float(norm[row]) / usual
-            beside = f"{times:.3g} times what it was before"
-        else:
-            beside = f"{norm[row] / weights:.3g} times that of all weights"
+        before = "that of all weights" if usual is None else "what it was before"
+        times = float(norm[row]) / (weights if usual is None else usual)
         layer = _growing(h, row)
         grew = f"; it grew {layer[1]:.3g} times on its way back through {layer[0]}" if layer else ""
-        text = f"In step {step:,} the gradient's norm was {norm[row]:.3g}, {beside}{grew}."
+        text = f"In step {step:,} the gradient's norm was {norm[row]:.3g}, "
+        text += f"{times:.3g} times {before}{grew}."
         if moved >= EXPLODED_UPDATE / 10:
             text += f" The update was {moved:.3g} times as long as the weights."
         numbers = {"norm": float(norm[row]), "usual_norm": usual or weights, "update_ratio": moved}
@@ -145,7 +147,7 @@ def exploded(h: History) -> Findings:
             advice.append(SMALLER_WEIGHTS[h.cells.get(layer[0], "rnn")])
         if is_adaptive(h) is not True and moved >= EXPLODED_UPDATE / 10:
             advice.append(shorter_steps(h, min(moved / LARGE_UPDATE, 1e3)))
-        yield Finding("exploded", SERIOUS, text, step, name, numbers, _either(advice))
+        yield Finding("exploded", SERIOUS, text, step, name, numbers, either(advice))
     else:
         yield from _exploded_through_time(h, BEYOND if loss_of(h).learns else EXPLODED_THROUGH_TIME)
 
@@ -175,10 +177,10 @@ def _exploded_through_time(h: History, least: float) -> Findings:
             "exploded",
             WARNING,
             text,
-            int(h.steps["step"][0]) if grown == median(growth[:3]) else None,
-            name,
-            {"growth": grown, "per_step": fall},
-            _either(advice),
+            step=int(h.steps["step"][0]) if grown == median(growth[:3]) else None,
+            parameter=name,
+            numbers={"growth": grown, "per_step": fall},
+            remedy=either(advice),
         )
 
 
@@ -229,10 +231,9 @@ def vanished(h: History) -> Findings:
             f"The gradient in {name} vanishes: {back} it is already below 1% of its last value. "
             f"Of the {window:.0f} steps of a sequence only the last {reach + 1:.0f} train the "
             "network.",
-            None,
-            name,
-            {"share": median(share), "horizon_steps": reach, "window": window},
-            f"{FARTHER_BACK[h.cells.get(name, 'rnn')]}; or use shorter sequences",
+            parameter=name,
+            numbers={"share": median(share), "horizon_steps": reach, "window": window},
+            remedy=f"{FARTHER_BACK[h.cells.get(name, 'rnn')]}; or use shorter sequences",
         )
     small = _small_in_depth(h)
     if small:
@@ -242,11 +243,10 @@ def vanished(h: History) -> Findings:
             severity,
             f"The gradient of {some(list(small))} is at most {most:.1g} times the whole one, and "
             "hardly moves it.",
-            None,
-            next(iter(small)),
-            {"share": most},
-            "use units that do not saturate (ReLU), residual connections, normalisation, or fewer "
-            "layers below the loss",
+            parameter=next(iter(small)),
+            numbers={"share": most},
+            remedy="use units that do not saturate (ReLU), residual connections, normalisation, or "
+            "fewer layers below the loss",
         )
 
 
@@ -271,16 +271,3 @@ def died(gradient: Column, norm: Column) -> int | None:
     row = lasting(share <= VANISHED_IN_DEPTH, share)
     learned = row is not None and np.nanmax(share[:row], initial=0.0) > DEAD
     return row if learned else None
-
-
-def of_largest(parameters: dict[str, Table], row: int) -> str | None:
-    """The parameter with the largest gradient in a row."""
-    norms = {
-        name: float(np.nan_to_num(table["gradient"][row])) for name, table in parameters.items()
-    }
-    return max(norms, key=lambda name: norms[name], default=None)
-
-
-def _either(advice: list[str | None]) -> str:
-    """Pieces of advice as alternatives."""
-    return ", or ".join(each for each in advice if each)

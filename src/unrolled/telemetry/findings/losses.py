@@ -4,7 +4,15 @@ import math
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import NOTE, SERIOUS, WARNING, Finding, Findings
+from unrolled.telemetry.findings.finding import (
+    NOTE,
+    SERIOUS,
+    WARNING,
+    Finding,
+    Findings,
+    either,
+    median,
+)
 from unrolled.telemetry.findings.setting import clip_advice, is_adaptive, loss_of, shorter_steps
 from unrolled.telemetry.history import ENOUGH, Column, History
 
@@ -45,25 +53,19 @@ def plateau(h: History) -> Findings:
     slowly = len(values) >= 4 * ENOUGH and early.mean() - last.mean() > 4 * noise
     if falls or slowly:
         return
-    excluded = _excluded(h)
+    moved = median(h.steps["update"])
+    moves = f" The steps move the weights by {moved:.1e} of their norm." if moved > 0 else ""
     half = values[len(values) // 2 :]
     yield Finding(
         "plateau",
         NOTE if half.std() > VARIES * abs(loss.last) else WARNING,
-        f"The loss stands at {loss.last:.3g}; it began at {loss.first:.3g}.{excluded}",
-        int(loss.steps[0]),
-        None,
-        {"first": loss.first, "last": loss.last},
-        "train on one minibatch alone: if its loss does not fall either, look at targets and "
-        "inputs; if it falls, raise the learning rate threefold, or give the model more capacity",
+        f"The loss stands at {loss.last:.3g}; it began at {loss.first:.3g}.{moves}",
+        step=int(loss.steps[0]),
+        numbers={"first": loss.first, "last": loss.last},
+        remedy="train on one minibatch alone: if its loss does not fall either, look at targets "
+        "and inputs; if it falls, raise the learning rate threefold, or give the model more "
+        "capacity",
     )
-
-
-def _excluded(h: History) -> str:
-    """What is in order, where it was looked at."""
-    update = h.steps["update"]
-    moved = float(np.median(update[np.isfinite(update)])) if np.isfinite(update).any() else 0.0
-    return f" The steps move the weights by {moved:.1e} of their norm." if moved else ""
 
 
 def diverged(h: History) -> int | None:
@@ -83,9 +85,8 @@ def diverged(h: History) -> int | None:
         values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
     )
     after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
-    return (
-        int(np.flatnonzero(above & (after >= 0.9))[0]) if (above & (after >= 0.9)).any() else None
-    )
+    rows = np.flatnonzero(above & (after >= 0.9))
+    return int(rows[0]) if len(rows) else None
 
 
 def _apart(values: Column) -> bool:
@@ -111,16 +112,16 @@ def divergence(h: History) -> Findings:
         f"From step {step:,} on the loss is up for good: it began at {loss.first:.3g}, was "
         f"{loss.best:.3g} at best, rose to {loss.values[row]:.3g} in that step, and is "
         f"{loss.last:.3g} at the end.",
-        step,
-        None,
-        {"first": loss.first, "lowest": loss.best, "last": loss.last},
-        ", or ".join(each for each in advice if each),
+        step=step,
+        numbers={"first": loss.first, "lowest": loss.best, "last": loss.last},
+        remedy=either(advice),
     )
 
 
 def memorised(h: History) -> Findings:
     """Training data known by heart."""
-    trained, heldout = _perplexities(h)
+    trained = _last_number(h, "perplexity")
+    heldout = _last_number(h, "heldout_perplexity", "val_perplexity", "dev_perplexity")
     if trained is None or heldout is None or not is_memorized(trained, heldout):
         return
     yield Finding(
@@ -128,27 +129,18 @@ def memorised(h: History) -> Findings:
         WARNING,
         f"Perplexity {trained:.3g} on the data of training, {heldout:.3g} on data never seen: the "
         "training data is known by heart.",
-        None,
-        None,
-        {"perplexity": trained, "heldout_perplexity": heldout},
-        "train on more data, stop earlier, use a smaller model, dropout or weight decay",
+        numbers={"perplexity": trained, "heldout_perplexity": heldout},
+        remedy="train on more data, stop earlier, use a smaller model, dropout or weight decay",
     )
 
 
 def is_memorized(trained: float, heldout: float) -> bool:
-    """Whether two perplexities say that a text was memorised.
-
-    Example:
-        >>> is_memorized(1.04, 21.3), is_memorized(6.5, 7.9)
-        (True, False)
-    """
+    """Whether two perplexities say that a text was memorised."""
     return trained < MEMORISED and heldout > HELDOUT_ABOVE * trained
 
 
-def _perplexities(h: History) -> tuple[float | None, float | None]:
-    last = h.epochs[-1] if h.epochs else {}
-    found = []
-    for names in (("perplexity",), ("heldout_perplexity", "val_perplexity", "dev_perplexity")):
-        values = (place.get(name) for name in names for place in (h.summary, last))
-        found.append(next((float(v) for v in values if isinstance(v, int | float)), None))
-    return found[0], found[1]
+def _last_number(h: History, *names: str) -> float | None:
+    """The first of these measures that the summary or the last epoch has."""
+    places = h.summary, h.epochs[-1] if h.epochs else {}
+    values = (place.get(name) for name in names for place in places)
+    return next((float(v) for v in values if isinstance(v, int | float)), None)

@@ -47,10 +47,9 @@ def no_gradient(h: History) -> Findings:
             NAMES[reason],
             NOTE if reason == "read once" else WARNING,
             f"In none of {h.steps.length:,} steps {some(names)} got a gradient{says}",
-            None,
-            names[0],
-            {"steps": float(h.steps.length), "parameters": float(len(names))},
-            advice,
+            parameter=names[0],
+            numbers={"steps": float(h.steps.length), "parameters": float(len(names))},
+            remedy=advice,
         )
 
 
@@ -118,10 +117,9 @@ def not_optimized(h: History) -> Findings:
             WARNING,
             f"{some(left_out)} got a gradient in every step, and no optimizer moved "
             f"{'it' if len(left_out) == 1 else 'them'}.",
-            None,
-            left_out[0],
-            {"parameters": float(len(left_out))},
-            "give the optimizer all of model.parameters(); what shall stay as it is needs "
+            parameter=left_out[0],
+            numbers={"parameters": float(len(left_out))},
+            remedy="give the optimizer all of model.parameters(); what shall stay as it is needs "
             "requires_grad_(False)",
         )
     if unmoved:
@@ -130,8 +128,7 @@ def not_optimized(h: History) -> Findings:
             WARNING,
             f"{some(unmoved)} got gradients, and the optimizer moved "
             f"{'it' if len(unmoved) == 1 else 'them'} in no step.",
-            None,
-            unmoved[0],
-            {"parameters": float(len(unmoved))},
-            "look at the learning rate of that parameter group",
+            parameter=unmoved[0],
+            numbers={"parameters": float(len(unmoved))},
+            remedy="look at the learning rate of that parameter group",
         )

@@ -22,11 +22,5 @@ def not_seen(h: History) -> Findings:
         return
     for name, note in notes.items():
         if name not in APART and not (h.first_not_finite and "not finite" in str(note)):
-            yield Finding(
-                "not seen",
-                NOTE,
-                f"{name}: {note}.",
-                None,
-                name,
-                remedy="do what the note says, or nothing if you can do without it",
-            )
+            remedy = "do what the note says, or nothing if you can do without it"
+            yield Finding("not seen", NOTE, f"{name}: {note}.", parameter=name, remedy=remedy)

@@ -29,18 +29,12 @@ LARGE_UPDATE = 0.01
 
 @dataclass(frozen=True)
 class Loss:
-    """How the loss went.
+    """How the loss went."""
 
-    Attributes:
-        steps, values: what is known of it and finite.
-        first, best, last: where it began, was lowest (smoothed), and ended (smoothed).
-        best_step: the step where it was lowest.
-    """
-
-    steps: Column
+    steps: Column  # those whose loss is known and finite
     values: Column
     first: float
-    best: float
+    best: float  # smoothed, as is the last
     last: float
     best_step: float
 
@@ -101,25 +95,13 @@ def is_adaptive(h: History) -> bool | None:
 
 @dataclass(frozen=True)
 class Clip:
-    """The clipping in force.
+    """The clipping in force."""
 
-    Attributes:
-        share: of the steps that it acted on; 0 where it never did.
-        threshold: as told or as seen; None if it is not known, or not one for all gradients.
-        told: whether the training told its threshold.
-        by_norm: whether all gradients were scaled by one factor; None if it never acted.
-        kept: what it left of a gradient's norm, at the median.
-    """
-
-    share: float
-    threshold: float | None
-    told: bool
-    by_norm: bool | None
-    kept: float
-
-    @property
-    def acts(self) -> bool:
-        return self.share > 0
+    share: float  # of the steps that it acted on
+    threshold: float | None  # as told or as seen; None if it is not known, or there are several
+    told: bool  # whether the training told its threshold
+    by_norm: bool | None  # whether one factor scaled all gradients; None if it never acted
+    kept: float  # what it left of a gradient's norm, at the median
 
 
 def clip_of(h: History) -> Clip:
@@ -159,18 +141,14 @@ def shorter_steps(h: History, times: float) -> str:
 def clip_advice(h: History, usual: float | None = None) -> str | None:
     """Advice on clipping that fits what is in force; None where it cannot help further.
 
-    Args:
-        h: the history.
-        usual: the norm of harmless gradients; None if none was seen.
+    ``usual`` is the norm of harmless gradients, if one was seen.
     """
-    clip = clip_of(h)
-    target = usual
-    rate = median(h.steps["rate"])
+    clip, target, rate = clip_of(h), usual, median(h.steps["rate"])
     if target is None and is_adaptive(h) is False and rate > 0:
         target = LARGE_UPDATE * median(h.steps["weights"][:1]) / rate
     if target is None or not np.isfinite(target) or not target > 0:
         target = 1.0
-    if not clip.acts:
+    if clip.share == 0:
         if clip.told and clip.threshold is not None:
             return f"lower the clipping threshold from {clip.threshold:g} to {one_digit(target)}"
         return f"clip the global norm at about {one_digit(target)}"

@@ -74,33 +74,30 @@ def too_small(h: History) -> Findings:
         for name, p in h.parameters.items()
         if not is_bias(name) and (p["gradient"] > 0).any()
     ]
-    moves = [largest_usual(ratios) for ratios in weights if np.isfinite(ratios).any()]
+    # what nine tenths of the steps stay below: of a warm-up the end, not the beginning
+    moves = [np.nanquantile(ratios, 0.9) for ratios in weights if np.isfinite(ratios).any()]
     if not moves or not largest(h.steps["norm"]) > 0:
         return
-    most = max(moves)
+    most = float(max(moves))
     stands = len(loss.values) > 0 and -ROSE < loss.fall < STANDS
     rate = largest(h.steps["rate"])
     # where gradients themselves are small, the learning rate is not to blame
     slow = stands and (is_adaptive(h) is True or rate < LARGE_UPDATE)
     if not most < (SMALL_UPDATE if slow else TINY_UPDATE) or _is_flat(h):
         return
-    if most == 0:
-        text = "No step moved the weights, though there were gradients."
-    else:
-        text = (
-            f"A step moves the weights by at most {most:.1g} of their norm; about "
-            f"{USUAL_UPDATE:g} is usual."
-        )
+    text = "No step moved the weights, though there were gradients."
+    if most > 0:
+        text = f"A step moves the weights by at most {most:.1g} of their norm; "
+        text += f"about {USUAL_UPDATE:g} is usual."
     if stands:
         text += f" The loss stands at {loss.last:.3g}."
     yield Finding(
         "step too small",
         SERIOUS if most == 0 else WARNING,
         text,
-        int(h.steps["step"][0]),
-        None,
-        {"update_ratio": most},
-        _longer_steps(h, USUAL_UPDATE / most if most else np.inf),
+        step=int(h.steps["step"][0]),
+        numbers={"update_ratio": most},
+        remedy=_longer_steps(h, USUAL_UPDATE / most if most else np.inf),
     )
 
 
@@ -117,16 +114,10 @@ def _decayed(h: History) -> Finding | None:
         WARNING,
         f"From step {step:,} on the learning rate is below {percent(DECAYED)} of its largest, "
         f"{largest(rates):.3g}. The loss has hardly fallen by then.",
-        step,
-        None,
-        {"largest": largest(rates), "last": float(rates[-1])},
-        "let the schedule fall more slowly, over the whole training",
+        step=step,
+        numbers={"largest": largest(rates), "last": float(rates[-1])},
+        remedy="let the schedule fall more slowly, over the whole training",
     )
-
-
-def largest_usual(ratios: np.ndarray) -> float:
-    """What nine tenths of the steps stay below: of a warm-up the end, not the beginning."""
-    return float(np.nanquantile(ratios, 0.9))
 
 
 def _is_flat(h: History) -> bool:
@@ -177,10 +168,8 @@ def too_large(h: History) -> Findings:
     step, moved = int(h.steps["step"][row]), float(update[row])
     times = max(moved, usual) / LARGE_UPDATE
     beside = float(h.steps["norm"][row] / h.steps["weights"][row])
-    text = (
-        f"In step {step:,} the update was {moved:.2g} times as long as the weights; about "
-        f"{USUAL_UPDATE:g} is usual."
-    )
+    text = f"In step {step:,} the update was {moved:.2g} times as long as the weights; "
+    text += f"about {USUAL_UPDATE:g} is usual."
     rates = h.steps["rate"]
     if row and rates[row] > JUMP * median(rates[:row]):
         text += f" The learning rate had gone from {median(rates[:row]):g} to {rates[row]:g}."
@@ -193,7 +182,7 @@ def too_large(h: History) -> Findings:
         advice += "; if the loss is a sum over the minibatch take its mean, and scale the inputs"
     severity = SERIOUS if loss.fall < 0 else WARNING
     numbers = {"update_ratio": moved, "usual_ratio": usual, "gradient_ratio": beside}
-    yield Finding("step too large", severity, text, step, None, numbers, advice)
+    yield Finding("step too large", severity, text, step, numbers=numbers, remedy=advice)
 
 
 def not_cleared(h: History) -> Findings:
@@ -208,30 +197,27 @@ def not_cleared(h: History) -> Findings:
         f"In {percent(float(uncleared.mean()))} of the steps the gradient was added to that of the "
         f"step before: every step uses the sum of all minibatches so far. Its norm went from "
         f"{first:.3g} to {last:.3g}.",
-        int(h.steps["step"][1]),
-        None,
-        {"share": float(uncleared.mean()), "first_norm": first, "last_norm": last},
-        "call optimizer.zero_grad() in every step, before loss.backward()",
+        step=int(h.steps["step"][1]),
+        numbers={"share": float(uncleared.mean()), "first_norm": first, "last_norm": last},
+        remedy="call optimizer.zero_grad() in every step, before loss.backward()",
     )
 
 
 def decay(h: History) -> Findings:
     """Weights that shrink to nothing, as the decay pulls harder than the gradient."""
-    loss, weights, norm = loss_of(h), h.steps["weights"], h.steps["norm"]
-    value = median(h.steps["decay"])
+    loss, weights, value = loss_of(h), h.steps["weights"], median(h.steps["decay"])
     if loss.learns or h.steps.length < ENOUGH or not value > 0:
         return
     first, last = median(weights[:3]), median(weights[-3:])
     if not last <= SHRUNK * first or loss.fall < -STANDS:
         return
-    pull = value * float(weights[0]) / float(norm[0])
+    pull = value * float(weights[0]) / float(h.steps["norm"][0])
     yield Finding(
         "weight decay too strong",
         WARNING,
         f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. A weight decay of "
         f"{value:g} pulled {pull:.2g} times as hard as the gradient.",
-        int(h.steps["step"][0]),
-        None,
-        {"first": first, "last": last, "weight_decay": value},
-        f"lower the weight decay from {value:g} to 0.01 or less",
+        step=int(h.steps["step"][0]),
+        numbers={"first": first, "last": last, "weight_decay": value},
+        remedy=f"lower the weight decay from {value:g} to 0.01 or less",
     )

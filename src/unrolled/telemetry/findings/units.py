@@ -18,8 +18,8 @@ from unrolled.telemetry.findings.finding import (
 )
 from unrolled.telemetry.findings.gradients import DEAD, died
 from unrolled.telemetry.findings.setting import is_adaptive, loss_of
-from unrolled.telemetry.gates import NAMES
 from unrolled.telemetry.history import ENOUGH, History, Table
+from unrolled.telemetry.through_time import GATE_NAMES
 
 SATURATED = 0.8
 """Share of saturated units from which on a layer is a set of switches."""
@@ -33,6 +33,8 @@ unknown kind are no trouble: of a tanh they leave 2%, so it takes another way, t
 
 STUCK = 0.8
 """Share of a gate's values that are shut, or shut and open, from which on it is a switch."""
+
+STAY = "saturated units do not recover by themselves"
 
 LARGE_INPUTS = 10.0
 """Gradient of the input weights beside that of the recurrent ones, from which on the inputs are
@@ -55,7 +57,7 @@ def saturated(h: History) -> Findings:
         relu = cell == "rnn_relu"
         full = layer["saturated"] >= (OFF if relu else SATURATED)
         begin = lasting(full, layer["saturated"])
-        if begin is None or (cell is None and median(layer["fall"][begin:]) >= PASSES_ON):
+        if begin is None or (cell is None and median(layer["decay"][begin:]) >= PASSES_ON):
             continue
         yield _saturated(h, name, layer, full, begin, relu)
     if not any(np.isfinite(layer["saturated"]).any() for layer in h.layers.values()):
@@ -68,8 +70,8 @@ def _saturated(
     norm, steps = h.steps["norm"], h.steps["step"]
     share = median(layer["saturated"][begin:])
     with np.errstate(invalid="ignore"):
-        dead = lasting(full & (layer["split"] <= DEAD * norm), layer["split"])
-    left = median(layer["split"][begin if dead is None else dead :])
+        dead = lasting(full & (layer["weights"] <= DEAD * norm), layer["weights"])
+    left = median(layer["weights"][begin if dead is None else dead :])
     what = "switched off (0)" if relu else "saturated (beyond 0.99)"
     text = f"From step {steps[begin]:,.0f} on {percent(share)} of the units of {name} are {what}"
     if dead is not None:
@@ -81,10 +83,10 @@ def _saturated(
         kind,
         SERIOUS if dead is not None else WARNING,
         text + ".",
-        int(steps[begin]),
-        name,
-        {"saturated": share, **({"gradient": left} if dead is not None else {})},
-        _smaller_start(h, name) if from_the_start else _start_again(h),
+        step=int(steps[begin]),
+        parameter=name,
+        numbers={"saturated": share, **({"gradient": left} if dead is not None else {})},
+        remedy=_smaller_start(h, name) if from_the_start else f"{_start_again(h)}; {STAY}",
     )
 
 
@@ -105,15 +107,12 @@ def _smaller_start(h: History, name: str) -> str:
 
 def _start_again(h: History) -> str:
     clip = "" if is_adaptive(h) is True else ", or clipped gradients"
-    return (
-        f"start again with a smaller learning rate{clip}; saturated units do not recover by "
-        "themselves"
-    )
+    return f"start again with a smaller learning rate{clip}"
 
 
 def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
     """All gates switches, or one shut that lets nothing in or out."""
-    gates: tuple[str, ...] = NAMES[cell]
+    gates: tuple[str, ...] = GATE_NAMES[cell]
     first = layer[f"{gates[0]} shut"]
     since = slice(len(first) // 2, None)  # later steps tell what has become of them
     shut = {gate: median(layer[f"{gate} shut"][since]) for gate in gates}
@@ -136,24 +135,23 @@ def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
         advice = f"give the {stuck[0]} gates a bias of {'1' if stuck[0] == 'forget' else '0'}"
     elif cell == "gru" and median(layer["update open"]) >= STUCK and len(loss_of(h).values):
         share = percent(median(layer["update open"]))
-        text = f"the update gates of {name} are open ({share}): its units keep their state, and "
-        text += "nothing gets in"
+        keep = "its units keep their state, and nothing gets in"
+        text = f"the update gates of {name} are open ({share}): {keep}"
         advice, which = "give the update gates a bias of 0 or 1", ("update",)
     else:
         return
-    begin = lasting(
-        np.all([layer[f"{g} shut"] + layer[f"{g} open"] >= STUCK for g in which], 0), first
-    )
+    each = [layer[f"{gate} shut"] + layer[f"{gate} open"] >= STUCK for gate in which]
+    begin = lasting(np.all(each, 0), first)
     if begin is None:
         return
     yield Finding(
         "gates saturated",
         WARNING,
         f"From step {h.steps['step'][begin]:,.0f} on {text}.",
-        int(h.steps["step"][begin]),
-        name,
-        {f"{gate}_shut": shut[gate] for gate in gates},
-        advice,
+        step=int(h.steps["step"][begin]),
+        parameter=name,
+        numbers={f"{gate}_shut": shut[gate] for gate in gates},
+        remedy=advice,
     )
 
 
@@ -174,10 +172,10 @@ def _dead(h: History) -> Findings:
             SERIOUS,
             f"From step {steps[row]:,.0f} on {name}{more} gets no gradient to speak of "
             f"({left:.2g}), though it did before: its units are switched off (ReLU) or saturated.",
-            int(steps[row]),
-            name,
-            {"gradient": left},
-            f"{_start_again(h).split(';')[0]}, or use leaky units",
+            step=int(steps[row]),
+            parameter=name,
+            numbers={"gradient": left},
+            remedy=f"{_start_again(h)}, or use leaky units",
         )
 
 
@@ -201,8 +199,9 @@ def truncation(h: History) -> Findings:
                 f"{first / last:.2g} of the last step's and still "
                 f"{'growing' if growing else 'falling'} ({first / middle:.2g} of that halfway): "
                 "it would have reached further.",
-                None,
-                name,
-                {"truncation point": first, "middle": middle, "last": last, "window": window},
-                f"use sequences of {2 * window:.0f} steps, with half the batch if memory is short",
+                parameter=name,
+                numbers={"truncation point": first, "middle": middle, "last": last}
+                | {"window": window},
+                remedy=f"use sequences of {2 * window:.0f} steps, with half the batch if memory "
+                "is short",
             )

@@ -14,8 +14,12 @@ from unrolled.backends import jax as backend
 from unrolled.backends.jax import norm
 from unrolled.kernels.taps import tracing
 from unrolled.telemetry import through_time
-from unrolled.telemetry.build_records import numbered, parameter_record, watched_record
-from unrolled.telemetry.layers import layer_record
+from unrolled.telemetry.build_records import (
+    layer_record,
+    numbered,
+    parameter_record,
+    watched_record,
+)
 from unrolled.telemetry.records import TelemetryRecord
 from unrolled.watch.jax import scans
 from unrolled.watch.jax.scans import tap

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from unrolled.telemetry.build_records import parameter_record, watched_record
-from unrolled.telemetry.layers import layer_record
+from unrolled.telemetry.build_records import layer_record, parameter_record, watched_record
 from unrolled.telemetry.records import TelemetryRecord
 from unrolled.torch.curves import Curves
 from unrolled.watch.torch.forward_trace import ForwardTrace
