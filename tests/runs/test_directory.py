@@ -6,6 +6,7 @@ import pytest
 
 from unrolled.errors import RunError
 from unrolled.runs.directory import RunDirectory
+from unrolled.runs.lines import EpochLog
 from unrolled.training.records import EpochRecord
 
 EPOCH = EpochRecord(
@@ -41,7 +42,7 @@ def test_models_come_back_exactly(tmp_path):
 def test_timings_stand_apart_so_that_metrics_can_be_compared(tmp_path):
     directory = RunDirectory.create(tmp_path / "run")
     with directory:
-        directory.log(lambda epoch: {"loss": epoch.loss}).on_epoch(None, EPOCH)
+        EpochLog(directory.lines, lambda epoch: {"loss": epoch.loss}).on_epoch(None, EPOCH)
     metrics = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     timings = json.loads((tmp_path / "run/timings.jsonl").read_text())
     assert metrics == {

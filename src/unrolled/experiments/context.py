@@ -14,6 +14,7 @@ from unrolled.models.layers import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free
+from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
@@ -110,7 +111,11 @@ class Context:
             sinks: called with every record, too.
         """
         attached = [make(self.directory.path, fields=report.fields, part=part) for make in self.log]
-        listeners: list[Listener] = [self.directory.log(report.fields, part), report, *attached]
+        listeners: list[Listener] = [
+            EpochLog(self.directory.lines, report.fields, part),
+            report,
+            *attached,
+        ]
         if telemetry_every != 0:
             lines = to_lines(self.directory.lines(TELEMETRY), part)
             records = [tracker.record for tracker in attached]

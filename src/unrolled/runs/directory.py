@@ -23,7 +23,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ from unrolled.errors import ParameterError, RunError, did_you_mean
 from unrolled.parameters import read, to_bytes, untied
 from unrolled.runs.ending import CONFIG, SUMMARY, hold, is_watch, no_end, release
 from unrolled.runs.environment import ENVIRONMENT, environment
-from unrolled.runs.lines import Lines, Log, cut, size_of, unwritten, writable
-from unrolled.training.records import EpochRecord, Listener
+from unrolled.runs.lines import Lines, cut, unwritten, writable
 from unrolled.writing import write_whole
 
 MODEL = "model.safetensors"
@@ -52,11 +51,7 @@ ROOM = 64 * 1024
 
 
 def check_free(path: Path) -> None:
-    """Make sure that a run can be written to a path.
-
-    Raises:
-        RunError: it holds something already, or cannot be made.
-    """
+    """Raise a `RunError` if a run cannot be written to a path."""
     if path.is_dir():
         if any(path.iterdir()):
             what = "a run" if (path / CONFIG).exists() else "other files"
@@ -74,7 +69,7 @@ def check_free(path: Path) -> None:
 
 
 class RunDirectory:
-    """The files of one run.
+    """The files of one run; what cannot be read or written raises a `RunError`.
 
     Args:
         path: where they are.
@@ -86,57 +81,48 @@ class RunDirectory:
         self._made = made
         self._written: list[Path] = []
         self._logs: list[Lines] = []
-        self._logged: list[Path] = []
         self._environment: dict[str, Any] = {}
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
-        """Make an empty one.
-
-        Raises:
-            RunError: see `check_free`; or the system refuses.
-        """
+        """Make an empty one, or raise a `RunError` if that cannot be."""
         check_free(path)
-        made = _missing(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _remove_empty(made)
-            raise _not_made(path, error) from None
-        return cls(path, made)
+        return cls._make(path, exist_ok=True)
 
     @classmethod
     def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
         """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist.
 
         Two runs that begin at the same time get one each.
-
-        Raises:
-            RunError: the system refuses.
         """
         number = 1
         while True:
-            path = parent / f"{experiment}-{number}"
-            made = _missing(path)
             try:
-                path.mkdir(parents=True)
+                return cls._make(parent / f"{experiment}-{number}", exist_ok=False)
             except FileExistsError:
                 number += 1
-            except OSError as error:
-                _remove_empty(made)
-                raise _not_made(path, error) from None
-            else:
-                return cls(path, made)
+
+    @classmethod
+    def _make(cls, path: Path, exist_ok: bool) -> "RunDirectory":
+        made = [each for each in (path, *path.parents) if not each.exists()]
+        try:
+            path.mkdir(parents=True, exist_ok=exist_ok)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and not exist_ok:
+                raise
+            _remove_empty(made)
+            raise RunError(
+                f"'{path}' cannot be made: {error.strerror}; give a directory that can be written "
+                "to: --out DIRECTORY"
+            ) from None
+        return cls(path, made)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """One that a run has left behind.
-
-        Raises:
-            RunError: there is none, or files are missing; the message names them.
-        """
+        """One that a run has left behind; a `RunError` says what is missing."""
         if not path.is_dir():
-            near = did_you_mean(path.name, _runs_beside(path), 10) if _runs_beside(path) else ""
+            beside = _runs_beside(path)
+            near = did_you_mean(path.name, beside, 10) if beside else ""
             what = "it is a file" if path.exists() else "there is no such directory"
             raise RunError(
                 f"'{path}' is not a run directory: {what}"
@@ -158,9 +144,6 @@ class RunDirectory:
         Args:
             config: content of ``config.json``.
             backend: for the record of the environment; None leaves the framework out of it.
-
-        Raises:
-            RunError: it cannot be written.
         """
         hold(self.path)
         self._began = time.monotonic()
@@ -169,11 +152,7 @@ class RunDirectory:
         self.write_json(ENVIRONMENT, self._environment)
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Write down how long it took, and the summary.
-
-        Raises:
-            RunError: it cannot be written.
-        """
+        """Write down how long it took, and the summary."""
         took = round(time.monotonic() - self._began, 3)
         self.write_json(ENVIRONMENT, {**self._environment, "took_s": took})
         self.write_json(SUMMARY, summary)
@@ -183,8 +162,8 @@ class RunDirectory:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        while self._logs:
-            self._logs.pop().close()
+        for log in self._logs:
+            log.file.close()
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
@@ -205,11 +184,7 @@ class RunDirectory:
         self._replace(name, (text + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file.
-
-        Raises:
-            RunError: missing or damaged.
-        """
+        """Read a JSON file; a `RunError` says that it is missing or damaged."""
         try:
             value = json.loads((self.path / name).read_bytes())
             json.dumps(value, ensure_ascii=False).encode()  # half a character is no text
@@ -224,11 +199,7 @@ class RunDirectory:
             raise _damaged(self.path / name, error) from None
 
     def read_dict(self, name: str, *keys: str) -> dict[str, Any]:
-        """Read a JSON file that holds an object with these keys at least.
-
-        Raises:
-            RunError: missing, damaged, or something else.
-        """
+        """Read a JSON file that holds an object with these keys at least."""
         value = self.read_json(name)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
@@ -237,11 +208,7 @@ class RunDirectory:
         return result
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.json`` says of the run.
-
-        Raises:
-            RunError: missing, damaged, or something else.
-        """
+        """What ``config.json`` says of the run."""
         config = self.read_dict(CONFIG, "experiment", "framework", "seed", "settings")
         for key in ("experiment", "framework"):
             if not isinstance(config[key], str):
@@ -250,28 +217,22 @@ class RunDirectory:
         return config
 
     def save_model(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write parameters by name, as `unrolled.parameters.to_bytes` does.
-
-        On a full disk the end of the longest log makes room: the model matters more.
-        """
+        """Write parameters by name; on a full disk the end of the longest log makes room."""
         content = to_bytes(arrays)
         try:
             self._replace(MODEL, content)
         except RunError as error:
             if getattr(error.__context__, "errno", None) not in FULL:
                 raise
-            longest = max(self._logged, key=size_of, default=None)
-            if longest is None or size_of(longest) < len(content):
+            sizes = {log.path: log.path.stat().st_size for log in self._logs if log.path.exists()}
+            longest = max(sizes, key=lambda path: sizes[path], default=None)
+            if longest is None or sizes[longest] < len(content):
                 raise
             cut(longest, len(content) + ROOM)
             self._replace(MODEL, content)
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
-        """The parameters by name; those that are tied share one array.
-
-        Raises:
-            RunError: missing or damaged.
-        """
+        """The parameters by name; those that are tied share one array."""
         try:
             return untied(*read(self.path / MODEL))
         except ParameterError as error:
@@ -279,39 +240,19 @@ class RunDirectory:
 
     @contextmanager
     def telling_damage(self) -> Iterator[None]:
-        """Where parts of the run turn out not to fit each other, say which run it is.
-
-        Raises:
-            RunError: in place of a `ParameterError`.
-        """
+        """Turn a `ParameterError` into a `RunError` that says which run is damaged."""
         try:
             yield
         except ParameterError as error:
             raise _damaged(self.path, error) from None
 
-    def lines(self, name: str) -> Callable[[Mapping[str, Any]], None]:
+    def lines(self, name: str) -> Lines:
         """What appends an object to a file of one JSON object a line; NaN becomes null.
 
         The file is open until the ``with`` block around this directory ends.
-
-        Raises:
-            RunError: it cannot be written, now or later.
         """
-        lines = Lines(self.path / name)
-        self._logs.append(lines)
-        self._logged.append(lines.path)
-        return lines
-
-    def log(
-        self, fields: Callable[[EpochRecord], dict[str, Any]], part: str | None = None
-    ) -> Listener:
-        """A listener that writes ``fields(epoch)`` and the timing of every epoch.
-
-        Args:
-            fields: the measures of an epoch by name.
-            part: the model's name, where a run trains several; the lines begin with it.
-        """
-        return Log(self.lines("metrics.jsonl"), self.lines("timings.jsonl"), fields, part)
+        self._logs.append(Lines(self.path / name))
+        return self._logs[-1]
 
     def _replace(self, name: str, content: bytes) -> None:
         try:
@@ -321,20 +262,10 @@ class RunDirectory:
         self._written.append(self.path / name)
 
 
-def _missing(path: Path) -> list[Path]:
-    """The directories to be made for a path, the innermost first."""
-    return [each for each in (path, *path.parents) if not each.exists()]
-
-
 def _remove_empty(directories: Sequence[Path]) -> None:
     with suppress(OSError):  # not empty, or not there
         for directory in directories:
             directory.rmdir()
-
-
-def _not_made(path: Path, error: OSError) -> RunError:
-    where = "give a directory that can be written to: --out DIRECTORY"
-    return RunError(f"'{path}' cannot be made: {error.strerror}; {where}")
 
 
 def _damaged(path: Path, why: object) -> RunError:

@@ -1,8 +1,7 @@
 """Tell whether a run without a summary is still running, was killed, or was left open.
 
-The process of a run holds an advisory lock on a file of the run directory. The system releases
-it when the process ends, however that comes about. A number of a process would not do: numbers
-are given again.
+The process of a run holds an advisory lock on a file of the run directory, which the system
+releases when the process ends. (A process's number would not do: numbers are given again.)
 """
 
 import atexit
@@ -32,10 +31,7 @@ _held: dict[Path, BinaryIO] = {}
 
 
 def hold(path: Path) -> None:
-    """Lock a run directory until `release`, or until this process ends.
-
-    Where the file system knows no locks there is none.
-    """
+    """Lock a run directory, if its file system can, until `release` or the process's end."""
     if sys.platform == "win32":
         return
     unlocked = path / f".{LOCK}.unfinished"
@@ -74,34 +70,21 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class NoEnd:
-    """What is known of a run without a summary.
+    """What is known of a run without a summary: what has become of it, and what to do."""
 
-    Attributes:
-        severity: ``"note"`` while its process still holds it, ``"warning"`` if only a watch was
-            left open, else ``"serious"``.
-        text: what has become of it.
-        remedy: what to do.
-        step: that of the last record; None before the first.
-    """
-
-    severity: str
+    severity: str  # "note" while it is running, "warning" for a watch left open, else "serious"
     text: str
     remedy: str
-    step: int | None
+    step: int | None  # of the last record
 
     @property
     def is_running(self) -> bool:
-        """Whether its process still holds it."""
+        """Whether its process still holds the lock."""
         return self.severity == "note"
 
 
 def no_end(path: Path) -> NoEnd | None:
-    """What is known of a run without a summary; None if it has one, or is no run.
-
-    Example:
-        >>> no_end(Path("no such run")) is None
-        True
-    """
+    """What is known of a run without a summary; None if it has one, or is no run."""
     if (path / SUMMARY).exists() or not (path / CONFIG).exists():
         return None
     step, state = last_step(path), _state(path)

@@ -18,13 +18,7 @@ ENVIRONMENT = "environment.json"
 
 
 def environment(backend: Backend | None = None) -> dict[str, Any]:
-    """When and how it began, versions, machine, and what the backend says of itself.
-
-    Example:
-        >>> sorted(environment())
-        ['began', 'command', 'cpus', 'instructions', 'machine', 'numpy', 'platform', 'processor',
-        'python', 'safetensors', 'unrolled']
-    """
+    """When and how it began, versions, machine, and what the backend says of itself."""
     from unrolled.kernels import native  # when needed: it loads NumPy
 
     surroundings: dict[str, Any] = {
@@ -46,12 +40,7 @@ def environment(backend: Backend | None = None) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name as the system tells it; its architecture where it does not.
-
-    Example:
-        >>> len(processor()) > 0
-        True
-    """
+    """The processor's name as the system tells it; its architecture where it does not."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -60,7 +49,5 @@ def processor() -> str:
     with suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.strip()
+            return subprocess.check_output(command, text=True).strip()
     return platform.processor() or platform.machine()

@@ -1,9 +1,8 @@
 """Write TensorBoard event files.
 
-The format has not changed since 2015 and is small: a file of records, each a length, a
-checksum, a message, a checksum; the message holds the time, the step, and numbers by name.
-A package for it would bring TensorFlow's or protobuf's versions along, on which the frameworks
-here disagree.
+A file of records, each a length, a checksum, a message, a checksum; the message holds the time,
+the step, and numbers by name. A package for it would bring TensorFlow's or protobuf's versions
+along, on which the frameworks here disagree.
 
 References: ``tensorflow/core/lib/io/record_writer.h``, ``tensorflow/core/util/event.proto``
 and ``tensorflow/core/framework/summary.proto``; checksum: CRC-32C, RFC 3720, appendix B.4.
@@ -36,12 +35,7 @@ CRC_TABLE = _table()
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of Castagnoli.
-
-    Example:
-        >>> hex(crc32c(b"123456789"))
-        '0xe3069283'
-    """
+    """The checksum of Castagnoli."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -49,22 +43,14 @@ def crc32c(data: bytes) -> int:
 
 
 class EventFile:
-    """A file of events in a directory; made with the first numbers.
-
-    Args:
-        directory: TensorBoard shows each directory as a run.
-    """
+    """A file of events in a directory, which TensorBoard shows as a run; made when needed."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._open: BinaryIO | None = None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers by name.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """Write numbers by name."""
         if not values:
             return
         try:

@@ -11,20 +11,24 @@ from typing import Any
 from unrolled.errors import RunError
 from unrolled.training.records import EpochRecord, Listener
 
-Write = Callable[[Mapping[str, Any]], None]
 
+class EpochLog(Listener):
+    """Writes ``metrics.jsonl`` and ``timings.jsonl``: measures and timing of every epoch.
 
-class Log(Listener):
-    """Writes measures and timing of every epoch; see `RunDirectory.log`."""
+    Args:
+        open_lines: opens a file of lines, see `RunDirectory.lines`.
+        fields: the measures of an epoch by name.
+        part: the model's name, where a run trains several; the lines begin with it.
+    """
 
     def __init__(
         self,
-        metrics: Write,
-        timings: Write,
+        open_lines: Callable[[str], "Lines"],
         fields: Callable[[EpochRecord], dict[str, Any]],
-        part: str | None,
+        part: str | None = None,
     ) -> None:
-        self.metrics, self.timings, self.fields = metrics, timings, fields
+        self.metrics, self.timings = open_lines("metrics.jsonl"), open_lines("timings.jsonl")
+        self.fields = fields
         self.head = {} if part is None else {"part": part}
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
@@ -66,15 +70,6 @@ class Lines:
             with suppress(OSError):
                 self.file.truncate(begin)
             raise unwritten(self.path, error) from None
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        self.file.close()
-
-
-def size_of(file: Path) -> int:
-    """Bytes of a file; 0 if it has gone."""
-    return file.stat().st_size if file.exists() else 0
 
 
 def cut(file: Path, size: int) -> None:

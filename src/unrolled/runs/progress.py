@@ -1,9 +1,4 @@
-"""The progress display of a training run.
-
-On a terminal a live line (epoch, measures, gradient norm before and after clipping, time
-left) below the lines that stay; elsewhere plain lines only. All of it is readable
-without colour.
-"""
+"""The progress display of a training run: lines that stay, on a terminal a live line below."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +34,7 @@ def say(text: str) -> None:
 
 
 def working(what: str) -> AbstractContextManager[Any]:
-    """Shows on a terminal, beside the output, that something takes a while; a context manager."""
+    """Show on a terminal, beside the output, that something takes a while."""
     output = Console(stderr=True)
     return output.status(what) if output.is_terminal else nullcontext()
 
@@ -117,7 +112,9 @@ class TrainingProgress(Listener):
                 self._progress.update(self._task, description=text)
         elif time.monotonic() - self._spoke > PLAIN_LINE_EVERY_S:
             left = self._left(step.step / (self.epochs * self._steps))
-            self._plain(f"epoch {step.epoch}/{self.epochs} step {step.step}", step, left)
+            norms = f"gradient {step.gradient_norm:.3g} -> {step.clipped_norm:.3g}"
+            where = f"epoch {step.epoch}/{self.epochs} step {step.step}"
+            self._print(f"{where}  loss {step.loss:.4f}  {norms}  {left}")
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.last = epoch
@@ -136,22 +133,15 @@ class TrainingProgress(Listener):
         if self._console.width < WIDE_ENOUGH_FOR_GRADIENTS:
             parts.pop()
         self._progress.update(self._task, description="  ".join(parts))
-        due = epoch.epoch % self.every == 0 or epoch.epoch == self.epochs
-        if not due:
-            return
-        if not self._live:
-            line += f"  {self._left(epoch.epoch / self.epochs)}"
-        self._print(line)
-        for text in self.sample():
-            self._print(f"  {text}")
+        if epoch.epoch % self.every == 0 or epoch.epoch == self.epochs:
+            left = "" if self._live else f"  {self._left(epoch.epoch / self.epochs)}"
+            self._print(line + left)
+            for text in self.sample():
+                self._print(f"  {text}")
 
     def targets_per_s(self) -> float | None:
         """Over all finished epochs, training only; None before the first."""
         return self.trained_targets / self.train_s if self.train_s else None
-
-    def _plain(self, where: str, step: StepRecord, left: str) -> None:
-        norms = f"gradient {step.gradient_norm:.3g} -> {step.clipped_norm:.3g}"
-        self._print(f"{where}  loss {step.loss:.4f}  {norms}  {left}")
 
     def _left(self, share_done: float) -> str:
         passed = time.monotonic() - self._started

@@ -5,7 +5,7 @@ one, or a model without a recurrence) are None or empty.
 """
 
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_origin
 
 from unrolled.telemetry import showing
@@ -185,7 +185,7 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
     Raises:
         ValueError: it is of another type.
     """
-    if is_dataclass(kind):
+    if kind in (ParameterRecord, LayerRecord):
         return kind(**_checked_fields(kind, value))
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is dict and isinstance(value, dict | None):
