@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 if sys.platform != "win32":  # there it stays unknown whether a run is alive
     import fcntl
@@ -72,7 +72,7 @@ if hasattr(os, "register_at_fork"):
 class NoEnd:
     """What is known of a run without a summary: what has become of it, and what to do."""
 
-    severity: str  # "note" while it is running, "warning" for a watch left open, else "serious"
+    severity: Literal["note", "warning", "serious"]  # running; a watch left open; anything else
     text: str
     remedy: str
     step: int | None  # of the last record

@@ -13,12 +13,9 @@ from unrolled.training.records import EpochRecord, Listener
 
 
 class EpochLog(Listener):
-    """Writes ``metrics.jsonl`` and ``timings.jsonl``: measures and timing of every epoch.
+    """Writes measures of every epoch to ``metrics.jsonl``, its timing to ``timings.jsonl``.
 
-    Args:
-        open_lines: opens a file of lines, see `RunDirectory.lines`.
-        fields: the measures of an epoch by name.
-        part: the model's name, where a run trains several; the lines begin with it.
+    Lines begin with ``part``, the model's name, where a run trains several.
     """
 
     def __init__(
@@ -85,13 +82,9 @@ def cut(file: Path, size: int) -> None:
 
 
 def writable(value: Any) -> Any:
-    r"""A value that JSON can say: null in the place of NaN and infinity.
+    """A value that JSON can say: null in the place of NaN and infinity.
 
     Half characters, as names of files have that are no UTF-8, become what they look like escaped.
-
-    Example:
-        >>> writable({"loss": math.nan, "file": "caf\udce9"})
-        {'loss': None, 'file': 'caf\\udce9'}
     """
     if isinstance(value, Mapping):
         return {key: writable(part) for key, part in value.items()}

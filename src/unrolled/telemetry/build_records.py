@@ -25,10 +25,8 @@ def watched_record(
 ) -> TelemetryRecord:
     """The record of a step whose global norms, and what clipping did, its parameters tell.
 
-    Args:
-        step, epoch, loss, parameters, layers, first_not_finite: as in `TelemetryRecord`.
-        clips_at: the threshold that the training clips at, if it was told.
-        rates: learning rates, of every parameter group that has one.
+    ``clips_at`` is the threshold of clipping, if it was told; ``rates`` are the learning rates of
+    all parameter groups that have one.
 
     Example:
         >>> parameters = {"W": ParameterRecord(3.0, 1.5), "b": ParameterRecord(4.0, 2.0)}
@@ -89,12 +87,7 @@ def parameter_record(
     moved: float | None = None,
     finite: bool = True,
 ) -> ParameterRecord:
-    """The record of a parameter from the norms of its values, its gradient and its update.
-
-    Example:
-        >>> parameter_record(weight=4.0, gradient=0.5, moved=0.01).update_ratio
-        0.0025
-    """
+    """The record of a parameter from the norms of its values, its gradient and its update."""
     ratio = rounded(moved / weight) if moved is not None and weight else None
     return ParameterRecord(gradient, clipped, weight, ratio, finite)
 
@@ -104,10 +97,8 @@ def layer_records(
 ) -> dict[str, LayerRecord]:
     """The records of all traced layers, pieces of a sequence put together again.
 
-    Args:
-        found: the traced recurrences.
-        numbers: of every layer (and piece) those of `through_time.layer_numbers`, on the CPU.
-        carried: whether the minibatch began with the state after the one before.
+    ``numbers`` are those of `through_time.layer_numbers` for every layer and piece; ``carried``
+    says whether the minibatch began with the state after the one before.
     """
     pieces: dict[str, list[str]] = {}
     for name in found.layers:
@@ -141,12 +132,6 @@ def layer_record(
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
         gates: as `through_time.gate_shares` has them.
         scale: of the loss, which is taken back.
-
-    Example:
-        >>> first, second = [0.5, 1.0, 1.0, 1.0, 0.1, 0.2, 0.0], [2.0, 2.0, 0.3, 0.5]
-        >>> record = layer_record([first, second], truncation_points=[0, 2], cell="rnn")
-        >>> record.hidden_gradient_mean, record.weight_gradient_per_step, record.horizon_steps
-        ([0.5, 1.0, 2.0], [0.1, 0.2, 0.3], 0)
     """
     turn = -1 if reverse else 1
     curves: list[list[float]] = [[], [], []]
@@ -177,12 +162,7 @@ def layer_record(
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """Names of which no two are the same: those that come again have a number.
-
-    Example:
-        >>> numbered(["rnn", "out", "rnn"])
-        ['rnn', 'out', 'rnn#2']
-    """
+    """Names of which no two are the same: ``rnn``, ``out``, ``rnn#2``."""
     taken: dict[str, None] = {}
     for name in names:
         free = (label for n in count(1) if (label := again(name, n)) not in taken)

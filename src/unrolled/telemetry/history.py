@@ -5,58 +5,30 @@ file can be read line by line.
 """
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from unrolled.telemetry.columns import Table
+from unrolled.telemetry.facts import Clip, Loss, clip_of, course_of, is_adaptive
 from unrolled.telemetry.records import LayerRecord, TelemetryRecord
-
-Column = npt.NDArray[np.float64]
-
-
-class Table:
-    """Columns of equal length by name; NaN where a row has no value."""
-
-    def __init__(self) -> None:
-        self.length = 0
-        self._columns: dict[str, array[float]] = {}
-
-    def add(self, row: int, values: Mapping[str, float | None]) -> None:
-        """Set the values of a new row; rows left out are NaN."""
-        self.length = max(self.length, row + 1)
-        for name, value in values.items():
-            column = self._columns.setdefault(name, array("d"))
-            column.extend([math.nan] * (row + 1 - len(column)))
-            if value is not None:
-                column[row] = value
-
-    def __getitem__(self, name: str) -> Column:
-        column = np.full(self.length, np.nan)
-        values = self._columns.get(name, array("d"))
-        column[: len(values)] = values
-        return column
 
 
 class History:
     """What is known of a training.
 
     Attributes:
-        steps: ``step``, ``epoch``, ``loss``, ``norm``, ``clipped``, ``coefficient``,
-            ``threshold``, ``rate``, ``decay``, ``uncleared`` and ``late`` of every record;
-            ``weights`` and ``moved``, the norms of all weights and of the whole update, and
-            ``update``, their quotient.
-        parameters: ``gradient`` and ``clipped`` (its norms), ``weight`` (norm), ``update``
-            (ratio) and ``unused``, by name.
+        steps: of every record; see `add`.
+        parameters: ``gradient`` and ``clipped`` (its norms), ``update`` (ratio) and ``unused``, by
+            name.
         layers: by name; see `layer_row`.
         epochs: the lines of ``metrics.jsonl``, or whatever is known of epochs.
         summary: of the run.
-        optimizer: its class, or several joined by ``" + "``; None if it is not known.
+        optimizers: how often each class, or several joined by ``" + "``, made the step.
         cells: kinds of cells by layer, as far as they are known.
-        alternates: whether several optimizers take turns, as in adversarial training.
         first_not_finite: step and name of the tensor, once there was one.
     """
 
@@ -72,11 +44,8 @@ class History:
         self.turns: set[frozenset[str]] = set()
 
     @property
-    def optimizer(self) -> str | None:
-        return next((name for name, _ in self.optimizers.most_common(1)), None)
-
-    @property
     def alternates(self) -> bool:
+        """Whether several optimizers take turns, as in adversarial training."""
         return any(not one & other for one in self.turns for other in self.turns)
 
     def add(self, record: TelemetryRecord) -> None:
@@ -87,7 +56,6 @@ class History:
             values = {
                 "gradient": p.gradient_norm,
                 "clipped": p.clipped_norm,
-                "weight": p.weight_norm,
                 "update": p.update_ratio,
                 "unused": float(name in record.unused),
             }
@@ -104,7 +72,6 @@ class History:
             row,
             {
                 "step": record.step,
-                "epoch": record.epoch,
                 "loss": record.loss,
                 "norm": record.gradient_norm,
                 "clipped": record.clipped_norm,
@@ -114,8 +81,8 @@ class History:
                 "decay": record.weight_decay,
                 "uncleared": float(record.uncleared),
                 "late": record.scaled_late,
-                "weights": weights or None,
-                "moved": update or None,
+                "weights": weights or None,  # the norm of all of them
+                "moved": update or None,  # that of the whole update
                 "update": update / weights if update and weights else None,
             },
         )
@@ -133,33 +100,31 @@ class History:
         for table in (*self.parameters.values(), *self.layers.values()):
             table.length = self.steps.length
 
-    def losses(self) -> tuple[Column, Column]:
-        """Steps and losses that are finite: of the epochs only if there are more of them."""
+    @cached_property
+    def loss(self) -> Loss:
+        """The losses of steps, or of epochs if more are known; none if several take turns."""
+        steps, values = self.steps["step"], self.steps["loss"]
         epochs = [(e.get("step", e.get("epoch")), e.get("loss")) for e in self.epochs]
         epochs = [pair for pair in epochs if all(isinstance(x, int | float) for x in pair)]
-        steps, loss = self.steps["step"], self.steps["loss"]
-        known = np.isfinite(loss)
-        if known.sum() < len(epochs):
-            both = np.array(epochs, dtype=float).reshape(-1, 2)
-            known = np.isfinite(both[:, 1])
-            return both[known, 0], both[known, 1]
-        return steps[known], loss[known]
+        if np.isfinite(values).sum() < len(epochs):
+            steps, values = np.array(epochs, dtype=float).T
+        known = np.isfinite(values) & (not self.alternates)
+        return course_of(steps[known], values[known])
 
+    @cached_property
+    def clip(self) -> Clip:
+        """The clipping in force."""
+        return clip_of(self.steps, self.parameters.values())
 
-ENOUGH = 20
-"""Values from which on a trend can be told from noise."""
+    @cached_property
+    def is_adaptive(self) -> bool | None:
+        """Whether the optimizer's step does not grow with the gradient; None if not known."""
+        optimizer = next((name for name, _ in self.optimizers.most_common(1)), "")
+        return is_adaptive(optimizer, self.steps)
 
 
 def layer_row(name: str, layer: LayerRecord) -> dict[str, float | None]:
-    """The few numbers of a layer at one step that findings need.
-
-    Returns:
-        ``saturated``, ``horizon_steps``, ``decay``; ``window``, the steps from the last
-        truncation point on;
-        ``first``, ``middle`` and ``last``: mean norm of dL/dh_t at that point, halfway,
-        and at the last step; ``weights``: length of all parts of dL/dW_hh; ``truncated``,
-        1 if there is such a point; of each gate the shares ``"forget shut"`` and ``"forget open"``.
-    """
+    """The few numbers of a layer at one step that findings need."""
     reverse = name.endswith(".backward")
     norms = layer.hidden_gradient_mean[::-1] if reverse else layer.hidden_gradient_mean
     first = max([b for b in layer.truncation_points if 0 <= b < len(norms)], default=0)
@@ -169,12 +134,13 @@ def layer_row(name: str, layer: LayerRecord) -> dict[str, float | None]:
         "saturated": layer.saturated,
         "horizon_steps": layer.horizon_steps,
         "decay": layer.decay_per_step,
-        "window": len(window),
+        "truncated": float(bool(layer.truncation_points)),
+        "window": len(window),  # steps from the last truncation point on
+        # mean norms of dL/dh_t at that point, halfway, and at the last step
         "first": window[0] if window else None,
         "middle": window[len(window) // 2] if window else None,
         "last": window[-1] if window else None,
-        "weights": math.hypot(*parts) if parts else None,
-        "truncated": float(bool(layer.truncation_points)),
+        "weights": math.hypot(*parts) if parts else None,  # norm of all parts of dL/dW_hh
         **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
         **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
     }

@@ -11,12 +11,7 @@ DECIMAL = "%.7g"
 
 
 def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
-    """The L2 norm of each array, as one vector.
-
-    Args:
-        xp: array namespace.
-        arrays: of any shapes, at least one.
-    """
+    """The L2 norm of each array, as one vector; of at least one array."""
     measured = xp.norms(arrays) if xp.norms is not None else None
     if measured is not None:
         return measured
@@ -26,10 +21,7 @@ def norms(xp: Namespace, arrays: Sequence[Array]) -> Array:
 def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | SparseRows]) -> Array:
     """How far each array has moved, ``||new - old||``, as one vector.
 
-    Args:
-        xp: array namespace.
-        new: of any shapes, at least one.
-        old: the same, or those rows of a table that may have moved.
+    Of a table ``old`` may hold only the rows that may have moved.
     """
     whole = not any(isinstance(before, SparseRows) for before in old)
     measured = xp.norms(new, old) if xp.norms is not None and whole else None
@@ -46,12 +38,7 @@ def changes(xp: Namespace, new: Sequence[Array], old: Sequence[Array | SparseRow
 
 
 def rounded(x: float) -> float:
-    """A number with as many digits as float32 has; NaN and infinity as they are.
-
-    Example:
-        >>> rounded(0.30000001192092896)
-        0.3
-    """
+    """A number with as many digits as float32 has; NaN and infinity as they are."""
     return float(DECIMAL % x)
 
 

@@ -25,7 +25,7 @@ LINES_NAMED = 8
 def read_jsonl(
     path: str | Path, convert: Callable[[dict[str, Any]], Any] = dict, every: int = 1
 ) -> tuple[Iterator[Any], list[int]]:
-    r"""The objects of a file with one JSON object a line, one at a time.
+    """The objects of a file with one JSON object a line, one at a time.
 
     Args:
         path: the file.
@@ -39,15 +39,6 @@ def read_jsonl(
 
     Raises:
         RunError: the file cannot be opened.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        ...     _ = file.write('{"step": 1}\n{"step": 2\n\n{"step": 3}\n')
-        ...     file.flush()
-        ...     records, skipped = read_jsonl(file.name)
-        ...     list(records), skipped
-        ([{'step': 1}, {'step': 3}], [2])
     """
     path = Path(path)
     try:
@@ -79,11 +70,7 @@ def read_jsonl(
 
 
 def read_telemetry(path: str | Path) -> tuple[Iterator[TelemetryRecord], list[int]]:
-    """The records of a ``telemetry.jsonl``, one at a time, as `read_jsonl` does.
-
-    Raises:
-        RunError: the file cannot be opened.
-    """
+    """The records of a ``telemetry.jsonl``, one at a time, as `read_jsonl` does."""
     return read_jsonl(path, TelemetryRecord.from_dict)
 
 

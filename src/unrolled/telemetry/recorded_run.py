@@ -16,7 +16,7 @@ DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSEr
 
 @dataclass
 class RecordedRun:
-    r"""A run directory as it was read. Damaged parts are left out, and `problems` names them.
+    """A run directory as it was read. Damaged parts are left out, and `problems` names them.
 
     Attributes:
         path: the directory.
@@ -26,14 +26,6 @@ class RecordedRun:
         missing: files that are not there.
         unseen: what a watch could not see and why, by name.
         every: of so many records of telemetry one is read.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epo')
-        ...     run = RecordedRun(Path(folder)).read()
-        >>> run.histories[""].epochs, run.problems
-        ([{'epoch': 1, 'loss': 2.5}], ['metrics.jsonl: line 2 is damaged and left out'])
     """
 
     path: Path

@@ -20,20 +20,12 @@ from unrolled.training.tracing import ThroughTime
 Sink = Callable[[TelemetryRecord], object]
 
 RECORDS = 200
-"""Records of a training if nothing else is asked for.
-
-A curve or a heatmap on a screen shows no more columns, and with 35 time steps and one layer
-the file stays at half a megabyte, however long the training is.
-"""
+"""Records of a training if nothing else is asked for: a screen shows no more columns, and with
+35 time steps and one layer the file stays at half a megabyte."""
 
 
 def period(every: int | None, steps: int) -> int:
-    """Steps from one record to the next, in a training of so many.
-
-    Example:
-        >>> period(None, 1000), period(7, 1000)
-        (5, 7)
-    """
+    """Steps from one record to the next, in a training of so many."""
     return max(1, steps // RECORDS) if every is None else every
 
 
@@ -192,24 +184,13 @@ class Telemetry(Listener):
 
 
 def to_lines(write: Callable[[dict[str, Any]], object], part: str | None = None) -> Sink:
-    """A sink that writes records as lines of ``telemetry.jsonl``.
-
-    Args:
-        write: what appends a line, see `unrolled.runs.directory.RunDirectory.lines`.
-        part: the model's name, where a run trains several; the lines begin with it.
-    """
+    """A sink that writes lines of ``telemetry.jsonl``; they begin with ``part``, if any."""
     head = {} if part is None else {"part": part}
     return lambda record: write({**head, **record.as_dict()})
 
 
 def optimizer_fields(optimizer: Any) -> dict[str, Any]:
-    """Name, learning rate and weight decay of an optimizer of any framework, as far as it tells.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> optimizer_fields(SimpleNamespace(param_groups=[{"lr": 0.1}]))
-        {'optimizer': 'SimpleNamespace', 'learning_rate': 0.1, 'weight_decay': None}
-    """
+    """Name, learning rate and weight decay of an optimizer of any framework, if it tells them."""
     inner = getattr(optimizer, "optimizer", optimizer)  # of gluon's Trainer
     group: dict[str, Any] = next(iter(getattr(inner, "param_groups", ())), {})
     found: dict[str, Any] = {"optimizer": type(inner).__name__}

@@ -54,11 +54,6 @@ def weight_gradient_per_step(xp: Namespace, H_before: Array, D: Array) -> Array:
 
     The parts, ``(T, H, G * H)``, are not formed: ``||H^T D||^2 = trace(D^T H H^T D) =
     sum((H H^T) * (D D^T))`` takes two matrices of ``(B, B)`` instead.
-
-    Args:
-        xp: array namespace.
-        H_before: hidden states before every step, ``(T, B, H)``.
-        D: ``(T, B, G * H)``.
     """
     products = xp.gram(H_before) * xp.gram(D)  # (T, B, B)
     squares = xp.sum(xp.sum(products, axis=2), axis=1)
@@ -70,13 +65,8 @@ def saturated_share(xp: Namespace, H: Array, cell: str) -> Array:
     """Share of hidden units that are saturated: ``|h| > 0.99``, for ReLU ``h = 0``.
 
     Those of a plain recurrent network pass next to nothing back. In a GRU or an LSTM that is for
-    the gates to say: a unit that only remembers may stay near 1.
-
-    Args:
-        xp: array namespace.
-        H: hidden states, of any shape.
-        cell: name in `unrolled.functional.bptt.STEPS`; or `UNKNOWN`: then only states that
-            all keep to -1 to 1 are taken for those of a unit that saturates there.
+    the gates to say: a unit that only remembers may stay near 1. Of an `UNKNOWN` cell only states
+    that all keep to -1 to 1 are taken for those of a unit that saturates there.
     """
     size = math.prod(H.shape)
     if cell == "rnn_relu":
@@ -93,8 +83,7 @@ def layer_numbers(
     Args:
         xp: array namespace.
         cell: name in `unrolled.functional.bptt.STEPS`.
-        dH: ``(T, B, H)``.
-        D: ``(T, B, G * H)``.
+        dH, D: as above.
         H_before: hidden states before every step, ``(T, B, H)``; or before the first, ``(B, H)``.
         H: hidden states after every step, ``(T, B, H)``.
 
@@ -102,12 +91,11 @@ def layer_numbers(
         ``(3 * T + 1,)``: of every step the mean of ``||dL/dH_t||`` over the batch; the
         largest; the norm of its part of ``dL/dW_h``; then the share of saturated units.
     """
-    measured = None
     if xp.layer_numbers is not None:
         relu = cell == "rnn_relu"
         measured = xp.layer_numbers(dH, D, H_before, H, 0.0 if relu else SATURATED, relu)
-    if measured is not None:
-        return measured
+        if measured is not None:
+            return measured
     if len(H_before.shape) == 2:
         H_before = shifted(xp, H_before, H)
     norms = hidden_gradient_norms(xp, dH)  # (T, B)
@@ -117,14 +105,10 @@ def layer_numbers(
 
 
 def gate_shares(xp: Namespace, tapes: Sequence[Tape]) -> Array | None:
-    """The share of each gate's values that are shut, and that are open.
+    """The share of each gate's values that are shut, and that are open; None without gates.
 
-    Args:
-        xp: array namespace.
-        tapes: of the pieces of a sequence, from `unrolled.functional.bptt.forward`.
-
-    Returns:
-        ``(2 * G,)``: shut and open of the first gate, of the second, ...; None without gates.
+    ``(2 * G,)``: shut and open of the first gate, of the second, ...; of the tapes that
+    `unrolled.functional.bptt.forward` gives of the pieces of a sequence.
 
     Example:
         >>> import numpy as np
@@ -153,10 +137,6 @@ def decay_per_step(norms: Sequence[float]) -> float | None:
 
     ``(n_first / n_last)^(1 / (last - first))``; None for a single step, and where the last norm
     is 0 or not finite.
-
-    Example:
-        >>> decay_per_step([0.5, 1.0, 2.0])
-        0.5
     """
     first, last, steps = norms[0], norms[-1], len(norms) - 1
     if steps < 1 or not last > 0 or not math.isfinite(first / last):
@@ -168,10 +148,6 @@ def horizon_steps(norms: Sequence[float]) -> int | None:
     """How many steps back from the last the norm stays at 1% of its last (`REACHED`) or above.
 
     None where the last norm is 0 or not finite.
-
-    Example:
-        >>> horizon_steps([1e-6, 1e-4, 1e-2, 1.0]), horizon_steps([0.1, 0.2, 0.5, 1.0])
-        (1, 3)
     """
     last = norms[-1]
     if not 0 < last < math.inf:

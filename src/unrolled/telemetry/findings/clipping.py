@@ -2,20 +2,9 @@
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import (
-    NOTE,
-    WARNING,
-    Finding,
-    Findings,
-    largest,
-    median,
-    one_digit,
-    percent,
-    ratio,
-    some,
-)
-from unrolled.telemetry.findings.setting import clip_of, is_adaptive, loss_of
-from unrolled.telemetry.history import ENOUGH, History
+from unrolled.telemetry.columns import ENOUGH, largest, median, ratio
+from unrolled.telemetry.findings.finding import Finding, Findings, one_digit, percent, some
+from unrolled.telemetry.history import History
 
 CLIPPED_ALWAYS = 0.9
 """Share of clipped steps from which on the threshold sets the length of nearly every step."""
@@ -72,7 +61,7 @@ def _without_effect(h: History) -> Findings:
         else "it runs before backward(), after the step, or on other parameters"
     )
     remedy = f"{BELONGS}: {where}"
-    yield Finding("clipping without effect", WARNING, text, numbers=numbers, remedy=remedy)
+    yield Finding("clipping without effect", "warning", text, numbers=numbers, remedy=remedy)
 
 
 def _of_a_part(h: History) -> Findings:
@@ -94,7 +83,7 @@ def _of_a_part(h: History) -> Findings:
     if left > UNCLIPPED * at:
         yield Finding(
             "clipping without effect",
-            WARNING,
+            "warning",
             f"Clipping covers only {some(list(hard))}: these come to a norm of {at:.3g}, and "
             f"{some(rest)} keep {left:.3g}.",
             parameter=rest[0],
@@ -107,11 +96,11 @@ def _of_scaled(h: History) -> Findings:
     """Gradients that were below the threshold, and clipped all the same."""
     norm, coefficient, threshold = (h.steps[n] for n in ("norm", "coefficient", "threshold"))
     below = (coefficient < 0.5) & (norm < threshold / ABOVE)
-    if below.sum() < 0.5 * np.isfinite(coefficient).sum() or not clip_of(h).by_norm:
+    if below.sum() < 0.5 * np.isfinite(coefficient).sum() or not h.clip.by_norm:
         return
     yield Finding(
         "clipping without effect",
-        WARNING,
+        "warning",
         f"The norm was typically {median(norm):.3g}, below the threshold of "
         f"{median(threshold):g}, and yet clipping left {percent(median(coefficient))} of it: it "
         "saw the gradients still multiplied, as a loss scaler does.",
@@ -121,7 +110,7 @@ def _of_scaled(h: History) -> Findings:
 
 
 def _too_hard_or_never(h: History) -> Findings:
-    clip, loss, norm = clip_of(h), loss_of(h), h.steps["norm"]
+    clip, loss, norm = h.clip, h.loss, h.steps["norm"]
     numbers = {
         "share": clip.share,
         "median_norm": median(norm),
@@ -129,12 +118,12 @@ def _too_hard_or_never(h: History) -> Findings:
         "update_ratio": median(h.steps["update"]),
     }
     # an adaptive optimizer divides by the gradient's size: clipping all alike changes nothing
-    binds = clip.share >= CLIPPED_ALWAYS and is_adaptive(h) is not True and not loss.learns
+    binds = clip.share >= CLIPPED_ALWAYS and h.is_adaptive is not True and not loss.learns
     if binds and len(loss.values) and numbers["update_ratio"] < SMALL_STEP:
         which = "Every step was" if clip.share == 1 else f"{percent(clip.share)} of the steps were"
         yield Finding(
             "clipped nearly always",
-            WARNING,
+            "warning",
             f"{which} clipped, typically to {percent(clip.kept)} of its norm, and moved the "
             f"weights by {percent(numbers['update_ratio'])}. The threshold, not the gradient, "
             "sets the step size.",
@@ -144,7 +133,7 @@ def _too_hard_or_never(h: History) -> Findings:
     elif clip.share == 0 and clip.told and clip.threshold is not None:
         yield Finding(
             "never clipped",
-            NOTE,
+            "note",
             f"Clipping at {clip.threshold:g} never acted: the largest norm was "
             f"{numbers['largest_norm']:.3g}.",
             numbers={**numbers, "threshold": clip.threshold},

@@ -1,19 +1,12 @@
-"""`Finding`, and how rules compute with columns and put numbers into words."""
+"""`Finding`, and how numbers, names and advice are put into words."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
+Severity = Literal["serious", "warning", "note"]
 
-from unrolled.telemetry.history import Column
-
-SERIOUS, WARNING, NOTE = SEVERITIES = "serious", "warning", "note"
-
-LASTING = 0.95
-"""Share of the remaining steps for which something must hold to count as lasting: a single
-lucky minibatch is no recovery."""
+SEVERITIES = get_args(Severity)
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Finding:
     """
 
     name: str
-    severity: str
+    severity: Severity
     text: str
     step: int | None = None
     parameter: str | None = None
@@ -43,43 +36,6 @@ class Finding:
 
 
 Findings = Iterator[Finding]
-
-
-def lasting(holds: npt.NDArray[np.bool_], known: Column) -> int | None:
-    """The first row from which on something holds nearly always, for long enough."""
-    rows = np.flatnonzero(np.isfinite(known))
-    if len(rows) < 5:
-        return None
-    held = holds[rows].astype(float)
-    share = np.cumsum(held[::-1])[::-1] / np.arange(len(held), 0, -1)
-    begins = np.flatnonzero((share >= LASTING) & (held == 1))
-    if not len(begins) or len(rows) - begins[0] < max(5, len(rows) // 10):
-        return None
-    return int(rows[begins[0]])
-
-
-def median(values: Column) -> float:
-    """The median of what is finite; NaN if nothing is."""
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else math.nan
-
-
-def mean(values: Column) -> float:
-    """The mean of all but NaN; NaN if nothing is left."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan
-
-
-def largest(values: Column) -> float:
-    """The largest of what is finite; NaN if nothing is."""
-    values = values[np.isfinite(values)]
-    return float(values.max()) if len(values) else math.nan
-
-
-def ratio(over: Column, under: Column) -> Column:
-    """A quotient, row by row; NaN where the divisor is not above 0."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.asarray(over / np.where(under > 0, under, np.nan))
 
 
 def one_digit(value: float) -> str:

@@ -5,27 +5,10 @@ import math
 import numpy as np
 
 from unrolled.functional.initial import is_bias
-from unrolled.telemetry.findings.finding import (
-    NOTE,
-    SERIOUS,
-    WARNING,
-    Finding,
-    Findings,
-    either,
-    lasting,
-    median,
-    ratio,
-    some,
-)
-from unrolled.telemetry.findings.setting import (
-    LARGE_UPDATE,
-    clip_advice,
-    clip_of,
-    is_adaptive,
-    loss_of,
-    shorter_steps,
-)
-from unrolled.telemetry.history import ENOUGH, Column, History
+from unrolled.telemetry.columns import ENOUGH, Column, lasting, median, ratio
+from unrolled.telemetry.findings.advice import LARGE_UPDATE, clip_advice, shorter_steps
+from unrolled.telemetry.findings.finding import Finding, Findings, Severity, either, some
+from unrolled.telemetry.history import History
 
 EXPLODED_NORM, EXPLODED_UPDATE = 10.0, 1.0
 """A gradient so many times longer than before, and a step as long as the weights themselves:
@@ -85,11 +68,11 @@ def not_finite(h: History) -> Findings:
         step, name = h.first_not_finite
         text = f"In step {step:,} {name} was NaN or infinite, before anything else that was seen."
         remedy = _against_nan(h, name)
-        yield Finding("NaN", SERIOUS, text, step=step, parameter=name, remedy=remedy)
+        yield Finding("NaN", "serious", text, step=step, parameter=name, remedy=remedy)
     elif h.summary.get("status") == "diverged":
         last = int(h.steps["step"][-1]) if h.steps.length else None
         text = "The run stopped because the loss or a gradient became NaN or infinite."
-        yield Finding("NaN", SERIOUS, text, step=last, remedy=shorter_steps(h, 10))
+        yield Finding("NaN", "serious", text, step=last, remedy=shorter_steps(h, 10))
 
 
 def _against_nan(h: History, name: str) -> str:
@@ -126,7 +109,7 @@ def _against_nan(h: History, name: str) -> str:
 def exploded(h: History) -> Findings:
     """A gradient that is suddenly many times longer, or grows going back through time."""
     norm, update = h.steps["norm"], h.steps["update"]
-    found = None if loss_of(h).learned else _first_explosion(h)
+    found = None if h.loss.learned else _first_explosion(h)
     if found is not None:
         row, usual = found
         step = int(h.steps["step"][row])
@@ -145,16 +128,16 @@ def exploded(h: History) -> Findings:
         advice = [clip_advice(h, usual)]
         if layer:
             advice.append(SMALLER_WEIGHTS[h.cells.get(layer[0], "rnn")])
-        if is_adaptive(h) is not True and moved >= EXPLODED_UPDATE / 10:
+        if h.is_adaptive is not True and moved >= EXPLODED_UPDATE / 10:
             advice.append(shorter_steps(h, min(moved / LARGE_UPDATE, 1e3)))
-        yield Finding("exploded", SERIOUS, text, step, name, numbers, either(advice))
+        yield Finding("exploded", "serious", text, step, name, numbers, either(advice))
     else:
-        yield from _exploded_through_time(h, BEYOND if loss_of(h).learns else EXPLODED_THROUGH_TIME)
+        yield from _exploded_through_time(h, BEYOND if h.loss.learns else EXPLODED_THROUGH_TIME)
 
 
 def _exploded_through_time(h: History, least: float) -> Findings:
     """A gradient that grows on its way back, though no step was a jump."""
-    clip = clip_of(h)
+    clip = h.clip
     for name, layer in h.layers.items():
         growth = ratio(layer["first"], layer["last"])
         grown = max(median(growth[:3]), median(growth))
@@ -170,12 +153,12 @@ def _exploded_through_time(h: History, least: float) -> Findings:
         if clip.share >= 0.5:
             text += " Clipping shortens all of it alike, and changes nothing in that."
         advice: list[str | None] = [SMALLER_WEIGHTS[h.cells.get(name, "rnn")]]
-        if clip.share < 0.5 and is_adaptive(h) is not True:
+        if clip.share < 0.5 and h.is_adaptive is not True:
             advice.append(clip_advice(h))
         advice.append("go back through fewer time steps")
         yield Finding(
             "exploded",
-            WARNING,
+            "warning",
             text,
             step=int(h.steps["step"][0]) if grown == median(growth[:3]) else None,
             parameter=name,
@@ -215,10 +198,10 @@ def _growing(h: History, row: int) -> tuple[str, float] | None:
 
 def vanished(h: History) -> Findings:
     """Nothing left at the first time steps, or in the lowest layers."""
-    loss = loss_of(h)
+    loss = h.loss
     if loss.learned:
         return
-    severity = NOTE if loss.learns else WARNING
+    severity: Severity = "note" if loss.learns else "warning"
     for name, layer in h.layers.items():
         share = ratio(layer["first"], layer["last"])
         window, reach = median(layer["window"]), median(layer["horizon_steps"])

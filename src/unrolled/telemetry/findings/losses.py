@@ -4,17 +4,10 @@ import math
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import (
-    NOTE,
-    SERIOUS,
-    WARNING,
-    Finding,
-    Findings,
-    either,
-    median,
-)
-from unrolled.telemetry.findings.setting import clip_advice, is_adaptive, loss_of, shorter_steps
-from unrolled.telemetry.history import ENOUGH, Column, History
+from unrolled.telemetry.columns import ENOUGH, Column, median
+from unrolled.telemetry.findings.advice import clip_advice, shorter_steps
+from unrolled.telemetry.findings.finding import Finding, Findings, either
+from unrolled.telemetry.history import History
 
 PLATEAU = 0.01
 """Fall of the loss over the last half, in parts of the first loss, below which it stands."""
@@ -39,7 +32,7 @@ not skill."""
 
 def plateau(h: History) -> Findings:
     """A loss that stands still before it has fallen."""
-    loss = loss_of(h)
+    loss = h.loss
     values = loss.values
     if len(values) < 2 * ENOUGH or loss.learned or loss.fall >= FELL or diverged(h) is not None:
         return
@@ -58,7 +51,7 @@ def plateau(h: History) -> Findings:
     half = values[len(values) // 2 :]
     yield Finding(
         "plateau",
-        NOTE if half.std() > VARIES * abs(loss.last) else WARNING,
+        "note" if half.std() > VARIES * abs(loss.last) else "warning",
         f"The loss stands at {loss.last:.3g}; it began at {loss.first:.3g}.{moves}",
         step=int(loss.steps[0]),
         numbers={"first": loss.first, "last": loss.last},
@@ -70,7 +63,7 @@ def plateau(h: History) -> Findings:
 
 def diverged(h: History) -> int | None:
     """The place among the losses from which on what was gained is lost for good; or None."""
-    loss = loss_of(h)
+    loss = h.loss
     values = loss.values
     if len(values) < 2:
         return None
@@ -102,13 +95,13 @@ def divergence(h: History) -> Findings:
     row = diverged(h)
     if row is None:
         return
-    loss = loss_of(h)
+    loss = h.loss
     step = int(loss.steps[row])
-    clip = None if is_adaptive(h) is True else clip_advice(h)
+    clip = None if h.is_adaptive is True else clip_advice(h)
     advice = [shorter_steps(h, 10), "let it fall over time", clip]
     yield Finding(
         "divergence",
-        SERIOUS,
+        "serious",
         f"From step {step:,} on the loss is up for good: it began at {loss.first:.3g}, was "
         f"{loss.best:.3g} at best, rose to {loss.values[row]:.3g} in that step, and is "
         f"{loss.last:.3g} at the end.",
@@ -126,7 +119,7 @@ def memorised(h: History) -> Findings:
         return
     yield Finding(
         "memorised",
-        WARNING,
+        "warning",
         f"Perplexity {trained:.3g} on the data of training, {heldout:.3g} on data never seen: the "
         "training data is known by heart.",
         numbers={"perplexity": trained, "heldout_perplexity": heldout},

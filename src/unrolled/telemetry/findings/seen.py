@@ -1,6 +1,6 @@
 """Findings about what could not be seen, from the notes of a watch."""
 
-from unrolled.telemetry.findings.finding import NOTE, SERIOUS, Finding, Findings
+from unrolled.telemetry.findings.finding import Finding, Findings
 from unrolled.telemetry.history import History
 
 APART = ("sink", "out")
@@ -14,7 +14,7 @@ def not_seen(h: History) -> Findings:
     if not h.steps.length and "steps" in notes:
         yield Finding(
             "nothing recorded",
-            SERIOUS,
+            "serious",
             f"No step was recorded: {notes['steps']}.",
             remedy="call watched.step() after every update, or step with an optimizer that holds "
             "the model's parameters",
@@ -23,4 +23,4 @@ def not_seen(h: History) -> Findings:
     for name, note in notes.items():
         if name not in APART and not (h.first_not_finite and "not finite" in str(note)):
             remedy = "do what the note says, or nothing if you can do without it"
-            yield Finding("not seen", NOTE, f"{name}: {note}.", parameter=name, remedy=remedy)
+            yield Finding("not seen", "note", f"{name}: {note}.", parameter=name, remedy=remedy)

@@ -3,25 +3,11 @@
 import numpy as np
 
 from unrolled.functional.initial import is_bias
-from unrolled.telemetry.findings.finding import (
-    SERIOUS,
-    WARNING,
-    Finding,
-    Findings,
-    largest,
-    median,
-    one_digit,
-    percent,
-)
-from unrolled.telemetry.findings.setting import (
-    LARGE_UPDATE,
-    clip_of,
-    is_adaptive,
-    loss_of,
-    shorter_steps,
-)
+from unrolled.telemetry.columns import ENOUGH, largest, median
+from unrolled.telemetry.findings.advice import LARGE_UPDATE, shorter_steps
+from unrolled.telemetry.findings.finding import Finding, Findings, Severity, one_digit, percent
 from unrolled.telemetry.findings.units import saturated
-from unrolled.telemetry.history import ENOUGH, History
+from unrolled.telemetry.history import History
 
 USUAL_UPDATE = 1e-3
 """Step beside the weights that is usual."""
@@ -63,7 +49,7 @@ def step_size(h: History) -> Findings:
 
 def too_small(h: History) -> Findings:
     """Steps that cannot have moved the weights to anywhere."""
-    loss = loss_of(h)
+    loss = h.loss
     if loss.learns or np.isfinite(h.steps["norm"]).sum() < ENOUGH:
         return
     if len(loss.values) and (early := _decayed(h)) is not None:
@@ -82,7 +68,7 @@ def too_small(h: History) -> Findings:
     stands = len(loss.values) > 0 and -ROSE < loss.fall < STANDS
     rate = largest(h.steps["rate"])
     # where gradients themselves are small, the learning rate is not to blame
-    slow = stands and (is_adaptive(h) is True or rate < LARGE_UPDATE)
+    slow = stands and (h.is_adaptive is True or rate < LARGE_UPDATE)
     if not most < (SMALL_UPDATE if slow else TINY_UPDATE) or _is_flat(h):
         return
     text = "No step moved the weights, though there were gradients."
@@ -93,7 +79,7 @@ def too_small(h: History) -> Findings:
         text += f" The loss stands at {loss.last:.3g}."
     yield Finding(
         "step too small",
-        SERIOUS if most == 0 else WARNING,
+        "serious" if most == 0 else "warning",
         text,
         step=int(h.steps["step"][0]),
         numbers={"update_ratio": most},
@@ -111,7 +97,7 @@ def _decayed(h: History) -> Finding | None:
     step = int(h.steps["step"][row])
     return Finding(
         "step too small",
-        WARNING,
+        "warning",
         f"From step {step:,} on the learning rate is below {percent(DECAYED)} of its largest, "
         f"{largest(rates):.3g}. The loss has hardly fallen by then.",
         step=step,
@@ -122,14 +108,14 @@ def _decayed(h: History) -> Finding | None:
 
 def _is_flat(h: History) -> bool:
     """Whether steps are small because the gradient is, as at the end of a training."""
-    if is_adaptive(h) is True:
+    if h.is_adaptive is True:
         return False
     rate, beside = largest(h.steps["rate"]), median(h.steps["norm"] / h.steps["weights"])
     return bool(rate >= LARGE_UPDATE and beside < SMALL_UPDATE)
 
 
 def _longer_steps(h: History, times: float) -> str:
-    rate, clip = largest(h.steps["rate"]), clip_of(h)
+    rate, clip = largest(h.steps["rate"]), h.clip
     advice = "raise the learning rate"
     if rate == 0:
         return f"{advice}, which is 0"
@@ -137,14 +123,14 @@ def _longer_steps(h: History, times: float) -> str:
         advice += f" from {rate:.3g} to about {one_digit(rate * min(times, 1e6))}"
     elif np.isfinite(times):
         advice += f" about {one_digit(times)} times"
-    if clip.share >= 0.5 and is_adaptive(h) is not True:
+    if clip.share >= 0.5 and h.is_adaptive is not True:
         advice += f", or the clipping threshold: {percent(clip.kept)} of the gradient is left"
     return advice
 
 
 def too_large(h: History) -> Findings:
     """Steps that throw away what the weights held."""
-    loss, update = loss_of(h), h.steps["update"]
+    loss, update = h.loss, h.steps["update"]
     known = np.flatnonzero(np.isfinite(update))
     since = known[~(h.steps["step"][known] < loss.best_step)]
     if largest(update[since]) >= LARGE_AT_ONCE:  # what came before the loss was best did no harm
@@ -173,14 +159,14 @@ def too_large(h: History) -> Findings:
     rates = h.steps["rate"]
     if row and rates[row] > JUMP * median(rates[:row]):
         text += f" The learning rate had gone from {median(rates[:row]):g} to {rates[row]:g}."
-    advice, clip = shorter_steps(h, times), clip_of(h)
-    if is_adaptive(h) is False and clip.by_norm and clip.share >= 0.5 and clip.threshold:
+    advice, clip = shorter_steps(h, times), h.clip
+    if h.is_adaptive is False and clip.by_norm and clip.share >= 0.5 and clip.threshold:
         lower = one_digit(clip.threshold / times)
         advice += f", or the clipping threshold from {clip.threshold:.3g} to about {lower}"
-    if is_adaptive(h) is not True and beside >= LARGE_GRADIENT:
+    if h.is_adaptive is not True and beside >= LARGE_GRADIENT:
         text += f" The gradient itself was {beside:.2g} times as long."
         advice += "; if the loss is a sum over the minibatch take its mean, and scale the inputs"
-    severity = SERIOUS if loss.fall < 0 else WARNING
+    severity: Severity = "serious" if loss.fall < 0 else "warning"
     numbers = {"update_ratio": moved, "usual_ratio": usual, "gradient_ratio": beside}
     yield Finding("step too large", severity, text, step, numbers=numbers, remedy=advice)
 
@@ -193,7 +179,7 @@ def not_cleared(h: History) -> Findings:
     first, last = median(norm[:3]), median(norm[-max(3, len(norm) // 10) :])
     yield Finding(
         "gradients not cleared",
-        WARNING if loss_of(h).learns else SERIOUS,
+        "warning" if h.loss.learns else "serious",
         f"In {percent(float(uncleared.mean()))} of the steps the gradient was added to that of the "
         f"step before: every step uses the sum of all minibatches so far. Its norm went from "
         f"{first:.3g} to {last:.3g}.",
@@ -205,7 +191,7 @@ def not_cleared(h: History) -> Findings:
 
 def decay(h: History) -> Findings:
     """Weights that shrink to nothing, as the decay pulls harder than the gradient."""
-    loss, weights, value = loss_of(h), h.steps["weights"], median(h.steps["decay"])
+    loss, weights, value = h.loss, h.steps["weights"], median(h.steps["decay"])
     if loss.learns or h.steps.length < ENOUGH or not value > 0:
         return
     first, last = median(weights[:3]), median(weights[-3:])
@@ -214,7 +200,7 @@ def decay(h: History) -> Findings:
     pull = value * float(weights[0]) / float(h.steps["norm"][0])
     yield Finding(
         "weight decay too strong",
-        WARNING,
+        "warning",
         f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. A weight decay of "
         f"{value:g} pulled {pull:.2g} times as hard as the gradient.",
         step=int(h.steps["step"][0]),

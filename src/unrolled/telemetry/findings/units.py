@@ -4,21 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.functional.initial import is_bias
-from unrolled.telemetry.findings.finding import (
-    NOTE,
-    SERIOUS,
-    WARNING,
-    Finding,
-    Findings,
-    lasting,
-    mean,
-    median,
-    percent,
-    ratio,
-)
+from unrolled.telemetry.columns import ENOUGH, Table, lasting, mean, median, ratio
+from unrolled.telemetry.findings.finding import Finding, Findings, percent
 from unrolled.telemetry.findings.gradients import DEAD, died
-from unrolled.telemetry.findings.setting import is_adaptive, loss_of
-from unrolled.telemetry.history import ENOUGH, History, Table
+from unrolled.telemetry.history import History
 from unrolled.telemetry.through_time import GATE_NAMES
 
 SATURATED = 0.8
@@ -48,7 +37,7 @@ without having come below a tenth of the last, longer sequences would carry more
 
 def saturated(h: History) -> Findings:
     """Units that are switches, and layers that have stopped learning."""
-    layers = {} if loss_of(h).learned else h.layers
+    layers = {} if h.loss.learned else h.layers
     for name, layer in layers.items():
         cell = h.cells.get(name)
         if cell in ("gru", "lstm"):
@@ -81,7 +70,7 @@ def _saturated(
     kind = "dead" if relu else "saturated and dead" if dead is not None else "saturated"
     return Finding(
         kind,
-        SERIOUS if dead is not None else WARNING,
+        "serious" if dead is not None else "warning",
         text + ".",
         step=int(steps[begin]),
         parameter=name,
@@ -106,7 +95,7 @@ def _smaller_start(h: History, name: str) -> str:
 
 
 def _start_again(h: History) -> str:
-    clip = "" if is_adaptive(h) is True else ", or clipped gradients"
+    clip = "" if h.is_adaptive is True else ", or clipped gradients"
     return f"start again with a smaller learning rate{clip}"
 
 
@@ -133,7 +122,7 @@ def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
         text = f"the {stuck[0]} gates of {name} are shut ({percent(shut[stuck[0]])}): {does}"
         which = tuple(stuck[:1])
         advice = f"give the {stuck[0]} gates a bias of {'1' if stuck[0] == 'forget' else '0'}"
-    elif cell == "gru" and median(layer["update open"]) >= STUCK and len(loss_of(h).values):
+    elif cell == "gru" and median(layer["update open"]) >= STUCK and len(h.loss.values):
         share = percent(median(layer["update open"]))
         keep = "its units keep their state, and nothing gets in"
         text = f"the update gates of {name} are open ({share}): {keep}"
@@ -146,7 +135,7 @@ def _gates(h: History, name: str, cell: str, layer: Table) -> Findings:
         return
     yield Finding(
         "gates saturated",
-        WARNING,
+        "warning",
         f"From step {h.steps['step'][begin]:,.0f} on {text}.",
         step=int(h.steps["step"][begin]),
         parameter=name,
@@ -169,7 +158,7 @@ def _dead(h: History) -> Findings:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         yield Finding(
             "dead",
-            SERIOUS,
+            "serious",
             f"From step {steps[row]:,.0f} on {name}{more} gets no gradient to speak of "
             f"({left:.2g}), though it did before: its units are switched off (ReLU) or saturated.",
             step=int(steps[row]),
@@ -194,7 +183,7 @@ def truncation(h: History) -> Findings:
             window = median(layer["window"][cut])
             yield Finding(
                 "truncation too short",
-                NOTE,
+                "note",
                 f"At the truncation point, {window:.0f} steps back, the gradient of {name} is "
                 f"{first / last:.2g} of the last step's and still "
                 f"{'growing' if growing else 'falling'} ({first / middle:.2g} of that halfway): "

@@ -1,11 +1,11 @@
-"""Facts that remedies must fit: the course of the loss, the optimizer, the clipping."""
+"""Facts that findings and remedies must fit: `Loss`, `Clip`, and whether an optimizer adapts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.telemetry.findings.finding import largest, median, one_digit, ratio
-from unrolled.telemetry.history import ENOUGH, Column, History
+from unrolled.telemetry.columns import ENOUGH, Column, Table, largest, median, ratio
 
 ADAPTIVE = ("ada", "rms", "lion", "lamb", "prop", "muon", "sophia", "novograd")
 """In the names of optimizers whose steps do not grow with the gradient."""
@@ -22,9 +22,6 @@ LEARNED, LEARNS = 0.5, 0.1
 
 AT_ZERO = 1e-3
 """A loss below it has nothing left to learn."""
-
-LARGE_UPDATE = 0.01
-"""Step length beside that of the weights that a remedy aims at, at most; 1e-3 is usual."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,10 @@ class Loss:
         return self.learned or (len(self.values) > 0 and self.fall >= LEARNS and kept)
 
 
-def loss_of(h: History) -> Loss:
-    """The loss of a training; without numbers where nobody has told it, or several take turns."""
-    steps, values = h.losses()
-    if not len(values) or h.alternates:
-        return Loss(steps[:0], values[:0], np.nan, np.nan, np.nan, np.nan)
+def course_of(steps: Column, values: Column) -> Loss:
+    """How a loss went, from what is known of it and finite."""
+    if not len(values):
+        return Loss(steps, values, np.nan, np.nan, np.nan, np.nan)
     size = 1 if len(values) < ENOUGH else max(3, len(values) // 20)
     smooth = np.array([np.median(values[i : i + size]) for i in range(len(values) - size + 1)])
     first, third = float(values[0]), float(np.median(values[:3]))
@@ -79,14 +75,13 @@ def loss_of(h: History) -> Loss:
     return Loss(steps, values, first, best, last, float(best_step))
 
 
-def is_adaptive(h: History) -> bool | None:
+def is_adaptive(optimizer: str, steps: Table) -> bool | None:
     """Whether the step does not grow with the gradient (Adam and its kin); None if not known."""
-    name = (h.optimizer or "").lower()
-    if any(part in name for part in ADAPTIVE):
+    if any(part in optimizer.lower() for part in ADAPTIVE):
         return True
-    if any(part in name for part in PLAIN):
+    if any(part in optimizer.lower() for part in PLAIN):
         return False
-    quotient = ratio(h.steps["moved"], h.steps["clipped"])
+    quotient = ratio(steps["moved"], steps["clipped"])
     quotient = quotient[np.isfinite(quotient)]
     if len(quotient) < 5 or not (middle := float(np.median(quotient))) > 0:
         return None
@@ -104,19 +99,19 @@ class Clip:
     kept: float  # what it left of a gradient's norm, at the median
 
 
-def clip_of(h: History) -> Clip:
+def clip_of(steps: Table, parameters: Iterable[Table]) -> Clip:
     """The clipping of a training, by what became of its gradients."""
-    coefficient, threshold = h.steps["coefficient"], h.steps["threshold"]
+    coefficient, threshold = steps["coefficient"], steps["threshold"]
     known = np.isfinite(coefficient)
     told = bool(np.isfinite(threshold).any())
     acted = known & (coefficient < 1 - 1e-4)
     if not acted.any():
         return Clip(0.0, median(threshold) if told else None, told, None, 1.0)
-    factors = [ratio(p["clipped"], p["gradient"]) for p in h.parameters.values()]
+    factors = [ratio(p["clipped"], p["gradient"]) for p in parameters]
     spread = [abs(ratio(f, coefficient)[acted] - 1) for f in factors]
     off = largest(np.concatenate(spread)) if spread else 0.0
     by_norm = not off > 0.01
-    clipped = h.steps["clipped"][acted]
+    clipped = steps["clipped"][acted]
     same = float(np.median(abs(clipped - np.median(clipped)))) <= 1e-3 * float(np.median(clipped))
     seen = float(np.median(clipped)) if by_norm and same and acted.sum() >= 3 else 0.0
     return Clip(
@@ -126,34 +121,3 @@ def clip_of(h: History) -> Clip:
         by_norm,
         median(coefficient[known]),
     )
-
-
-def shorter_steps(h: History, times: float) -> str:
-    """Advice to lower the learning rate, by a number of times, with numbers if they are known."""
-    times = max(times, 3.0)
-    rate = largest(h.steps["rate"])
-    if np.isfinite(rate) and rate > 0:
-        return f"lower the learning rate from {rate:.3g} to about {one_digit(rate / times)}"
-    to = {3: "a third", 10: "a tenth", 100: "a hundredth"}.get(int(times))
-    return f"lower the learning rate to {to or f'1/{one_digit(times)}'}"
-
-
-def clip_advice(h: History, usual: float | None = None) -> str | None:
-    """Advice on clipping that fits what is in force; None where it cannot help further.
-
-    ``usual`` is the norm of harmless gradients, if one was seen.
-    """
-    clip, target, rate = clip_of(h), usual, median(h.steps["rate"])
-    if target is None and is_adaptive(h) is False and rate > 0:
-        target = LARGE_UPDATE * median(h.steps["weights"][:1]) / rate
-    if target is None or not np.isfinite(target) or not target > 0:
-        target = 1.0
-    if clip.share == 0:
-        if clip.told and clip.threshold is not None:
-            return f"lower the clipping threshold from {clip.threshold:g} to {one_digit(target)}"
-        return f"clip the global norm at about {one_digit(target)}"
-    if clip.by_norm and clip.threshold is not None and target < clip.threshold / 2:
-        return f"lower the clipping threshold from {clip.threshold:.3g} to {one_digit(target)}"
-    if clip.by_norm is False:
-        return f"clip the global norm, at about {one_digit(target)}, in the place of values"
-    return None
