@@ -27,6 +27,8 @@ for step in range(1, 8):
 
 WORDS = "ended without a word after step 7"
 
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+
 
 def start(tmp_path, end, experiment="x", **options):
     code = BEGIN % experiment + end
@@ -44,7 +46,7 @@ def made(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "ctypes.string_at(0)"])
+@pytest.mark.parametrize("end", [KILLED, "ctypes.string_at(0)"])
 def test_a_process_that_died_is_told_of(made, unrolled, end):
     run = made(end)
     found = diagnose_run(run)
@@ -79,7 +81,7 @@ def test_a_program_that_left_its_run_open_was_not_killed(made, experiment, sever
 
 
 def test_a_run_that_goes_on_is_no_dead_one(tmp_path):
-    end = "print(flush=True); sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
+    end = f"print(flush=True); sys.stdin.read(); {KILLED}"
     with start(tmp_path, end, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         found = ending.no_end(tmp_path / "run")
@@ -91,19 +93,16 @@ def test_a_run_that_goes_on_is_no_dead_one(tmp_path):
 
 
 def test_a_forked_child_does_not_keep_a_run_alive(tmp_path):
-    end = "if os.fork(): os.kill(os.getpid(), signal.SIGKILL)\nprint(flush=True); sys.stdin.read()"
+    end = f"if os.fork(): {KILLED}\nprint(flush=True); sys.stdin.read()"
     with start(tmp_path, end, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.wait(timeout=60)  # the parent; its child still waits for input
         assert WORDS in ending.no_end(tmp_path / "run").text
 
 
-def test_a_run_that_died_before_its_first_record_is_diagnosed(tmp_path):
-    code = BEGIN.partition("write =")[0] % "x" + "os.kill(os.getpid(), signal.SIGKILL)"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
-    assert "without a word before its first record" in as_text(
-        diagnose_run(tmp_path / "run"), "run"
-    )
+def test_a_run_that_died_before_its_first_record_is_diagnosed(made):
+    run = made("directory.path.joinpath('telemetry.jsonl').unlink()\n" + KILLED)
+    assert "without a word before its first record" in as_text(diagnose_run(run), "run")
 
 
 def test_the_last_step_is_that_of_the_model_trained_last(tmp_path):
@@ -129,7 +128,7 @@ def test_a_run_with_an_end_has_no_lock_and_says_how_long_it_took(tmp_path):
 
 
 def test_runs_of_earlier_versions_are_not_called_dead(made):
-    run = made("os.kill(os.getpid(), signal.SIGKILL)")
+    run = made(KILLED)
     (run / ending.LOCK).unlink()
     assert "has died, or still runs" in ending.no_end(run).text
 

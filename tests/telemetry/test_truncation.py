@@ -1,6 +1,7 @@
 """Truncated backpropagation through time, against the same by hand in float64."""
 
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from unrolled.training.truncation import Truncation
 
 B, T, H, V = 3, 6, 4, 7
 IDS = np.random.default_rng(2).integers(0, V, (B, 40))
-frameworks = pytest.mark.parametrize("framework", INSTALLED)
+IN_ALL = [(framework, "lstm") for framework in INSTALLED] + [(FRAMEWORK, "rnn")]
 
 
 @cache
@@ -26,8 +27,6 @@ def by_hand():
     path = Path(__file__).parents[1] / "parity" / "reference.py"
     spec = importlib.util.spec_from_file_location("reference_by_hand", path)
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
@@ -87,15 +86,15 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found[name], g, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
-def cut(steps, targets_ahead=1):
+def cut(steps):
     return [
         (IDS[:, i : i + steps], IDS[:, i + 1 : i + 1 + steps]) for i in range(0, 2 * steps, steps)
     ]
 
 
-@frameworks
-@pytest.mark.parametrize(("cell", "back_steps"), [("rnn", 4), ("lstm", 2)])
-def test_segments_cut_the_gradient_and_carry_the_state(framework, cell, back_steps):
+@pytest.mark.parametrize(("framework", "cell"), IN_ALL)
+def test_segments_cut_the_gradient_and_carry_the_state(framework, cell):
+    back_steps = {"rnn": 4, "lstm": 2}[cell]
     start, watch, records = train(framework, cell, cut(T), Truncation(back_steps=back_steps))
     reference, p = by_hand(), start
     model = reference.LanguageModel(cell, 1, V, H)
@@ -119,12 +118,11 @@ def test_segments_cut_the_gradient_and_carry_the_state(framework, cell, back_ste
         assert layer.horizon_steps <= T - 1 - truncation_points[-1]
 
 
-@frameworks
-def test_no_gradient_crosses_a_border(framework):
+def test_no_gradient_crosses_a_border():
     # the first segment's gradients through time are those of the first segment by itself
     X, Y = cut(T)[0]
-    _, _, records = train(framework, "gru", [(X, Y)], Truncation(back_steps=4))
-    _, _, alone = train(framework, "gru", [(X[:, :4], Y[:, :4])], Truncation())
+    _, _, records = train(FRAMEWORK, "gru", [(X, Y)], Truncation(back_steps=4))
+    _, _, alone = train(FRAMEWORK, "gru", [(X[:, :4], Y[:, :4])], Truncation())
     whole = records[0].layers["layers.0"]
     part = alone[0].layers["layers.0"]
     for name in ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_per_step"):
@@ -132,9 +130,9 @@ def test_no_gradient_crosses_a_border(framework):
         np.testing.assert_allclose(getattr(whole, name)[:4], expected, rtol=1e-5)
 
 
-@frameworks
-@pytest.mark.parametrize(("cell", "before"), [("rnn", 2), ("lstm", 8)])
-def test_windows_reach_back_over_earlier_inputs(framework, cell, before):
+@pytest.mark.parametrize(("framework", "cell"), IN_ALL)
+def test_windows_reach_back_over_earlier_inputs(framework, cell):
+    before = {"rnn": 2, "lstm": 8}[cell]
     pairs = [
         (IDS[:, i : i + before + T], IDS[:, i + before + 1 : i + before + 1 + T])
         for i in range(0, 2 * T, T)
@@ -161,14 +159,14 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell, before):
         assert layer.hidden_gradient_mean[0] > 0  # it does reach back
 
 
-@frameworks
-def test_a_zero_state_forgets_the_minibatch_before(framework):
-    _, watch, records = train(framework, "rnn", cut(T), Truncation(state="zero"))
-    assert watch.states == [None, None]
+@pytest.mark.parametrize("state", ["zero", "drawn"])
+def test_a_state_that_is_not_carried_makes_no_border(state):
+    _, watch, records = train(FRAMEWORK, "rnn", cut(T), Truncation(state=state))
+    assert [start is None for start in watch.states] == [state == "zero"] * 2
     assert [record.layers["layers.0"].truncation_points for record in records] == [[], []]
 
 
-@frameworks
+@pytest.mark.parametrize("framework", INSTALLED)
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):
     library = load(framework)
@@ -190,25 +188,18 @@ def test_drawn_states_come_from_the_seed(framework, cell):
     assert not states(seed=3, sigma=0.0).any()
 
 
-def test_a_training_begins_with_drawn_states_and_no_border():
-    _, watch, records = train(FRAMEWORK, "rnn", cut(T), Truncation(state="drawn"))
-    assert all(state is not None for state in watch.states)
-    assert [record.layers["layers.0"].truncation_points for record in records] == [[], []]
-
-
-def test_a_model_without_a_state_cannot_be_given_one():
+@pytest.mark.parametrize(
+    ("truncation", "said"),
+    [
+        (Truncation(state="drawn"), r"begin_state.*state=zero"),
+        (Truncation(back_steps=1), r"inputs and targets \(B, T\)"),
+    ],
+)
+def test_a_model_without_sequences_is_refused(truncation, said):
     library = load(FRAMEWORK)
     data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
-    trainer = library.Trainer(1, truncation=Truncation(state="drawn"))
-    with pytest.raises(SettingError, match=r"begin_state.*state=zero"):
-        trainer.fit(library.LinearRegressionScratch(2, lr=0.03, seed=0), data)
-
-
-def test_what_cannot_be_cut_is_refused():
-    library = load(FRAMEWORK)
-    data = library.SyntheticRegressionData([2, -3.4], 4.2, num_train=32, num_val=0, seed=0)
-    trainer = library.Trainer(1, truncation=Truncation(back_steps=1))
-    with pytest.raises(SettingError, match=r"inputs and targets \(B, T\)"):
+    trainer = library.Trainer(1, truncation=truncation)
+    with pytest.raises(SettingError, match=said):
         trainer.fit(library.LinearRegressionScratch(2, lr=0.03, seed=0), data)
 
 

@@ -71,9 +71,7 @@ def check_free(path: Path) -> None:
 class RunDirectory:
     """The files of one run; what cannot be read or written raises a `RunError`.
 
-    Args:
-        path: where they are.
-        made: the directories that were made for it, the innermost first.
+    ``made`` are the directories that were made for it, the innermost first.
     """
 
     def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
@@ -91,10 +89,7 @@ class RunDirectory:
 
     @classmethod
     def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
-        """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist.
-
-        Two runs that begin at the same time get one each.
-        """
+        """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist."""
         number = 1
         while True:
             try:
@@ -139,12 +134,7 @@ class RunDirectory:
         return cls(path)
 
     def begin(self, config: Mapping[str, Any], backend: Backend | None = None) -> None:
-        """Write down what is about to run and where; `end` follows, or the process has died.
-
-        Args:
-            config: content of ``config.json``.
-            backend: for the record of the environment; None leaves the framework out of it.
-        """
+        """Write down what is about to run and where; `end` follows, or the process has died."""
         hold(self.path)
         self._began = time.monotonic()
         self._environment = environment(backend)
@@ -198,18 +188,13 @@ class RunDirectory:
         except (ValueError, RecursionError) as error:
             raise _damaged(self.path / name, error) from None
 
-    def read_dict(self, name: str, *keys: str) -> dict[str, Any]:
-        """Read a JSON file that holds an object with these keys at least."""
-        value = self.read_json(name)
-        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-        if missing:
-            raise _damaged(self.path / name, f"it lacks {', '.join(missing)}")
-        result: dict[str, Any] = value
-        return result
-
     def read_config(self) -> dict[str, Any]:
         """What ``config.json`` says of the run."""
-        config = self.read_dict(CONFIG, "experiment", "framework", "seed", "settings")
+        value = self.read_json(CONFIG)
+        config: dict[str, Any] = value if isinstance(value, dict) else {}
+        keys = ("experiment", "framework", "seed", "settings")
+        if missing := [key for key in keys if key not in config]:
+            raise _damaged(self.path / CONFIG, f"it lacks {', '.join(missing)}")
         for key in ("experiment", "framework"):
             if not isinstance(config[key], str):
                 what = f"{key} is {config[key]!r}; a name is expected"
@@ -247,10 +232,7 @@ class RunDirectory:
             raise _damaged(self.path, error) from None
 
     def lines(self, name: str) -> Lines:
-        """What appends an object to a file of one JSON object a line; NaN becomes null.
-
-        The file is open until the ``with`` block around this directory ends.
-        """
+        """What appends objects to a file of lines, open until the ``with`` block ends."""
         self._logs.append(Lines(self.path / name))
         return self._logs[-1]
 

@@ -146,7 +146,11 @@ def diagnosis_of(run: RecordedRun) -> Diagnosis:
             _from_epochs(each)
         result.findings[part] = judge(each)
         result.seen.append(_seen(each))
-        result.looked_for[part] = _looked_for(each)
+        result.looked_for[part] = [
+            name
+            for name in FINDINGS
+            if each.steps.length and (each.parameters or name in OF_EPOCHS)
+        ]
     end = no_end(run.path)
     if end is not None:
         name = "still running" if end.is_running else "no end"
@@ -168,11 +172,9 @@ def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
             lines += ["", finding_text(finding, width)]
         if not findings:
             looked_for = diagnosis.looked_for.get(part, list(FINDINGS))
-            say(
-                f"nothing to report; looked for: {', '.join(looked_for)}"
-                if looked_for
-                else "there is nothing in it that could be looked at"
-            )
+            nothing = "there is nothing in it that could be looked at"
+            said = f"nothing to report; looked for: {', '.join(looked_for)}"
+            say(said if looked_for else nothing)
         lines.append("")
     for text in diagnosis.skipped:
         say(f"note: {text}")
@@ -182,24 +184,12 @@ def as_text(diagnosis: Diagnosis, title: str, width: int = 80) -> str:
 def _from_epochs(history: History) -> None:
     """Steps made of epochs, where there is no telemetry: the loss and the norms."""
     for line in history.epochs:
-        loss, norm = _number(line.get("loss")), _number(line.get("gradient_norm"))
-        step = _number(line.get("step")) or _number(line.get("epoch")) or 0
-        clipped = _number(line.get("clipped_norm"))
-        history.add(
-            TelemetryRecord(
-                step=int(step),
-                loss=loss,
-                gradient_norm=norm,
-                clipped_norm=clipped,
-                clip_coefficient=min(1.0, clipped / norm) if norm and clipped else None,
-            )
-        )
-
-
-def _looked_for(history: History) -> list[str]:
-    if not history.steps.length:
-        return []
-    return [name for name in FINDINGS if history.parameters or name in OF_EPOCHS]
+        known = {n: float(v) for n, v in line.items() if isinstance(v, int | float)}
+        step = known.get("step") or known.get("epoch") or 0
+        norm, clipped = known.get("gradient_norm"), known.get("clipped_norm")
+        clip = min(1.0, clipped / norm) if norm and clipped else None
+        record = TelemetryRecord(int(step), None, known.get("loss"), norm, clipped, clip)
+        history.add(record)
 
 
 def _seen(history: History) -> str:
@@ -212,7 +202,3 @@ def _seen(history: History) -> str:
     if history.layers:
         what.append(f"through time: {', '.join(history.layers)}")
     return "; ".join(what)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

@@ -25,9 +25,9 @@ class History:
         parameters: ``gradient`` and ``clipped`` (its norms), ``update`` (ratio) and ``unused``, by
             name.
         layers: by name; see `layer_row`.
-        epochs: the lines of ``metrics.jsonl``, or whatever is known of epochs.
+        epochs: the lines of ``metrics.jsonl``.
         summary: of the run.
-        optimizers: how often each class, or several joined by ``" + "``, made the step.
+        optimizers: how many steps each made.
         cells: kinds of cells by layer, as far as they are known.
         first_not_finite: step and name of the tensor, once there was one.
     """

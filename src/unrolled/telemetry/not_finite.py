@@ -16,18 +16,12 @@ def first_not_finite(
     backward: Backward | None,
     through_time: ThroughTime | None = None,
 ) -> str | None:
-    """Name of the first tensor that is NaN or infinite.
+    """Name of the first tensor of a step that is NaN or infinite.
 
     In the order of computation: ``"input 0"``, ``"part 0 of the first state"``, ``"the weight
     W_hh"``, of every layer the hidden states (``"hidden state 7 of layers.0"`` is that of time
     step 7 of the text), ``"the loss"``; then back: ``"the gradient at hidden state 7 of
     layers.0"`` and ``"the gradient of W_hh"``, the last ones first.
-
-    Args:
-        backend: of the model.
-        parameters: as they were in the step that failed.
-        backward: what is known of that step.
-        through_time: its recurrences, if they were traced.
     """
     with backend.without_gradients():
         for name, array in _in_order(backend, parameters, backward, through_time):

@@ -25,7 +25,7 @@ LINES_NAMED = 8
 def read_jsonl(
     path: str | Path, convert: Callable[[dict[str, Any]], Any] = dict, every: int = 1
 ) -> tuple[Iterator[Any], list[int]]:
-    """The objects of a file with one JSON object a line, one at a time.
+    """Iterate over the objects of a file with one JSON object a line.
 
     Args:
         path: the file.
@@ -33,9 +33,8 @@ def read_jsonl(
         every: of so many lines one is read.
 
     Returns:
-        An iterator over the objects, and the numbers (from 1) of the lines that are none;
-        the list grows while the iterator runs and is complete at its end. Empty lines are
-        neither.
+        An iterator, and the numbers (from 1) of the lines that were skipped, empty ones left out;
+        the list is complete when the iterator is at its end.
 
     Raises:
         RunError: the file cannot be opened.

@@ -33,18 +33,12 @@ class Telemetry(Listener):
     """Records of every n-th step: loss, norms by parameter and through time, saturation.
 
     Everything is computed where the arrays are, and leaves the device once a record, as one
-    vector. Steps in between cost nothing. Only the latest record stays in memory.
+    vector. Steps in between cost nothing. Only the latest record, ``last``, stays in memory.
 
     Args:
         every: steps from one record to the next, the first step being the first; None makes
             about 200 records of the training; 0 makes none.
         sinks: called with every record.
-
-    Attributes:
-        last: the latest record; None before the first.
-
-    Raises:
-        SettingError: ``every`` is below 0.
 
     Example:
         >>> from unrolled import torch

@@ -49,17 +49,11 @@ def test_numbers_that_were_not_finite_are_none_or_nan():
     assert math.isnan(record.layers["rnn"].hidden_gradient_mean[0])
 
 
-def test_older_records_lack_fields():
-    record = TelemetryRecord.from_dict(
-        {"step": 1, "parameters": {"w": {}}, "layers": {"rnn": {"horizon_steps": 3}}}
-    )
-    assert record.parameters["w"] == ParameterRecord(None)
-    assert record.layers["rnn"] == LayerRecord([], [], None, 3, None)
-
-
-def test_older_records_have_other_names():
+def test_older_records_lack_fields_and_have_other_names():
     old = {"fall_per_step": 0.5, "reach": 3, "borders": [0], "weight_gradient_split": [1.0]}
-    record = TelemetryRecord.from_dict({"step": 1, "layers": {"rnn": old}})
+    data = {"step": 1, "parameters": {"w": {}}, "layers": {"rnn": old}}
+    record = TelemetryRecord.from_dict(data)
+    assert record.parameters["w"] == ParameterRecord(None)
     expected = LayerRecord([], [], 0.5, 3, None, [1.0], truncation_points=[0])
     assert record.layers["rnn"] == expected
 

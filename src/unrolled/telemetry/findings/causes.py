@@ -1,6 +1,6 @@
 """Which finding is the root cause, and which findings follow from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from unrolled.telemetry.findings.finding import SEVERITIES, Finding
@@ -36,12 +36,6 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, causes before what follows from them, the gravest first.
 
     A cause is as grave as the gravest of its consequences.
-
-    Example:
-        >>> nan = Finding("NaN", "serious", "A loss was NaN.", 9, remedy="Log less.")
-        >>> grew = Finding("exploded", "warning", "It grew.", 8, remedy="Clip.")
-        >>> [(f.name, f.severity, f.follows_from) for f in in_order([nan, grew])]
-        [('exploded', 'serious', None), ('NaN', 'serious', 'exploded')]
     """
     rest, groups = list(findings), list[list[Finding]]()
     while rest:
@@ -63,8 +57,8 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _rank(finding: Finding) -> int:
-    names: Sequence[str] = list(FOLLOWS)
-    return names.index(finding.name) if finding.name in names else len(names)
+    names = [*FOLLOWS, finding.name]
+    return names.index(finding.name)
 
 
 def _causes(cause: Finding, other: Finding) -> bool:
