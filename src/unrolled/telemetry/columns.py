@@ -45,12 +45,15 @@ def lasting(holds: npt.NDArray[np.bool_], known: Column) -> int | None:
     rows = np.flatnonzero(np.isfinite(known))
     if len(rows) < 5:
         return None
-    held = holds[rows].astype(float)
-    share = np.cumsum(held[::-1])[::-1] / np.arange(len(held), 0, -1)
-    begins = np.flatnonzero((share >= LASTING) & (held == 1))
+    begins = np.flatnonzero((share_of_rest(holds[rows]) >= LASTING) & holds[rows])
     if not len(begins) or len(rows) - begins[0] < max(5, len(rows) // 10):
         return None
     return int(rows[begins[0]])
+
+
+def share_of_rest(holds: npt.NDArray[np.bool_]) -> Column:
+    """From each row on, the share of the rows for which something holds."""
+    return np.asarray(np.cumsum(holds[::-1])[::-1] / np.arange(len(holds), 0, -1))
 
 
 def median(values: Column) -> float:

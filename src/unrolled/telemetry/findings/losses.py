@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from unrolled.telemetry.columns import ENOUGH, Column, median
+from unrolled.telemetry.columns import ENOUGH, Column, median, share_of_rest
 from unrolled.telemetry.findings.advice import clip_advice, shorter_steps
 from unrolled.telemetry.findings.finding import Finding, Findings, either
 from unrolled.telemetry.history import History
@@ -77,8 +77,7 @@ def diverged(h: History) -> int | None:
     above = (rose | (loss.steps >= loss.best_step)) & (
         values > (min(up, loss.first + ROSE * loss.scale) if rose else up)
     )
-    after = np.cumsum(above[::-1])[::-1] / np.arange(len(above), 0, -1)
-    rows = np.flatnonzero(above & (after >= 0.9))
+    rows = np.flatnonzero(above & (share_of_rest(above) >= 0.9))
     return int(rows[0]) if len(rows) else None
 
 
