@@ -36,21 +36,23 @@ def write(
             half-written remains.
         MissingPackageError: figures were asked for, and matplotlib is not installed.
     """
-    from unrolled.report.page import pictures, render
+    from unrolled.report import page
+    from unrolled.report.figures import check, save
     from unrolled.report.reading import read_runs
 
     runs = read_runs([Path(path) for path in paths], hurry)
     file = Path(out) if out is not None else (runs[0].path if len(runs) == 1 else Path()) / FILE
-    _check_free(file)
+    _check_free(file, page.GENERATOR)
     if figures is not None:
-        from unrolled.report.figures import check
-
         check(Path(figures))
-    drawn, only = pictures(runs)
-    _replace(file, render(runs, drawn, only))
+    drawn, only = page.pictures(runs)
+    text = page.render(runs, drawn, only)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text.encode("utf-8", "backslashreplace"))  # of names that are no UTF-8
+    except OSError as error:
+        raise RunError(f"'{file}' cannot be written: {error.strerror}") from None
     if figures is not None:
-        from unrolled.report.figures import save
-
         save([picture for each in drawn.values() for picture in each], Path(figures))
     return file
 
@@ -87,9 +89,7 @@ def show(
     return Inline(read(run, *others), height)
 
 
-def _check_free(file: Path) -> None:
-    from unrolled.report.page import GENERATOR
-
+def _check_free(file: Path, generator: str) -> None:
     if file.is_dir():
         raise RunError(f"'{file}' is a directory; name a file for --out")
     if not file.exists():
@@ -97,13 +97,5 @@ def _check_free(file: Path) -> None:
     if not file.is_file():
         raise RunError(f"'{file}' is no regular file; name another for --out")
     with file.open("rb") as old:
-        if GENERATOR.encode() not in old.read(1000):
+        if generator.encode() not in old.read(1000):
             raise RunError(f"'{file}' exists and is no report; choose another --out, or remove it")
-
-
-def _replace(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text.encode("utf-8", "backslashreplace"))  # of names that are no UTF-8
-    except OSError as error:
-        raise RunError(f"'{file}' cannot be written: {error.strerror}") from None

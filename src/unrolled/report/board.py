@@ -133,8 +133,6 @@ def measured(labels: Iterable[str]) -> str:
     """Name what an axis shows, from the names of its lines.
 
     Example:
-        >>> measured(["train_loss", "val_loss"]), measured(["train_ppl"])
-        ('loss', 'perplexity')
         >>> measured(["train_loss", "val_acc"]), measured(["train", "val"])
         ('loss, accuracy', 'value')
     """

@@ -1,18 +1,17 @@
-"""Charts of a run: losses, learning rates, gradient norms.
+"""Charts of a run: losses, learning rates, gradient norms, and what an experiment has saved."""
 
-`unrolled.report.through_time` makes those of recurrent layers, `unrolled.report.compare` puts
-those of several runs side by side.
-"""
-
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from unrolled.report.downsample import Line, Spans
 from unrolled.report.reading import Metrics, Run
-from unrolled.report.spec import Axis, Chart, Mark, Series, Shade, show
+from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, from_dict, show
 from unrolled.report.style import PALETTE, style
 from unrolled.report.telemetry import Telemetry
+from unrolled.telemetry.recorded_run import DAMAGED
 
 STEP, EPOCH = Axis("training step", whole=True), Axis("epoch", whole=True)
 PLACES = {"step": STEP, "epoch": EPOCH}
@@ -39,22 +38,18 @@ MOST_WITH_EXTREMES = 2
 PARAMETERS_DRAWN = 10
 USUAL_UPDATE_RATIO = 1e-3
 
+SAVED = "charts.json"
+"""A list of what ``as_dict`` of the experiment's own pictures gives."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """One model of a run: where a line comes from.
-
-    Attributes:
-        run: the run.
-        part: name of the model in it; ``""`` where it has only one.
-        label: what lines are called after; ``""`` where there is only one source.
-        place: in the order of sources; chooses the colour.
-    """
+    """One model of a run: where a line comes from."""
 
     run: Run
-    part: str
-    label: str
-    place: int
+    part: str  # name of the model in it; "" where it has only one
+    label: str  # what lines are called after; "" where there is only one source
+    place: int  # in the order of sources; chooses the colour
 
     @property
     def metrics(self) -> Metrics | None:
@@ -65,12 +60,7 @@ class Source:
         return self.run.telemetry.get(self.part)
 
     def name(self, words: str) -> str:
-        """``words`` and where from.
-
-        Example:
-            >>> Source(Run(None, "a"), "", "a", 0).name("training")
-            'a: training'
-        """
+        """``words`` and where from, as ``"clipped: training"``."""
         return f"{self.label}: {words}" if self.label else words
 
 
@@ -138,39 +128,33 @@ def _measure(group: str, place: str, members: list[Member]) -> Chart:
             caption += f" On text never seen it ends at {heldout:.3g}."
     if group != "accuracy" and _spread(series) > LOG_FROM_RATIO:
         y = replace(y, scale="log")
-    return _chart(slug(group), capital(words), PLACES[place], y, members, marks,
-                  caption, series)  # fmt: skip
+    head = slug(group), capital(words), place, y
+    return chart_of(members, series, *head, marks=marks, caption=caption)
 
 
-def _chart(
+def chart_of(
+    members: Sequence[Member],
+    series: list[Series] | None,
     id: str,
     title: str,
-    x: Axis,
+    place: str,
     y: Axis,
-    members: Sequence[Member],
-    marks: Sequence[Mark] = (),
-    caption: str = "",
-    series: list[Series] | None = None,
     note: str = "",
+    **more: Any,
 ) -> Chart:
     """A chart of these lines, its stretches that were not finite, and what it averages."""
     found = list({source.place: source for source, _, _ in members}.values())
-    shades, told = shading(found, next(n for n, axis in PLACES.items() if axis == x))
-    averaged = means(line for _, _, line in members)
-    note = " ".join(part for part in (note, averaged, told) if part)
-    lines = _lines(members) if series is None else series
-    return Chart(id, title, x, y, lines, list(marks), caption, note, shades)
-
-
-def means(lines: Iterable[Line]) -> str:
-    """What curves say of points that were too many to be drawn."""
-    width = max((line.width for line in lines), default=1)
-    if width == 1:
-        return ""
-    return (
+    shades, told = shading(found, place)
+    width = max((line.width for _, _, line in members), default=1)
+    averaged = (
         f"Each point is the mean of up to {width} recorded ones, "
         "bands reach from the smallest to the largest."
+        if width > 1
+        else ""
     )
+    note = " ".join(filter(None, (note, averaged, told)))
+    lines = _lines(members) if series is None else series
+    return Chart(id, title, PLACES[place], y, lines, note=note, shades=shades, **more)
 
 
 def shading(found: Sequence[Source], place: str) -> tuple[list[Shade], str]:
@@ -251,15 +235,17 @@ def norms(found: Sequence[Source]) -> list[Chart]:
             if len(by_epoch) > MOST_WITH_EXTREMES else ""
         )  # fmt: skip
         charts.append(
-            _chart(
+            chart_of(
+                members,
+                None,
                 "gradient-norm-by-epoch" if by_step else "gradient-norm",
                 "Gradient norm",
-                PLACES[x],
+                x,
                 Axis("global L2 norm", "log"),
-                members,
-                _thresholds(by_epoch),
-                f"Mean over the steps of an epoch.{'' if clipped else ' Nothing was clipped.'}",
                 note=note,
+                marks=_thresholds(by_epoch),
+                caption="Mean over the steps of an epoch."
+                f"{'' if clipped else ' Nothing was clipped.'}",
             )
         )
     return charts
@@ -289,14 +275,15 @@ def _step_norms(found: Sequence[Source]) -> Chart:
         method = f" ({telemetry.method.replace('_', ' ')})" if telemetry.method else ""
         share = f"{telemetry.clipped / telemetry.steps:.0%} of the recorded steps were clipped"
         told.append(source.name(f"{share}{method}"))
-    return _chart(
+    return chart_of(
+        members,
+        None,
         "gradient-norm",
         "Gradient norm, before and after clipping",
-        STEP,
+        "step",
         Axis("global L2 norm", "log"),
-        members,
-        _thresholds(found),
-        f"{'; '.join(told) if len(told) > 1 else capital(told[0])}.",
+        marks=_thresholds(found),
+        caption=f"{'; '.join(told) if len(told) > 1 else capital(told[0])}.",
     )
 
 
@@ -316,9 +303,7 @@ def _thresholds(found: Sequence[Source]) -> list[Mark]:
 def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[Chart]:
     """Gradient norms and update ratios of each parameter, if telemetry was kept.
 
-    Args:
-        source: whose they are.
-        others: telemetry of compared runs: those of the same parameters show the same ones.
+    Compared runs (``others``) with the same parameters show the same ones.
     """
     telemetry = source.telemetry
     if telemetry is None or not telemetry.parameters:
@@ -337,44 +322,55 @@ def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[C
         "the table has all."
         if len(drawn) < len(names) else ""
     )  # fmt: skip
-    end = f"-{slug(source.label)}" if source.label else ""
-
-    def chart(
-        id: str,
-        title: str,
-        y: Axis,
-        line: Callable[[str], Line],
-        marks: Sequence[Mark],
-        caption: str,
-    ) -> Chart:
-        members = [(source, name, line(name)) for name in drawn]
-        series = [each.series(name, *style(i)) for i, (_, name, each) in enumerate(members)]
-        made = titled(source, title)
-        whole = _chart(f"{id}{end}", made, STEP, y, members, marks, caption, series, note)
-        return replace(whole, group=id if source.label else "")
-
-    charts = [
-        chart(
-            "parameter-gradients",
-            "gradient norm of each parameter",
-            Axis("L2 norm before clipping", "log"),
-            lambda name: telemetry.parameters[name].gradient_norm,
-            [],
-            "What each parameter adds to the global norm.",
-        )
-    ]
-    if any(telemetry.parameters[name].update_ratio.known for name in drawn):
+    kinds: tuple[tuple[str, str, Axis, str, list[Mark], str], ...] = (
+        ("parameter-gradients", "gradient norm of each parameter",
+         Axis("L2 norm before clipping", "log"), "gradient_norm", [],
+         "What each parameter adds to the global norm."),
+        ("update-ratios", "update-to-weight ratio",
+         Axis("‖update‖ / ‖weights‖", "log"), "update_ratio",
+         [Mark("y", USUAL_UPDATE_RATIO, "about 10⁻³ is usual")],
+         "How far a step moves each parameter, beside its own length."),
+    )  # fmt: skip
+    charts = []
+    for id, title, y, measure, marks, caption in kinds:
+        members = [(source, n, getattr(telemetry.parameters[n], measure)) for n in drawn]
+        if measure == "update_ratio" and not any(line.known for _, _, line in members):
+            continue
+        head = f"{id}-{slug(source.label)}" if source.label else id, titled(source, title)
         charts.append(
-            chart(
-                "update-ratios",
-                "update-to-weight ratio",
-                Axis("‖update‖ / ‖weights‖", "log"),
-                lambda name: telemetry.parameters[name].update_ratio,
-                [Mark("y", USUAL_UPDATE_RATIO, "about 10⁻³ is usual")],
-                "How far a step moves each parameter, beside its own length.",
+            chart_of(
+                members,
+                [line.series(name, *style(i)) for i, (_, name, line) in enumerate(members)],
+                *head,
+                "step",
+                y,
+                note=note,
+                marks=marks,
+                caption=caption,
+                group=id if source.label else "",
             )
         )
     return charts
+
+
+def saved(run: Run) -> list[Picture]:
+    """The pictures of the run's `SAVED`; if it is damaged, that is noted in the run's problems."""
+    file = run.path / SAVED
+    if not file.is_file():
+        return []
+    try:
+        return [_told_apart(from_dict(each)) for each in json.loads(file.read_bytes())]
+    except DAMAGED:
+        run.problems.append(f"{SAVED} is damaged and left out")
+        return []
+
+
+def _told_apart(picture: Picture) -> Picture:
+    """The picture with a dash for each line, where only colours would tell them apart."""
+    if not isinstance(picture, Chart) or {line.dash for line in picture.series} != {"solid"}:
+        return picture
+    series = [replace(line, dash=style(i)[1]) for i, line in enumerate(picture.series)]
+    return replace(picture, series=series)
 
 
 def titled(source: Source, words: str) -> str:
@@ -388,10 +384,5 @@ def capital(words: str) -> str:
 
 
 def slug(text: str) -> str:
-    """A name for links and files.
-
-    Example:
-        >>> slug("LSTM · layers.0")
-        'lstm-layers-0'
-    """
+    """A name for links and files, as ``"lstm-layers-0"`` for ``"LSTM · layers.0"``."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
+from typing import Any
 
 from unrolled.report.charts import slug
 from unrolled.report.reading import Run
@@ -30,11 +30,8 @@ def by_experiment(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def side_by_side(runs: Sequence[Run], found: Sequence[Sections]) -> dict[str, list[Picture]]:
     """The same picture of every run next to each other, on the same axes.
 
-    Where runs of one experiment have a line each they share one chart.
-
-    Args:
-        runs: in order.
-        found: of each run its pictures by section; ids are unique in a run.
+    Where runs of one experiment have a line each they share one chart. ``found`` has the pictures
+    of each run by section; their ids are unique in the run.
     """
     together: dict[str, list[Picture]] = {}
     for section in found[0]:
@@ -81,22 +78,15 @@ def _one_chart(runs: Sequence[Run], charts: Sequence[tuple[int, Chart]]) -> Char
             own = mark if common else replace(mark, label=f"{name}: {mark.label}")
             marks += [own] if own not in marks else []
     y = next((chart.y for _, chart in charts if chart.y.scale == "log"), first.y)
-    caption, note = (
-        _said({runs[i].name: text(chart) for i, chart in charts})
-        for text in (attrgetter("caption"), attrgetter("note"))
-    )
-    return replace(
-        first, series=series, marks=marks, shades=shades, y=y, caption=caption, note=note
-    )
+    said: dict[str, Any] = {
+        field: _said({runs[i].name: getattr(chart, field) for i, chart in charts})
+        for field in ("caption", "note")
+    }
+    return replace(first, series=series, marks=marks, shades=shades, y=y, **said)
 
 
 def _said(texts: Mapping[str, str]) -> str:
-    """What is said of charts by the names of their runs: once what is the same of all.
-
-    Example:
-        >>> _said({"a": "Lower is better. It ends at 1.5.", "b": "Lower is better. It ends at 2."})
-        'Lower is better. a: It ends at 1.5. b: It ends at 2.'
-    """
+    """Join texts by the names of their runs: sentences that all have in common stand once."""
     split = {name: re.split(r"(?<=\.) ", text) if text else [] for name, text in texts.items()}
     common = [s for s in next(iter(split.values())) if all(s in each for each in split.values())]
     rest: dict[str, list[str]] = {}

@@ -1,16 +1,16 @@
-"""Downsample curves and heatmaps of any length without losing peaks.
+"""Downsample curves and heatmaps of any length without losing peaks: `Line`, `Columns`, `Spans`.
 
-A line of a million steps has more points than a screen has columns. Both classes take the
-points as they come and group them: when there are twice as many groups as the limit, two
-neighbours become one. Memory is constant, and no peak is lost: a group knows its smallest and
-largest value.
+Points are taken as they come, so that a file of any length needs little memory.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Generic, TypeVar
 
-from unrolled.report.spec import Series
+from unrolled.report.spec import Number, Series
+
+V = TypeVar("V")
 
 
 def finite(value: Any) -> float | None:
@@ -30,21 +30,52 @@ def finite(value: Any) -> float | None:
         return None
 
 
-class Line:
-    """A curve of fewer than ``2 * limit`` groups of equally many points.
+class Groups(Generic[V]):
+    """Neighbouring points as groups, of which there are at most ``2 * limit``.
 
-    Values that are None, NaN or infinite leave a gap. Where ``x`` goes back (a run that was
+    Before there are more, every two neighbours become one. Where x goes back (a run that was
     taken up again from an earlier step), what came after is dropped.
+    """
 
-    Args:
-        limit: groups to keep at least, once there are so many points.
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.width = 1  # points of a full group; the last may have fewer
+        self._groups: list[tuple[int, float, V]] = []  # number of points, mean x, value
 
-    Attributes:
-        width: points of a full group.
-        last: the latest finite value; None: there was none.
+    def _take(self, x: float, value: V) -> None:
+        """Add a point to the right."""
+        while self._groups and self._groups[-1][1] >= x:
+            self._groups.pop()
+        point = (1, x, value)
+        if self._groups and self._groups[-1][0] < self.width:
+            self._groups[-1] = self._joined(self._groups[-1], point)
+            return
+        if len(self._groups) == 2 * self.limit:
+            pairs = zip(self._groups[::2], self._groups[1::2], strict=True)
+            self._groups = [self._joined(*pair) for pair in pairs]
+            self.width *= 2
+        self._groups.append(point)
+
+    def _joined(self, a: tuple[int, float, V], b: tuple[int, float, V]) -> tuple[int, float, V]:
+        (n, x, left), (m, z, right) = a, b
+        return n + m, (x * n + z * m) / (n + m), self._merged(left, n, right, m)
+
+    def _merged(self, left: V, n: int, right: V, m: int) -> V:
+        """The value of a group of n points and one of m together."""
+        raise NotImplementedError
+
+
+def _mean(a: Number, n: int, b: Number, m: int) -> Number:
+    if a is None or b is None:
+        return b if a is None else a
+    return (a * n + b * m) / (n + m)
+
+
+class Line(Groups[tuple[Number, Number, Number]]):
+    """A curve; values that are None, NaN or infinite leave a gap.
 
     Example:
-        >>> line = Line(limit=2)
+        >>> line = Line(limit=1)
         >>> for step in range(8):
         ...     line.add(step, step * step)
         >>> series = line.series("square")
@@ -55,71 +86,69 @@ class Line:
     """
 
     def __init__(self, limit: int = 500) -> None:
-        self.limit = limit
-        self.width = 1
-        self.last: float | None = None
-        self._groups: list[_Group] = []  # full ones
-        self._open: _Group | None = None
-        self._last_x = -math.inf
+        super().__init__(limit)
+        self.last: float | None = None  # the latest finite value
 
     def add(self, x: float, y: float | None) -> None:
         """Add a point to the right."""
-        if x <= self._last_x:
-            self._go_back(x)
-        self._last_x = x
         value = finite(y)
         self.last = self.last if value is None else value
-        point = (1, x, value, value, value)
-        self._open = point if self._open is None else _joined(self._open, point)
-        if self._open[0] == self.width:
-            self._groups.append(self._open)
-            self._open = None
-            if len(self._groups) == 2 * self.limit:
-                pairs = zip(self._groups[::2], self._groups[1::2], strict=True)
-                self._groups = [_joined(*pair) for pair in pairs]
-                self.width *= 2
+        self._take(x, (value, value, value))
 
     @property
     def known(self) -> bool:
         """Whether any value was finite."""
         return self.last is not None
 
-    def _go_back(self, x: float) -> None:
-        self._open = None
-        while self._groups and self._groups[-1][1] >= x:
-            self._groups.pop()
+    def _merged(
+        self, left: tuple[Number, ...], n: int, right: tuple[Number, ...], m: int
+    ) -> tuple[Number, Number, Number]:
+        low, high = ([v for v in (left[i], right[i]) if v is not None] for i in (1, 2))
+        return _mean(left[0], n, right[0], m), min(low, default=None), max(high, default=None)
 
     def series(self, label: str, colour: int | str = 0, dash: str = "solid") -> Series:
         """The curve to draw: means, and where groups have many points their extremes."""
-        groups = self._groups if self._open is None else [*self._groups, self._open]
-        _, x, mean, low, high = map(list, zip(*groups, strict=True)) if groups else [[]] * 5
+        x = [x for _, x, _ in self._groups]
+        mean, low, high = ([value[i] for _, _, value in self._groups] for i in range(3))
         if self.width == 1:
             low, high = [], []
         return Series(label, x, mean, low, high, colour, dash)
 
 
-_Group = tuple[int, float, float | None, float | None, float | None]
-"""Points, mean x, and of the finite values mean, smallest, largest; None: there is none."""
+class Columns(Groups[Sequence[Number]]):
+    """The columns of a heatmap, each the mean of neighbouring ones.
 
+    Example:
+        >>> picture = Columns(limit=1)
+        >>> for step in range(4):
+        ...     picture.add(step, [step, 10.0 * step])
+        >>> picture.x, picture.values
+        ([0.5, 2.5], [[0.5, 5.0], [2.5, 25.0]])
+    """
 
-def _joined(left: _Group, right: _Group) -> _Group:
-    n, m = left[0], right[0]
-    x = (left[1] * n + right[1] * m) / (n + m)
-    if left[2] is None or right[2] is None:
-        return (n + m, x, *(right if left[2] is None else left)[2:])
-    mean = (left[2] * n + right[2] * m) / (n + m)
-    return n + m, x, mean, min(left[3], right[3]), max(left[4], right[4])  # type: ignore[type-var]
+    def __init__(self, limit: int = 150) -> None:
+        super().__init__(limit)
+
+    def add(self, x: float, column: Sequence[float | None]) -> None:
+        """Add a column to the right."""
+        self._take(x, [finite(v) for v in column])
+
+    @property
+    def x(self) -> list[float]:
+        return [x for _, x, _ in self._groups]
+
+    @property
+    def values(self) -> list[Sequence[Number]]:
+        return [column for _, _, column in self._groups]
+
+    def _merged(
+        self, left: Sequence[Number], n: int, right: Sequence[Number], m: int
+    ) -> Sequence[Number]:
+        return [_mean(a, n, b, m) for a, b in zip_longest(left, right)]
 
 
 class Spans:
     """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined.
-
-    Args:
-        limit: stretches to keep at least, once there are so many.
-
-    Attributes:
-        count: how often it held.
-        first: where it held first; None: nowhere.
 
     Example:
         >>> spans = Spans()
@@ -131,8 +160,8 @@ class Spans:
 
     def __init__(self, limit: int = 100) -> None:
         self.limit = limit
-        self.count = 0
-        self.first: float | None = None
+        self.count = 0  # how often it held
+        self.first: float | None = None  # where it held first
         self.found: list[list[float]] = []
         self._goes_on = False
 
@@ -151,62 +180,3 @@ class Spans:
                 pairs = zip(self.found[::2], self.found[1::2], strict=True)
                 self.found = [[a[0], b[1]] for a, b in pairs]
         self._goes_on = held
-
-
-class Columns:
-    """A picture of at most ``2 * limit`` columns; each is the mean of neighbouring ones.
-
-    Args:
-        limit: columns to keep at least, once there are so many.
-
-    Example:
-        >>> picture = Columns(limit=1)
-        >>> for step in range(4):
-        ...     picture.add(step, [step, 10.0 * step])
-        >>> picture.x, picture.values
-        ([0.5, 2.5], [[0.5, 5.0], [2.5, 25.0]])
-    """
-
-    def __init__(self, limit: int = 150) -> None:
-        self.limit = limit
-        self.width = 1
-        self.x: list[float] = []
-        self.values: list[list[float | None]] = []
-        self._counts: list[int] = []
-
-    def add(self, x: float, column: Sequence[float | None]) -> None:
-        """Add a column to the right."""
-        while self.x and self.x[-1] >= x:
-            self._pop()
-        values = [v if type(v) is float and v - v == 0 else finite(v) for v in column]
-        if self.x and self._counts[-1] < self.width:
-            self._absorb(-1, x, values, 1)
-            return
-        if len(self.x) == 2 * self.limit:
-            for i in range(0, len(self.x), 2):
-                self._absorb(i, self.x[i + 1], self.values[i + 1], self._counts[i + 1])
-            del self.x[1::2], self.values[1::2], self._counts[1::2]
-            self.width *= 2
-        self.x.append(x)
-        self.values.append(values)
-        self._counts.append(1)
-
-    def _absorb(self, i: int, x: float, values: Sequence[float | None], count: int) -> None:
-        own, both = self._counts[i], self._counts[i] + count
-        self.x[i] = (self.x[i] * own + x * count) / both
-        length = max(len(self.values[i]), len(values))
-        pairs = zip(_padded(self.values[i], length), _padded(values, length), strict=True)
-        self.values[i] = [
-            (b if a is None else a) if a is None or b is None else (a * own + b * count) / both
-            for a, b in pairs
-        ]
-        self._counts[i] = both
-
-    def _pop(self) -> None:
-        self.x.pop()
-        self.values.pop()
-        self._counts.pop()
-
-
-def _padded(values: Sequence[float | None], length: int) -> list[float | None]:
-    return [*values, *[None] * (length - len(values))]

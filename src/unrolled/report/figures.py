@@ -40,12 +40,7 @@ LEAST_SHADE = 0.005  # of the axis
 
 
 def check(directory: Path) -> None:
-    """Make sure that figures can be drawn and written.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-        RunError: the directory cannot be made.
-    """
+    """Make sure that figures can be drawn and written."""
     new_figure(SIZE_INCHES)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -55,11 +50,7 @@ def check(directory: Path) -> None:
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """An empty figure; no window is opened.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-    """
+    """An empty figure; no window is opened."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -102,11 +93,7 @@ def save(pictures: Sequence[Picture], directory: Path) -> list[Path]:
 
 
 def draw(axes: Any, picture: Picture) -> list[Any]:
-    """Draw a picture on matplotlib axes, beside what is there already.
-
-    Returns:
-        What was added, to be removed before it is drawn anew.
-    """
+    """Draw a picture on matplotlib axes; what was added can be removed to draw it anew."""
     bright = isinstance(picture, Heatmap)
     added = _heatmap(axes, picture) if isinstance(picture, Heatmap) else _chart(axes, picture)
     added += [_mark(axes, mark, bright) for mark in picture.marks]
@@ -153,11 +140,9 @@ def _heatmap(axes: Any, picture: Heatmap) -> list[Any]:
 
     low, high = picture.range()
     norm = (LogNorm if picture.z.scale == "log" else Normalize)(low, high, clip=True)
-    # (columns, rows) -> (rows, columns)
-    grid = np.array(
-        [[math.nan if v is None else max(v, low) for v in column] for column in _even(picture)],
-        float,
-    ).T
+    grid = np.full((len(picture.rows), len(picture.columns)), math.nan)
+    for i, column in enumerate(picture.values):  # some have fewer rows
+        grid[: len(column), i] = [math.nan if v is None else max(v, low) for v in column]
     colours = LinearSegmentedColormap.from_list(picture.map, MAPS[picture.map])
     at = edges(picture.columns), edges(picture.rows)
     mesh = axes.pcolormesh(*at, grid, norm=norm, cmap=colours, rasterized=True)
@@ -175,12 +160,6 @@ def _heatmap(axes: Any, picture: Heatmap) -> list[Any]:
     if picture.column_labels:
         axes.set_xticks(picture.columns, picture.column_labels)
     return added
-
-
-def _even(picture: Heatmap) -> list[list[Number]]:
-    """The columns, each as long as there are rows."""
-    rows = len(picture.rows)
-    return [[*column, *[None] * (rows - len(column))] for column in picture.values]
 
 
 def _mark(axes: Any, mark: Mark, bright: bool) -> Any:
@@ -246,11 +225,6 @@ def _log_ticks(axes: Any, ground: float | None) -> None:
 
 
 def colour_of(colour: int | str) -> str:
-    """A place in the palette, or any other colour that matplotlib knows.
-
-    Example:
-        >>> colour_of(0), colour_of("red")
-        ('#0072b2', 'red')
-    """
+    """A place in the palette, or any other colour that matplotlib knows."""
     palette = PALETTE["light"]
     return colour if isinstance(colour, str) else palette[colour % len(palette)]

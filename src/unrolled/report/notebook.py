@@ -20,12 +20,7 @@ def html(picture: Picture, id: str, width: str = "100%") -> str:
     """A picture that draws itself, also when the notebook is opened again.
 
     Where scripts do not run (an untrusted notebook, a page that only shows it) a table of
-    its values stands instead.
-
-    Args:
-        picture: what to draw.
-        id: of the element, to `push` to; no other on the page may have it.
-        width: the largest, as CSS has it.
+    its values stands instead. ``id`` is the element to `push` to.
     """
     style = f"max-width:{width};padding:.5rem .8rem;border-radius:.5rem"
     return (
@@ -64,18 +59,10 @@ def at_end_of_cell(finish: Callable[[], None]) -> None:
 
 
 class Output:
-    """A chart in the output of a notebook's cell, and a hidden place for messages to it.
-
-    Args:
-        picture: what to show at first.
-        width: the largest, as CSS has it.
-
-    Attributes:
-        cell: number of the execution that showed it.
-    """
+    """A chart in the output of a notebook's cell, and a hidden place for messages to it."""
 
     def __init__(self, picture: Picture, width: str) -> None:
-        self.cell: int = shell().execution_count
+        self.cell: int = shell().execution_count  # the execution that showed it
         self.id = f"board-{uuid.uuid4().hex[:12]}"  # of its own in whatever notebook it ends up
         self.width = width
         self._display(picture)

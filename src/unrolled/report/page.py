@@ -10,10 +10,10 @@ from string import Template
 from unrolled import __version__
 from unrolled.report import charts, parts, style, tables, through_time
 from unrolled.report.compare import by_experiment, objections, only_some, side_by_side
-from unrolled.report.diagnosis import boxes
 from unrolled.report.reading import Run
-from unrolled.report.saved_pictures import pictures as saved_pictures
 from unrolled.report.spec import Picture, on_same_axes, rows
+from unrolled.runs.ending import no_end
+from unrolled.telemetry.diagnose import Finding, diagnosis_of
 
 GENERATOR = "unrolled report"
 """Stands in the head of the page, so that only a report is ever overwritten by another."""
@@ -77,7 +77,7 @@ def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
     return _with_own_ids(
         {
             "Learning": charts.measures(sources),
-            "Experiment": saved_pictures(run),
+            "Experiment": charts.saved(run),
             "Gradients": [*charts.norms(sources), *by_parameter],
             "Through time": through_time.pictures(sources),
         }
@@ -99,12 +99,7 @@ def _with_own_ids(found: Mapping[str, Iterable[Picture]]) -> dict[str, list[Pict
 
 
 def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str = "") -> str:
-    """The whole page.
-
-    Args:
-        runs: what it tells of.
-        drawn, only: as from `pictures`.
-    """
+    """The whole page; ``drawn`` and ``only`` are what `pictures` gives of the runs."""
     several = len(runs) > 1
     sections = {
         "Diagnosis": _diagnosis(runs),
@@ -168,11 +163,7 @@ def _notices(runs: Sequence[Run], only: str) -> str:
 
 
 def _diagnosis(runs: Sequence[Run]) -> str:
-    found = []
-    for run in runs:
-        for box in boxes(run):
-            head = box.head if len(runs) == 1 else f"{run.name}: {box.head}"
-            found.append(parts.finding(box.kind, head, box.text, box.more))
+    found = [box for run in runs for box in _boxes(run, f"{run.name}: " if len(runs) > 1 else "")]
     first, rest = found[:FINDINGS_OPEN], found[FINDINGS_OPEN:]
     if len(rest) == 1:
         first, rest = found, []
@@ -182,11 +173,35 @@ def _diagnosis(runs: Sequence[Run]) -> str:
     return shown if found else ""
 
 
+def _boxes(run: Run, head: str) -> list[str]:
+    """What the diagnosis says of a run; empty where there is nothing to judge by."""
+    if not (run.telemetry or run.metrics or no_end(run.path)):
+        return []
+    findings = diagnosis_of(run).findings
+    found = [_box(head, part, each) for part, all_ in findings.items() for each in all_]
+    if found:
+        return found
+    seen = "Judged by its epochs alone, as it kept no telemetry: less can be seen then."
+    if run.telemetry:
+        steps = sum(t.steps for t in run.telemetry.values())
+        seen = f"Judged by {steps:,} recorded step{'s' * (steps != 1)}."
+    return [parts.finding("good", f"{head}nothing found", f"No sign of trouble. {seen}")]
+
+
+def _box(head: str, part: str, found: Finding) -> str:
+    where = [part] if part else []
+    where += [f"step {found.step:,}"] if found.step is not None else []
+    where += [str(found.parameter)] if found.parameter else []
+    name = f"{head}{found.name} ({', '.join(where)})" if where else f"{head}{found.name}"
+    remedy = f"What to do: {found.remedy}." if found.remedy else ""
+    return parts.finding(found.severity, name, found.text, [remedy])
+
+
 def _results(runs: Sequence[Run]) -> str:
     found = []
     if len(runs) > 1:
         for group in by_experiment(runs).values():
-            results = {run.name: dict(tables.results([run])) for run in group}
+            results = {run.name: dict(tables.results(run)) for run in group}
             names = list(dict.fromkeys(name for each in results.values() for name in each))
             if names:
                 rows = [[name, *[results[run.name].get(name, tables.MISSING) for run in group]]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from unrolled.report.spec import Chart, Heatmap, Picture, rows, show
@@ -12,10 +13,7 @@ SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
 
 
 def figure(picture: Picture) -> str:
-    """A picture: title, place to draw on, how to read it, and its values as a table.
-
-    Without scripts the table is what remains.
-    """
+    """A picture: title, place to draw on, how to read it; a table is there without scripts."""
     told = "".join(f"<p>{escape(text)}</p>" for text in (picture.caption, picture.note) if text)
     return (
         f'<figure id="{picture.id}"><h3>{escape(picture.title)}</h3>'
@@ -59,13 +57,9 @@ def table(
     numbers: bool = False,
     name: str = "",
 ) -> str:
-    """A table that scrolls by itself where the page is narrow.
+    """A table that scrolls by itself where the page is narrow; the first cell is a row's heading.
 
-    Args:
-        head: the headings.
-        rows: cells; the first is the row's heading.
-        numbers: whether all but the first column are aligned right.
-        name: what it is, for those who do not see it.
+    With ``numbers`` all other columns are aligned right. ``name`` is for screen readers.
     """
     align = ' class="number"' if numbers else ""
     heads = "".join(
@@ -114,22 +108,14 @@ def section(title: str, *content: str, lead: str = "") -> str:
 
 def grid(pictures: Iterable[Picture]) -> str:
     """Figures where there is room; those of one group side by side, in rows of their own."""
-    rest: list[str] = []
-    parts: list[str] = []
-
-    def place(name: str, figures: list[str]) -> None:
-        if figures:
-            parts.append(f'<div class="{name}">{"".join(figures)}</div>')
-
-    for row in rows(pictures):
-        if row[0].group:
-            place("grid", rest)
-            place("grid panels", [figure(picture) for picture in row])
-            rest = []
-        else:
-            rest += [figure(picture) for picture in row]
-    place("grid", rest)
-    return "".join(parts)
+    found = []
+    for is_group, together in groupby(rows(pictures), lambda row: bool(row[0].group)):
+        figures = ["".join(map(figure, row)) for row in together]
+        if not is_group:
+            figures = ["".join(figures)]
+        name = "grid panels" if is_group else "grid"
+        found += [f'<div class="{name}">{each}</div>' for each in figures]
+    return "".join(found)
 
 
 def script_json(value: Any) -> str:

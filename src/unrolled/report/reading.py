@@ -1,10 +1,7 @@
-"""Read runs for a report: what `unrolled.telemetry.recorded_run` reads, as curves.
-
-Memory does not grow with the length of a run's files.
-"""
+"""Read runs for a report: what `unrolled.telemetry.recorded_run` reads, as curves."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,75 +27,45 @@ NEVER_MISSING = ("loss", "perplexity", "gradient_norm")
 class Metrics:
     """The lines of ``metrics.jsonl`` of one model: for each measure a curve.
 
-    Attributes:
-        fields: curves by the name of the measure, against `x`.
-        x: ``"epoch"``, or ``"step"`` where an epoch has several lines.
-        not_finite: where the loss or the gradient was not.
+    They are drawn against ``"epoch"``, or against ``"step"`` where an epoch has several lines.
     """
 
-    def __init__(self) -> None:
-        self.lines = 0
-        self._epoch: Any = None
-        self._by: dict[str, dict[str, Line]] = {
-            "epoch": defaultdict(Line),
-            "step": defaultdict(Line),
-        }
-        self._not_finite = {"epoch": Spans(), "step": Spans()}
-        self._repeated = False
-
-    def add(self, data: dict[str, Any]) -> None:
-        """Take in a line; one that says neither epoch nor step has no place in a curve."""
-        places = {name: finite(data.get(name)) for name in ("epoch", "step")}
-        if all(x is None for x in places.values()):
-            return
-        self.lines += 1
-        self._repeated |= places["epoch"] is None or places["epoch"] == self._epoch
-        self._epoch = places["epoch"]
-        bad = any(name in data and finite(data[name]) is None for name in NEVER_MISSING)
-        for place, x in places.items():
+    def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        lines = [line for line in lines if _place(line, "epoch", "step") is not None]
+        epochs = [_place(line, "epoch") for line in lines]
+        repeated = any(b is None or a == b for a, b in zip([None, *epochs], epochs, strict=False))
+        has_steps = any(_place(line, "step") is not None for line in lines)
+        self.x = "step" if repeated and has_steps else "epoch"
+        self.fields: dict[str, Line] = defaultdict(Line)  # by the name of the measure
+        self.not_finite = Spans()  # where the loss or the gradient was not
+        for line in lines:
+            x = _place(line, self.x)
             if x is not None:
-                self._not_finite[place].add(x, bad)
-        for name, value in data.items():
+                self._add(x, line)
+
+    def _add(self, x: float, line: Mapping[str, Any]) -> None:
+        bad = any(name in line and finite(line[name]) is None for name in NEVER_MISSING)
+        self.not_finite.add(x, bad)
+        for name, value in line.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if name in places or not (is_number or value is None):
-                continue
-            for place, x in places.items():
-                if x is not None:
-                    self._by[place][name].add(x, finite(value))
+            if name not in ("epoch", "step") and (is_number or value is None):
+                self.fields[name].add(x, finite(value))
 
-    @property
-    def x(self) -> str:
-        return "step" if self._repeated and self._by["step"] else "epoch"
 
-    @property
-    def fields(self) -> dict[str, Line]:
-        return self._by[self.x]
-
-    @property
-    def not_finite(self) -> Spans:
-        return self._not_finite[self.x]
+def _place(line: Mapping[str, Any], *names: str) -> float | None:
+    """The first finite number of these names."""
+    return next((x for name in names if (x := finite(line.get(name))) is not None), None)
 
 
 @dataclass
 class Run(RecordedRun):
-    """A run with its curves.
+    """A run with its curves, by the name of the model; ``""`` where the run has only one."""
 
-    Attributes:
-        name: what the report calls it.
-        metrics, telemetry: curves by the name of the model; ``""`` where the run has only one.
-        parameters: the trained values by name.
-        vocabulary: the number of tokens; None where there are none.
-    """
-
-    name: str = ""
-    metrics: dict[str, Metrics] = field(default_factory=dict)
+    name: str = ""  # what the report calls it
     telemetry: dict[str, Telemetry] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    vocabulary: int | None = None
-
-    def add_epoch(self, part: str, line: dict[str, Any]) -> None:
-        super().add_epoch(part, line)
-        self.metrics.setdefault(part, Metrics()).add(line)
+    parameters: dict[str, Any] = field(default_factory=dict)  # the trained values by name
+    vocabulary: int | None = None  # the number of tokens
+    metrics: dict[str, Metrics] = field(default_factory=dict)
 
     def add_record(self, part: str, record: TelemetryRecord) -> None:
         super().add_record(part, record)
@@ -126,15 +93,7 @@ class Run(RecordedRun):
 
 
 def read_runs(paths: Sequence[Path], hurry: bool = False) -> list[Run]:
-    """Read runs; each is called by the shortest end of its path that no other has.
-
-    Args:
-        paths: run directories.
-        hurry: of very long telemetry read a part only.
-
-    Raises:
-        RunError: a path is no run directory.
-    """
+    """Read runs; each is called by the shortest end of its path that no other has."""
     full = [path.resolve() for path in paths]
     if twice := [str(path) for i, path in enumerate(paths) if full[i] in full[:i]]:
         raise RunError(f"named twice: {', '.join(twice)}; name each run once")
@@ -147,11 +106,7 @@ def read_runs(paths: Sequence[Path], hurry: bool = False) -> list[Run]:
 
 
 def read_run(path: Path, name: str, hurry: bool = False) -> Run:
-    """Read one run.
-
-    Raises:
-        RunError: it is no run directory.
-    """
+    """Read one run; in a hurry only a part of very long telemetry."""
     if not any((path / file).is_file() for file in ("config.json", "metrics.jsonl")):
         what = "holds neither config.json nor metrics.jsonl" if path.is_dir() else "does not exist"
         raise RunError(
@@ -167,7 +122,8 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
             f"To read them all: unrolled report {path}"
         )
     run.read()
-    run.metrics = {part: metrics for part, metrics in run.metrics.items() if metrics.lines}
+    found = {part: Metrics(history.epochs) for part, history in run.histories.items()}
+    run.metrics = {part: metrics for part, metrics in found.items() if metrics.fields}
     if isinstance(tokens := run.read_json(VOCABULARY), list):
         run.vocabulary = len(tokens)
     try:

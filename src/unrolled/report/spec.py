@@ -1,14 +1,14 @@
-"""Specifications of charts and heatmaps as plain data.
+"""Specifications of charts and heatmaps as plain data: `Chart`, `Heatmap` and their parts.
 
-The same specification is drawn by ``static/unrolled.js`` (the report, the notebook, a live
-page) and by `unrolled.report.figures` (PNG and PDF). ``as_dict`` gives what JSON takes.
+The same specification is drawn by ``static/unrolled.js`` (the report, the notebook) and by
+`unrolled.report.figures` (PNG and PDF).
 """
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 Number = float | None
@@ -26,109 +26,67 @@ ROOM = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis.
+    """An axis: what it shows, its scale and range."""
 
-    Attributes:
-        title: what it shows, with its unit.
-        scale: ``"linear"`` or ``"log"``. On a log axis values of 0 are drawn at its foot,
-            which is then marked 0.
-        limits: its range, ``(low, high)``; None, or either end None, adapts.
-        whole: whether only whole numbers mean something, as for steps.
-    """
-
-    title: str
-    scale: str = "linear"
-    limits: tuple[Number, Number] | None = None
-    whole: bool = False
+    title: str  # with the unit
+    scale: str = "linear"  # or "log", at whose foot values of 0 are drawn
+    limits: tuple[Number, Number] | None = None  # (low, high); None, or either end None, adapts
+    whole: bool = False  # only whole numbers mean something, as for steps
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line.
-
-    Attributes:
-        label: its name, in the legend.
-        x: increasing.
-        y: a value for each x.
-        low, high: a band around the line, such as the extremes of the points that each
-            value stands for; empty: no band.
-        colour: place in the palette (`unrolled.report.style`), or a CSS colour.
-        dash: ``"solid"``, ``"dashed"``, ``"dotted"`` or ``"dashdot"``.
-    """
+    """A line: a value for each x, and perhaps a band around it."""
 
     label: str
-    x: Sequence[float]
+    x: Sequence[float]  # increasing
     y: Sequence[Number]
-    low: Sequence[Number] = ()
+    low: Sequence[Number] = ()  # the band, such as the extremes of averaged points
     high: Sequence[Number] = ()
-    colour: int | str = 0
-    dash: str = "solid"
+    colour: int | str = 0  # place in the palette of `unrolled.report.style`, or a CSS colour
+    dash: str = "solid"  # a name in `unrolled.report.style.DASHES`
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A straight line across the picture, with a word to it.
+    """A straight line across the picture: upright at a value of x, or level at one of y."""
 
-    Attributes:
-        axis: ``"x"``: upright at a value of x; ``"y"``: level at a value of y.
-        at: where.
-        label: what is there.
-    """
-
-    axis: str
+    axis: str  # "x" or "y"
     at: float
     label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shade:
-    """A shaded stretch of the x axis; drawn a few pixels wide at least.
-
-    Attributes:
-        start, end: first and last x.
-        label: what is there; stretches with the same label share a key in the legend.
-        colour: as of a `Series`; ``""`` is the colour of serious findings.
-    """
+    """A shaded stretch of the x axis; drawn a few pixels wide at least."""
 
     start: float
     end: float
-    label: str
-    colour: int | str = ""
+    label: str  # stretches with the same label share a key in the legend
+    colour: int | str = ""  # as of a Series; "" is the colour of serious findings
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over two axes.
+    """Lines over two axes."""
 
-    Attributes:
-        id: a name for links and files, lower case.
-        title: what is seen.
-        x, y: the axes.
-        series: the lines.
-        marks: straight lines across.
-        caption: how to read it, a sentence or two.
-        note: what is not shown as it was recorded: left out, cut off, or averaged.
-        shades: shaded stretches of x.
-        group: pictures of one group stand side by side; ``""``: it stands alone.
-    """
-
-    id: str
+    id: str  # for links and files, lower case
     title: str
     x: Axis
     y: Axis
     series: list[Series]
     marks: list[Mark] = field(default_factory=list)
-    caption: str = ""
-    note: str = ""
+    caption: str = ""  # how to read it
+    note: str = ""  # what is not shown as it was recorded: left out, cut off, or averaged
     shades: list[Shade] = field(default_factory=list)
-    group: str = ""
+    group: str = ""  # pictures of one group stand side by side; "": it stands alone
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, numbers rounded to `DIGITS`."""
+        """Plain data for JSON, numbers rounded to `DIGITS`."""
         return {"kind": "chart", **plain(self)}
 
     def summary(self) -> list[tuple[str, ...]]:
-        """For readers who do not see the picture: label, first, smallest, largest, last.
+        """The lines in words: label, first, smallest, largest, last.
 
         Example:
             >>> line = Series("train", [1, 2, 3], [4.0, None, 1.5])
@@ -137,11 +95,12 @@ class Chart:
         """
         rows = []
         for line in self.series:
-            points = [(y, x) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+            points = _points(line.x, line.y)
             if points:
-                low = [(y, x) for x, y in zip(line.x, line.low, strict=False) if y is not None]
-                high = [(y, x) for x, y in zip(line.x, line.high, strict=False) if y is not None]
-                extremes = min(low or points), max(high or points, key=lambda point: point[0])
+                extremes = (
+                    min(_points(line.x, line.low) or points),
+                    max(_points(line.x, line.high) or points, key=lambda point: point[0]),
+                )
                 at = [f"{show(y)} at {show(x)}" for y, x in extremes]
                 rows.append((line.label, show(points[0][0]), *at, show(points[-1][0])))
             else:
@@ -149,42 +108,34 @@ class Chart:
         return rows
 
 
+def _points(x: Sequence[float], y: Sequence[Number]) -> list[tuple[float, float]]:
+    return [(b, a) for a, b in zip(x, y, strict=False) if b is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """A number for each pair of x and y, as colour.
-
-    Attributes:
-        id, title, x, y, marks, caption, note, shades, group: as of a `Chart`.
-        z: the axis of the colours; its title names them.
-        columns: x of each column, increasing.
-        rows: y of each row, increasing.
-        values: ``values[column][row]``; None stays empty.
-        map: ``"sequential"``, or ``"diverging"`` around 0.
-        overlays: lines over the picture.
-        row_labels: names of the rows, where they are no numbers.
-        column_labels: the same of the columns.
-    """
+    """A number for each pair of x and y, as colour; fields without a comment as of a `Chart`."""
 
     id: str
     title: str
     x: Axis
     y: Axis
-    z: Axis
-    columns: Sequence[float]
-    rows: Sequence[float]
-    values: Sequence[Sequence[Number]]
-    map: str = "sequential"
-    overlays: list[Series] = field(default_factory=list)
+    z: Axis  # of the colours
+    columns: Sequence[float]  # x of each, increasing
+    rows: Sequence[float]  # y of each, increasing
+    values: Sequence[Sequence[Number]]  # values[column][row]; None stays empty
+    map: str = "sequential"  # or "diverging" around 0
+    overlays: list[Series] = field(default_factory=list)  # lines over the picture
     marks: list[Mark] = field(default_factory=list)
     caption: str = ""
-    row_labels: Sequence[str] = ()
+    row_labels: Sequence[str] = ()  # names of the rows, where they are no numbers
     column_labels: Sequence[str] = ()
     note: str = ""
     shades: list[Shade] = field(default_factory=list)
     group: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, numbers rounded; the range of the colours is worked out."""
+        """Plain data for JSON; the range of the colours is worked out."""
         limits = dict(zip(("low", "high"), self.range(), strict=True))
         return {"kind": "heatmap", **plain(self), "range": plain(limits)}
 
@@ -208,16 +159,10 @@ class Heatmap:
         return (low, high) if low < high else (low * 0.5, high * 2 or 1.0)
 
     def summary(self) -> list[tuple[str, ...]]:
-        """For readers who do not see the picture: some columns from top to bottom row.
-
-        Example:
-            >>> Heatmap("h", "Norms", Axis("step"), Axis("t"), Axis("norm"), [1, 2], [0, 1],
-            ...         [[0.1, 1.0], [0.2, 2.0]]).summary()
-            [('1', '1', '0.1'), ('2', '2', '0.2')]
-        """
+        """Some columns in numbers, from the top row to the bottom row: see `summary_rows`."""
         n = len(self.columns)
         picked = sorted({round(i * (n - 1) / 4) for i in range(5)}) if n else []
-        places = [r for r in dict.fromkeys(self.summary_rows()) if r < len(self.rows)]
+        places = [r for r in self.summary_rows() if r < len(self.rows)]
         names = self.column_labels or [show(x) for x in self.columns]
         return [
             (names[i], *[show(v[r]) if r < len(v) else "" for r in places])
@@ -233,6 +178,25 @@ class Heatmap:
 Picture = Chart | Heatmap
 
 
+def from_dict(data: dict[str, Any]) -> Picture:
+    """The inverse of ``as_dict``.
+
+    Example:
+        >>> chart = Chart("a", "A", Axis("x"), Axis("y"), [Series("s", [1], [2])])
+        >>> from_dict(chart.as_dict()).as_dict() == chart.as_dict()
+        True
+    """
+    kind: Any = {"chart": Chart, "heatmap": Heatmap}[data["kind"]]
+    parts = {f.name: data[f.name] for f in fields(kind) if f.name in data}
+    for name in parts.keys() & {"x", "y", "z"}:
+        parts[name] = Axis(**parts[name])
+    lists = {"series": Series, "overlays": Series, "marks": Mark, "shades": Shade}
+    for name in parts.keys() & lists.keys():
+        parts[name] = [lists[name](**each) for each in parts[name]]
+    picture: Picture = kind(**parts)
+    return picture
+
+
 def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
     """Pictures that stand side by side, row by row: neighbours of one group."""
     found = itertools.groupby(pictures, lambda picture: picture.group or f"#{picture.id}")
@@ -240,9 +204,7 @@ def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
 
 
 def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
-    """The same pictures of several runs, with the ranges that hold all of them.
-
-    Axes with the same title share scale and range.
+    """The pictures with one scale and range for all axes of the same title.
 
     Example:
         >>> line = [Series("s", [1, 2], [1.0, 3.0])], [Series("s", [1, 9], [2.0, 5.0])]
@@ -302,12 +264,7 @@ def _limits(
 
 
 def edges(centres: Sequence[float]) -> list[float]:
-    """Halfway between neighbours.
-
-    Example:
-        >>> edges([1, 2, 4]), edges([3])
-        ([0.5, 1.5, 3.0, 5.0], [2.5, 3.5])
-    """
+    """Halfway between neighbours: of ``[1, 2, 4]`` it is ``[0.5, 1.5, 3.0, 5.0]``."""
     if len(centres) < 2:
         return [c + d for c in centres for d in (-0.5, 0.5)]
     inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
@@ -315,23 +272,13 @@ def edges(centres: Sequence[float]) -> list[float]:
 
 
 def isolated(values: Sequence[Number]) -> list[int]:
-    """Places of values without a neighbour, of which a line alone would show nothing.
-
-    Example:
-        >>> isolated([1.0, None, 2.0, 3.0]), isolated([5.0])
-        ([0], [0])
-    """
+    """Places of values without a neighbour, of which a line alone would show nothing."""
     framed = [None, *values, None]
     return [i for i, v in enumerate(values) if v is not None and framed[i] is framed[i + 2] is None]
 
 
 def foot(values: Iterable[Number]) -> float | None:
-    """Where a log axis draws 0: a decade below the smallest value; None: there is no 0.
-
-    Example:
-        >>> foot([0.0, 0.02, 3.0]), foot([1.0, 2.0]), foot([0.0])
-        (0.001, None, 0.1)
-    """
+    """Where a log axis draws 0: a decade below the smallest value; None: there is no 0."""
     known = [v for v in values if v is not None]
     positive = [v for v in known if v > 0]
     if len(positive) == len(known):

@@ -1,9 +1,8 @@
 """Colours and dashes of all charts, for light, dark and paper.
 
-The palette begins with the hues of Okabe and Ito, darkened on a light ground and lightened on a
-dark one until each stands out at 3:1 or more; the rest are chosen so that all eight stay apart
-for readers with any kind of colour blindness, as ``tests/report/test_style.py`` measures. Lines
-differ in dash as well: colour never stands alone.
+The palette begins with the hues of Okabe and Ito, darkened or lightened until each stands out at
+3:1 or more; the rest are chosen so that all eight stay apart for readers with any kind of colour
+blindness. ``tests/report/test_style.py`` measures both. Lines differ in dash as well.
 
 Source: Okabe and Ito, https://jfly.uni-koeln.de/color; the sequential map is Viridis
 (van der Walt and Smith, 2015), the diverging one ColorBrewer's PuOr.
@@ -62,9 +61,7 @@ def dash_of(sign: str) -> str:
         >>> dash_of("--"), dash_of("dotted"), dash_of("?")
         ('dashed', 'dotted', 'solid')
     """
-    if sign in DASHES:
-        return sign
-    return next((name for name, (own, _) in DASHES.items() if own == sign), "solid")
+    return next((name for name, (own, _) in DASHES.items() if sign in (name, own)), "solid")
 
 
 def css() -> str:

@@ -1,6 +1,6 @@
 """The tables of a report: settings, environment, parameters, results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,7 @@ def _beside(runs: Sequence[Run], values: Sequence[dict[str, str]], head: str) ->
 
 def headline(run: Run) -> list[tuple[str, str]]:
     """The few numbers of a run that stand at the top."""
-    pairs = results([run])
+    pairs = results(run)
     named = {name for name, _ in pairs}
     for part, telemetry in run.telemetry.items():
         if "loss" not in named and not run.metrics and telemetry.loss.last is not None:
@@ -170,14 +170,13 @@ def unrecorded(run: Run) -> list[str]:
     return ["no loss was recorded; to have it, call watched.loss(loss) before the optimizer's step"]
 
 
-def results(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def results(run: Run) -> list[tuple[str, str]]:
     """The plain numbers of a run's summary, as name and text."""
-    pairs = []
-    for run in runs:
-        for name, value in run.summary.items():
-            if name not in HEAD and (value is None or isinstance(value, (bool, int, float, str))):
-                pairs.append((name.replace("_", " "), text(value)))
-    return pairs
+    return [
+        (name.replace("_", " "), text(value))
+        for name, value in run.summary.items()
+        if name not in HEAD and (value is None or isinstance(value, (bool, int, float, str)))
+    ]
 
 
 def nested(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -248,26 +247,19 @@ def _shown(value: Any) -> str:
 
 
 def _values(value: Any) -> list[str]:
+    """Shape, size, mean, standard deviation and largest size of a parameter."""
     shape = "\N{MULTIPLICATION SIGN}".join(map(str, value.shape)) or "1"
-    return [shape, f"{value.size:,}", *_moments(value)]
-
-
-def _moments(value: Any) -> Iterable[str]:
     if not value.size or not np.issubdtype(value.dtype, np.number):
-        return [MISSING] * 3
+        return [shape, f"{value.size:,}", *[MISSING] * 3]
     wide = value.astype(np.float64)
     with np.errstate(all="ignore"):
         found = wide.mean(), wide.std(), np.abs(wide).max()
-    return [show(float(v)) if np.isfinite(v) else str(v) for v in found]
+    shown = [show(float(v)) if np.isfinite(v) else str(v) for v in found]
+    return [shape, f"{value.size:,}", *shown]
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data under dotted names.
-
-    Example:
-        >>> flat({"a": 1, "b": {"c": 2, "d": [3, 4]}})
-        {'a': 1, 'b.c': 2, 'b.d': [3, 4]}
-    """
+    """Nested data under dotted names: ``{"b": {"c": 2}}`` is ``{"b.c": 2}``."""
     found: dict[str, Any] = {}
     for name, part in value.items():
         if isinstance(part, dict):

@@ -14,21 +14,14 @@ PARAMETER_POINTS = 150
 
 @dataclass
 class Layer:
-    """One recurrent layer over the training.
+    """One recurrent layer over the training steps."""
 
-    Attributes:
-        gradients: the norm of dL/dh_t, batch mean: a column of time steps for each step.
-        split: norms of the parts of dL/dW_hh, the same way.
-        horizon_steps, fall, saturated: curves over the steps.
-        truncation_points: where truncation cut, at the last step that was logged.
-    """
-
-    gradients: Columns = field(default_factory=Columns)
-    split: Columns = field(default_factory=Columns)
+    gradients: Columns = field(default_factory=Columns)  # norms of dL/dh_t, batch mean
+    split: Columns = field(default_factory=Columns)  # norms of the parts of dL/dW_hh
     horizon_steps: Line = field(default_factory=Line)
     fall: Line = field(default_factory=Line)
     saturated: Line = field(default_factory=Line)
-    truncation_points: list[int] = field(default_factory=list)
+    truncation_points: list[int] = field(default_factory=list)  # of the last record
 
     def add(self, step: int, record: LayerRecord) -> None:
         """Take in one step."""
@@ -61,25 +54,18 @@ class Parameter:
 
 
 class Telemetry:
-    """Curves of the steps of one model's training.
-
-    Attributes:
-        steps: records taken in.
-        loss, before, after: the loss; the global norm before and after clipping.
-        learning_rates: by parameter group, ``""`` where one holds for all.
-        clipped: on how many steps the gradient was shortened.
-        method, threshold: how it was clipped last.
-        parameters, layers: by name.
-        not_finite: steps with a NaN or infinity.
-    """
+    """Curves of the steps of one model's training."""
 
     def __init__(self) -> None:
-        self.steps = self.clipped = 0
-        self.loss, self.before, self.after = Line(), Line(), Line()
-        self.method: str | None = None
+        self.steps = 0
+        self.clipped = 0  # steps on which the gradient was shortened
+        self.loss = Line()
+        self.before, self.after = Line(), Line()  # global norm before and after clipping
+        self.method: str | None = None  # how it was clipped last
         self.threshold: float | None = None
         self.parameters: dict[str, Parameter] = defaultdict(Parameter)
         self.layers: dict[str, Layer] = defaultdict(Layer)
+        # by parameter group, "" where one holds for all
         self.learning_rates: dict[str, Line] = defaultdict(Line)
         self.not_finite = Spans()
 

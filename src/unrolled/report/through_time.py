@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unrolled.report.charts import STEP, Source, means, shading
+from unrolled.report.charts import STEP, Source, chart_of, shading
 from unrolled.report.spec import DECADES, Axis, Chart, Heatmap, Mark, Picture, Series
 from unrolled.report.style import style
 from unrolled.report.telemetry import Layer
@@ -111,15 +111,11 @@ def over_steps(layers: Named, few: str) -> list[Chart]:
     """Reach, fall per step, and share of saturated units against the training step."""
     level = [Mark("y", 1.0, "neither vanishes nor explodes")]
     kinds: tuple[tuple[str, str, Axis, list[Mark]], ...] = (
-        (
-            "horizon_steps",
-            "Reach of the gradient",
-            Axis("steps back with 1% or more", limits=(0, None)),
-            [],
-        ),
+        ("horizon_steps", "Reach of the gradient",
+         Axis("steps back with 1% or more", limits=(0, None)), []),
         ("fall", "Fall of the gradient per step back", Axis("factor per step", "log"), level),
         ("saturated", "Saturated units", Axis("share of units with |h| > 0.99", limits=(0, 1)), []),
-    )
+    )  # fmt: skip
     charts = []
     for kind, title, y, marks in kinds:
         lines = [(s, n, getattr(layer, kind)) for s, n, layer in layers]
@@ -127,9 +123,7 @@ def over_steps(layers: Named, few: str) -> list[Chart]:
         if not lines:
             continue
         series = [x.series(s.name(n), *style(i)) for i, (s, n, x) in enumerate(lines)]
-        shades, told = shading(list({s.place: s for s, _, _ in lines}.values()), "step")
-        note = " ".join(filter(None, (few, means(x for _, _, x in lines), told)))
-        charts.append(Chart(kind, title, STEP, y, series, marks, "", note, shades))
+        charts.append(chart_of(lines, series, kind, title, "step", y, note=few, marks=marks))
     return charts
 
 

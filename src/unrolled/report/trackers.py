@@ -69,11 +69,8 @@ class Tracker(Listener):
 
     def _epoch(self, epoch: EpochRecord) -> dict[str, Any]:
         norms = ("gradient_norm", "gradient_norm_max", "clipped_norm")
-        return {
-            "epoch": epoch.epoch,
-            **self.fields(epoch),
-            **{name: getattr(epoch, name) for name in norms},
-        }
+        measured = {name: getattr(epoch, name) for name in norms}
+        return {"epoch": epoch.epoch, **self.fields(epoch), **measured}
 
     def _named(self, head: str, values: Mapping[str, Any]) -> dict[str, float | None]:
         """Finite numbers only, under full names; what is no number is left out."""
@@ -88,9 +85,7 @@ class Tracker(Listener):
 def flatten(record: TelemetryRecord, times: bool = False) -> dict[str, float | None]:
     """The numbers of a record under dotted names.
 
-    Args:
-        record: of one step.
-        times: with what is known of every time step, ``layers.0.hidden_gradient_mean.34``.
+    With ``times`` also those of every time step, as ``layers.0.hidden_gradient_mean.34``.
 
     Example:
         >>> flatten(TelemetryRecord(step=3, epoch=1, loss=2.5, gradient_norm=0.5))
@@ -117,12 +112,9 @@ def flatten(record: TelemetryRecord, times: bool = False) -> dict[str, float | N
 
 
 class Csv(Tracker):
-    """Two tables: ``metrics.csv``, a row an epoch, and ``telemetry.csv``, a row a step logged.
+    """Two tables in a run's directory: ``metrics.csv``, a row an epoch, and ``telemetry.csv``.
 
-    Where a later row has a column that the first had not, it is added to all.
-
-    Args:
-        directory: of the run.
+    The latter has a row for each step with telemetry.
     """
 
     def __init__(self, directory: Path, **options: Any) -> None:
@@ -152,11 +144,7 @@ class Csv(Tracker):
 
 
 class Table:
-    """A CSV file that grows by rows, and by columns if it must.
-
-    Args:
-        file: to append to, or to make with the first row.
-    """
+    """A CSV file that grows by rows; a column that only later rows have is added to all."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -164,11 +152,7 @@ class Table:
         self._open: TextIO | None = None
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; None is an empty cell.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """Append a row; None is an empty cell."""
         try:
             if self._open is None and self.file.exists():
                 with self.file.open(newline="", encoding="utf-8") as old:
@@ -205,11 +189,7 @@ class Table:
 
 
 class TensorBoard(Tracker):
-    """Scalars for TensorBoard, in ``tensorboard/`` of the run: ``tensorboard --logdir runs``.
-
-    Args:
-        directory: of the run.
-    """
+    """Scalars for TensorBoard, in ``tensorboard/`` of the run: ``tensorboard --logdir runs``."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(**options)
@@ -229,11 +209,7 @@ TRACKERS: dict[str, Callable[..., Tracker]] = {"csv": Csv, "tensorboard": Tensor
 
 
 def check(names: Iterable[str]) -> list[Callable[..., Tracker]]:
-    """The trackers of these names, to be made with ``(directory, fields=..., part=...)``.
-
-    Raises:
-        SettingError: there is none of a name.
-    """
+    """The trackers of these names, to be made with ``(directory, fields=..., part=...)``."""
     for name in names:
         if name not in TRACKERS:
             raise SettingError(f"unknown tracker '{name}': {did_you_mean(name, TRACKERS)}")
