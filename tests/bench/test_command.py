@@ -6,8 +6,8 @@ import os
 import pytest
 
 from installed import FRAMEWORK
-from unrolled.bench import command, competitors, limit, race, threads, training
-from unrolled.bench.competitors import COMPETITORS, Competitor, register
+from unrolled.bench import competitors, limit, plan, race, threads
+from unrolled.bench.competitors import COMPETITORS, Competitor
 from unrolled.bench.task import Task, grouped
 from unrolled.errors import SettingError
 from unrolled.frameworks import FRAMEWORKS, is_installed
@@ -24,17 +24,17 @@ def idle(task):
 @pytest.fixture
 def field(monkeypatch):
     """Two idle competitors and one that is absent; nobody else."""
-    monkeypatch.setattr(competitors, "COMPETITORS", {})
-    monkeypatch.setattr(command, "COMPETITORS", competitors.COMPETITORS)
+    entries = (
+        Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
+        Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),
+        Competitor("gone", "gone", "not here", FRAMEWORK, idle, missing=lambda: "it left"),
+    )
+    field = {competitor.name: competitor for competitor in entries}
+    monkeypatch.setattr(competitors, "COMPETITORS", field)
     monkeypatch.setattr(limit, "is_installed", lambda name: False)
     monkeypatch.setattr(race, "SETTLE_S", 0.0)
     monkeypatch.setattr(race, "WARM_S", 0.0)
-    register(
-        Competitor("first", "the first", "does nothing", FRAMEWORK, idle),
-        Competitor("second", "the second", "nothing, too", FRAMEWORK, idle),
-        Competitor("gone", "gone", "not here", FRAMEWORK, idle, needs=(lambda: "it left",)),
-    )
-    return competitors.COMPETITORS
+    return field
 
 
 def test_the_table_and_the_file(unrolled, field, tmp_path):
@@ -47,6 +47,9 @@ def test_the_table_and_the_file(unrolled, field, tmp_path):
     (table,) = kept["results"]
     assert [row["name"] for row in table["rows"]] == ["first", "second"]
     assert table["facts"]["H"] == 4
+    assert table.keys() == {
+        *("title", "facts", "unit", "rounds", "pieces", "yardstick", "rows", "products", "failed")
+    }
     assert table["rows"][0]["ratio"]["median"] == 1
     assert all(row["share"] is not None and row["ms"] > 0 for row in table["rows"])
     assert kept["environment"]["threads"] == threads.available()
@@ -55,20 +58,17 @@ def test_the_table_and_the_file(unrolled, field, tmp_path):
 
 
 def test_tables_for_every_cell_and_size(unrolled, field):
-    done = unrolled("bench", *QUICK, "--cell", "gru", "--hiddens", 5, "--only", "first")
+    more = ("--cell", "gru", "--hiddens", 5, "--only", "first", "--markdown")
+    done = unrolled("bench", *QUICK, *more)
     titles = [line.partition(" (")[0] for line in done.out.splitlines() if " (B = " in line]
-    assert titles == ["RNN, H = 4", "RNN, H = 5", "GRU, H = 4", "GRU, H = 5"]
+    assert titles == ["**RNN, H = 4", "**RNN, H = 5", "**GRU, H = 4", "**GRU, H = 5"]
+    assert "| the first |" in done.out
+    assert "|---|" in done.out
     assert "the second" not in done.out
 
 
-def test_markdown_tables(unrolled, field):
-    out = unrolled("bench", *QUICK, "--markdown").out
-    assert "| the second |" in out
-    assert "|---|" in out
-
-
 def test_the_sweep_varies_one_size_at_a_time(unrolled, field, monkeypatch):
-    monkeypatch.setattr(training, "SWEEP", {"H": (4, 3), "T": (3, 2), "V": (28, 50)})
+    monkeypatch.setattr(plan, "SWEEP", {"H": (4, 3), "T": (3, 2), "V": (28, 50)})
     out = unrolled("bench", *QUICK, "--sweep").out
     for line in ("the first: RNN by H", "H = 3", "RNN by T", "T = 2", "RNN by V", "V = 50"):
         assert line in out
@@ -97,7 +97,7 @@ def test_ctrl_c_shows_and_keeps_what_was_measured(unrolled, field, tmp_path):
 
         return lambda batches: turn
 
-    register(Competitor("stops", "stops", "", FRAMEWORK, stops))
+    field["stops"] = Competitor("stops", "stops", "", FRAMEWORK, stops)
     done = unrolled("bench", *TINY, "--rounds", 50, "--seconds", 0, "--json", "speed.json")
     assert done.code == 130
     assert "stopped by Ctrl-C" in done.err

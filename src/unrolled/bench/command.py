@@ -6,20 +6,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import click
 
-from unrolled.bench import tables, threads, training
-from unrolled.bench.competitors import COMPETITORS
-from unrolled.bench.race import Timings, run
+from unrolled.bench import competitors, plan, tables, threads
+from unrolled.bench.race import run
 from unrolled.bench.results import Result, result
 from unrolled.bench.task import Task
-from unrolled.errors import RunError, SettingError
+from unrolled.errors import RunError, SettingError, did_you_mean
+from unrolled.functional.recurrent import CELLS
 from unrolled.runs.environment import environment
 from unrolled.writing import write_whole
 
@@ -30,15 +28,8 @@ BUSY = 0.3
 """Load of a core above which a machine is not quiet."""
 
 PACKAGES = (
-    "torch",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "mxnet",
+    *("torch", "jax", "jaxlib", "flax", "optax"),
+    *("tensorflow", "tensorflow-cpu", "keras", "mxnet"),
 )
 
 
@@ -64,53 +55,49 @@ def listing(width: int) -> str:
     """Every competitor, and whether it can run here."""
     formatter = click.HelpFormatter(width=min(100, width))
     entries = []
-    for competitor in COMPETITORS.values():
+    for competitor in competitors.COMPETITORS.values():
         reason = competitor.absent()
-        entries.append(
-            (competitor.name, competitor.about + (f". ABSENT: {reason}" if reason else ""))
-        )
+        absent = f". ABSENT: {reason}" if reason else ""
+        entries.append((competitor.name, competitor.about + absent))
     formatter.write_dl(entries, col_max=24)
     return formatter.getvalue()
 
 
-def bench(options: Options, echo: Callable[[str], None] = click.echo) -> list[Result]:
-    """Measure, show, and keep what was asked for.
-
-    Args:
-        options: what to measure.
-        echo: prints lines.
-
-    Returns:
-        The tables.
+def bench(options: Options) -> list[Result]:
+    """Measure, show, and keep what was asked for; after Ctrl-C what was measured so far.
 
     Raises:
         SettingError: an option that makes no sense.
         RunError: the file cannot be written.
-        KeyboardInterrupt: Ctrl-C, after showing and keeping what was measured so far.
     """
     count = threads.check(threads.available() if options.threads is None else options.threads)
-    plan = _plan(options, count)
+    planned = _plan(options, count)
     if options.json is not None:
         _check_writable(options.json)
-    echo(_surroundings(count))
+    click.echo(_surroundings(count))
     found: list[Result] = []
     try:
-        _measure(plan, options, count, found, echo)
+        _measure(planned, options, count, found)
     finally:
-        absent = tables.absences(plan.absent, shutil.get_terminal_size().columns)
+        absent = tables.absences(planned.absent, _width())
         if absent:
-            echo("\n" + "\n".join(absent))
+            click.echo("\n" + "\n".join(absent))
         if options.json is not None:
-            _write(options.json, _as_json(found, plan, count))
+            _write(options.json, found, planned, count)
     return found
 
 
-def _plan(options: Options, count: int) -> training.Plan:
-    sizes = {"batch_size": options.batch_size, "num_steps": options.num_steps}
+def _plan(options: Options, count: int) -> plan.Plan:
+    for cell in options.cells:
+        if cell not in CELLS:
+            raise SettingError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
+    for name in ("batch_size", "num_steps", "hiddens", "rounds"):
+        given = getattr(options, name)
+        least = min(given, default=0) if name == "hiddens" else given
+        if least < 1:
+            raise SettingError(f"{name} is {least}; it must be at least 1")
     if not math.isfinite(options.seconds):
         raise SettingError(f"seconds is {options.seconds}; it must be a number of 0 or more")
-    smallest = min(options.hiddens, default=0)
-    training.check(options.cells, **sizes, hiddens=smallest, rounds=options.rounds)
     tasks = [
         Task(cell, H, options.batch_size, options.num_steps, threads=count, gpu=options.gpu)
         for cell in options.cells
@@ -119,40 +106,33 @@ def _plan(options: Options, count: int) -> training.Plan:
     for task in tasks:
         task.batches  # noqa: B018 (a text too short for such sizes is told of now)
     if options.sweep:
-        return training.sweep(tasks[0], options.only)
-    return training.plan(tasks, options.only)
+        return plan.sweep(tasks[0], options.only)
+    return plan.plan(tasks, options.only)
 
 
-def _measure(
-    plan: training.Plan,
-    options: Options,
-    count: int,
-    found: list[Result],
-    echo: Callable[[str], None],
-) -> None:
+def _measure(planned: plan.Plan, options: Options, count: int, found: list[Result]) -> None:
     """Race after race; each is shown when it is over, or has been stopped."""
     progress = Progress()
-    with threads.fixed(count, {competitor.framework for competitor in plan.here}):
-        for number, race in enumerate(plan.races, 1):
-            if not plan.here:
-                break
-            timings = Timings()
-            progress.prefix = f"[{number}/{len(plan.races)}] "
+    with threads.fixed(count, {competitor.framework for competitor in planned.here}):
+        for number, race in enumerate(planned.races, 1):
+            progress.prefix = f"[{number}/{len(planned.races)}] "
             try:
-                run(race, timings, options.rounds, options.seconds, progress)
+                run(race, options.rounds, options.seconds, progress)
             finally:
                 progress.clear()
-                table = result(race, timings)
+                table = result(race)
                 if table is not None:
                     found.append(table)
-                    _show([table], options, echo)
+                    lines = (
+                        [*tables.markdown(table), ""]
+                        if options.markdown
+                        else tables.text(table, _width())
+                    )
+                    click.echo("\n" + "\n".join(lines))
 
 
-def _show(found: list[Result], options: Options, echo: Callable[[str], None]) -> None:
-    width = shutil.get_terminal_size().columns
-    for table in found:
-        lines = tables.markdown(table) if options.markdown else tables.text(table, width)
-        echo("\n" + "\n".join(lines) + ("\n" if options.markdown else ""))
+def _width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 class Progress:
@@ -168,7 +148,7 @@ class Progress:
 
     def __call__(self, text: str) -> None:
         if self._live:
-            width = shutil.get_terminal_size().columns - 1
+            width = _width() - 1
             sys.stderr.write(f"\r{(self.prefix + text)[:width]:<{width}}")
         elif time.monotonic() - self._spoke >= SIGN_OF_LIFE_S:
             sys.stderr.write(f"{self.prefix}{text}\n")
@@ -178,7 +158,7 @@ class Progress:
     def clear(self) -> None:
         """Make room for other output."""
         if self._live:
-            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            sys.stderr.write("\r" + " " * (_width() - 1) + "\r")
             sys.stderr.flush()
 
 
@@ -204,8 +184,7 @@ def _surroundings(count: int) -> str:
     ]
     if load() > BUSY * threads.available():
         lines.append(f"Others use this machine (load {load():.1f}): the figures mean little.")
-    width = shutil.get_terminal_size().columns
-    return "\n".join(line for text in lines for line in tables.wrapped(text, width))
+    return "\n".join(line for text in lines for line in tables.wrapped(text, _width()))
 
 
 def load() -> float:
@@ -213,20 +192,8 @@ def load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def _as_json(found: list[Result], plan: training.Plan, count: int) -> dict[str, Any]:
-    return {
-        "environment": environment() | {"packages": versions(), "threads": count, "load": load()},
-        "results": [table.as_json() for table in found],
-        "absent": plan.absent,
-    }
-
-
 def _check_writable(path: Path) -> None:
-    """Tell of a file that cannot be written before minutes of measuring.
-
-    Raises:
-        RunError: it is a directory, or in none that may be written to.
-    """
+    """Tell of a file that cannot be written before minutes of measuring."""
     if path.is_dir():
         raise RunError(f"'{path}' cannot be written: it is a directory; name a file in it")
     if not os.access(path.parent, os.W_OK):
@@ -235,7 +202,13 @@ def _check_writable(path: Path) -> None:
         )
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
+def _write(path: Path, found: list[Result], planned: plan.Plan, count: int) -> None:
+    own = {"packages": versions(), "threads": count, "load": load()}
+    data = {
+        "environment": environment() | own,
+        "results": [asdict(table) for table in found],
+        "absent": planned.absent,
+    }
     try:
         write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:

@@ -4,8 +4,8 @@ The table is light: a framework is loaded when a competitor starts.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from unrolled.bench.task import Competing, Task
@@ -13,44 +13,25 @@ from unrolled.errors import SettingError, did_you_mean
 from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
 from unrolled.kernels import native
 
-LAYERS = {
-    "nn": {"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM"},
-    "keras": {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"},
-}
-"""What frameworks call their own layers."""
-
 
 @dataclass(frozen=True)
 class Competitor:
-    """One way to train.
+    """One way to train."""
 
-    Attributes:
-        name: as on the command line.
-        title: in tables; ``{}`` is what the framework calls its layer.
-        about: in a line.
-        framework: which it needs.
-        start: ``task -> Competing``, loads the framework.
-        layers: the row of `LAYERS` for the title.
-        precision: of its products.
-        needs: functions that give a reason why it cannot run here, or "".
-        deep: whether it can have several layers.
-        on_gpu: whether it can be measured on a GPU.
-    """
-
-    name: str
-    title: str
-    about: str
-    framework: str
-    start: Callable[[Task], Competing]
-    layers: str = ""
-    precision: str = "float32"
-    needs: tuple[Callable[[], str], ...] = ()
-    deep: bool = True
-    on_gpu: bool = False
+    name: str  # as on the command line
+    title: str  # in tables
+    about: str  # in a line
+    framework: str  # which it needs
+    start: Callable[[Task], Competing]  # loads the framework
+    titles: Mapping[str, str] = field(default_factory=dict)  # by cell, where they differ
+    precision: str = "float32"  # of its products
+    missing: Callable[[], str] = lambda: ""  # why it cannot run here, or ""
+    deep: bool = True  # whether it can have several layers
+    on_gpu: bool = False  # whether it can be measured on a GPU
 
     def title_for(self, cell: str) -> str:
         """Its title in a table about a cell."""
-        return self.title.format(LAYERS[self.layers][cell]) if self.layers else self.title
+        return self.titles.get(cell, self.title)
 
     def absent(self, gpu: bool = False) -> str:
         """Why it cannot run here, or on a GPU here, in a clause; "" if it can."""
@@ -60,51 +41,30 @@ class Competitor:
             return "is measured on CPUs only"
         if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
-        return next((reason for need in self.needs if (reason := need())), "")
+        return self.missing()
 
 
-def _in(module: str, function: str, *arguments: Any) -> Callable[[Task], Competing]:
-    """A function of ``bench/<module>.py``, loaded when it is called."""
+def lazily(module: str, function: str, *arguments: Any) -> Callable[[Task], Any]:
+    """``function(task, *arguments)`` of ``bench/<module>.py``, loaded when it is called."""
 
-    def start(task: Task) -> Competing:
+    def start(task: Task) -> Any:
         loaded = importlib.import_module(f"unrolled.bench.{module}")
-        made: Competing = getattr(loaded, function)(task, *arguments)
-        return made
+        return getattr(loaded, function)(task, *arguments)
 
     return start
 
 
-def _ours(framework: str, *how: Any) -> Callable[[Task], Competing]:
-    def start(task: Task) -> Competing:
-        from unrolled.bench.ours import trained
-
-        return trained(framework, task, *how)
-
-    return start
+def _ours(framework: str, *how: str) -> Callable[[Task], Any]:
+    return lazily("ours", "trained", framework, *how)
 
 
-def _ours_without_native(task: Task) -> Competing:
-    from unrolled.bench.ours import trained_without_native
-
-    return trained_without_native("torch", task)
-
-
-def native_kernels() -> str:
+def _without_native_kernels() -> str:
     """Why the native kernels cannot be used, or ""."""
     usable, reason = native.available()
     return "" if usable else f"native kernels: {reason}"
 
 
-COMPETITORS: dict[str, Competitor] = {}
-"""By name, in the order of their turns; the first that runs is the yardstick."""
-
-
-def register(*competitors: Competitor) -> None:
-    """Let competitors take part from here on; one of the same name is replaced."""
-    COMPETITORS.update({competitor.name: competitor for competitor in competitors})
-
-
-register(
+_ALL = (
     Competitor(
         "unrolled",
         "unrolled",
@@ -118,8 +78,8 @@ register(
         "unrolled, no compiler",
         "the same in PyTorch's own operations, as where nothing was compiled",
         "torch",
-        _ours_without_native,
-        needs=(native_kernels,),
+        lazily("ours", "trained_without_native"),
+        missing=_without_native_kernels,
     ),
     Competitor(
         "unrolled-reference",
@@ -136,24 +96,24 @@ register(
         "torch",
         _ours("torch", "auto", "bfloat16"),
         precision="bfloat16",
-        needs=(native_kernels,),
+        missing=_without_native_kernels,
     ),
     Competitor(
         "textbook",
         "textbook loop",
         "one-hot, a step at a time, autograd (PyTorch)",
         "torch",
-        _in("torch", "textbook"),
+        lazily("torch", "textbook"),
         deep=False,
         on_gpu=True,
     ),
     Competitor(
         "nn",
-        "{}",
+        "nn",
         "PyTorch's own layer, clipping and optimizer",
         "torch",
-        _in("torch", "layer"),
-        layers="nn",
+        lazily("torch", "layer"),
+        titles={"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM"},
         on_gpu=True,
     ),
     Competitor(
@@ -161,7 +121,7 @@ register(
         "JAX scan",
         "written by hand for speed: lookups, lax.scan, all in one jit",
         "jax",
-        _in("jax", "scan"),
+        lazily("jax", "scan"),
         deep=False,
         on_gpu=True,
     ),
@@ -175,27 +135,26 @@ register(
     ),
     Competitor(
         "keras-tensorflow",
-        "Keras {}, TensorFlow",
+        "Keras",
         "Keras' own layer under fit, on TensorFlow",
         "tensorflow",
-        _in("keras", "fit"),
-        layers="keras",
+        lazily("keras", "fit"),
+        titles={
+            "rnn": "Keras SimpleRNN, TensorFlow",
+            "gru": "Keras GRU, TensorFlow",
+            "lstm": "Keras LSTM, TensorFlow",
+        },
         deep=False,
     ),
     Competitor("unrolled-mxnet", "unrolled, MXNet", "ours on MXNet", "mxnet", _ours("mxnet")),
 )
 
+COMPETITORS = {competitor.name: competitor for competitor in _ALL}
+"""By name, in the order of their turns; the first that runs is the yardstick."""
+
 
 def chosen(names: Sequence[str]) -> list[Competitor]:
-    """Competitors by name, all if none is named.
-
-    Raises:
-        SettingError: there is none of a name; the message has the nearest.
-
-    Example:
-        >>> [competitor.name for competitor in chosen(["nn", "unrolled"])]
-        ['unrolled', 'nn']
-    """
+    """Competitors by name, all if none is named; an unknown name is a `SettingError`."""
     for name in names:
         if name not in COMPETITORS:
             raise SettingError(f"unknown competitor '{name}': {did_you_mean(name, COMPETITORS)}")

@@ -22,18 +22,9 @@ class _Given:
 
 
 def trained(
-    framework: str,
-    task: Task,
-    engine: str = "auto",
-    precision: str = "float32",
+    task: Task, framework: str, engine: str = "auto", precision: str = "float32"
 ) -> Competing:
-    """A from-scratch model trained by ``Trainer.fit_batch``.
-
-    Args:
-        framework: which.
-        task: what to train.
-        engine, precision: see `unrolled.kernels.recur`.
-    """
+    """A from-scratch model trained by ``Trainer.fit_batch``."""
     u = load(framework)
     model = u.LanguageModel(
         task.V,
@@ -74,10 +65,10 @@ def trained(
     return ready
 
 
-def trained_without_native(framework: str, task: Task) -> Competing:
-    """The fast engine in the framework's own operations."""
+def trained_without_native(task: Task) -> Competing:
+    """The fast engine in PyTorch's own operations."""
     with native.using("off"):
-        competing = trained(framework, task, "fast")
+        competing = trained(task, "torch", "fast")
 
     def ready(batches: list[Batch]) -> Any:
         turn = competing(batches)

@@ -1,4 +1,4 @@
-"""Time competitors in turns, A B C A B C ..., in one process.
+"""Time competitors in turns, A B C A B C ..., in one process: `Race`, `run`.
 
 On a shared machine a speed by itself means little: a neighbour may have been busy just then.
 So every competitor takes a short turn in every round, and compared are turns of the same
@@ -17,10 +17,10 @@ Ready = Callable[[int], Turn]
 """Makes so many pieces of work ready, outside the clock."""
 
 SETTLE_S = 0.2
-"""Pause before a turn: idle threads of the competitor before spin for a while, then sleep.
+"""Pause before a turn, in which idle threads of the competitor before fall asleep.
 
-Those of NumPy's OpenBLAS spin for a tenth of a second; with a shorter pause whoever comes next
-shares the cores with them.
+Those of NumPy's OpenBLAS spin for a tenth of a second and would share the cores with whoever
+comes next.
 """
 
 WARM_S = 0.15
@@ -39,57 +39,30 @@ MOST_PIECES = 64
 
 @dataclass(frozen=True)
 class Entrant:
-    """What takes turns.
+    """What takes turns."""
 
-    Attributes:
-        name: short, as on the command line.
-        title: for the table.
-        start: builds it, which may take a while or fail; gives what makes work ready.
-        units: of one piece of work, tokens for one.
-        operations: floating point operations of one piece of work; 0 if nobody counts.
-        precision: of its products.
-        is_limit: whether it is the bare matrix product that the others are measured by.
-    """
-
-    name: str
-    title: str
-    start: Callable[[], Ready]
-    units: int = 1
-    operations: float = 0.0
-    precision: str = "float32"
-    is_limit: bool = False
-
-
-@dataclass(frozen=True)
-class Race:
-    """Entrants that do the like; the first that runs is the yardstick.
-
-    Attributes:
-        title: what is raced for.
-        facts: sizes and settings, kept with the results.
-        entrants: in the order of their turns.
-        unit: what work is counted in.
-    """
-
-    title: str
-    facts: dict[str, Any]
-    entrants: Sequence[Entrant]
-    unit: str = "tokens"
+    name: str  # short, as on the command line
+    title: str  # for the table
+    start: Callable[[], Ready]  # builds it, which may take a while or fail
+    units: int = 1  # tokens of one piece of work
+    operations: float = 0.0  # floating point operations of one piece; 0 if nobody counts
+    precision: str = "float32"  # of its products
+    is_limit: bool = False  # whether it is the bare matrix product that the others are measured by
 
 
 @dataclass
-class Timings:
-    """What a race has measured so far.
+class Race:
+    """Entrants in the order of their turns, and what was measured so far.
 
-    Attributes:
-        pieces: pieces of work in a turn.
-        seconds: of each entrant that runs, by name, one piece of work in each round.
-        failed: why an entrant does not run, by name.
+    The first entrant that runs is the yardstick of the others.
     """
 
-    pieces: int = 0
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    title: str
+    facts: dict[str, Any]  # sizes and settings, kept with the results
+    entrants: Sequence[Entrant]
+    pieces: int = 0  # pieces of work in a turn
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of one piece in each round
+    failed: dict[str, str] = field(default_factory=dict)  # why an entrant does not run
 
     @property
     def rounds(self) -> int:
@@ -99,44 +72,41 @@ class Timings:
 
 def run(
     race: Race,
-    timings: Timings,
     rounds: int,
     seconds: float,
     say: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Run a race.
+    """Run a race; results are in it after Ctrl-C, too.
 
     Args:
         race: who, and what.
-        timings: where results go, so that they are there after Ctrl-C, too.
         rounds: turns of each entrant, without the round that warms up.
         seconds: how long all those turns together shall last; they are made as long as
             that asks for, by the time that a piece of work took at first.
         say: told what is going on.
-        clock: seconds that pass.
-        sleep: waits so many seconds.
+        clock, sleep: as of `time`.
     """
-    ready = _started(race, timings, say)
+    ready = _started(race, say)
     if not ready:
         return
     one = {name: entrant(1) for name, entrant in ready.items()}
     once = [min(_timed(turn, clock) for _ in range(FIRST)) for turn in one.values()]
-    timings.pieces = min(max(1, round(seconds / (rounds + 1) / sum(once))), MOST_PIECES)
-    turns = {name: entrant(timings.pieces) for name, entrant in ready.items()}
+    race.pieces = min(max(1, round(seconds / (rounds + 1) / sum(once))), MOST_PIECES)
+    turns = {name: entrant(race.pieces) for name, entrant in ready.items()}
     for number in range(rounds + 1):
         what = f"round {number} of {rounds}" if number else "warming up"
-        say(f"{race.title}: {what}, {timings.pieces} at a time")
+        say(f"{race.title}: {what}, {race.pieces} at a time")
         for name, turn in turns.items():
             sleep(SETTLE_S)
             _warm_up(one[name], clock)
-            taken = _timed(turn, clock) / timings.pieces
+            taken = _timed(turn, clock) / race.pieces
             if number:
-                timings.seconds.setdefault(name, []).append(taken)
+                race.seconds.setdefault(name, []).append(taken)
 
 
-def _started(race: Race, timings: Timings, say: Callable[[str], None]) -> dict[str, Ready]:
+def _started(race: Race, say: Callable[[str], None]) -> dict[str, Ready]:
     """Every entrant built, and run once; those that cannot are noted as failed."""
     ready = {}
     for entrant in race.entrants:
@@ -146,7 +116,7 @@ def _started(race: Race, timings: Timings, say: Callable[[str], None]) -> dict[s
             made(1)()
         except Exception as error:  # a broken installation shall not spoil the rest
             reason = " ".join(str(error).split())
-            timings.failed[entrant.name] = f"{type(error).__name__}: {reason}"[:200]
+            race.failed[entrant.name] = f"{type(error).__name__}: {reason}"[:200]
         else:
             ready[entrant.name] = made
     return ready
@@ -165,20 +135,14 @@ def _warm_up(turn: Turn, clock: Callable[[], float]) -> None:
         turn()
 
 
-def repeated(work: Callable[[], Any]) -> Ready:
-    """An entrant whose turn is the same call over and over.
-
-    Example:
-        >>> calls = []
-        >>> repeated(lambda: calls.append(1))(3)()
-        >>> len(calls)
-        3
-    """
+def repeated(work: Callable[[], Any], wait: Callable[[], Any] = lambda: None) -> Ready:
+    """An entrant whose turn is the same call over and over, and a wait for the device."""
 
     def ready(count: int) -> Turn:
         def turn() -> None:
             for _ in range(count):
                 work()
+            wait()
 
         return turn
 

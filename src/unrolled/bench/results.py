@@ -1,11 +1,11 @@
-"""Speeds, ratios and shares of the machine's limit from the timings of a race."""
+"""Speeds, ratios and shares of the machine's limit from the timings of a race: `result`."""
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from unrolled.bench.race import Race, Timings
+from unrolled.bench.race import Race
 
 
 @dataclass(frozen=True)
@@ -33,32 +33,21 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """One competitor.
-
-    Attributes:
-        name, title: who.
-        ms: of a piece of work, the median.
-        units_per_s: the same as a speed.
-        ratio: its time beside the yardstick's.
-        gflop_per_s: floating point operations, the model's, not what was really done; None
-            if nobody counts.
-        share: of the machine's limit at this precision; None if that was not measured.
-        seconds: of a piece of work in every round.
-    """
+    """One competitor."""
 
     name: str
     title: str
-    ms: float
-    units_per_s: float
+    ms: float  # of a piece of work, the median
+    units_per_s: float  # the same as a speed
     ratio: Ratio
-    gflop_per_s: float | None
-    share: float | None
-    seconds: list[float]
+    gflop_per_s: float | None  # operations of the model, not those really done; None: not counted
+    share: float | None  # of the machine's limit at this precision; None: not measured
+    seconds: list[float]  # of a piece of work in every round
 
 
 @dataclass(frozen=True)
 class Product:
-    """The bare matrix product, by one library."""
+    """The bare matrix product by one library, measured in the same turns."""
 
     name: str
     title: str
@@ -68,66 +57,47 @@ class Product:
 
 @dataclass(frozen=True)
 class Result:
-    """A race's table.
-
-    Attributes:
-        title, facts, unit: those of the race.
-        rounds, pieces: turns of each, and pieces of work in a turn.
-        yardstick: title of what the ratios refer to.
-        rows: the competitors, in the order of their turns.
-        products: the machine's own product speed, measured in the same turns.
-        failed: why a competitor did not run, by name.
-    """
+    """A race's table: competitors in the order of their turns, and why others did not run."""
 
     title: str
     facts: dict[str, Any]
     unit: str
     rounds: int
-    pieces: int
-    yardstick: str
+    pieces: int  # of work in a turn
+    yardstick: str  # title of what the ratios refer to
     rows: list[Row]
     products: list[Product]
     failed: dict[str, str]
 
-    def limit(self, precision: str) -> Product | None:
-        """The fastest product at a precision."""
-        products = [product for product in self.products if product.precision == precision]
-        return max(products, key=lambda product: product.gflop_per_s, default=None)
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return asdict(self)
-
-
-def result(race: Race, timings: Timings) -> Result | None:
+def result(race: Race) -> Result | None:
     """The table of a race as far as it got; None if no round was finished."""
-    rounds = timings.rounds
+    rounds = race.rounds
     if not rounds:
         return None
-    seconds = {name: taken[:rounds] for name, taken in timings.seconds.items()}
-    speeds = {  # operations per second
-        e.name: e.operations / statistics.median(seconds[e.name])
-        for e in race.entrants
-        if e.name in seconds and e.operations
-    }
+    seconds = {name: taken[:rounds] for name, taken in race.seconds.items()}
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     present = [e for e in race.entrants if e.name in seconds]
-    products = [e for e in present if e.is_limit]
+    gflops = {e.name: e.operations / medians[e.name] * 1e-9 for e in present}
+    products = [
+        Product(e.name, e.title, e.precision, gflops[e.name]) for e in present if e.is_limit
+    ]
+    limits: dict[str, float] = {}
+    for product in products:
+        fastest = max(limits.get(product.precision, 0.0), product.gflop_per_s)
+        limits[product.precision] = fastest
     runners = [e for e in present if not e.is_limit] or present
-    best: dict[str, float] = {}
-    for e in products:
-        best[e.precision] = max(best.get(e.precision, 0.0), speeds[e.name])
     rows = []
     for e in runners:
-        median = statistics.median(seconds[e.name])
-        limit, speed = best.get(e.precision), speeds.get(e.name)
+        limit, speed = limits.get(e.precision), gflops[e.name]
         rows.append(
             Row(
                 name=e.name,
                 title=e.title,
-                ms=median * 1e3,
-                units_per_s=e.units / median,
+                ms=medians[e.name] * 1e3,
+                units_per_s=e.units / medians[e.name],
                 ratio=Ratio.of(seconds[e.name], seconds[runners[0].name]),
-                gflop_per_s=speed * 1e-9 if speed else None,
+                gflop_per_s=speed or None,
                 share=speed / limit if speed and limit else None,
                 seconds=seconds[e.name],
             )
@@ -135,11 +105,11 @@ def result(race: Race, timings: Timings) -> Result | None:
     return Result(
         title=race.title,
         facts=race.facts,
-        unit=race.unit,
+        unit="tokens",
         rounds=rounds,
-        pieces=timings.pieces,
+        pieces=race.pieces,
         yardstick=runners[0].title,
         rows=rows,
-        products=[Product(e.name, e.title, e.precision, speeds[e.name] * 1e-9) for e in products],
-        failed=timings.failed,
+        products=products,
+        failed=race.failed,
     )

@@ -9,24 +9,17 @@ from unrolled.bench.results import Result, Row
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers.
+    """A column of numbers."""
 
-    Attributes:
-        head: its two lines.
-        width: in characters.
-        cell: what stands in a row.
-        rank: the higher, the sooner it is left out where the terminal is narrow.
-    """
-
-    head: tuple[str, str]
-    width: int
+    head: tuple[str, str]  # its two lines
+    width: int  # in characters
     cell: Callable[[Row], str]
-    rank: int
+    rank: int  # the higher, the sooner it is left out where the terminal is narrow
 
 
 COLUMNS = (
     Column(("ms a", "minibatch"), 10, lambda row: _short(row.ms), 2),
-    Column(("thousand", "{unit}/s"), 10, lambda row: _short(row.units_per_s / 1000), 0),
+    Column(("thousand", "tokens/s"), 10, lambda row: _short(row.units_per_s / 1000), 0),
     Column(("times", "as long"), 9, lambda row: _short(row.ratio.median), 0),
     Column(
         ("middle half", "of rounds"),
@@ -39,30 +32,19 @@ COLUMNS = (
 
 
 def _short(number: float) -> str:
-    """Three digits at least, two behind the point at most.
-
-    Example:
-        >>> _short(0.756), _short(23.21), _short(1234.5)
-        ('0.76', '23.2', '1234')
-    """
+    """Three digits at least, two behind the point at most: 0.76, 23.2, 1234."""
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f}"
 
 
 def text(result: Result, width: int = 80) -> list[str]:
-    """Lines no wider than the terminal, as far as that can be.
-
-    Args:
-        result: of a race.
-        width: of the terminal.
-    """
+    """Lines no wider than the terminal, as far as that can be."""
     first = max(len(row.title) for row in result.rows)
     columns = list(COLUMNS)
     while len(columns) > 2 and first + sum(c.width for c in columns) > width:
         columns.remove(max(columns, key=lambda column: column.rank))
     lines = wrapped(heading(result), width)
     for i in range(2):
-        heads = (c.head[i].format(unit=result.unit).rjust(c.width) for c in columns)
-        lines.append("".join([" " * first, *heads]))
+        lines.append("".join([" " * first, *(c.head[i].rjust(c.width) for c in columns)]))
     for row in result.rows:
         lines.append(
             "".join([f"{row.title:<{first}}", *(c.cell(row).rjust(c.width) for c in columns)])
@@ -72,7 +54,7 @@ def text(result: Result, width: int = 80) -> list[str]:
 
 def markdown(result: Result) -> list[str]:
     """The same as a table of Markdown."""
-    heads = [" ".join(c.head).format(unit=result.unit) for c in COLUMNS]
+    heads = [" ".join(c.head) for c in COLUMNS]
     lines = [
         f"**{heading(result)}**",
         "",

@@ -5,9 +5,8 @@ backward, clipping at global norm 1, SGD at a learning rate of 1; the state is c
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,33 +30,17 @@ the device, and gives the loss of the last one."""
 
 @dataclass(frozen=True)
 class Task:
-    """What to train.
+    """What to train."""
 
-    Args:
-        cell: name in `unrolled.functional.recurrent.CELLS`.
-        H: hidden units.
-        B: sequences of a minibatch.
-        T: their length.
-        V: size of the vocabulary; *The Time Machine* has 28 characters, with ``<unk>``.
-        layers: recurrent layers.
-        threads: for every competitor.
-        seed: of the initial values and of where the minibatches begin.
-        gpu: train on the first GPU, else on the CPU.
-    """
-
-    cell: str = "rnn"
-    H: int = 512
-    B: int = 32
-    T: int = 35
-    V: int = 28
-    layers: int = 1
-    threads: int = 1
-    seed: int = 0
-    gpu: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """The sizes as plain data."""
-        return asdict(self)
+    cell: str = "rnn"  # name in `unrolled.functional.recurrent.CELLS`
+    H: int = 512  # hidden units
+    B: int = 32  # sequences of a minibatch
+    T: int = 35  # their length
+    V: int = 28  # size of the vocabulary; The Time Machine has 28 characters, with <unk>
+    layers: int = 1  # recurrent ones
+    threads: int = 1  # for every competitor
+    seed: int = 0  # of the initial values and of where the minibatches begin
+    gpu: bool = False  # train on the first GPU, else on the CPU
 
     @property
     def tokens(self) -> int:
@@ -71,10 +54,6 @@ class Task:
         For each token ``6 (G H^2 + H V)``: a multiplication and an addition for each weight,
         forward and twice backward (of the layer below, of the weight). Rows that are looked
         up cost nothing; a layer above another multiplies its inputs by ``(H, G * H)``, too.
-
-        Example:
-            >>> Task(H=512, B=1, T=1).operations / 6 == 512**2 + 512 * 28
-            True
         """
         G, above = len(GATES[CELLS[self.cell].engine]), self.layers - 1
         weights = G * self.H**2 * (self.layers + above) + self.H * self.V

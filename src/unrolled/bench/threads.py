@@ -20,23 +20,14 @@ VARIABLES = (
 
 
 def available() -> int:
-    """Cores that this process may use.
-
-    Example:
-        >>> available() >= 1
-        True
-    """
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check(count: int) -> int:
-    """The number itself if so many threads can run at a time.
-
-    Raises:
-        SettingError: they cannot.
-    """
+    """The number itself if so many threads can run at a time, else a `SettingError`."""
     if not 1 <= count <= available():
         raise SettingError(
             f"threads is {count}; this process may use {available()} cores: give 1 to {available()}"
@@ -50,10 +41,6 @@ def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
 
     It must surround their being loaded: most of them start their threads then. JAX takes as
     many as the process has cores, so where the system can, the process is kept to so many.
-
-    Args:
-        count: threads.
-        frameworks: to load now; PyTorch can be told at any time.
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, str(count)))
@@ -62,7 +49,7 @@ def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
         os.sched_setaffinity(0, sorted(cores)[:count])
     try:
         if "torch" in frameworks:
-            importlib.import_module("unrolled.bench.torch").use_threads(count)
+            importlib.import_module("torch").set_num_threads(count)
         yield
     finally:
         if cores:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unrolled import torch as unrolled
-from unrolled.bench.race import Ready, Turn, repeated
+from unrolled.bench.race import Ready, repeated
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 
 Tensors = tuple[torch.Tensor, ...]
@@ -16,11 +16,6 @@ Tensors = tuple[torch.Tensor, ...]
 def device_of(task: Task) -> torch.device:
     """Where to train."""
     return torch.device("cuda" if task.gpu else "cpu")
-
-
-def use_threads(count: int) -> None:
-    """As many for every operation from here on."""
-    torch.set_num_threads(count)
 
 
 # One time step of each cell as textbooks have it: X (B, V) one-hot, H (B, H).
@@ -147,30 +142,12 @@ def product(task: Task) -> Ready:
     """``(T * B, H) x (H, H)`` by PyTorch's default library."""
     A, B = (factor.to(device_of(task)) for factor in _factors(task))
     C = torch.empty(len(A), B.shape[1], device=A.device)
-    multiply = repeated(lambda: torch.mm(A, B, out=C))
-
-    def ready(count: int) -> Turn:
-        turn = multiply(count)
-
-        def waiting() -> None:
-            turn()
-            unrolled.backend.synchronize()
-
-        return waiting
-
-    return ready
+    return repeated(lambda: torch.mm(A, B, out=C), unrolled.backend.synchronize)
 
 
-def packed_product(task: Task) -> Ready:
-    """The same by oneDNN, the weights packed outside the clock."""
-    A, B = _factors(task)
-    packed = torch.ops.mkldnn._reorder_linear_weight(B.T.contiguous(), len(A))
-    return repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
-
-
-def bfloat16_product(task: Task) -> Ready:
-    """The same in bfloat16, packed; float32 numbers are made bfloat16 outside the clock."""
-    A, B = (factor.bfloat16() for factor in _factors(task))
+def packed_product(task: Task, precision: str = "float32") -> Ready:
+    """The same by oneDNN, the weights packed and made bfloat16 outside the clock."""
+    A, B = (factor.to(getattr(torch, precision)) for factor in _factors(task))
     packed = torch.ops.mkldnn._reorder_linear_weight(B.T.contiguous(), len(A))
     return repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
 

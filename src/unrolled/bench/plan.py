@@ -1,7 +1,7 @@
 """Plan the races of ``unrolled bench``: one for each cell and size, or a sweep over sizes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unrolled.bench import limit
@@ -9,8 +9,7 @@ from unrolled.bench.competitors import Competitor, chosen
 from unrolled.bench.race import Entrant, Race, Ready
 from unrolled.bench.tables import absences
 from unrolled.bench.task import Competing, Task
-from unrolled.errors import SettingError, did_you_mean
-from unrolled.functional.recurrent import CELLS
+from unrolled.errors import SettingError
 
 SWEEP = {
     "H": (512, 128, 256, 1024, 2048),
@@ -24,25 +23,15 @@ SWEEP = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to race, and who cannot.
+    """What to race, and who cannot."""
 
-    Attributes:
-        races: one for each table.
-        here: competitors of this process.
-        absent: why others do not take part, by name.
-    """
-
-    races: list[Race]
+    races: list[Race]  # one for each table
     here: list[Competitor]
-    absent: dict[str, str]
+    absent: dict[str, str]  # why others do not take part, by name
 
 
 def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
-    """A race for each task.
-
-    Args:
-        tasks: what to train.
-        names: of the competitors; none for all.
+    """A race for each task between these competitors; none named: all.
 
     Raises:
         SettingError: an unknown competitor, or none of those named is here.
@@ -56,12 +45,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
 
 
 def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
-    """A race for each size, between different values of it.
-
-    Args:
-        task: the sizes that stay.
-        names: of the competitors; none for ours on its first framework.
-    """
+    """A race for each size, between different values of it; no competitor named: the first."""
     absent, here = _sorted(chosen(names), task.gpu)
     here = here if names else here[:1]
     races = []
@@ -70,33 +54,15 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
             if size == "layers" and not competitor.deep:
                 absent[f"{competitor.name}, layers"] = "has one layer only"
                 continue
-            tasks = {f"{size} = {value}": _with(task, size, value) for value in values}
-            entrants = [
-                replace(_entrant(competitor, t), name=title, title=title)
-                for title, t in tasks.items()
-            ]
+            entrants = []
+            for value in values:
+                other: dict[str, Any] = {size: value}
+                entrant = _entrant(competitor, replace(task, **other))
+                name = f"{size} = {value}"
+                entrants.append(replace(entrant, name=name, title=name))
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
             races.append(_race(title, task, entrants, [competitor]))
     return Plan(races, here, absent if names else {})
-
-
-def _with(task: Task, size: str, value: int) -> Task:
-    other: dict[str, Any] = {size: value}
-    return replace(task, **other)
-
-
-def check(cells: Sequence[str], **sizes: int) -> None:
-    """Make sure that there are such cells, and that sizes are at least 1.
-
-    Raises:
-        SettingError: not so.
-    """
-    for cell in cells:
-        if cell not in CELLS:
-            raise SettingError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise SettingError(f"{name} is {size}; it must be at least 1")
 
 
 def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], list[Competitor]]:
@@ -111,7 +77,7 @@ def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], l
 
 def _race(title: str, task: Task, entrants: list[Entrant], here: list[Competitor]) -> Race:
     products = limit.products(task, {competitor.precision for competitor in here})
-    return Race(title, task.as_json(), [*entrants, *products])
+    return Race(title, asdict(task), [*entrants, *products])
 
 
 def _entrant(competitor: Competitor, task: Task) -> Entrant:
