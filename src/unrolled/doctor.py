@@ -20,13 +20,8 @@ LONGEST_CHECK_S = 300
 def examine(check: bool = False) -> Iterator[str]:
     """Lines for a person: Python, the kernels, every framework; no framework is loaded here.
 
-    Args:
-        check: load each framework in a process of its own, and compare its numbers with the
-            reference; takes some ten seconds each.
-
-    Example:
-        >>> next(iter(examine())).split()[0]
-        'unrolled'
+    With ``check`` each framework is loaded in a process of its own, and its numbers compared with
+    the reference, which takes some ten seconds each.
     """
     yield f"unrolled    {__version__}"
     yield f"Python      {platform.python_version()} ({sys.executable})"
@@ -57,11 +52,7 @@ def examine(check: bool = False) -> Iterator[str]:
 
 
 def apart(module: str, *arguments: str) -> tuple[list[str], str]:
-    """Run a module of ours in a process of its own.
-
-    Returns:
-        The lines that it has printed, and how it ended, ``""`` where it went well.
-    """
+    """The lines that a module of ours prints in its own process; its end, "" where it went well."""
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", module, *arguments]
@@ -77,20 +68,15 @@ def apart(module: str, *arguments: str) -> tuple[list[str], str]:
     except subprocess.TimeoutExpired as late:
         return _lines(late.stdout), f"has not ended after {LONGEST_CHECK_S} seconds"
     code, errors = done.returncode, _lines(done.stderr)
-    how = (
-        f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    )
+    if not code:
+        return _lines(done.stdout), ""
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     last = f" after: {errors[-1]}" if errors else ""
-    return _lines(done.stdout), f"{how}{last}" if code else ""
+    return _lines(done.stdout), f"{'was ended' if code < 0 else 'ended'} {how}{last}"
 
 
 def version_of(name: str) -> str:
-    """The version of a framework that is installed, from its metadata; it is not loaded.
-
-    Example:
-        >>> version_of("unrolled.no.module")
-        'version unknown'
-    """
+    """The version of a framework that is installed, from its metadata; it is not loaded."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:  # TensorFlow's package has several names

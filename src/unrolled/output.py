@@ -14,10 +14,7 @@ LOST: list[OSError] = []
 
 
 def silence(stream: TextIO | None) -> None:
-    """What is written to a stream from now on goes nowhere, and so does what it still holds.
-
-    Without this Python would try once more when it ends, and fail.
-    """
+    """Send what a stream holds, and all later output, nowhere; else Python fails when it ends."""
     with suppress(OSError, ValueError, AttributeError):  # no stream, closed, or not of the system
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -32,10 +29,7 @@ def output_lost(error: OSError, more: str = "") -> RunError:
 
 
 class Output(io.TextIOBase):
-    """Standard output for what must not end with it: when it fails, it is silent from then on.
-
-    Why it failed stands in `LOST`.
-    """
+    """Standard output for what must not end with it: when it fails, it is silent, see `LOST`."""
 
     def __init__(self) -> None:
         # while a live line is shown, standard output leads back to who asks here

@@ -1,10 +1,8 @@
-"""Compare a framework with the golden file: losses, gradients, parameters, text.
+"""Compare a framework with the golden file: losses, gradients, parameters.
 
-The expected numbers (``data/golden.json``) come from a program without any framework,
-in which every gradient is written out by hand in float64: ``tests/parity/reference.py``
-in the source repository. The tests compare all models there; here a user's own machine
-is compared, in a second: `compare`. ``unrolled doctor --check`` runs
-``python -m unrolled.selfcheck FRAMEWORK``, which prints `report`.
+The expected numbers (``data/golden.json``) come from a program without any framework, in which
+every gradient is written out by hand in float64: ``tests/parity/reference.py``. ``unrolled doctor
+--check`` runs ``python -m unrolled.selfcheck FRAMEWORK``, which prints `report`.
 """
 
 import json
@@ -39,12 +37,7 @@ ROUNDING = 1e-4
 
 
 def golden() -> dict[str, Case]:
-    """All cases by name: what goes in, and under ``"expected"`` what must come out.
-
-    Example:
-        >>> list(golden())[:3]
-        ['linear-regression', 'rnn', 'gru']
-    """
+    """All cases by name: what goes in, and under ``"expected"`` what must come out."""
     text = resources.files("unrolled.data").joinpath("golden.json").read_text(encoding="utf-8")
     cases: dict[str, Case] = json.loads(text)
     return cases
@@ -90,14 +83,7 @@ def minibatches(case: Case) -> Iterable[tuple[Values, Values]]:
 
 def run(backend: Backend, case: Case, engine: str = "auto") -> Outcome:
     """Train through the steps of a case: forward, backward, clip, step."""
-    objective = _linear_regression(backend)
-    state: State = ()
-    if "model" in case:
-        model = case["model"]
-        network = RecurrentNetwork(backend, model["cell"], model["num_layers"], engine)
-        batch_size = len(case["minibatches"][0][0])
-        state = network.begin_state(batch_size, model["num_hiddens"])
-        objective = _language_model(network)
+    objective, state = _objective(backend, case, engine)
     differentiate = backend.value_and_grad(objective)
 
     def step(parameters: Mapping[str, Array], X: Array, Y: Array, state: State) -> Any:
@@ -133,34 +119,30 @@ def run(backend: Backend, case: Case, engine: str = "auto") -> Outcome:
     )
 
 
-def _linear_regression(backend: Backend) -> Any:
-    def objective(p: Mapping[str, Array], X: Array, y: Array, state: Any) -> tuple[Array, Any]:
-        return squared_loss(backend.xp, affine(backend.xp, X, p["w"], p["b"]), y), state
+def _objective(backend: Backend, case: Case, engine: str) -> tuple[Any, State]:
+    """The loss of a minibatch as a function of the parameters, and the first hidden state."""
+    xp = backend.xp
 
-    return objective
+    def linear_regression(p: Mapping[str, Array], X: Array, y: Array, state: Any) -> Any:
+        return squared_loss(xp, affine(xp, X, p["w"], p["b"]), y), state
 
+    if "model" not in case:
+        return linear_regression, ()
+    model, batch_size = case["model"], len(case["minibatches"][0][0])
+    network = RecurrentNetwork(backend, model["cell"], model["num_layers"], engine)
 
-def _language_model(network: RecurrentNetwork) -> Any:
-    xp = network.backend.xp
-
-    def objective(p: Mapping[str, Array], X: Array, Y: Array, state: Any) -> tuple[Array, Any]:
+    def language_model(p: Mapping[str, Array], X: Array, Y: Array, state: Any) -> Any:
         logits, state = network.forward(xp.transpose(X), state, p)  # (T * B, V)
         targets = xp.reshape(xp.transpose(Y), (-1,))  # (T * B,)
         return cross_entropy(xp, logits, targets), state
 
-    return objective
+    return language_model, network.begin_state(batch_size, model["num_hiddens"])
 
 
 def difference(got: Any, expected: Any) -> float:
     """The largest error of an array's entries, relative to its largest entry.
 
     Infinite where the shapes differ, NaN where something is NaN.
-
-    Example:
-        >>> difference([1.0, 2.0], [1.0, 2.5])
-        0.2
-        >>> difference([[1.0]], [1.0])
-        inf
     """
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.shape != expected.shape:
@@ -173,22 +155,10 @@ def difference(got: Any, expected: Any) -> float:
 def compare(framework: str) -> float:
     """The largest relative difference between a framework and the reference.
 
-    Three clipped training steps of an RNN, a GRU and an LSTM: losses, gradients, their
-    norms before and after clipping, the state carried over, and the parameters at the
-    end, with every engine that there is. About 1e-6 where all is well.
-
-    Args:
-        framework: its name, as in `unrolled.frameworks.FRAMEWORKS`.
-
-    Returns:
-        NaN or infinity where a result is not even finite, or of another shape.
-
-    Raises:
-        MissingFrameworkError: it is not installed.
-
-    Example:
-        >>> compare("torch") < ROUNDING
-        True
+    Three clipped training steps of an RNN, a GRU and an LSTM: losses, gradients, their norms
+    before and after clipping, the state carried over, and the parameters at the end, with every
+    engine that there is. About 1e-6 where all is well, NaN or infinity where a result is not even
+    finite, or of another shape.
     """
     backend, cases = load(framework).backend, golden()
     with backend.full_precision():
@@ -202,11 +172,7 @@ def compare(framework: str) -> float:
 
 
 def report(framework: str) -> Iterator[str]:
-    """Lines for a person: devices, and how far the numbers are from the reference.
-
-    Args:
-        framework: one that is installed; whatever fails in it becomes a line.
-    """
+    """Lines for a person: devices, how far the numbers are from the reference, what fails."""
     try:
         facts = load(framework).backend.describe()
     except Exception as error:  # a broken installation is what the doctor is asked about
@@ -221,12 +187,10 @@ def report(framework: str) -> Iterator[str]:
     except Exception as error:  # as above
         yield f"cannot train: {type(error).__name__}: {error}"
     else:
-        wrong = (
-            f". WRONG: float32 explains {ROUNDING:.0e} at most. Install the framework anew"
-            if not difference <= ROUNDING
-            else ""
-        )
-        yield f"largest difference from the reference: {difference:.0e}{wrong}"
+        line = f"largest difference from the reference: {difference:.0e}"
+        if not difference <= ROUNDING:
+            line += f". WRONG: float32 explains {ROUNDING:.0e} at most. Install the framework anew"
+        yield line
 
 
 if __name__ == "__main__":
