@@ -41,41 +41,36 @@ def test_every_n_points_become_their_mean(ys, n):
     assert [y for _, y in points] == pytest.approx([sum(g) / n for g in groups], abs=1e-6)
 
 
-def test_lines_are_averaged_apart():
+def test_lines_are_averaged_apart_and_points_are_plain_floats():
     board = ProgressBoard(display=False)
-    for x in range(4):
-        board.draw(x, 10 * x, "train", every_n=2)
+    for x in range(5):
+        board.draw(np.int64(x), np.float32(10 * x), "train", every_n=2)  # the last waits
         board.draw(x, 100 * x, "val")
     assert board.points["train"] == [(0.5, 5.0), (2.5, 25.0)]
-    assert board.points["val"] == [(0.0, 0.0), (1.0, 100.0), (2.0, 200.0), (3.0, 300.0)]
+    assert board.points["val"] == [(float(x), 100.0 * x) for x in range(5)]
+    assert {type(value) for line in board.points.values() for value in line[0]} == {float}
 
 
-def test_a_point_that_waits_for_others_is_not_drawn_yet():
-    board = ProgressBoard(display=False)
-    board.draw(0, 1.0, "loss", every_n=2)
-    assert not board.points
-
-
-def test_points_are_plain_floats_whatever_comes_in():
-    board = ProgressBoard(display=False)
-    board.draw(np.int64(1), np.float32(0.5), "loss")
-    assert board.points["loss"] == [(1.0, 0.5)]
-    assert [type(value) for value in board.points["loss"][0]] == [float, float]
-
-
-def test_the_figure_shows_every_line_with_its_points_style_and_label(lines):
+def test_the_figure_shows_every_line_with_its_points_style_and_label(lines, tmp_path):
     board = ProgressBoard(ls=["-", ":"], colors=["red", "blue"], display=False)
+    assert lines(board) == {}
+    first = board.figure()
+    first.canvas.draw()
     for label in ("one", "two", "three"):
         board.draw(0, 1, label)
+        lines(board)  # drawing again replaces the lines
         board.draw(2, 5, label)
     drawn = lines(board)
+    assert board.figure() is first
     assert list(drawn) == ["one", "two", "three"]
     for line in drawn.values():
         assert line.get_xydata().tolist() == [[0, 1], [2, 5]]
     assert [line.get_linestyle() for line in drawn.values()] == ["-", ":", "-"]
     assert [line.get_color() for line in drawn.values()] == ["red", "blue", "red"]
-    (axes,) = board.figure().axes
+    (axes,) = first.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(drawn)
+    first.savefig(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_options_reach_the_axes(lines):
@@ -98,41 +93,23 @@ def test_the_options_reach_the_axes(lines):
     assert figure.get_size_inches().tolist() == [5, 4]
 
 
-def test_a_figure_without_points_can_be_drawn(lines):
-    board = ProgressBoard(display=False)
-    assert lines(board) == {}
-    board.figure().canvas.draw()
-
-
-def test_drawing_again_replaces_the_lines(lines):
-    board = ProgressBoard(display=False)
-    board.draw(0, 1, "loss")
-    first = board.figure()
-    board.draw(1, 2, "loss")
-    assert lines(board)["loss"].get_xydata().tolist() == [[0, 1], [1, 2]]
-    assert board.figure() is first
-
-
-def test_a_given_figure_and_axes_are_drawn_on():
-    figures = pytest.importorskip("matplotlib.figure")
-    figure = figures.Figure()
+@pytest.mark.parametrize("given", [("fig",), ("axes",), ("fig", "axes")])
+def test_a_given_figure_and_its_lines_are_kept(given):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
     left, right = figure.subplots(1, 2)
-    board = ProgressBoard(fig=figure, axes=right, display=False)
-    board.draw(0, 1, "loss")
-    assert board.figure() is figure
+    axes = right if "axes" in given else left
+    axes.plot([0, 1], [0, 1], label="mine")
+    parts = {"fig": figure, "axes": right}
+    board = ProgressBoard(**{name: parts[name] for name in given}, display=False)
+    for x in range(3):
+        board.draw(x, x, "ours")
+        assert board.figure() is figure
     assert figure.axes == [left, right]
-    assert len(right.get_lines()) == 1
-    assert not left.get_lines()
-
-
-def test_the_picture_can_be_saved(tmp_path):
-    pytest.importorskip("matplotlib")
-    board = ProgressBoard("epoch", yscale="log", display=False)
-    board.draw(0, 1, "loss")
-    board.draw(1, 0.1, "loss")
-    path = tmp_path / "curve.png"
-    board.figure().savefig(path)
-    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [line.get_label() for line in figure.axes[0].lines + figure.axes[1].lines] == [
+        "mine",
+        "ours",
+    ]
+    assert list(axes.lines[1].get_xdata()) == [0, 1, 2]
 
 
 def test_without_matplotlib_points_are_kept_and_the_figure_says_what_to_install(monkeypatch):
@@ -246,23 +223,13 @@ def test_at_the_end_the_chart_is_stored_with_all_its_points(notebook):
     assert "uPlot" in text
 
 
-def test_a_quick_training_does_not_send_a_message_for_every_point(notebook, monkeypatch):
-    monkeypatch.setattr(board_module, "PUSH_EVERY_S", 1e9)
-    board = ProgressBoard()
-    board._pushed_at = -1e10
-    for x in range(3):
-        board.draw(x, x, "loss")
-    assert notebook.kinds() == BEGUN
-    board.show()
-    assert notebook.kinds() == [*BEGUN, ("update", "HTML"), ("update", JS)]
-
-
 def test_a_cell_that_ends_without_show_has_its_chart_stored_all_the_same(notebook, monkeypatch):
     monkeypatch.setattr(board_module, "PUSH_EVERY_S", 1e9)
     board = ProgressBoard()
     board._pushed_at = -1e10
     for x in range(3):
         board.draw(x, 2 * x, "loss")
+    assert notebook.kinds() == BEGUN  # a quick training does not send a message for every point
     notebook.end_cell()
     assert notebook.kinds() == [*BEGUN, ("update", "HTML"), ("update", JS)]
     assert '"x":[0,1,2],"y":[0,2,4]' in notebook.shown[2][2]
@@ -294,17 +261,12 @@ def test_another_cell_shows_the_chart_anew(notebook):
     assert '"x":[0,1]' in notebook.shown[2][2]
 
 
-def test_values_that_are_no_numbers_leave_a_gap(notebook):
+def test_values_that_are_no_numbers_leave_a_gap_and_a_label_cannot_end_the_script(notebook):
     board = ProgressBoard()
     for x, y in enumerate((1.0, float("nan"), float("inf"))):
-        board.draw(x, y, "loss")
-    assert notebook.pushed() == [{"loss": [(1, None)]}, {"loss": [(2, None)]}]
-
-
-def test_a_label_cannot_end_the_script_it_stands_in(notebook):
-    board = ProgressBoard()
-    board.draw(0, 1, "</script><b>")
-    assert "</script><b>" not in notebook.shown[0][2]
+        board.draw(x, y, "</script><b>")
+    assert notebook.pushed() == [{"</script><b>": [(1, None)]}, {"</script><b>": [(2, None)]}]
+    assert not any("</script><b>" in text for _, _, text, _ in notebook.shown)
 
 
 def test_display_switched_off_shows_nothing(notebook):
@@ -312,18 +274,6 @@ def test_display_switched_off_shows_nothing(notebook):
     board.draw(0, 1, "loss")
     board.show()
     assert notebook.shown == []
-
-
-def test_outside_a_notebook_nothing_is_drawn(monkeypatch):
-    def no_figure(*_):
-        raise AssertionError("drawn outside a notebook")
-
-    monkeypatch.setattr(notebook_module, "Output", no_figure)
-    monkeypatch.setattr(ProgressBoard, "figure", no_figure)
-    board = ProgressBoard()
-    board.draw(0, 1, "loss")
-    board.show()
-    assert board.points["loss"] == [(0.0, 1.0)]
 
 
 def test_without_ipython_there_is_no_notebook(monkeypatch):
@@ -338,7 +288,7 @@ def test_without_ipython_there_is_no_notebook(monkeypatch):
     assert notebook_module.shell() is None
 
 
-def test_drawing_live_loads_no_matplotlib():
+def test_outside_a_notebook_nothing_is_drawn_and_no_matplotlib_is_loaded():
     code = (
         "import sys; from unrolled.report import board, notebook\n"
         "b = board.ProgressBoard(); b.draw(0, 1, 'loss'); b.draw(1, 2, 'loss'); b.show()\n"
@@ -347,25 +297,3 @@ def test_drawing_live_loads_no_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_axes_alone_bring_their_figure_and_keep_their_lines():
-    Figure = pytest.importorskip("matplotlib.figure").Figure
-    figure = Figure()
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], label="mine")
-    board = ProgressBoard(axes=axes, display=False)
-    for x in range(3):
-        board.draw(x, x, "ours")
-        assert board.figure() is figure
-    assert [line.get_label() for line in axes.lines] == ["mine", "ours"]
-    assert list(axes.lines[1].get_xdata()) == [0, 1, 2]
-
-
-def test_a_figure_alone_brings_its_axes():
-    Figure = pytest.importorskip("matplotlib.figure").Figure
-    figure = Figure()
-    axes = figure.subplots()
-    board = ProgressBoard(fig=figure, display=False)
-    board.draw(0, 1, "ours")
-    assert board.figure().axes == [axes]
