@@ -68,13 +68,9 @@ def scan(task: Task) -> Competing:
         scale = LEARNING_RATE * CLIP_NORM / jnp.maximum(norm, CLIP_NORM)
         return {name: p[name] - scale * grads[name] for name in p}, state, value
 
-    return _one_by_one(training_step, params, state, task)
-
-
-def _one_by_one(step: Callable[..., Any], params: Any, state: Any, task: Task) -> Competing:
     device = jax.devices("gpu" if task.gpu else "cpu")[0]
     # the old parameters' memory is given to the new ones
-    compiled = jax.jit(step, donate_argnums=(0, 1))
+    compiled = jax.jit(training_step, donate_argnums=(0, 1))
     params, state = jax.device_put((params, state), device)
 
     def ready(batches: list[Batch]) -> Callable[[], float]:

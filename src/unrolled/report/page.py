@@ -200,13 +200,10 @@ def _box(head: str, part: str, found: Finding) -> str:
 def _results(runs: Sequence[Run]) -> str:
     found = []
     if len(runs) > 1:
-        for group in by_experiment(runs).values():
-            results = {run.name: dict(tables.results(run)) for run in group}
-            names = list(dict.fromkeys(name for each in results.values() for name in each))
-            if names:
-                rows = [[name, *[results[run.name].get(name, tables.MISSING) for run in group]]
-                        for name in names]  # fmt: skip
-                head = (group[0].experiment, *[run.name for run in group])
+        for experiment, group in by_experiment(runs).items():
+            rows = tables.beside([dict(tables.results(run)) for run in group])
+            if rows:
+                head = (experiment, *[run.name for run in group])
                 found.append(_card(parts.table(head, rows, name="results")))
     for run in runs:
         own = f" of {run.name}" if len(runs) > 1 else ""

@@ -75,12 +75,12 @@ def duration(seconds: float) -> str:
 
 def settings(runs: Sequence[Run]) -> str:
     """Every setting of every run; with several runs those that all have in common come first."""
-    return _beside(runs, [_settings(run) for run in runs], "setting")
+    return _in_common(runs, [_settings(run) for run in runs], "setting")
 
 
 def environment(runs: Sequence[Run]) -> str:
     """Where each run took place."""
-    return _beside(runs, [_environment(run) for run in runs], "what")
+    return _in_common(runs, [_environment(run) for run in runs], "what")
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -116,7 +116,7 @@ def differences(runs: Sequence[Run]) -> str:
         row
         for each in (facts, _settings, recorded, _environment)
         for values in [[each(run) for run in runs]]
-        for row in _rows(values)
+        for row in beside(values)
         if len(set(row[1:]) - {MISSING}) > 1 and row[0] not in OWN
     ]  # fmt: skip
     # framework and seed are settings, too
@@ -131,13 +131,14 @@ def differences(runs: Sequence[Run]) -> str:
     return f'<div class="card differences">{shown}{more}</div>'
 
 
-def _rows(values: Sequence[dict[str, str]]) -> list[list[str]]:
+def beside(values: Sequence[dict[str, str]]) -> list[list[str]]:
+    """Rows of a table with a column for each run: name, values."""
     names = dict.fromkeys(name for each in values for name in each)
     return [[name, *[each.get(name, MISSING) for each in values]] for name in names]
 
 
-def _beside(runs: Sequence[Run], values: Sequence[dict[str, str]], head: str) -> str:
-    rows = _rows(values)
+def _in_common(runs: Sequence[Run], values: Sequence[dict[str, str]], head: str) -> str:
+    rows = beside(values)
     if len(runs) == 1 or not rows:
         return table((head, "value"), rows, name=head) if rows else ""
     common = [row[:2] for row in rows if len(set(row[1:])) == 1]

@@ -154,15 +154,9 @@ class Table:
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; None is an empty cell."""
         try:
-            if self._open is None and self.file.exists():
-                with self.file.open(newline="", encoding="utf-8") as old:
-                    self.columns = next(csv.reader(old), [])
-            new = [name for name in row if name not in self.columns]
-            if new:
-                self._widen(new)
-            if self._open is None:
-                self._open = self.file.open("a", newline="", encoding="utf-8")
-            csv.writer(self._open).writerow([row.get(name) for name in self.columns])
+            if self._open is None or not row.keys() <= set(self.columns):
+                self._open = self._with_columns(row)
+            csv.DictWriter(self._open, self.columns).writerow(row)
             self._open.flush()
         except OSError as error:
             raise RunError(f"'{self.file}' cannot be written: {error.strerror}") from None
@@ -174,18 +168,22 @@ class Table:
                 self._open.close()
             self._open = None
 
-    def _widen(self, names: list[str]) -> None:
+    def _with_columns(self, row: Mapping[str, Any]) -> TextIO:
+        """The file to append to, rewritten with columns for all that a row has."""
         self.close()
-        rows: list[list[str]] = []
+        rows: list[dict[str, str]] = []
         if self.file.exists():
             with self.file.open(newline="", encoding="utf-8") as old:
-                rows = list(csv.reader(old))[1:]
-        self.columns += names
+                reader = csv.DictReader(old)
+                rows, self.columns = list(reader), list(reader.fieldnames or ())
+        self.columns += [name for name in row if name not in self.columns]
         unfinished = self.file.with_name(f".{self.file.name}.unfinished")
         with unfinished.open("w", newline="", encoding="utf-8") as new:
-            empty = [""] * len(names)
-            csv.writer(new).writerows([self.columns, *[[*row, *empty] for row in rows]])
+            writer = csv.DictWriter(new, self.columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
         unfinished.replace(self.file)
+        return self.file.open("a", newline="", encoding="utf-8")
 
 
 class TensorBoard(Tracker):
