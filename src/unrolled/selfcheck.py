@@ -59,13 +59,12 @@ class Outcome:
         found: dict[str, float] = {}
         for name in ("losses", "gradient_norms", "clipped_norms", "state"):
             pairs = zip(getattr(self, name), expected[name], strict=True)
-            found |= {f"{name}[{i}]": difference(got, want) for i, (got, want) in enumerate(pairs)}
+            found |= {f"{name}[{i}]": difference(*pair) for i, pair in enumerate(pairs)}
         for name in ("first_gradients", "parameters"):
             arrays = getattr(self, name)
-            found |= {
-                f"{name}[{key}]": difference(arrays[key], want) if key in arrays else math.inf
-                for key, want in expected[name].items()
-            }
+            for key, want in expected[name].items():
+                got = arrays.get(key)
+                found[f"{name}[{key}]"] = math.inf if got is None else difference(got, want)
         return found
 
 

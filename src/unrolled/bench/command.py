@@ -64,12 +64,7 @@ def listing(width: int) -> str:
 
 
 def bench(options: Options) -> list[Result]:
-    """Measure, show, and keep what was asked for; after Ctrl-C what was measured so far.
-
-    Raises:
-        SettingError: an option that makes no sense.
-        RunError: the file cannot be written.
-    """
+    """Measure, show, and keep what was asked for; after Ctrl-C what was measured so far."""
     count = threads.check(threads.available() if options.threads is None else options.threads)
     planned = _plan(options, count)
     if options.json is not None:
@@ -91,9 +86,12 @@ def _plan(options: Options, count: int) -> plan.Plan:
     for cell in options.cells:
         if cell not in CELLS:
             raise SettingError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
-    for name in ("batch_size", "num_steps", "hiddens", "rounds"):
-        given = getattr(options, name)
-        least = min(given, default=0) if name == "hiddens" else given
+    for name, least in (
+        ("batch_size", options.batch_size),
+        ("num_steps", options.num_steps),
+        ("hiddens", min(options.hiddens)),
+        ("rounds", options.rounds),
+    ):
         if least < 1:
             raise SettingError(f"{name} is {least}; it must be at least 1")
     if not math.isfinite(options.seconds):

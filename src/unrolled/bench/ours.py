@@ -1,24 +1,11 @@
 """The project's own language model and trainer as competitors."""
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.frameworks import load
 from unrolled.kernels import native
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Minibatches as a data module, which is what a trainer takes."""
-
-    batches: list[Any]
-
-    def train_dataloader(self) -> list[Any]:
-        return self.batches
-
-    def val_dataloader(self) -> None:
-        return None
 
 
 def trained(
@@ -46,7 +33,9 @@ def trained(
 
     trainer = u.Trainer(1, int(task.gpu), CLIP_NORM)
     device = trainer.gpus[0] if task.gpu else u.backend.cpu()
-    trainer.prepare(model, _Given(framework_arrays(task.first(1))))
+    first = framework_arrays(task.first(1))
+    data = SimpleNamespace(train_dataloader=lambda: first, val_dataloader=lambda: None)
+    trainer.prepare(model, data)
     state: Any = None
 
     def ready(batches: list[Batch]) -> Any:

@@ -83,8 +83,7 @@ def run(
     Args:
         race: who, and what.
         rounds: turns of each entrant, without the round that warms up.
-        seconds: how long all those turns together shall last; they are made as long as
-            that asks for, by the time that a piece of work took at first.
+        seconds: how long all turns together shall last, judged by the first pieces of work.
         say: told what is going on.
         clock, sleep: as of `time`.
     """
