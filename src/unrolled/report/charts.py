@@ -52,12 +52,12 @@ class Source:
     place: int  # in the order of sources; chooses the colour
 
     @property
-    def metrics(self) -> Metrics | None:
-        return self.run.metrics.get(self.part)
+    def metrics(self) -> Metrics:
+        return self.run.metrics.get(self.part) or Metrics(())
 
     @property
-    def telemetry(self) -> Telemetry | None:
-        return self.run.telemetry.get(self.part)
+    def telemetry(self) -> Telemetry:
+        return self.run.telemetry.get(self.part) or Telemetry()
 
     def name(self, words: str) -> str:
         """``words`` and where from, as ``"clipped: training"``."""
@@ -84,13 +84,11 @@ def measures(found: Sequence[Source]) -> list[Chart]:
     groups: dict[tuple[str, str], list[Member]] = {}
     for source in found:
         metrics, telemetry = source.metrics, source.telemetry
-        for name, line in metrics.fields.items() if metrics else ():
+        for name, line in metrics.fields.items():
             if name not in NORMS:
                 member = source, _word(name, _group(name)), line
-                groups.setdefault((_group(name), metrics.x), []).append(member)  # type: ignore[union-attr]
-        if telemetry is None:
-            continue
-        if telemetry.loss.known and not (metrics and "loss" in metrics.fields):
+                groups.setdefault((_group(name), metrics.x), []).append(member)
+        if telemetry.loss.known and "loss" not in metrics.fields:
             member = source, WORDS["loss"], telemetry.loss
             groups.setdefault(("loss", "step"), []).append(member)
         for name, line in telemetry.learning_rates.items():
@@ -129,30 +127,30 @@ def _measure(group: str, place: str, members: list[Member]) -> Chart:
     if group != "accuracy" and _spread(series) > LOG_FROM_RATIO:
         y = replace(y, scale="log")
     head = slug(group), capital(words), place, y
-    return chart_of(members, series, *head, marks=marks, caption=caption)
+    return chart_of(members, *head, series, marks=marks, caption=caption)
 
 
 def chart_of(
     members: Sequence[Member],
-    series: list[Series] | None,
     id: str,
     title: str,
     place: str,
     y: Axis,
+    series: list[Series] | None = None,
     note: str = "",
     **more: Any,
 ) -> Chart:
     """A chart of these lines, its stretches that were not finite, and what it averages."""
     found = list({source.place: source for source, _, _ in members}.values())
     shades, told = shading(found, place)
+    notes = [note]
     width = max((line.width for _, _, line in members), default=1)
-    averaged = (
-        f"Each point is the mean of up to {width} recorded ones, "
-        "bands reach from the smallest to the largest."
-        if width > 1
-        else ""
-    )
-    note = " ".join(filter(None, (note, averaged, told)))
+    if width > 1:
+        notes.append(
+            f"Each point is the mean of up to {width} recorded ones, "
+            "bands reach from the smallest to the largest."
+        )
+    note = " ".join(filter(None, (*notes, told)))
     lines = _lines(members) if series is None else series
     return Chart(id, title, PLACES[place], y, lines, note=note, shades=shades, **more)
 
@@ -162,7 +160,7 @@ def shading(found: Sequence[Source], place: str) -> tuple[list[Shade], str]:
     shades, told = [], []
     for source in found:
         spans = _not_finite(source, place)
-        if spans is None or spans.first is None:
+        if spans.first is None:
             continue
         colour: int | str = style(source.place)[0] if len(found) > 1 else ""
         shades += [
@@ -173,11 +171,11 @@ def shading(found: Sequence[Source], place: str) -> tuple[list[Shade], str]:
     return shades, f"Shaded: {'; '.join(told)}." if told else ""
 
 
-def _not_finite(source: Source, place: str) -> Spans | None:
+def _not_finite(source: Source, place: str) -> Spans:
     metrics, telemetry = source.metrics, source.telemetry
-    if place == "step" and telemetry is not None and telemetry.not_finite.count:
+    if place == "step" and telemetry.not_finite.count:
         return telemetry.not_finite
-    return metrics.not_finite if metrics is not None and metrics.x == place else None
+    return metrics.not_finite if metrics.x == place else Spans()
 
 
 def _word(field: str, group: str) -> str:
@@ -215,21 +213,21 @@ def _spread(series: Sequence[Series]) -> float:
 def norms(found: Sequence[Source]) -> list[Chart]:
     """Global gradient norm before and after clipping: by step, else by epoch."""
     charts = []
-    by_step = [s for s in found if s.telemetry is not None and s.telemetry.steps]
+    by_step = [s for s in found if s.telemetry.steps]
     if by_step:
         charts.append(_step_norms(by_step))
-    by_epoch = [s for s in found if s not in by_step and s.metrics is not None]
+    by_epoch = [s for s in found if s not in by_step and s.metrics.fields]
     members = [
         (s, WORDS[name], fields[name])
         for s in by_epoch
-        if s.metrics and (fields := s.metrics.fields)
+        for fields in [s.metrics.fields]
         for name in NORMS
         if name in fields and not _says_nothing(name, fields, len(by_epoch))
     ]
     clipped = any(word == WORDS["clipped_norm"] for _, word, _ in members)
     if members:
-        x = members[0][0].metrics.x  # type: ignore[union-attr]
-        members = [member for member in members if member[0].metrics.x == x]  # type: ignore[union-attr]
+        x = members[0][0].metrics.x
+        members = [member for member in members if member[0].metrics.x == x]
         note = (
             "The largest norms of the epochs are left out."
             if len(by_epoch) > MOST_WITH_EXTREMES else ""
@@ -237,7 +235,6 @@ def norms(found: Sequence[Source]) -> list[Chart]:
         charts.append(
             chart_of(
                 members,
-                None,
                 "gradient-norm-by-epoch" if by_step else "gradient-norm",
                 "Gradient norm",
                 x,
@@ -265,8 +262,6 @@ def _step_norms(found: Sequence[Source]) -> Chart:
     members, told = [], []
     for source in found:
         telemetry = source.telemetry
-        if telemetry is None:
-            continue
         members.append((source, WORDS["gradient_norm"], telemetry.before))
         if telemetry.method is None and not telemetry.clipped:
             told.append(source.name("nothing was clipped"))
@@ -277,7 +272,6 @@ def _step_norms(found: Sequence[Source]) -> Chart:
         told.append(source.name(f"{share}{method}"))
     return chart_of(
         members,
-        None,
         "gradient-norm",
         "Gradient norm, before and after clipping",
         "step",
@@ -288,12 +282,13 @@ def _step_norms(found: Sequence[Source]) -> Chart:
 
 
 def _thresholds(found: Sequence[Source]) -> list[Mark]:
-    at = {
-        s.telemetry.threshold if s.telemetry else s.run.settings.get("gradient_clip_val")
-        for s in found
-    }
+    at, methods = set(), set()
+    for s in found:
+        recorded = s.telemetry.steps > 0
+        at.add(s.telemetry.threshold if recorded else s.run.settings.get("gradient_clip_val"))
+        methods.add(s.telemetry.method)
     whole = {v for v in at if isinstance(v, (int, float)) and v > 0}
-    per_step = {s.telemetry.method for s in found if s.telemetry} - {None, "global_norm"}
+    per_step = methods - {None, "global_norm"}
     if len(whole) != 1 or per_step:
         return []
     value = whole.pop()
@@ -306,7 +301,7 @@ def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[C
     Compared runs (``others``) with the same parameters show the same ones.
     """
     telemetry = source.telemetry
-    if telemetry is None or not telemetry.parameters:
+    if not telemetry.parameters:
         return []
     own = telemetry.parameters.keys()
     alike = [each for each in others if each.parameters.keys() == own] or [telemetry]
@@ -336,15 +331,15 @@ def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[C
         members = [(source, n, getattr(telemetry.parameters[n], measure)) for n in drawn]
         if measure == "update_ratio" and not any(line.known for _, _, line in members):
             continue
-        head = f"{id}-{slug(source.label)}" if source.label else id, titled(source, title)
         charts.append(
             chart_of(
                 members,
-                [line.series(name, *style(i)) for i, (_, name, line) in enumerate(members)],
-                *head,
+                f"{id}-{slug(source.label)}" if source.label else id,
+                titled(source, title),
                 "step",
                 y,
-                note=note,
+                [line.series(name, *style(i)) for i, (_, name, line) in enumerate(members)],
+                note,
                 marks=marks,
                 caption=caption,
                 group=id if source.label else "",

@@ -210,8 +210,7 @@ def parameters(source: Source) -> str:
         for name, value in source.run.parameters.items()
         if not source.part or name.startswith(f"{source.part}.")
     }
-    telemetry = source.telemetry
-    known = telemetry.parameters if telemetry else {}
+    known = source.telemetry.parameters
     names = list(dict.fromkeys([*trained, *known]))
     if not names:
         return ""

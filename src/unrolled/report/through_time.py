@@ -21,7 +21,7 @@ Named = list[tuple[Source, str, Layer]]
 
 def pictures(found: Sequence[Source]) -> list[Picture]:
     """All pictures of gradients through time: heatmaps, profiles, curves over the steps."""
-    layers = [(s, n, x) for s in found if s.telemetry for n, x in s.telemetry.layers.items()]
+    layers = [(s, n, x) for s in found for n, x in s.telemetry.layers.items()]
     drawn, rest = layers[:MOST_LAYERS], layers[MOST_LAYERS:]
     few = f"Shown are the first {MOST_LAYERS} of {len(layers)} layers." if rest else ""
     traced = [each for each in drawn if each[2].gradients.x]
@@ -123,7 +123,7 @@ def over_steps(layers: Named, few: str) -> list[Chart]:
         if not lines:
             continue
         series = [x.series(s.name(n), *style(i)) for i, (s, n, x) in enumerate(lines)]
-        charts.append(chart_of(lines, series, kind, title, "step", y, note=few, marks=marks))
+        charts.append(chart_of(lines, kind, title, "step", y, series, few, marks=marks))
     return charts
 
 
