@@ -404,19 +404,6 @@ def test_snapshot_and_assign_undo_a_step_by_rows(backend: Any, native: Native, a
         np.testing.assert_array_equal(backend.to_numpy(parameters["W"]), floats(MANY, 2))
 
 
-def test_takes_rows_where_a_step_moves_no_other_row(backend: Any, native: Native) -> None:
-    parameters, gradients, _ = table_gradients(backend, True)
-    optimizers = [make(parameters, 0.1) for make in (native.our_sgd, native.sgd)]
-    if not all(map(backend.takes_rows, optimizers)):
-        assert not any(map(backend.takes_rows, optimizers))  # both are plain SGD
-        pytest.skip("gradients are whole in this framework")
-    for optimizer in optimizers:
-        before = backend.to_numpy(parameters["W"]).copy()
-        parameters = backend.apply_gradients(optimizer, parameters, gradients)
-        moved = (backend.to_numpy(parameters["W"]) != before).any(axis=1)
-        assert np.flatnonzero(moved).tolist() == [3, 7]
-
-
 def sum_of_squares(parameters: Mapping[str, Any]) -> tuple[Any, None]:
     w = parameters["w"]
     return (w[None, :] @ w[:, None])[0, 0], None

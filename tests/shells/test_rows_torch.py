@@ -14,8 +14,8 @@ from unrolled.backends.rows import MANY
 from unrolled.errors import NotFiniteError
 from unrolled.kernels import native
 from unrolled.telemetry.recorder import Telemetry
+from unrolled.torch.sparse_gradients import rows_suffice
 from unrolled.training.records import Listener
-from unrolled.training.rows import rows_suffice
 
 TEXT = "".join(chr(0x4E00 + i * i % 4099) for i in range(MANY + 100)) * 2
 near = partial(pytest.approx, rel=1e-3, abs=1e-7)

@@ -172,7 +172,7 @@ def test_shapes_without_end_keep_few_taps():
     for T in range(1, 30):
         ids = np.zeros((2, T), int)
         batch = tuple(trainer.backend.asarray(ids) for _ in range(2))
-        first, taps = trainer.tracer.taps(trainer.parameters, batch, None, *trainer.context())
+        first, taps = trainer.tracer.taps(trainer.parameters, batch, None, *trainer.context)
         assert tuple(taps["layers.0.hidden"].shape) == (T, 2, H)
         assert list(first.layers) == ["layers.0"]
     assert len(trainer.tracer._taps) <= 8

@@ -239,10 +239,6 @@ def apply_gradients(
     return changed
 
 
-def takes_rows(optimizer: Any) -> bool:
-    return False  # gradients are whole
-
-
 def stop_gradient(arrays: Any) -> Any:
     return jax.tree.map(jax.lax.stop_gradient, arrays)
 

@@ -215,10 +215,6 @@ def apply_gradients(
     return dict(parameters)
 
 
-def takes_rows(optimizer: Any) -> bool:
-    return False  # gradients are whole
-
-
 def stop_gradient(arrays: Any) -> Any:
     if isinstance(arrays, (tuple, list)):
         return type(arrays)(map(stop_gradient, arrays))

@@ -89,9 +89,6 @@ class Backend(Protocol):
         The optimizer is the framework's own kind or ours, with its state inside.
         """
 
-    def takes_rows(self, optimizer: Any) -> bool:
-        """Whether a step with a gradient that holds some rows is right and moves only those."""
-
     def stop_gradient(self, arrays: Any) -> Any:
         """The same values, constant to differentiation; an array or nested tuples."""
 

@@ -9,7 +9,7 @@ step moves (`SparseRows`).
 
 Code that differentiates by itself gets whole gradients: rows come inside ``with
 row_gradients(True)`` only, and the trainer asks for them only where everything that follows
-can deal with them, see `unrolled.training.rows`.
+can deal with them, see `unrolled.torch.sparse_gradients`.
 """
 
 from collections.abc import Iterator
@@ -42,27 +42,15 @@ class SparseRows:
     values: Array
 
 
-_asked: ContextVar[bool] = ContextVar("row_gradients", default=False)
+asked: ContextVar[bool] = ContextVar("row_gradients", default=False)
+"""Whether gradients of tables with few rows looked up may hold only those rows."""
 
 
 @contextmanager
-def row_gradients(asked: bool) -> Iterator[None]:
-    """Whether gradients of tables with few rows looked up inside may hold only those rows."""
-    token = _asked.set(asked)
+def row_gradients(allowed: bool) -> Iterator[None]:
+    """Set `asked` inside a ``with`` block."""
+    token = asked.set(allowed)
     try:
         yield
     finally:
-        _asked.reset(token)
-
-
-def few_rows(num_rows: int, num_ids: int) -> bool:
-    """Whether a gradient of rows is asked for, and worth it for a table of ``num_rows``.
-
-    Example:
-        >>> few_rows(50_000, 1120)
-        False
-        >>> with row_gradients(True):
-        ...     few_rows(50_000, 1120), few_rows(2_000, 1120), few_rows(28, 7)
-        (True, False, False)
-    """
-    return _asked.get() and num_rows >= MANY and num_rows > FEW * num_ids
+        asked.reset(token)

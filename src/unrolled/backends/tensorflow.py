@@ -259,10 +259,6 @@ def apply_gradients(
     return dict(parameters)
 
 
-def takes_rows(optimizer: Any) -> bool:
-    return False  # gradients are whole
-
-
 def stop_gradient(arrays: Any) -> Any:
     return tf.nest.map_structure(tf.stop_gradient, arrays)
 

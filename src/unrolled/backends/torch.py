@@ -12,7 +12,7 @@ from torch import nn
 
 from unrolled.backends.loss.torch import cross_entropy
 from unrolled.backends.namespace import Array, Namespace, python_scan
-from unrolled.backends.rows import SparseRows, few_rows
+from unrolled.backends.rows import FEW, MANY, SparseRows, asked
 from unrolled.kernels.norms import torch as measures
 
 name = "torch"
@@ -43,8 +43,9 @@ def by_rows(W: torch.Tensor, ids: torch.Tensor) -> bool:
 
     Hooks of others get whole gradients, and so does what a computed table was made of.
     """
-    hooks = W._backward_hooks or W._post_accumulate_grad_hooks
-    return few_rows(W.shape[0], ids.numel()) and W.is_leaf and not hooks
+    if not asked.get() or W.shape[0] < max(MANY, FEW * ids.numel() + 1):
+        return False
+    return W.is_leaf and not (W._backward_hooks or W._post_accumulate_grad_hooks)
 
 
 def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -210,13 +211,6 @@ def apply_gradients(
     with torch.no_grad():  # an optimizer of one's own may leave that to the loop
         optimizer.step()
     return dict(parameters)
-
-
-def takes_rows(optimizer: Any) -> bool:
-    if not isinstance(optimizer, torch.optim.SGD):
-        return getattr(optimizer, "takes_rows", False)
-    others = ("momentum", "weight_decay", "fused")  # these do not know sparse gradients
-    return not any(group.get(name) for group in optimizer.param_groups for name in others)
 
 
 def stop_gradient(arrays: Any) -> Any:

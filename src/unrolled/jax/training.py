@@ -78,8 +78,13 @@ class Trainer(trainer.Trainer):
         self._validate = backend.compile(self._validation_step)
         self._key = jax.random.key(backend.fresh_seed())
 
-    def context(self) -> tuple[Any, ...]:
+    @property
+    def context(self) -> tuple[Any, ...]:  # type: ignore[override]  # read-only
         return self._key, self.train_batch_idx
+
+    @property
+    def bound_model(self) -> Any:
+        return self.model.with_parameters(self.parameters)
 
     def objective(
         self, parameters: Any, batch: Any, state: Any, key: Any = None, step: int = 0

@@ -13,7 +13,7 @@ from unrolled.errors import check_fit
 from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
 from unrolled.functional.losses import cross_entropy, perplexity
-from unrolled.functional.recurrent import CELLS, Cell, State
+from unrolled.functional.recurrent import CELLS, State
 from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
@@ -52,10 +52,6 @@ class RecurrentNetwork:
     def __post_init__(self) -> None:
         check([("cell", self.cell, ...), ("num_layers", self.num_layers, ...)], "RecurrentNetwork")
         check_engine(self.engine)
-
-    @property
-    def _cell(self) -> Cell:
-        return CELLS[self.cell]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -100,7 +96,7 @@ class RecurrentNetwork:
         One for each layer, for an LSTM two: ``(H, C)`` of layer 0, then of layer 1, ...
         """
         zeros = np.zeros((batch_size, num_hiddens), dtype=np.float32)
-        count = self._cell.num_states * self.num_layers
+        count = CELLS[self.cell].num_states * self.num_layers
         return tuple(self.backend.asarray(zeros, device) for _ in range(count))
 
     def forward(
@@ -119,21 +115,14 @@ class RecurrentNetwork:
         """
         xp = self.backend.xp
         values = list(params.values() if isinstance(params, Mapping) else params)
-        size, states = (len(values) - 2) // self.num_layers, self._cell.num_states
+        cell, size = CELLS[self.cell], (len(values) - 2) // self.num_layers
         new_state: State = ()
         H = inputs
         for layer in range(self.num_layers):
             weights = values[layer * size : (layer + 1) * size]
-            old = state[layer * states : (layer + 1) * states]
-            H, last = recur(  # (T, B, H)
-                self.backend,
-                self._cell,
-                H,
-                old,
-                weights,
-                engine=self.engine,
-                precision=self.precision,
-            )
+            old = state[layer * cell.num_states : (layer + 1) * cell.num_states]
+            options = {"engine": self.engine, "precision": self.precision}
+            H, last = recur(self.backend, cell, H, old, weights, **options)  # (T, B, H)
             new_state += tuple(last)
         W_hq, b_q = values[-2:]
         H = xp.reshape(H, (-1, H.shape[-1]))  # (T * B, H)
@@ -277,7 +266,7 @@ class LanguageModel(RecurrentLanguageModel):
     def weights(self) -> list[Array]:
         """Return the parameters in the order of the formula."""
         values = self.backend.named_arrays(self)
-        return [values[name] for name in self.network.names]
+        return list(map(values.__getitem__, self.network.names))
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.network.begin_state(batch_size, self.num_hiddens, device)

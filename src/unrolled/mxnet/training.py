@@ -1,7 +1,6 @@
 """``Trainer``, data modules and ``SGD`` for MXNet; the loop is in `unrolled.training.trainer`."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from mxnet import autograd, gluon
@@ -12,7 +11,6 @@ from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training import trainer
-from unrolled.training.records import StepRecord
 
 
 class DataModule(data_module.DataModule):
@@ -30,23 +28,12 @@ class TextData(text_data.TextData, DataModule):
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
-    def fit(self, model: Any, data: Any) -> None:
-        with same_mode():
-            super().fit(model, data)
-
-    def steps(self, model: Any, data: Any) -> Iterator[StepRecord]:
-        with same_mode():
-            yield from super().steps(model, data)
-
-
-@contextmanager
-def same_mode() -> Iterator[None]:
-    """Leave MXNet's training mode as it was: it is the thread's, not the model's."""
-    training = autograd.is_training()
-    try:
-        yield
-    finally:
-        autograd.set_training(training)
+    def epochs(self, model: Any, data: Any) -> Iterator[int]:
+        training = autograd.is_training()
+        try:
+            yield from super().epochs(model, data)
+        finally:  # the mode is the thread's, not the model's
+            autograd.set_training(training)
 
 
 class SGD(HyperParameters):

@@ -1,7 +1,7 @@
 """``Trainer``, data modules and ``SGD`` for PyTorch; the loop is in `unrolled.training.trainer`."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 
@@ -10,6 +10,7 @@ from unrolled.backends import torch as backend
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.hyperparameters import HyperParameters
 from unrolled.torch.layer_watch import LayerWatch, watch_layers
+from unrolled.torch.sparse_gradients import with_sparse_gradients
 from unrolled.training import trainer
 
 
@@ -27,6 +28,9 @@ class TextData(text_data.TextData, DataModule):
 
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
+
+    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+        return super().differentiable(with_sparse_gradients(self, objective))
 
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model)

@@ -213,7 +213,3 @@ class Module(HyperParameters):
     def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Values as `export_parameters` gives them, under the names that the framework uses."""
         return values
-
-    def with_parameters(self, parameters: Mapping[str, Array]) -> Any:
-        """The model with these parameters of its own: itself, but in JAX."""
-        return self

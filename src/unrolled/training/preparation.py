@@ -1,19 +1,22 @@
 """Prepare a training: check the model, count the minibatches, make parameters and optimizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
+from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.training.differentiation import Differentiation
 
 
-class Preparation(Differentiation):
+class Preparation:
     """The part of a trainer that makes everything ready for the first minibatch."""
 
+    backend: ClassVar[Backend]
     max_epochs: int
     gpus: Sequence[Any]
+    parameters: dict[str, Any]
     last_good: dict[str, Any] | None
+    compile_functions: Callable[[], None]
     is_dry_run: bool = False
     """True while a model is only shown a minibatch: then nothing is plotted."""
 
@@ -28,7 +31,6 @@ class Preparation(Differentiation):
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
         self.compile_functions()
-        self.initial_state = self.truncation.initial_state()
         self.last_good = None
 
     def check_model(self, model: Any) -> None:

@@ -1,21 +1,23 @@
 """The training loop: forward, backward, clip, step, and the hidden state carried on."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.functional.updates import check_clip_method
+from unrolled.functional.updates import check_clip_method, clip, global_norm
 from unrolled.hyperparameters import HyperParameters
-from unrolled.training.divergence import Divergence
+from unrolled.training.divergence import check_weights, stop_not_finite
 from unrolled.training.preparation import Preparation
 from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
-from unrolled.training.reporting import Reporting
-from unrolled.training.truncation import Truncation
+from unrolled.training.tracing import ThroughTime, Tracer
+from unrolled.training.truncation import InitialState, Truncation
 
 
-class Trainer(Preparation, Divergence, Reporting, HyperParameters):
+class Trainer(Preparation, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     The hidden state is carried from one minibatch to the next, cut off from the old
@@ -43,6 +45,8 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
         train_batch_idx, val_batch_idx: minibatches seen so far.
         num_train_batches, num_val_batches: minibatches of an epoch.
         train_curves: what the model has plotted of its training steps.
+        last_good: a copy of the last weights that gave a finite loss, of large tables only the
+            rows that have moved since; None before any did.
 
     Example:
         >>> from unrolled import torch
@@ -64,6 +68,12 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
     truncation: Truncation = Truncation()
     gpus: Sequence[Any] = ()
     stopping: bool = False
+    draws_losses: bool = False
+    """True if the loop draws training losses, so that `Module.plot_loss` need not."""
+    leaves_losses: bool = False
+    """True if the model has left a loss to the loop."""
+    context: tuple[Any, ...] = ()
+    """Further arguments of the objective; in JAX the random key is one."""
 
     def __init__(
         self,
@@ -117,7 +127,7 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
             yield self.epoch
             if self.stopping:
                 break
-        self.check_weights()
+        check_weights(self)
         self.model.board.show()
 
     def stop(self) -> None:
@@ -153,26 +163,171 @@ class Trainer(Preparation, Divergence, Reporting, HyperParameters):
         self.model.epoch_end(record)
         self.notify("on_epoch", record)
 
+    def compile_functions(self) -> None:
+        """Compile the functions of a step, where the framework compiles."""
+        xp, method = self.backend.xp, self.gradient_clip_method
+        written_in: str = self.clip_gradients.__module__
+        self.reader_clips = self.gradient_clip_val > 0 and not written_in.startswith("unrolled.")
+        self.initial_state = InitialState(self.truncation)
+        self.differentiate = self.differentiable(self.objective)
+        self.tracer = Tracer(self)
+        self._clip = self.backend.compile(partial(clip, xp, method))
+        self._stack = self.backend.compile(xp.stack)
+
+    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+        """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
+        return self.backend.compile(self.backend.value_and_grad(objective))
+
+    def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
+        """Loss and carried state as a function of the parameters, to be differentiated."""
+        self.draws_losses = True
+        if self.truncation.back_steps is None:
+            return self.model.loss_and_state(batch, state)  # type: ignore[no-any-return]
+        return self.truncation.loss_and_state(self.backend, self.model, batch, state)
+
     def fit_batch(self, batch: Any, state: Any) -> tuple[StepRecord, Any]:
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
         carried = state is not None and self.truncation.state == "carried"
-        state = self.initial_state.state(self, batch, state)
-        number = self.train_batch_idx + 1
-        traced = any([listener.on_batch(self, number) for listener in self.listeners])  # noqa: C419
+        if self.truncation.state != "carried":
+            state = self.initial_state.state(self, batch, state)
+        traced = any(self.notify("on_batch", self.train_batch_idx + 1))
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
         self.notify("on_gradients", gradients)
-        gradients, clipped, *norms = self.clip(gradients)
+        if self.reader_clips:
+            gradients, clipped, *norms = self.clip_by_reader(gradients)
+        else:
+            clipped, *norms = self.clipped(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         self.notify("on_backward", backward)
         record = self.record(batch, loss, *norms)
-        self.check_step(record, backward)
+        if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
+            stop_not_finite(self, record, backward)
         self.step(clipped)
         self.model.step_end(record)  # before the next number: its point is where the step began
-        self.train_batch_idx = number
+        self.train_batch_idx = record.step
         return record, None if new_state is None else self.backend.stop_gradient(new_state)
+
+    def backward(
+        self, batch: Any, state: Any, traced: bool = False
+    ) -> tuple[Any, Any, ThroughTime | None]:
+        """``(loss, state)`` of a minibatch, the gradients, and if traced those through time."""
+        if traced:
+            return self.tracer(self.parameters, batch, state, *self.context)
+        return *self.differentiate(self.parameters, batch, state, *self.context), None
+
+    def trace(self, batch: Any, state: Any) -> ThroughTime:
+        """The gradients through time of a minibatch with the weights as they are now."""
+        return self.tracer(self.parameters, batch, state, *self.context)[2]
+
+    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
+        """The gradients by name, clipped if the limit is above 0; their norm before and after it.
+
+        Args:
+            gradients: by the parameters' names.
+            limit: None takes ``gradient_clip_val``.
+        """
+        limit = self.gradient_clip_val if limit is None else limit
+        parameters = self.parameters if self.gradient_clip_method == "adaptive" else {}
+        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
+        """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own.
+
+        A subclass, or a notebook, may put another one here: every training step then calls it,
+        if ``gradient_clip_val`` is above 0, and takes what it leaves as the gradients.
+        """
+        parameters = self.backend.parameters(model)
+        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
+        gradients = {name: g for name, g in held.items() if g is not None}
+        self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
+
+    def clip_by_reader(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """The gradients before and after a reader's `clip_gradients`, and the norms of both."""
+        xp = self.backend.xp
+        before = self.backend.snapshot(gradients)  # they may be changed in place
+        norm = global_norm(xp, before.values())
+        with self.backend.without_gradients():
+            clipped = self.clipped_by_reader(gradients)
+        return before, clipped, norm, global_norm(xp, clipped.values())
+
+    def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        """What a reader's `clip_gradients` makes of the gradients: it finds them in the model."""
+        self.clip_gradients(self.gradient_clip_val, self.model)
+        held = {name: self.backend.gradient(self.parameters[name]) for name in gradients}
+        return {name: gradient for name, gradient in held.items() if gradient is not None}
 
     def step(self, gradients: Any) -> None:
         """Move the weights, and keep a copy of those that gave the last finite loss."""
         self.last_good = self.backend.snapshot(self.parameters, self.last_good, gradients)
         self.parameters = self.backend.apply_gradients(self.optim, self.parameters, gradients)
+
+    def record(self, batch: Any, loss: Any, norm: Any, clipped_norm: Any) -> StepRecord:
+        """The record of a step; loss and norms leave the device together."""
+        if loss.shape != ():
+            loss = self.backend.xp.reshape(loss, ())
+        scalars = self.backend.to_numpy(self._stack([loss, norm, clipped_norm])).tolist()
+        loss, norm, clipped_norm = scalars
+        targets = math.prod(batch[-1].shape)
+        if self.gradient_clip_method == "global_norm" and not self.reader_clips:
+            clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
+        return StepRecord(
+            epoch=self.epoch + 1,
+            step=self.train_batch_idx + 1,
+            loss=self.mean_loss(loss, targets),
+            num_targets=targets,
+            gradient_norm=norm,
+            clipped_norm=clipped_norm,
+        )
+
+    def mean_loss(self, loss: float, targets: int) -> float:
+        """The mean over the targets of what the model's `Module.loss` gave."""
+        summed = getattr(self.model, "reduction", "mean") == "sum"
+        return loss / targets if summed else loss
+
+    def running_loss(self) -> float:
+        """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
+        batch, loss = self._running
+        return self.mean_loss(float(loss), math.prod(batch[-1].shape))
+
+    def validate(self) -> float | None:
+        """Mean validation loss; None where there is nothing to validate on."""
+        if self.val_dataloader is None:
+            return None
+        self.backend.set_training(self.model, False)
+        total, count = 0.0, 0
+        for batch in self.val_dataloader:
+            batch = self.prepare_batch(batch)
+            with self.backend.without_gradients():
+                loss = self.validation_step(batch)
+            self.val_batch_idx += 1
+            if loss is not None:
+                targets = math.prod(batch[-1].shape)
+                total += self.mean_loss(float(loss), targets) * targets
+                count += targets
+        return total / count if count else None
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a validation minibatch; None if the model gives none."""
+        return self.model.validation_step(batch)
+
+    def notify(self, event: str, *what: Any) -> list[Any]:
+        """Call a method of every listener, named in `Listener`; gives what they return."""
+        answers = []
+        for listener in self.listeners:
+            answers.append(getattr(listener, event)(self, *what))
+        return answers
+
+    @property
+    def bound_model(self) -> Any:
+        """The model as trained so far, to be called: the model itself, but in JAX."""
+        return self.model
+
+    def watch_layers(self) -> Any:
+        """Return an observer of the framework's own recurrent layers; None if there is none.
+
+        An object with ``start()``, called before a minibatch whose layers are to be looked
+        at, and ``layers()``, called after its backward pass, which gives
+        `unrolled.telemetry.records.LayerRecord` by the modules' names.
+        """
+        return None

@@ -63,10 +63,6 @@ class Truncation:
         if problems:
             raise SettingError("\n".join(problems))
 
-    def initial_state(self) -> "InitialState":
-        """What gives every minibatch of a training its first state."""
-        return InitialState(self)
-
     def loss_and_state(
         self, backend: Backend, model: Any, batch: Any, state: Any
     ) -> tuple[Any, Any]:
