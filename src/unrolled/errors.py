@@ -77,16 +77,7 @@ class NotFiniteError(UnrolledError, ArithmeticError):
 
 
 def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> str:
-    """The end of a sentence: ``did you mean 'x'?`` if a known name is near, then what there is.
-
-    Example:
-        >>> did_you_mean("num_hidden", ["num_hiddens", "lr"])
-        "did you mean 'num_hiddens'? There are: num_hiddens, lr"
-        >>> did_you_mean("zzz", ["lr"])
-        'there are: lr'
-        >>> did_you_mean("zzz", map(str, range(100)), most=3)
-        'there are: 0, 1, 2 and 97 more'
-    """
+    """The end of a sentence: ``did you mean 'x'?`` if a known name is near, then what there is."""
     known = list(known)
     near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
     more = f" and {len(known) - most} more" if len(known) > most else ""
@@ -95,11 +86,7 @@ def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> st
 
 
 def check_seed(seed: int) -> int:
-    """The seed itself if all generators take it.
-
-    Raises:
-        SettingError: they do not.
-    """
+    """The seed itself if all generators take it."""
     if not 0 <= seed < SEEDS:
         raise SettingError(f"seed is {seed}; it must be 0 or more, and below {SEEDS:,}")
     return seed
@@ -108,20 +95,7 @@ def check_seed(seed: int) -> int:
 def check_fit(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Make sure that values fit parameters, by name and shape.
-
-    Raises:
-        ParameterError: every missing, unexpected and misshapen name, at once.
-
-    Example:
-        >>> check_fit({"a": (1,), "b": (2,)}, {"b": (3,), "c": (4,)})
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.ParameterError: the values do not fit the model:
-        a: missing, expected (1,)
-        b: has shape (3,), expected (2,)
-        c: unexpected, has shape (4,)
-    """
+    """Make sure that values fit parameters, by name and shape."""
     lines = []
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -135,11 +109,7 @@ def check_fit(
 
 
 def check_floating(values: Mapping[str, Any]) -> None:
-    """Make sure that arrays by name hold floating-point numbers.
-
-    Raises:
-        ParameterError: one holds others.
-    """
+    """Make sure that arrays by name hold floating-point numbers."""
     for name, value in values.items():
         if value.dtype.kind != "f":
             raise ParameterError(

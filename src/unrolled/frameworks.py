@@ -31,15 +31,7 @@ working: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
 
 def check(name: str) -> str:
-    """The name itself if it is that of a framework.
-
-    Raises:
-        SettingError: it is not; the message names the nearest.
-
-    Example:
-        >>> check("torch")
-        'torch'
-    """
+    """The name itself if it is that of a framework."""
     if name not in FRAMEWORKS:
         raise SettingError(f"unknown framework '{name}': {did_you_mean(name, FRAMEWORKS)}")
     return name
@@ -66,12 +58,7 @@ def install_command(name: str) -> str:
 
 
 def advice(name: str) -> str:
-    """How to get a framework: the command, and where it is to be typed if not here.
-
-    Example:
-        >>> advice("mxnet").startswith("in an environment of its own")
-        True
-    """
+    """How to get a framework: the command, and where it is to be typed if not here."""
     command = f"with: {install_command(name)}"
     return f"{APART[name]}, {command}" if name in APART else command
 

@@ -12,13 +12,6 @@ def write_whole(path: str | Path, content: bytes) -> None:
 
     Raises:
         OSError: it cannot be written; what was there before is there still.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_whole(Path(folder, "file"), b"content")
-        ...     Path(folder, "file").read_bytes(), len(list(Path(folder).iterdir()))
-        (b'content', 1)
     """
     path = Path(path)
     if path.exists() and not path.is_file():

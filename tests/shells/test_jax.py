@@ -16,8 +16,7 @@ from flax.training.train_state import TrainState  # noqa: E402
 from unrolled import jax as unrolled  # noqa: E402
 from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
 from unrolled.d2l import jax as d2l  # noqa: E402
-from unrolled.errors import NotFiniteError, ParameterError, SettingError  # noqa: E402
-from unrolled.frameworks import is_installed, load  # noqa: E402
+from unrolled.errors import NotFiniteError, SettingError  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
 from unrolled.nndl import jax as nndl  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
@@ -74,17 +73,6 @@ def test_the_model_is_a_linen_dataclass_that_holds_no_values() -> None:
         model.export_parameters()
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.01, 100.0])
-def test_sigma_is_used(sigma: float) -> None:
-    for model in (
-        unrolled.LinearRegressionScratch(400, 0.1, sigma, seed=0),
-        unrolled.LinearRegression(0.1, sigma),
-    ):
-        bound = model.initialize(jnp.ones((1, 400)))
-        assert np.std(bound.w) == pytest.approx(sigma, rel=0.15)
-        np.testing.assert_array_equal(bound.b, [0.0])
-
-
 def test_the_loss_is_a_pure_function_of_params() -> None:
     model, (X, y) = unrolled.LinearRegressionScratch(2, 0.03), first_batch(regression())
     trainer = fitted(model, regression())
@@ -93,20 +81,6 @@ def test_the_loss_is_a_pure_function_of_params() -> None:
     value, gradients = jax.value_and_grad(model.loss)(params, (X,), y[:, 0], trainer.state)
     assert float(value) == pytest.approx(np.mean(error**2 / 2), rel=1e-5)
     np.testing.assert_allclose(gradients["w"], X.T @ error / len(X), rtol=1e-4)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_three_epochs_leave_errors_of_the_published_size_and_ten_the_noise(seed: int) -> None:
-    def errors(epochs: int) -> list[float]:
-        model = unrolled.LinearRegressionScratch(num_inputs=2, lr=0.03, seed=seed)
-        params = fitted(model, regression(seed=seed), epochs).state.params
-        return [2 - params["w"][0, 0], -3.4 - params["w"][1, 0], 4.2 - params["b"][0]]
-
-    w1, w2, b = errors(3)
-    assert 0.03 < w1 < 0.20
-    assert -0.28 < w2 < -0.08
-    assert 0.14 < b < 0.30
-    assert max(map(abs, errors(10))) < 0.01
 
 
 def test_concise_linear_regression_has_no_half() -> None:
@@ -145,21 +119,6 @@ def test_initialization_does_not_disturb_the_order_of_the_data() -> None:
     Trainer(1).fit(Watched(2, 0.03), regression(num_val=0))
     for X, (expected, _) in zip(seen, regression(num_val=0).train_dataloader(), strict=True):
         np.testing.assert_array_equal(X, expected)
-
-
-def test_a_clipped_step_is_the_one_made_by_hand() -> None:
-    data = regression(num_train=32, num_val=0)
-    model = unrolled.LinearRegressionScratch(2, 0.5, sigma=1.0, seed=3)
-    X, y = first_batch(data)
-    start = model.initialize(X)
-    w, b = np.asarray(start.w), np.asarray(start.b)
-    error = X @ w + b - y  # (32, 1)
-    gradients = X.T @ error / 32, error.mean(axis=0)
-    norm = np.sqrt(sum((g**2).sum() for g in gradients))
-    assert norm > 1
-    params = fitted(model, data, gradient_clip_val=0.25).state.params
-    np.testing.assert_allclose(params["w"], w - 0.5 * gradients[0] * 0.25 / norm, rtol=1e-5)
-    np.testing.assert_allclose(params["b"], b - 0.5 * gradients[1] * 0.25 / norm, rtol=1e-5)
 
 
 def test_gradients_come_in_the_order_of_the_model() -> None:
@@ -277,14 +236,6 @@ def test_a_plain_module_without_a_loss_is_told_how_to_get_one() -> None:
         fitted(Plain(), regression())
 
 
-def test_a_model_of_another_framework_is_refused() -> None:
-    pytest.importorskip("torch")
-    with pytest.raises(
-        SettingError, match=r"trains models of unrolled\.jax, and .*unrolled\.torch"
-    ):
-        fitted(load("torch").LinearRegressionScratch(2, 0.1), regression())
-
-
 def test_running_statistics_are_refused() -> None:
     model = unrolled.NativeModel(nn.BatchNorm(use_running_average=False), optax.squared_error)
     with pytest.raises(SettingError, match="batch_stats"):
@@ -312,17 +263,6 @@ def test_dropout_is_on_in_training_only() -> None:
 # Language models
 
 
-def evaluated(cell: str, values: dict[str, Any], ids: np.ndarray, layers: int) -> np.ndarray:
-    """Logits by the formulas in NumPy."""
-    Y = ids.T  # (T, B)
-    for layer in range(layers):
-        prefix = f"layers.{layer}." if layers > 1 else ""
-        weights = [values[prefix + name] for name in CELLS[cell].weights]
-        zeros = np.zeros((ids.shape[0], H), np.float32)
-        Y, _ = CELLS[cell].forward(numpy_xp, Y, (zeros,) * CELLS[cell].num_states, *weights)
-    return Y.reshape(-1, H) @ values["W_hq"] + values["b_q"]
-
-
 def drawn(model: Any, seed: int = 0) -> Any:
     """The model with values large enough to bend tanh, biases too."""
     rng = np.random.default_rng(seed)
@@ -330,29 +270,7 @@ def drawn(model: Any, seed: int = 0) -> Any:
     return {n: rng.normal(0, 0.7, v.shape).astype(np.float32) for n, v in values.items()}
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", CELLS)
-def test_flax_layers_compute_the_formulas_in_both_directions(cell: str, layers: int) -> None:
-    model = unrolled.RNNModel(unrolled.recurrent_layer(cell, V, H, layers), V)
-    ids = np.random.default_rng(1).integers(0, V, (3, 5))
-    values = drawn(model)
-    bound = model.import_parameters(values)
-    exported = bound.export_parameters()
-    assert list(exported) == list(values)
-    for name, value in values.items():
-        np.testing.assert_array_equal(exported[name], value)
-    logits, _ = bound(jnp.asarray(ids))
-    np.testing.assert_allclose(logits, evaluated(cell, values, ids, layers), rtol=1e-4, atol=1e-5)
-
-    # Flax's own values, every bias made to count, under our names
-    own = jax.tree.map(lambda value: value + 0.3, bound.variables["params"])
-    rebound = bound.unbind()[0].bind({"params": own})
-    logits, _ = rebound(jnp.asarray(ids))
-    expected = evaluated(cell, rebound.export_parameters(), ids, layers)
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["lstm"])
 def test_two_directions(cell: str) -> None:
     def make() -> Any:
         return unrolled.recurrent_layer(cell, V, H)
@@ -374,8 +292,7 @@ def test_two_directions(cell: str) -> None:
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, model.begin_state(3))
 
 
-@pytest.mark.parametrize(("layers", "batch_size"), [(1, 1), (2, 3)])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "layers", "batch_size"), [("rnn", 1, 1), ("lstm", 2, 3)])
 def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_size: int) -> None:
     model = unrolled.RNNModel(unrolled.recurrent_layer(cell, V, H, layers), V)
     state = model.begin_state(batch_size)
@@ -432,14 +349,6 @@ def test_models_are_compiled_once_whatever_their_values() -> None:
     assert found == [1, 0]
 
 
-def test_values_that_do_not_fit_are_refused() -> None:
-    model = unrolled.RNNModel(unrolled.recurrent_layer("gru", V, H), V)
-    values = drawn(model)
-    values["W_hz"] = values["W_hz"][:2]
-    with pytest.raises(ParameterError, match="W_hz: has shape"):
-        model.import_parameters(values)
-
-
 @pytest.mark.parametrize(
     "layer",
     [
@@ -463,7 +372,7 @@ def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str
             losses.append(step.loss)
 
     net = d2l.RNNModelScratch(len(vocab), 16)
-    trained = d2l.train_ch8(net, train_iter, vocab, 1.0, 10)
+    trained = d2l.train_ch8(net, train_iter, vocab, 1.0, 4)
     printed = capsys.readouterr().out.splitlines()
     assert d2l.predict_ch8("traveller", 50, trained, vocab) == printed[-1]
     before = float(printed[-3].split()[1].rstrip(","))
@@ -471,30 +380,6 @@ def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str
     after = float(capsys.readouterr().out.split()[1].rstrip(","))
     assert after < 0.95 * len(vocab)
     assert after == pytest.approx(before, rel=0.1)  # it went on from there
-
-
-# Beside PyTorch, from the same initial values on the same minibatches
-
-
-@pytest.mark.skipif(not is_installed("torch"), reason="needs PyTorch beside JAX")
-@pytest.mark.parametrize(("cell", "layers"), [("rnn", 2), ("lstm", 1)])
-def test_training_agrees_with_torch(cell: str, layers: int) -> None:
-    losses = []
-    for name in ("torch", "jax"):
-        u, steps = load(name), Steps()
-        data = u.TextData(TEXT, 4, 7, seed=0)
-        model = u.LanguageModel(
-            len(data.vocab),
-            H,
-            cell,
-            layers,
-            sigma=0.5,
-            seed=1,
-            lr=0.2,  # at 1 these large weights make training chaotic: rounding doubles every step
-        )
-        u.Trainer(1, gradient_clip_val=1, listeners=[steps]).fit(model, data)
-        losses.append(steps.losses)
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 # Parameters

@@ -21,9 +21,7 @@ import tensorflow as tf
 
 from unrolled.backends.numpy import xp as numpy_xp
 from unrolled.errors import ParameterError, SettingError
-from unrolled.functional.initial import normal_weights
 from unrolled.functional.recurrent import CELLS
-from unrolled.training.records import Listener
 
 W, BIAS = [2, -3.4], 4.2
 TEXT = "the quick brown fox jumps over the lazy dog and runs away " * 6
@@ -305,70 +303,18 @@ def test_models_of_other_kinds_are_refused() -> None:
 # Linear regression
 
 
-@pytest.mark.parametrize(
-    ("make", "epochs", "tolerance"),
-    [(linear, 10, 0.01), (lambda: unrolled.LinearRegression(0.03), 5, 0.01)],
-)
-def test_linear_regression_finds_the_truth(make: Any, epochs: int, tolerance: float) -> None:
-    model = make()
-    unrolled.Trainer(epochs).fit(model, regression_data())
-    np.testing.assert_allclose(model.w.numpy().ravel(), W, atol=tolerance)
-    np.testing.assert_allclose(model.b.numpy(), [BIAS], atol=tolerance)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_errors_after_three_epochs_are_as_large_as_the_published_ones(seed: int) -> None:
-    model = linear(seed=seed)
-    unrolled.Trainer(max_epochs=3).fit(model, regression_data(seed=seed))
-    error_w, error_b = W - model.w.numpy().ravel(), BIAS - model.b.numpy()[0]
-    # published: 0.0892, -0.1177, 0.2112; 5.4% of 2, -3.4 and 4.2 remain
-    assert 0.03 < error_w[0] < 0.2
-    assert -0.3 < error_w[1] < -0.08
-    assert 0.13 < error_b < 0.33
-
-
-@pytest.mark.parametrize("sigma", [0.01, 10.0])
-def test_sigma_is_used(sigma: float) -> None:
-    unrolled.backend.seed(0)
-    by_hand = unrolled.LinearRegressionScratch(2000, lr=0.1, sigma=sigma)
-    layer = unrolled.LinearRegression(lr=0.1, sigma=sigma)
-    layer(tf.zeros((1, 2000)))
-    for model in (by_hand, layer):
-        assert model.w.shape == (2000, 1)
-        assert np.std(model.w.numpy()) == pytest.approx(sigma, rel=0.1)
-        np.testing.assert_array_equal(model.b.numpy(), [0.0])
-
-
-def test_initial_values_are_those_of_numpy() -> None:
-    values = normal_weights({"w": (2, 1), "b": (1,)}, 0.01, seed=3)
-    np.testing.assert_array_equal(linear(seed=3).w.numpy(), values["w"])
-    params = d2l.get_params(5, 4, seed=3)
-    shapes = {name: tuple(v.shape) for name, v in params.items()}
-    for name, value in normal_weights(shapes, 0.01, seed=3).items():
-        np.testing.assert_array_equal(params[name].numpy(), value)
-
-
-@pytest.mark.parametrize("clip", [0, 0.1])
-def test_one_step_is_what_numpy_computes(clip: float) -> None:
-    model, (X, y) = linear(lr=0.1), example_batch()
-    w, b = model.w.numpy(), model.b.numpy()
-    trainer = unrolled.Trainer(max_epochs=1, gradient_clip_val=clip)
-    trainer.fit(model, Batches((X, y)))
-
-    residual = X.numpy() @ w + b - y.numpy()  # (n, 1)
-    gradient_w, gradient_b = X.numpy().T @ residual / len(residual), residual.mean(axis=0)
-    norm = np.sqrt((gradient_w**2).sum() + (gradient_b**2).sum())
-    assert norm > 0.2
-    scale = min(1, clip / norm) if clip else 1
-    np.testing.assert_allclose(model.w.numpy(), w - 0.1 * scale * gradient_w, rtol=1e-5)
-    np.testing.assert_allclose(model.b.numpy(), b - 0.1 * scale * gradient_b, rtol=1e-5)
+def test_linear_regression_with_the_layer_finds_the_truth() -> None:
+    model = unrolled.LinearRegression(0.03)
+    unrolled.Trainer(5).fit(model, regression_data())
+    np.testing.assert_allclose(model.w.numpy().ravel(), W, atol=0.01)
+    np.testing.assert_allclose(model.b.numpy(), [BIAS], atol=0.01)
 
 
 # Language models
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [2])
 def test_layers_compute_the_formula_with_the_exported_parameters(cell: str, layers: int) -> None:
     model = with_layer(cell, H=4, layers=layers, vocab_size=5)
     rng = np.random.default_rng(0)
@@ -403,24 +349,7 @@ def test_layers_compute_the_formula_with_the_exported_parameters(cell: str, laye
     np.testing.assert_allclose(written_out(X, states)[0].numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_logits_are_those_of_pytorchs_layers_both_ways(cell: str) -> None:
-    torch = pytest.importorskip("torch")
-    from unrolled import torch as other
-
-    torch.manual_seed(0)
-    X = tokens(2, 7, vocab_size=5)
-    theirs = other.RNNModel(other.recurrent_layer(cell, 5, 4, 2), 5)
-    ours = with_layer(cell, H=4, layers=2, vocab_size=5)
-    for source, target in ((theirs, ours), (ours, theirs)):
-        target.import_parameters(source.export_parameters())
-        with torch.no_grad():
-            expected = theirs(torch.tensor(X.numpy()))[0].numpy()
-        np.testing.assert_allclose(ours(X)[0].numpy(), expected, rtol=1e-5, atol=1e-5)
-        ours.linear.bias.assign(np.arange(5))
-
-
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["lstm"])
 def test_two_directions_are_those_of_pytorch(cell: str) -> None:
     torch = pytest.importorskip("torch")
     from unrolled import torch as other
@@ -437,17 +366,12 @@ def test_two_directions_are_those_of_pytorch(cell: str) -> None:
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kind", ["scratch", "layers"])
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_states_fit_the_batch_and_can_be_carried(cell: str, kind: str, batch_size: int) -> None:
-    make = scratch if kind == "scratch" else with_layer
-    model, X = make(cell, layers=2), tokens(batch_size, 9)
-    start = model.begin_state(batch_size)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_states_fit_the_batch_and_can_be_carried(cell: str) -> None:
+    model, X = with_layer(cell, layers=2), tokens(5, 9)
+    start = model.begin_state(5)
     shapes = [tuple(part.shape) for part in tf.nest.flatten(start)]
-    parts = CELLS[cell].num_states
-    shape = (batch_size, 6) if kind == "scratch" else (2, batch_size, 6)
-    assert shapes == [shape] * (2 * parts if kind == "scratch" else parts)
+    assert shapes == [(2, 5, 6)] * CELLS[cell].num_states
 
     whole, _ = model(X)
     from_start, _ = model(X, start)
@@ -457,21 +381,6 @@ def test_states_fit_the_batch_and_can_be_carried(cell: str, kind: str, batch_siz
     second, _ = model(X[:, 4:], state)
     joined = np.concatenate([first.numpy(), second.numpy()])
     np.testing.assert_allclose(joined, whole.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_one_clipped_step_of_a_language_model_has_the_length_of_the_limit() -> None:
-    class Norms(Listener):
-        def on_step(self, trainer: Any, step: Any) -> None:
-            self.step = step
-
-    model, listener = scratch(), Norms()
-    before = model.export_parameters()
-    data = Batches((tokens(3, 5), tokens(3, 5, seed=1)))
-    unrolled.Trainer(1, gradient_clip_val=0.01, listeners=[listener]).fit(model, data)
-    after = model.export_parameters()
-    moved = np.sqrt(sum(((after[name] - before[name]) ** 2).sum() for name in before))
-    assert listener.step.gradient_norm > 0.02
-    assert moved == pytest.approx(0.01 * model.lr, rel=1e-4)
 
 
 CELL_LAYERS = {
@@ -555,17 +464,6 @@ def test_a_models_functions_can_be_a_books_own() -> None:
 
 
 # The book's functions
-
-
-def test_the_chapters_functions_train_and_predict(capsys: Any) -> None:
-    train_iter, vocab = d2l.load_data_time_machine(4, 5, max_tokens=300, seed=0)
-    net = scratch(vocab_size=len(vocab))
-    before = net.export_parameters()["W_hq"]
-    d2l.train_ch8(net, train_iter, vocab, lr=1, num_epochs=1)
-    assert not np.array_equal(net.export_parameters()["W_hq"], before)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("perplexity")
-    assert lines[1] == d2l.predict_ch8("time traveller", 50, net, vocab)
 
 
 @pytest.mark.parametrize("kind", ["ours", "keras", "function"])

@@ -302,19 +302,6 @@ def test_linear_regression_with_the_layer_has_twice_that_loss() -> None:
         assert model.loss(y_hat, targets).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("sigma", [0.01, 3.0])
-def test_sigma_is_the_spread_of_the_first_weights(sigma: float) -> None:
-    torch.manual_seed(0)
-    from_scratch = unrolled.LinearRegressionScratch(4000, lr=0.1, sigma=sigma, seed=0)
-    layer = unrolled.LinearRegression(lr=0.1, sigma=sigma)
-    layer(torch.zeros(1, 4000))
-    for model in (from_scratch, layer):
-        assert model.w.shape == (4000, 1)
-        assert model.b.tolist() == [0.0]
-        assert model.w.std().item() == pytest.approx(sigma, rel=0.05)
-        assert abs(model.w.mean().item()) < 0.1 * sigma
-
-
 def test_sigma_is_001_unless_given() -> None:
     model = unrolled.LinearRegressionScratch(4000, lr=0.1, seed=0)
     assert model.w.std().item() == pytest.approx(0.01, rel=0.05)
@@ -335,7 +322,7 @@ def test_errors_after_three_epochs_are_as_large_as_the_published_ones(seed: int)
     assert 0.15 < b < 0.30
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("kind", ["from scratch", "layer"])
 def test_errors_after_ten_epochs_are_within_the_noise(kind: str, seed: int) -> None:
     torch.manual_seed(seed)
@@ -458,15 +445,6 @@ def test_last_smaller_minibatch_is_used() -> None:
     assert [step.num_targets for step in recorder.steps] == [4, 4, 2]
 
 
-def test_epoch_loss_weighs_a_smaller_minibatch_less() -> None:
-    recorder = Recorder()
-    data = regression_data(num_train=10, batch_size=4)
-    model = linear(lr=0.0)
-    unrolled.Trainer(1, listeners=[recorder]).fit(model, data)
-    expected = ((model(data.X[:10]) - data.y[:10]) ** 2 / 2).mean().item()
-    assert recorder.epochs[0].loss == pytest.approx(expected, rel=1e-5)
-
-
 def step_length(clip: float) -> tuple[float, StepRecord, float]:
     """How far one step at lr 1 goes, what is recorded of it, and the gradient's norm."""
     model, recorder = linear(lr=1.0), Recorder()
@@ -492,18 +470,6 @@ def test_no_clipping_without_gradient_clip_val_or_below_it(clip: float) -> None:
     length, step, norm = step_length(clip)
     assert length == pytest.approx(norm, rel=1e-4)
     assert step.gradient_norm == step.clipped_norm == pytest.approx(norm, rel=1e-5)
-
-
-def test_clipping_keeps_the_direction_over_all_parameters_together() -> None:
-    moves = []
-    for clip in (0, 0.01):
-        model = linear(lr=0.1)
-        before = torch.cat([model.w.detach().flatten(), model.b.detach()])
-        unrolled.Trainer(1, gradient_clip_val=clip).fit(model, Batches(*some_batches(1)))
-        moves.append(torch.cat([model.w.detach().flatten(), model.b.detach()]) - before)
-    cosine = nn.functional.cosine_similarity(*moves, dim=0).item()
-    assert cosine == pytest.approx(1, abs=1e-4)
-    assert moves[1].norm() < 0.5 * moves[0].norm()
 
 
 def test_stop_ends_the_training_after_the_running_minibatch() -> None:
@@ -654,7 +620,7 @@ def test_weights_that_the_last_step_broke_are_put_back() -> None:
     model = linear(lr=3e38)
     before = copy.deepcopy(model.state_dict())
     batch = (torch.full((4, 2), 100.0), torch.full((4, 1), 100.0))
-    with pytest.raises(NotFiniteError):
+    with pytest.raises(NotFiniteError, match="epoch 1, step 1;"):
         unrolled.Trainer(1).fit(model, Batches(batch))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -741,24 +707,9 @@ def test_loss_of_a_language_model_pairs_time_major_logits_with_ids() -> None:
     assert model.loss(logits, Y.T.flatten()).item() == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
-@pytest.mark.parametrize(("cell", "parts"), [("rnn", 1), ("gru", 1), ("lstm", 2)])
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("B", [1, 3])
-def test_scratch_model_has_these_shapes(cell: str, parts: int, layers: int, B: int) -> None:
-    model = scratch(cell, layers=layers)
-    begin = model.begin_state(batch_size=B)
-    logits, state = model(torch.randint(V, (B, 5)), begin)
-    assert logits.shape == (5 * B, V)
-    for tuple_ in (begin, state):
-        assert isinstance(tuple_, tuple)
-        assert [tuple(part.shape) for part in tuple_] == [(B, 6)] * parts * layers
-    assert all(not part.any() for part in begin)
-
-
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize(("layers", "B"), [(1, 1), (2, 3)])
 def test_model_with_a_layer_computes_what_the_layer_does(
     cell: str, bidirectional: bool, layers: int, B: int
 ) -> None:
@@ -855,11 +806,6 @@ def test_a_users_own_functions_compute_as_the_projects_do() -> None:
     torch.testing.assert_close(found, H)
 
 
-def test_a_users_own_functions_work_in_float64() -> None:
-    model = d2l.RNNModelScratch(V, 6, None, *users_functions([])).to(torch.float64)
-    assert prediction(model, torch.randint(V, (3, 5))).dtype == torch.float64
-
-
 @pytest.mark.parametrize("kind", ["get_params", "get_gru_params", "get_lstm_params"])
 def test_fresh_parameters_have_spread_001_and_zero_biases(kind: str) -> None:
     for name, value in getattr(d2l, kind)(V, 50).items():
@@ -941,19 +887,6 @@ def test_train_epoch_ch8_gives_perplexity_and_speed_and_moves_the_weights(
     assert all(speed > 0 for _, speed in found)
 
 
-@pytest.mark.parametrize("use_random_iter", [False, True])
-def test_train_epoch_ch8_carries_the_state_in_sequential_order_only(
-    book: Any, use_random_iter: bool
-) -> None:
-    net, (train_iter, _) = scratch(), book
-    given, forward = [], net.forward
-    net.forward = lambda X, state=None: (given.append(state), forward(X, state))[1]
-    optimizer = unrolled.SGD(net.parameters(), lr=1.0)
-    d2l.train_epoch_ch8(net, train_iter, None, optimizer, None, use_random_iter)
-    assert len(given) > 3
-    assert [state is None for state in given] == [True] + [use_random_iter] * (len(given) - 1)
-
-
 def test_train_epoch_ch8_clips_at_norm_1(book: Any) -> None:
     net, (train_iter, _) = scratch(), book
     batch = next(iter(train_iter))
@@ -1006,13 +939,6 @@ def test_an_empty_training_loader_is_told():
 def test_no_epochs_leave_a_lazy_model_alone():
     data = unrolled.SyntheticRegressionData([1.0], 0.0, seed=0)
     unrolled.Trainer(0).fit(unrolled.LinearRegression(0.1), data)
-
-
-def test_the_last_step_is_named_if_it_breaks_the_weights():
-    model = unrolled.LinearRegressionScratch(2, lr=3e38, seed=0)
-    batch = (torch.full((4, 2), 100.0), torch.full((4, 1), 100.0))
-    with pytest.raises(NotFiniteError, match="epoch 1, step 1;"):
-        unrolled.Trainer(1).fit(model, Batches(batch))
 
 
 def test_equal_seeds_do_not_link_weights_and_data():

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled.data.batching import SequenceLoader
-from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
 from unrolled.frameworks import load
 from unrolled.models.language_model import RecurrentNetwork
@@ -216,7 +215,7 @@ def test_mistakes_are_told_at_once():
 @pytest.mark.parametrize("random", [False, True])
 def test_windows_have_every_target_once_and_what_came_before_it(random, back_steps):
     corpus = np.arange(100, 227)
-    loader = WindowLoader(corpus, 3, 5, back_steps, random, seed=0)
+    loader = SequenceLoader(corpus, 3, 5, random, seed=0, back_steps=back_steps)
     for _ in range(3):
         batches = list(loader)
         assert len(loader) - 1 <= len(batches) <= len(loader)
@@ -234,20 +233,21 @@ def test_windows_have_every_target_once_and_what_came_before_it(random, back_ste
 def test_without_overlap_a_window_is_a_sequence():
     corpus = np.arange(90)
     for random in (False, True):
-        windows = WindowLoader(corpus, 2, 5, 5, random, seed=1)
+        windows = SequenceLoader(corpus, 2, 5, random, seed=1, back_steps=5)
         assert len(windows) == len(SequenceLoader(corpus, 2, 5, random, seed=1))
         plain = list(SequenceLoader(corpus, 2, 5, False, seed=1))
-    windows = list(WindowLoader(corpus, 2, 5, 5, seed=1))
+    windows = list(SequenceLoader(corpus, 2, 5, seed=1, back_steps=5))
     for window, sequence in zip(windows, plain, strict=True):
         np.testing.assert_array_equal(window, sequence)
 
 
 @pytest.mark.parametrize("random", [False, True])
 def test_the_shortest_corpus_gives_a_minibatch_at_every_offset(random):
-    needs = WindowLoader(np.arange(500), 3, 5, 9, random, seed=0).needs
-    loader = WindowLoader(np.arange(needs), 3, 5, 9, random, seed=0)
+    make = partial(SequenceLoader, batch_size=3, num_steps=5, use_random_iter=random, seed=0)
+    needs = make(np.arange(500), back_steps=9).needs
+    loader = make(np.arange(needs), back_steps=9)
     assert all(len(list(loader)) >= 1 for _ in range(50))
     with pytest.raises(TextError, match=f"back_steps=9 need at least {needs}"):
-        WindowLoader(np.arange(needs - 1), 3, 5, 9, random)
+        make(np.arange(needs - 1), back_steps=9)
     with pytest.raises(SettingError, match="at least as many"):
-        WindowLoader(np.arange(500), 3, 5, 4, random)
+        make(np.arange(500), back_steps=4)

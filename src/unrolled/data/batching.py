@@ -80,6 +80,10 @@ class SequenceLoader:
     Offset and order are drawn anew for every epoch. A minibatch is cut out of the corpus
     when its turn comes; nothing is copied before.
 
+    With ``back_steps`` above ``T``, minibatches overlap: ``X (B, back_steps)`` and ``Y (B, T)``,
+    the targets of the last ``T`` inputs; the ones before let the gradient reach back. Targets
+    still follow each other without overlap.
+
     Args:
         corpus: ids ``(N,)`` of any integer type, mapped or not.
         batch_size: ``B``.
@@ -87,10 +91,11 @@ class SequenceLoader:
         use_random_iter: random instead of sequential.
         asarray: what makes an array of the framework from one of NumPy.
         seed: of offsets and orders.
-        before: inputs of a sequence ahead of those that have targets, see `WindowLoader`.
+        back_steps: inputs of a sequence; None: ``T``.
 
     Raises:
-        SettingError: ``batch_size`` or ``num_steps`` is below 1.
+        SettingError: ``batch_size`` or ``num_steps`` is below 1, or ``back_steps`` below
+            ``num_steps``.
         TextError: the corpus is too short for one minibatch at every offset.
 
     Example:
@@ -109,8 +114,14 @@ class SequenceLoader:
         use_random_iter: bool = False,
         asarray: Callable[[Any], Any] = np.asarray,
         seed: Seed = None,
-        before: int = 0,
+        back_steps: int | None = None,
     ) -> None:
+        before = 0 if back_steps is None else back_steps - num_steps
+        if before < 0:
+            raise SettingError(
+                f"sequences reach back over back_steps={back_steps} inputs for num_steps="
+                f"{num_steps} targets; they must be at least as many"
+            )
         self.needs = batch_size * num_steps + num_steps + before
         if not use_random_iter:  # every stream begins so much earlier
             self.needs += 1 + before * (batch_size - 1)

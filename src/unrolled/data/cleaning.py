@@ -15,15 +15,7 @@ KINDS = bytes(
 
 
 def clean_pieces(pieces: Iterable[str]) -> Iterator[str]:
-    r"""The text cleaned, in pieces.
-
-    Args:
-        pieces: the text, however it is cut.
-
-    Example:
-        >>> "".join(clean_pieces(["The Time-Machine,", " 1898.\n\n  by H. G. Wells"]))
-        'the time machineby h g wells'
-    """
+    """The text cleaned, in pieces."""
     gap = b"\n"  # what the text so far ends with; it begins like a line
     for piece in pieces:
         data = gap + piece.encode("utf-8", "replace").translate(KINDS)
@@ -36,10 +28,5 @@ def clean_pieces(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def shortened(gap: bytes) -> bytes:
-    r"""A gap between letters as one byte: the end of a line if there is one in it, else a blank.
-
-    Example:
-        >>> shortened(b"  \n "), shortened(b"  "), shortened(b"")
-        (b'\n', b' ', b'')
-    """
+    """A gap between letters as one byte: the end of a line if there is one in it, else a blank."""
     return b"\n" if b"\n" in gap else gap[:1]

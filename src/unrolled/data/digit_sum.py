@@ -72,15 +72,7 @@ def draw(length: int, k: int, rng: Any = None) -> list[Example]:
 
 
 def generate_data(length: int, k: int, save_path: str | Path, rng: Any = None) -> None:
-    """Write a data file: one example a line, digits, a tab, the label.
-
-    Args:
-        length, k, rng: see `draw`.
-        save_path: the file; folders on the way to it are made.
-
-    Raises:
-        SettingError: ``length`` or ``k`` is too small; nothing is written then.
-    """
+    """Write a data file: one example a line, digits, a tab, the label."""
     _write(Path(save_path), draw(length, k, rng))
 
 

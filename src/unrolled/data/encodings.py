@@ -174,16 +174,7 @@ ENCODINGS = {
 
 
 def encoding_of(path: str | Path) -> str | None:
-    """The encoding of a text file, by its name in ``iconv``; None if it is not certain.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     _ = file.write("Où êtes-vous allés cet été ?".encode("latin-1"))
-        ...     file.flush()
-        ...     encoding_of(file.name)
-        'CP1252'
-    """
+    """The encoding of a text file, by its name in ``iconv``; None if it is not certain."""
     with Path(path).open("rb") as file:
         head = file.read(SAMPLE)
         name = next((name for bom, name in BOMS.items() if head.startswith(bom)), None)

@@ -45,15 +45,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
-    """The text of `read_text` a piece at a time, so that it may be larger than memory.
-
-    Args:
-        path: the file; or what is piped in, ``/dev/stdin`` or ``/dev/fd/N``.
-        size: bytes to read at a time.
-
-    Raises:
-        TextError: missing, no regular file, not readable, or not UTF-8.
-    """
+    """The text of `read_text` a piece at a time, so that it may be larger than memory."""
     if not str(path):
         raise TextError("no text is named; name a UTF-8 text file")
     path = Path(path)
@@ -91,10 +83,6 @@ def check_readable(path: Path) -> None:
     """Make sure that a text is a regular file, or is piped in.
 
     Reading from anything else may never end: a device, a named pipe into which nobody writes.
-
-    Raises:
-        TextError: it is something else.
-        OSError: there is nothing.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -119,11 +107,7 @@ def _not_utf8(path: Path, place: int, byte: int) -> TextError:
 
 
 def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:
-    """Make sure that a file's text holds more than blanks.
-
-    Raises:
-        TextError: it does not.
-    """
+    """Make sure that a file's text holds more than blanks."""
     if all(c.isspace() for c in characters):
         raise TextError(f"text '{path}' is empty; there is nothing to learn from")
 
@@ -164,12 +148,7 @@ def clean_lines(text: str) -> list[str]:
 
 
 def small_letters(text: str) -> str:
-    """A text with one blank for every run of characters other than A-Z and a-z, in small letters.
-
-    Example:
-        >>> small_letters("The Time-Machine, 1898.")
-        'the time machine '
-    """
+    """A text in small letters, with one blank for every run of other characters than those."""
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
@@ -189,14 +168,7 @@ def clean(text: str) -> str:
 
 
 def check_cleanable(counts: Mapping[str, int]) -> None:
-    """Make sure that a text is one for this cleaning.
-
-    Args:
-        counts: how often each character occurs in it.
-
-    Raises:
-        TextError: see `clean`.
-    """
+    """Make sure that a text is one for this cleaning."""
     letters = sum(counts.get(letter, 0) for letter in string.ascii_letters)
     others = sum(n for c, n in counts.items() if not c.isspace()) - letters
     if letters < CLEANING_KEEPS_AT_LEAST * (letters + others):

@@ -1,13 +1,10 @@
 """``TextData``: a text, its vocabulary and minibatches for a language model."""
 
-from typing import Any
-
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.data_module import DataModule
 from unrolled.data.text import split_heldout
 from unrolled.data.tokens import TextFile, encode
 from unrolled.data.vocabulary import Vocab
-from unrolled.data.windows import WindowLoader
 from unrolled.errors import SettingError, TextError
 
 
@@ -24,7 +21,7 @@ class TextData(DataModule):
         max_tokens: train on this many characters from the start at most.
         seed: of offsets and orders; None takes one from the framework's own generator.
         back_steps: characters that a gradient reaches back over; more than ``num_steps`` let
-            minibatches overlap, see `unrolled.data.windows`. None: ``num_steps``.
+            minibatches overlap, see `unrolled.data.batching`. None: ``num_steps``.
 
     Attributes:
         vocab: the vocabulary.
@@ -79,8 +76,12 @@ class TextData(DataModule):
     def get_dataloader(self, train: bool) -> SequenceLoader | None:
         if not train:
             return None
-        order: dict[str, Any] = {"asarray": self.backend.asarray, "seed": [self.seed, 1]}
-        sizes = self.train_ids, self.batch_size, self.num_steps
-        if self.back_steps is None or self.back_steps <= self.num_steps:
-            return SequenceLoader(*sizes, self.use_random_iter, **order)
-        return WindowLoader(*sizes, self.back_steps, self.use_random_iter, **order)
+        return SequenceLoader(
+            self.train_ids,
+            self.batch_size,
+            self.num_steps,
+            self.use_random_iter,
+            self.backend.asarray,
+            seed=[self.seed, 1],
+            back_steps=max(self.back_steps or 0, self.num_steps),
+        )

@@ -80,15 +80,7 @@ class TextFile:
 
 
 def encode(text: str | TextFile, vocab: Vocab) -> Ids:
-    """Ids of the characters of a text, of the smallest type; those of a file are mapped.
-
-    Raises:
-        TextError: the file can no longer be read, or there is no room for its ids.
-
-    Example:
-        >>> encode("hello", Vocab("hello"))
-        array([2, 3, 1, 1, 4], dtype=uint8)
-    """
+    """Ids of the characters of a text, of the smallest type; those of a file are mapped."""
     dtype = smallest_type(len(vocab))
     if isinstance(text, str):
         return vocab.encode(text, dtype)
@@ -96,12 +88,7 @@ def encode(text: str | TextFile, vocab: Vocab) -> Ids:
 
 
 def smallest_type(count: int) -> npt.DTypeLike:
-    """The smallest type for the numbers from 0 to ``count - 1``.
-
-    Example:
-        >>> [str(smallest_type(count)) for count in (256, 257, 70000)]
-        ['uint8', 'uint16', 'uint32']
-    """
+    """The smallest type for the numbers from 0 to ``count - 1``."""
     return np.min_scalar_type(max(count - 1, 0))
 
 
@@ -110,11 +97,7 @@ class Map(mmap.mmap):
 
 
 def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
-    """The pieces one after the other in a temporary file, as one array that is mapped.
-
-    Raises:
-        TextError: there is no room for the file.
-    """
+    """The pieces one after the other in a temporary file, as one array that is mapped."""
     folder = temporary_folder()
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:

@@ -20,22 +20,12 @@ PIECE = 2**17
 
 
 def pieces_of(text: str) -> Iterator[str]:
-    """A text a piece at a time.
-
-    Example:
-        >>> list(pieces_of("hello"))
-        ['hello']
-    """
+    """A text a piece at a time."""
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
 def code_points(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """The number of every character, ``(len(text),)``: one byte each, or four if one needs it.
-
-    Example:
-        >>> code_points("aé").tolist(), code_points("a中").tolist()
-        ([97, 233], [97, 20013])
-    """
+    """The number of every character, ``(len(text),)``: one byte each, or four if one needs it."""
     try:
         return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
     except UnicodeEncodeError:  # not only the first 256 characters
@@ -47,10 +37,6 @@ def occurrences(codes: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.i
 
     Bytes are counted two at a time: pairs are half as many, and every byte is the first or the
     second of a pair.
-
-    Example:
-        >>> occurrences(np.array([2, 0, 2], dtype=np.uint8))[:4].tolist()
-        [1, 0, 2, 0]
     """
     if codes.dtype != np.uint8:
         return np.bincount(codes)
@@ -62,15 +48,7 @@ def occurrences(codes: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.i
 
 
 def count_characters(pieces: Iterable[str]) -> dict[str, int]:
-    """How often each character occurs in a text, in the order of first appearance.
-
-    Args:
-        pieces: the text, however it is cut.
-
-    Example:
-        >>> count_characters(["hel", "lo"])
-        {'h': 1, 'e': 1, 'l': 2, 'o': 1}
-    """
+    """How often each character occurs in a text, in the order of first appearance."""
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     order: list[int] = []
     for piece in pieces:
@@ -181,14 +159,7 @@ class Vocab:
         return np.concatenate([np.empty(0, dtype), *map(encode, pieces_of(text))])
 
     def encoder(self, dtype: npt.DTypeLike = np.int64) -> Callable[[str], Ids]:
-        """`encode` for many pieces of text: its table is made once.
-
-        Args:
-            dtype: of the ids; it must have room for them.
-
-        Returns:
-            A function from a string to ids.
-        """
+        """`encode` for many pieces of text: its table is made once."""
         codes = {ord(token): i for token, i in self.token_to_idx.items() if len(token) == 1}
         # one entry more than needed: where it is clipped to, a character beyond is unknown
         table = np.full(max(max(codes, default=0) + 2, 256), self.unk, dtype)

@@ -13,7 +13,7 @@ from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.functional.recurrent import CELLS
 from unrolled.jax.language_model import IdsModule
-from unrolled.models import language_model
+from unrolled.models import rnn_model
 from unrolled.models.layer_options import array_named, check_layer, option_label
 from unrolled.models.layers import check_apart, layer_prefix, with_prefix
 
@@ -75,7 +75,7 @@ def recurrent_layer(cell: str, num_inputs: int, num_hiddens: int, num_layers: in
     return layers if num_layers > 1 else layers[0]
 
 
-class RNNModel(language_model.RNNModel, IdsModule):  # type: ignore[misc]  # two forms of loss
+class RNNModel(rnn_model.RNNModel, IdsModule):  # type: ignore[misc]  # two forms of loss
     rnn_layer: Any  # nn.RNN or nn.Bidirectional, or a tuple of them, the lowest first
     vocab_size: int
     lr: float = 1.0

@@ -23,28 +23,13 @@ UNKNOWN_ALLOWED = ", or let them count as <unk> with --allow-unknown"
 
 
 def check_begins(prefix: Sequence[str]) -> None:
-    """Make sure that there is something to continue from.
-
-    Raises:
-        TextError: there is not.
-    """
+    """Make sure that there is something to continue from."""
     if not prefix:
         raise TextError("the prefix is empty; give at least one character to continue from")
 
 
 def check_prefix(vocab: Vocab, prefix: str, allow_unknown: bool = False, way_out: str = "") -> None:
-    """Make sure that a text can be continued.
-
-    Args:
-        vocab: of the text that the model was trained on.
-        prefix: the text to continue.
-        allow_unknown: let characters outside the vocabulary count as ``<unk>``.
-        way_out: what else can be done about such characters.
-
-    Raises:
-        TextError: it is empty, or has characters that the vocabulary lacks (unless
-            ``allow_unknown``).
-    """
+    """Make sure that a text can be continued."""
     check_begins(prefix)
     unknown = vocab.unknown(prefix)
     if unknown and not allow_unknown:
@@ -93,14 +78,6 @@ def choosers(count: int, seed: int = 0, **options: Any) -> list[Choose]:
 
     Each draws for itself, so that a text does not depend on how many others are written;
     the first draws what a single one would.
-
-    Args:
-        count: of the texts.
-        seed: of the draws.
-        options: as of `chooser`.
-
-    Raises:
-        SettingError: a value out of its range, or all texts would be the same.
     """
     choose = chooser(**options, seed=seed)
     if count > 1 and (choose is sampling.greedy or options.get("temperature") == 0):
@@ -185,16 +162,7 @@ def continue_ids(
     choose: Sequence[Choose] | None = None,
     device: Any = None,
 ) -> list[list[int]]:
-    """Continue several texts side by side, as ids.
-
-    Args:
-        backend, net, length, device: as of `generate`.
-        texts: the ids of each, at least one; those that are added stand here afterwards.
-        choose: of each text, ``logits (V,) -> id``; None is greedy for all.
-
-    Returns:
-        The texts.
-    """
+    """Continue several texts side by side, as ids."""
     choose = choose or [sampling.greedy] * len(texts)
     if length <= 0 or not texts:
         return texts

@@ -1,8 +1,8 @@
-"""``LanguageModel`` from scratch, and the base class of language models of framework layers."""
+"""``LanguageModel`` from scratch, and what all recurrent language models share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from unrolled.functional.recurrent import CELLS, State
 from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
-from unrolled.models.layers import IMPORTING, check_apart, parameter_shapes
+from unrolled.models.layers import parameter_shapes
 from unrolled.parameters import shapes_of
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord
@@ -121,8 +121,9 @@ class RecurrentNetwork:
         for layer in range(self.num_layers):
             weights = values[layer * size : (layer + 1) * size]
             old = state[layer * cell.num_states : (layer + 1) * cell.num_states]
-            options = {"engine": self.engine, "precision": self.precision}
-            H, last = recur(self.backend, cell, H, old, weights, **options)  # (T, B, H)
+            H, last = recur(  # (T, B, H)
+                self.backend, cell, H, old, weights, self.engine, precision=self.precision
+            )
             new_state += tuple(last)
         W_hq, b_q = values[-2:]
         H = xp.reshape(H, (-1, H.shape[-1]))  # (T * B, H)
@@ -280,48 +281,3 @@ class LanguageModel(RecurrentLanguageModel):
         if state is None:
             state = self.begin_state(X.shape[1])
         return self.network.forward(X, state, self.weights())
-
-
-def _reads_ids(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A model's ``forward`` that looks first whether it is given ids ``(B, T)``."""
-
-    @wraps(forward)
-    def checking(self: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        check_ids(self, inputs, "(B, T)")
-        return forward(self, inputs, *rest, **named)
-
-    return checking
-
-
-class RNNModel(RecurrentLanguageModel):
-    """A recurrent language model from the framework's own layer and a linear layer.
-
-    Args:
-        rnn_layer: the framework's RNN, GRU or LSTM layer with ``vocab_size`` inputs, of
-            one or two directions and any number of layers. With two directions the
-            model sees the characters that it shall predict: fine for tagging a text,
-            useless for continuing one.
-        vocab_size: ``V``.
-        lr: learning rate of `configure_optimizers`.
-
-    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits
-    ``(T * B, V)``, time-major, and the new state: ``(layers * directions, B, H)``, for
-    an LSTM a pair of them.
-    """
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "forward" in vars(cls) and cls.__module__.startswith("unrolled."):
-            cls.forward = _reads_ids(cls.forward)  # type: ignore[method-assign]
-
-    def import_parameters(self, values: Mapping[str, Any]) -> Any:
-        """Take the values of all parameters from `export_parameters`, none of them tied.
-
-        Returns:
-            The model with these values: itself, but in JAX, where models cannot change.
-
-        Raises:
-            ParameterError: as of `Module.import_parameters`; or values are tied, which a
-                layer that keeps its gates side by side cannot be.
-        """
-        return super().import_parameters(check_apart(values, IMPORTING))

@@ -39,20 +39,6 @@ def option_label(
     """Part of a parameter's name that says how a layer differs from the cell written out.
 
     So the names say which function the numbers belong to, and survive any copy of the dict.
-
-    Args:
-        layer: for the message.
-        options: those that change what the layer computes, and their values.
-        functions: by name, the framework's functions that compute it.
-
-    Raises:
-        ParameterError: an option has a value that no other layer is known to have.
-
-    Example:
-        >>> option_label(None, {"nonlinearity": "relu"})
-        'activation=relu.'
-        >>> option_label(None, {"nonlinearity": "tanh"})
-        ''
     """
     labels = []
     for option, value in options.items():
@@ -70,11 +56,7 @@ def option_label(
 
 
 def check_layer(layer: Any, kinds: Iterable[type]) -> None:
-    """Make sure that a layer is one of the framework's own, and no subclass of it.
-
-    Raises:
-        ParameterError: it is something else, which may compute anything.
-    """
+    """Make sure that a layer is one of the framework's own, and no subclass of it."""
     kinds = list(kinds)
     if type(layer) not in kinds:
         names = ", ".join(kind.__name__ for kind in kinds)
@@ -85,11 +67,7 @@ def check_layer(layer: Any, kinds: Iterable[type]) -> None:
 
 
 def check_dropout(options: Mapping[str, Any], training: bool, how: str) -> None:
-    """Make sure that nothing is dropped at random while a layer's function is carried over.
-
-    Raises:
-        ParameterError: the model is in training, and drops values.
-    """
+    """Make sure that nothing is dropped at random while a layer's function is carried over."""
     active = ", ".join(f"{option}={value}" for option, value in options.items() if value)
     if training and active:
         raise ParameterError(
@@ -99,11 +77,7 @@ def check_dropout(options: Mapping[str, Any], training: bool, how: str) -> None:
 
 
 def check_no_bias(cell: str, values: Mapping[str, npt.NDArray[Any]], option: str) -> None:
-    """Make sure that biases for a layer that has none are zero.
-
-    Raises:
-        ParameterError: one is not.
-    """
+    """Make sure that biases for a layer that has none are zero."""
     for name in CELLS[cell].weights:
         if name.startswith("b_") and np.any(values[name]):
             raise ParameterError(
@@ -113,15 +87,7 @@ def check_no_bias(cell: str, values: Mapping[str, npt.NDArray[Any]], option: str
 
 
 def described(names: Iterable[str]) -> str:
-    """Describe the model that parameters of these names belong to; nothing if it is not ours.
-
-    Example:
-        >>> described(["W_xh", "W_hh", "b_h", "W_hq", "b_q"])
-        'rnn'
-        >>> weights = [f"{n}.activation=relu.{w}" for n in "01" for w in ("W_xh", "W_hh", "b_h")]
-        >>> described(f"layers.{name}" for name in weights)
-        'rnn, num_layers=2, activation=relu'
-    """
+    """Describe the model that parameters of these names belong to; nothing if it is not ours."""
     found = [match for match in map(NAME.fullmatch, names) if match]
     weights = {match["weight"] for match in found} - {"W_hq", "b_q"}
     cells = {name: {*cell.weights} for name, cell in CELLS.items()}
@@ -139,11 +105,7 @@ def described(names: Iterable[str]) -> str:
 def check_same_function(
     expected: Mapping[str, npt.NDArray[Any]], given: Mapping[str, npt.NDArray[Any]]
 ) -> None:
-    """Make sure that values are of a model that computes the same, and of the same sizes.
-
-    Raises:
-        ParameterError: they are not; the message says in which options they differ.
-    """
+    """Make sure that values are of a model that computes the same, and of the same sizes."""
     try:
         check_fit(shapes_of(expected), shapes_of(given))
     except ParameterError as error:
@@ -159,11 +121,7 @@ def check_same_function(
 
 
 def array_named(values: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
-    """The array of this name.
-
-    Raises:
-        ParameterError: there is none.
-    """
+    """The array of this name."""
     if name not in values:
         raise ParameterError(
             f"the layer has no parameter '{name}'; there are: {', '.join(values)}. A layer whose "

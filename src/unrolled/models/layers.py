@@ -52,22 +52,6 @@ def check_apart(values: Mapping[str, Any], where: str = EXPORTING) -> Mapping[st
 
     Gates are told apart or put together and biases added up on the way, and a tie would not
     survive that.
-
-    Args:
-        values: by name.
-        where: what has no place for a tie, and what to do: `EXPORTING` or `IMPORTING`.
-
-    Raises:
-        ParameterError: two are tied; the message names them.
-
-    Example:
-        >>> weight = np.ones((3, 3))
-        >>> check_apart({"rnn.weight_hh_l0": weight, "rnn.weight_hh_l1": weight})
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.ParameterError: rnn.weight_hh_l1 is tied to rnn.weight_hh_l0, which has no
-        counterpart in the cells written out; keep this model in a file of its own framework,
-        parameters(model).save(path), or tie the cells of a model from scratch
     """
     for first, *others in (p.places for p in listed(values)):
         if others:
@@ -121,14 +105,7 @@ def split_gates(
 def join_gates(
     cell: str, gates: str, values: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """The inverse of `split_gates`; merged biases come back on the input side.
-
-    Example:
-        >>> W, U, b = np.ones((2, 3)), np.ones((3, 3)), np.ones(3)
-        >>> stacked = join_gates("rnn", "h", {"W_xh": W, "W_hh": U, "b_h": b})
-        >>> [array.shape for array in stacked], float(stacked[3].sum())
-        ([(2, 3), (3, 3), (3,), (3,)], 0.0)
-    """
+    """The inverse of `split_gates`; merged biases come back on the input side."""
     bias_h = [
         values[f"b_h{g}"]
         if (cell, g) in BIASES_THAT_STAY_APART
@@ -144,12 +121,7 @@ def join_gates(
 
 
 def layer_prefix(layer: int, num_layers: int, direction: int = 0, num_directions: int = 1) -> str:
-    """What stands before a layer's parameter names.
-
-    Example:
-        >>> layer_prefix(0, 1), layer_prefix(1, 2), layer_prefix(0, 1, 1, 2)
-        ('', 'layers.1.', 'backward.')
-    """
+    """What stands before a layer's parameter names."""
     layers = f"layers.{layer}." if num_layers > 1 else ""
     return layers + (("forward.", "backward.")[direction] if num_directions > 1 else "")
 
@@ -167,12 +139,7 @@ def without_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def parameter_shapes(
     cell: str, num_layers: int, vocab_size: int, num_hiddens: int
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of a language model's parameters by name, whatever computes it.
-
-    Example:
-        >>> parameter_shapes("rnn", 1, 28, 8)
-        {'W_xh': (28, 8), 'W_hh': (8, 8), 'b_h': (8,), 'W_hq': (8, 28), 'b_q': (28,)}
-    """
+    """Shapes of a language model's parameters by name, whatever computes it."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(num_layers):
         num_inputs = vocab_size if layer == 0 else num_hiddens
@@ -182,14 +149,7 @@ def parameter_shapes(
 
 
 def cell_of(names: Iterable[str]) -> tuple[str, int, list[str]] | None:
-    """Cell, number of layers, and order of the names, if they are those of our models.
-
-    Example:
-        >>> cell_of(["W_hq", "b_q", "b_h", "W_hh", "W_xh"])
-        ('rnn', 1, ['W_xh', 'W_hh', 'b_h', 'W_hq', 'b_q'])
-        >>> cell_of(["param_0", "param_1"]) is None
-        True
-    """
+    """Cell, number of layers, and order of the names, if they are those of our models."""
     names = set(names)
     for cell, kind in CELLS.items():
         layers = sum(name.rpartition(".")[2] == kind.weights[0] for name in names)

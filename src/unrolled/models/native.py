@@ -13,13 +13,6 @@ def reduction_of(loss: Any) -> str:
 
     A loss says so by an attribute ``reduction``, as losses of PyTorch and Keras have it, or by
     an argument of that name: its default, or what a `functools.partial` fills in.
-
-    Example:
-        >>> from functools import partial
-        >>> def squared(y_hat, y, reduction="mean"):
-        ...     return getattr((y_hat - y) ** 2, reduction)()
-        >>> reduction_of(squared), reduction_of(partial(squared, reduction="sum"))
-        ('mean', 'sum')
     """
     said = getattr(loss, "reduction", None)
     if said is None and callable(loss):
@@ -32,11 +25,7 @@ def reduction_of(loss: Any) -> str:
 
 
 def check_reduction(reduction: str | None, loss: Any) -> str:
-    """Return the reduction that was told, or the one of the loss if none was.
-
-    Raises:
-        SettingError: it is neither ``"mean"`` nor ``"sum"``.
-    """
+    """Return the reduction that was told, or the one of the loss if none was."""
     if reduction not in (None, "mean", "sum"):
         raise SettingError(
             f"reduction is {reduction!r}; it must be 'mean' or 'sum', or None to ask the loss"

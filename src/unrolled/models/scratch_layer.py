@@ -29,12 +29,5 @@ class ScratchLayer(Module):
 
 
 def zero_state(xp: Namespace, X: Array, U: Array) -> Array:
-    """Return zeros ``(B, H)`` beside inputs ``(L, B, D)`` and a layer's ``U (H, H)``.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.backends.numpy import xp
-        >>> zero_state(xp, np.ones((5, 2, 3)), np.ones((4, 4))).shape
-        (2, 4)
-    """
+    """Return zeros ``(B, H)`` beside inputs ``(L, B, D)`` and a layer's ``U (H, H)``."""
     return xp.zeros_like(X[0][:, :1]) * xp.zeros_like(U[:1])

@@ -42,14 +42,7 @@ class Parts:
 
     @classmethod
     def of(cls, values: Values) -> Self:
-        """Tell the parts apart by their names.
-
-        Args:
-            values: parameters by name, as a model's ``export_parameters`` gives them.
-
-        Raises:
-            ParameterError: these are not the parameters of such a model.
-        """
+        """Tell the parts apart by their names."""
         count = max(
             (int(n) + 1 for n in re.findall(r"layers\.(\d+)\.", " ".join(values))), default=1
         )
@@ -69,14 +62,7 @@ class Parts:
 
 
 class NativeStepper:
-    """A recurrent language model of the project's own, one text at a time.
-
-    Args:
-        parts: of the model.
-
-    Raises:
-        ValueError: a type of numbers that the kernels lack.
-    """
+    """A recurrent language model of the project's own, one text at a time."""
 
     def __init__(self, parts: Parts) -> None:
         def of_gates(kind: str) -> list[list[npt.NDArray[Any]]]:

@@ -10,7 +10,7 @@ from unrolled.backends import mxnet as backend
 from unrolled.checks import checked
 from unrolled.errors import SettingError
 from unrolled.models.layer_options import check_dropout, check_layer, option_label
-from unrolled.models.stacked import StackedRNNModel
+from unrolled.models.rnn_model import StackedRNNModel
 from unrolled.mxnet.module import Module
 
 

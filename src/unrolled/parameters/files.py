@@ -24,10 +24,6 @@ def as_known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """An array as it is, but of a floating type of NumPy's own.
 
     JAX and TensorFlow give bfloat16 and smaller ones as arrays of a package of theirs.
-
-    Example:
-        >>> as_known(np.ones(2, np.float16)).dtype
-        dtype('float16')
     """
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
@@ -61,14 +57,7 @@ def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str] = {
 
 
 def untied(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> Values:
-    """What `read` gives, under all names; those that are tied share one array.
-
-    Example:
-        >>> import numpy as np
-        >>> both = untied({"a": np.ones(2)}, {"b": "a"})
-        >>> both["b"] is both["a"]
-        True
-    """
+    """What `read` gives, under all names; those that are tied share one array."""
     return {**values, **{place: values[name] for place, name in tied.items() if name in values}}
 
 
@@ -113,11 +102,7 @@ def _told(path: str | Path, error: Exception) -> str:
 
 
 def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
-    """What `to_bytes` has written into the metadata: places in the order, and tied places.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """What `to_bytes` has written into the metadata: places in the order, and tied places."""
     about = json.loads(text)
     message = f"its metadata '{METADATA}' holds no order of names and no ties"
     if not isinstance(about, dict):
@@ -130,11 +115,7 @@ def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def _known(path: str | Path, file: Any, name: str) -> npt.NDArray[Any]:
-    """An array of a file, of one of NumPy's own types.
-
-    Raises:
-        ParameterError: its type is too far from those.
-    """
+    """An array of a file, of one of NumPy's own types."""
     kind = file.get_slice(name).get_dtype()
     if kind == "BF16":
         return _bfloat16(path, name)

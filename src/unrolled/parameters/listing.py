@@ -65,29 +65,12 @@ class Parameter:
 
 
 def listed(values: Mapping[str, npt.NDArray[Any]]) -> list[Parameter]:
-    """Values by name, without a model; one array under several names is tied.
-
-    Example:
-        >>> weight, bias = np.ones((3, 3)), np.zeros(3)
-        >>> [p.places for p in listed({"a.w": weight, "a.b": bias, "b.w": weight})]
-        [('a.w', 'b.w'), ('a.b',)]
-    """
+    """Values by name, without a model; one array under several names is tied."""
     return [Parameter(names[0], names, array) for array, names in _by_identity(values)]
 
 
 def check_finite(run: Path, values: Mapping[str, Any]) -> None:
-    """Make sure that the model of a run can write something.
-
-    Args:
-        run: named in the message.
-        values: the arrays of the model by name.
-
-    Raises:
-        RunError: one of them holds NaN or infinity.
-
-    Example:
-        >>> check_finite(Path("runs/mine"), {"w": np.array([1.0])})
-    """
+    """Make sure that the model of a run can write something."""
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise RunError(
@@ -97,15 +80,7 @@ def check_finite(run: Path, values: Mapping[str, Any]) -> None:
 
 
 def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name.
-
-    Raises:
-        ParameterError: a value is no array.
-
-    Example:
-        >>> shapes_of({"w": np.ones((2, 1))})
-        {'w': (2, 1)}
-    """
+    """Shapes by name."""
     for name, value in values.items():
         if not hasattr(value, "shape"):
             raise ParameterError(

@@ -73,18 +73,7 @@ MSGPACK = (
 
 
 def what_else(path: Path) -> str | None:
-    """What a path is that is no safetensors file, and what to do; None if nothing is known.
-
-    Raises:
-        OSError: it cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "file").write_bytes(b"GGUF")
-        ...     what_else(Path(folder, "file"))
-        'a GGUF file. Convert it to safetensors by the program that wrote it'
-    """
+    """What a path is that is no safetensors file, and what to do; None if nothing is known."""
     found = _found(path)
     return found and found.format(path=path)
 

@@ -31,17 +31,7 @@ def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, ...]]
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """A listing for a terminal.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.parameters import Parameter
-        >>> row = Parameter("w", ("w",), np.zeros((2, 1)), np.ones((2, 1))).as_dict()
-        >>> print(as_text([row]))
-        name   shape   dtype    values  gradient norm
-        w      (2, 1)  float64       2          1.414
-        total                        2          1.414
-    """
+    """A listing for a terminal."""
     headings, lines = _table(rows)
     widths = [max(len(cell) for cell in column) for column in zip(headings, *lines, strict=True)]
     return "\n".join(
@@ -54,14 +44,7 @@ def as_text(rows: list[dict[str, Any]]) -> str:
 
 
 def as_html(rows: list[dict[str, Any]]) -> str:
-    """A listing for a notebook.
-
-    Example:
-        >>> import numpy as np
-        >>> from unrolled.parameters import Parameter
-        >>> as_html([Parameter("w", ("w",), np.zeros(2)).as_dict()])[:25]
-        '<table><thead><tr><th sty'
-    """
+    """A listing for a notebook."""
     headings, lines = _table(rows)
 
     def cells(tag: str, line: list[str] | tuple[str, ...]) -> str:

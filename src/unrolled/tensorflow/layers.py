@@ -15,7 +15,6 @@ from keras import activations
 
 from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
-from unrolled.models.language_model import RNNModel as _RNNModel
 from unrolled.models.layer_options import (
     check_dropout,
     check_layer,
@@ -32,6 +31,7 @@ from unrolled.models.layers import (
     with_prefix,
     without_prefix,
 )
+from unrolled.models.rnn_model import RNNModel as _RNNModel
 from unrolled.tensorflow.module import Module
 
 
@@ -202,11 +202,7 @@ class RNNModel(_RNNModel, Module):
                 yield prefix + label, cell, own
 
     def _names_of(self, layer: Any, *kinds: str) -> list[str]:
-        """The names of a layer's arrays among the parameters of this model, frozen ones too.
-
-        Raises:
-            ParameterError: one of them is computed from others (as by ``enable_lora``).
-        """
+        """The names of a layer's arrays among the parameters of this model, frozen ones too."""
         places = backend.named_arrays(self, frozen=True)
         names = {id(variable): name for name, variable in places.items()}
         found = {kind: names.get(id(backend.variable_of(getattr(layer, kind)))) for kind in kinds}
@@ -245,11 +241,7 @@ def _one_by_one(layer: Any) -> Any:
 
 
 def _checked(stack: Sequence[Any]) -> tuple[str, int, int]:
-    """Cell, hidden units and directions of a stack of Keras layers, all of one kind.
-
-    Raises:
-        SettingError: they are something else, or have options that do not fit.
-    """
+    """Cell, hidden units and directions of a stack of Keras layers, all of one kind."""
     both = {isinstance(layer, keras.layers.Bidirectional) for layer in stack}
     layers = [part for layer in stack for part in _directions(layer)]
     cells: list[Any] = [getattr(layer, "cell", None) for layer in layers]

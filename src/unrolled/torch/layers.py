@@ -10,7 +10,7 @@ from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
 from unrolled.models.layer_options import check_dropout, check_layer, option_label
 from unrolled.models.layers import NO_COUNTERPART
-from unrolled.models.stacked import StackedRNNModel
+from unrolled.models.rnn_model import StackedRNNModel
 from unrolled.torch.module import Module
 
 

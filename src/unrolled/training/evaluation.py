@@ -22,19 +22,6 @@ def mean_cross_entropy(
     The text is cut into ``batch_size`` contiguous streams (fewer if it is short), each
     read from its start to its end with the state carried along. What stands before a stream is
     not known in it, and fewer than ``batch_size`` tokens at the end of the text are left out.
-
-    Args:
-        backend: the model's.
-        model: a recurrent language model.
-        ids: the text, ``(N,)``.
-        batch_size: streams to read side by side.
-        num_steps: steps to read at a time.
-        device: where the model is.
-        going_through: gives the places at which to read, one by one; it may show how far it is.
-
-    Returns:
-        None for a text of less than two tokens, which holds nothing to predict, and if
-        ``going_through`` ends before the text does.
     """
     if len(ids) < 2:
         return None

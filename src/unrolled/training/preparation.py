@@ -34,11 +34,7 @@ class Preparation:
         self.last_good = None
 
     def check_model(self, model: Any) -> None:
-        """Make sure that the trainer can train a model.
-
-        Raises:
-            SettingError: it is not of this framework, or has no loss.
-        """
+        """Make sure that the trainer can train a model."""
         own = f"unrolled.{self.backend.name}"
         found = getattr(model, "backend", None)
         if found is self.backend:
@@ -96,18 +92,7 @@ class Preparation:
 
 
 def count(loader: Any) -> int:
-    """The minibatches of a loader; one that does not know is asked for them all once.
-
-    Raises:
-        SettingError: it is an iterator, which gives its minibatches once.
-
-    Example:
-        >>> class Loader:
-        ...     def __iter__(self):
-        ...         return iter("abc")
-        >>> count(Loader()), count([1, 2])
-        (3, 2)
-    """
+    """The minibatches of a loader; one that does not know is asked for them all once."""
     if hasattr(loader, "__len__"):
         return len(loader)
     if iter(loader) is loader:

@@ -1,8 +1,7 @@
 """Records of steps and epochs, and `Listener`, which is told of them."""
 
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -56,32 +55,20 @@ class EpochRecord:
     train_s: float
 
 
-class EpochTotals:
-    """Adds up the steps of an epoch; its clock starts when it is made."""
-
-    def __init__(self) -> None:
-        self.steps: list[StepRecord] = []
-        self.started = time.perf_counter()
-
-    def mean_loss(self) -> float:
-        """Mean over all targets, so that a smaller last minibatch weighs less."""
-        targets = sum(step.num_targets for step in self.steps)
-        return math.fsum(step.loss * step.num_targets for step in self.steps) / targets
-
-    def record(self, val_loss: float | None, train_s: float) -> EpochRecord:
-        """The epoch so far, of at least one step."""
-        steps = self.steps
-        return EpochRecord(
-            epoch=steps[-1].epoch,
-            step=steps[-1].step,
-            loss=self.mean_loss(),
-            val_loss=val_loss,
-            gradient_norm=math.fsum(s.gradient_norm for s in steps) / len(steps),
-            gradient_norm_max=max(s.gradient_norm for s in steps),
-            clipped_norm=math.fsum(s.clipped_norm for s in steps) / len(steps),
-            num_targets=sum(s.num_targets for s in steps),
-            train_s=train_s,
-        )
+def summarize(steps: Sequence[StepRecord], val_loss: float | None, train_s: float) -> EpochRecord:
+    """The record of an epoch of one or more steps; a smaller last minibatch weighs less."""
+    targets = sum(step.num_targets for step in steps)
+    return EpochRecord(
+        epoch=steps[-1].epoch,
+        step=steps[-1].step,
+        loss=math.fsum(step.loss * step.num_targets for step in steps) / targets,
+        val_loss=val_loss,
+        gradient_norm=math.fsum(s.gradient_norm for s in steps) / len(steps),
+        gradient_norm_max=max(s.gradient_norm for s in steps),
+        clipped_norm=math.fsum(s.clipped_norm for s in steps) / len(steps),
+        num_targets=targets,
+        train_s=train_s,
+    )
 
 
 @dataclass(frozen=True)

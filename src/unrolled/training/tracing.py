@@ -51,11 +51,7 @@ class ThroughTime:
 
 
 class Tracer:
-    """Differentiates as a trainer does, and gives the gradients through time besides.
-
-    Args:
-        trainer: whose ``objective`` to differentiate.
-    """
+    """Differentiates as a trainer does, and gives the gradients through time besides."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer

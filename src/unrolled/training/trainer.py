@@ -2,22 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.functional.updates import check_clip_method, clip, global_norm
+from unrolled.functional.updates import check_clip_method, clip
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.divergence import check_weights, stop_not_finite
+from unrolled.training.own_clipping import OwnClipping
 from unrolled.training.preparation import Preparation
-from unrolled.training.records import Backward, EpochTotals, Listener, StepRecord
+from unrolled.training.records import Backward, Listener, StepRecord, summarize
 from unrolled.training.tracing import ThroughTime, Tracer
 from unrolled.training.truncation import InitialState, Truncation
 
 
-class Trainer(Preparation, HyperParameters):
+class Trainer(Preparation, OwnClipping, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     The hidden state is carried from one minibatch to the next, cut off from the old
@@ -146,20 +147,21 @@ class Trainer(Preparation, HyperParameters):
     def epoch_steps(self) -> Iterator[StepRecord]:
         """Take one optimizer step for each minibatch, then validate."""
         self.backend.set_training(self.model, True)
-        totals, state = EpochTotals(), None
+        started, state = time.perf_counter(), None
+        steps: list[StepRecord] = []
         continues = getattr(self.train_dataloader, "continues", False)
         for batch in self.train_dataloader:
             if self.stopping:
                 return
             step, state = self.fit_batch(self.prepare_batch(batch), state if continues else None)
-            totals.steps.append(step)
+            steps.append(step)
             self.notify("on_step", step)
             given = time.perf_counter()
             yield step
-            totals.started += time.perf_counter() - given  # the caller's time is no training
+            started += time.perf_counter() - given  # the caller's time is no training
         self.backend.synchronize()
-        train_s = time.perf_counter() - totals.started
-        record = totals.record(self.validate(), train_s)
+        train_s = time.perf_counter() - started
+        record = summarize(steps, self.validate(), train_s)
         self.model.epoch_end(record)
         self.notify("on_epoch", record)
 
@@ -230,32 +232,6 @@ class Trainer(Preparation, HyperParameters):
         limit = self.gradient_clip_val if limit is None else limit
         parameters = self.parameters if self.gradient_clip_method == "adaptive" else {}
         return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
-
-    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
-        """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own.
-
-        A subclass, or a notebook, may put another one here: every training step then calls it,
-        if ``gradient_clip_val`` is above 0, and takes what it leaves as the gradients.
-        """
-        parameters = self.backend.parameters(model)
-        held = {name: self.backend.gradient(p) for name, p in parameters.items()}
-        gradients = {name: g for name, g in held.items() if g is not None}
-        self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
-
-    def clip_by_reader(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """The gradients before and after a reader's `clip_gradients`, and the norms of both."""
-        xp = self.backend.xp
-        before = self.backend.snapshot(gradients)  # they may be changed in place
-        norm = global_norm(xp, before.values())
-        with self.backend.without_gradients():
-            clipped = self.clipped_by_reader(gradients)
-        return before, clipped, norm, global_norm(xp, clipped.values())
-
-    def clipped_by_reader(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        """What a reader's `clip_gradients` makes of the gradients: it finds them in the model."""
-        self.clip_gradients(self.gradient_clip_val, self.model)
-        held = {name: self.backend.gradient(self.parameters[name]) for name in gradients}
-        return {name: gradient for name, gradient in held.items() if gradient is not None}
 
     def step(self, gradients: Any) -> None:
         """Move the weights, and keep a copy of those that gave the last finite loss."""

@@ -23,7 +23,7 @@ class Truncation:
       The state goes on from one to the next, the gradient does not. The loss is the mean over
       all targets, and there is one update.
     - ``back_steps`` above ``num_steps``: the minibatch must reach back over earlier inputs,
-      see `unrolled.data.windows.WindowLoader`.
+      see `unrolled.data.batching.SequenceLoader`.
 
     Args:
         state: what a minibatch begins with: ``"carried"``, the state after the one before,
@@ -66,11 +66,7 @@ class Truncation:
     def loss_and_state(
         self, backend: Backend, model: Any, batch: Any, state: Any
     ) -> tuple[Any, Any]:
-        """As ``model.loss_and_state(batch, state)``, with gradients of ``back_steps`` at most.
-
-        Raises:
-            SettingError: the minibatch would have to be cut, and cannot be.
-        """
+        """As ``model.loss_and_state(batch, state)``, with gradients of ``back_steps`` at most."""
         back_steps, X, Y = self.back_steps, batch[0], batch[-1]
         if back_steps is None or (len(X.shape) > 1 and X.shape[1] <= back_steps):
             return model.loss_and_state(batch, state)  # type: ignore[no-any-return]
@@ -91,27 +87,14 @@ class Truncation:
 
 
 class InitialState:
-    """Gives every minibatch of a training its first state.
-
-    Args:
-        truncation: which.
-    """
+    """Gives every minibatch of a training its first state."""
 
     def __init__(self, truncation: Truncation) -> None:
         self.truncation = truncation
         self.rng = np.random.default_rng([truncation.seed, 2])
 
     def state(self, trainer: Any, batch: Any, carried: Any) -> Any:
-        """The state that a minibatch begins with.
-
-        Args:
-            trainer: with the model, which needs ``begin_state(batch_size)`` for drawn states.
-            batch: the minibatch.
-            carried: the state after the one before; None if it does not continue that.
-
-        Raises:
-            SettingError: a state is to be drawn, and the model has none.
-        """
+        """The state that a minibatch begins with."""
         if self.truncation.state == "carried":
             return carried
         if self.truncation.state == "zero":

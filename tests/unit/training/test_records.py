@@ -1,12 +1,11 @@
 import dataclasses
 import math
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.training.records import EpochTotals, Listener, StepRecord
+from unrolled.training.records import Listener, StepRecord, summarize
 
 steps = st.builds(
     StepRecord,
@@ -17,12 +16,6 @@ steps = st.builds(
     gradient_norm=st.floats(0, 1e3),
     clipped_norm=st.floats(0, 1),
 )
-
-
-def totals_of(records):
-    totals = EpochTotals()
-    totals.steps.extend(records)
-    return totals
 
 
 def step(**values):
@@ -37,24 +30,18 @@ def step(**values):
     return StepRecord(**(defaults | values))
 
 
-def test_the_smaller_last_minibatch_weighs_less_in_the_loss():
-    totals = totals_of([step(loss=1.0, num_targets=32), step(loss=5.0, num_targets=8)])
-    assert totals.mean_loss() == pytest.approx((32 * 1.0 + 8 * 5.0) / 40)
-
-
 @given(st.lists(steps, min_size=1, max_size=10))
 def test_the_loss_is_the_mean_over_all_targets(records):
     losses = [record.loss for record in records for _ in range(record.num_targets)]
     expected = math.fsum(losses) / len(losses)
-    assert totals_of(records).mean_loss() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert summarize(records, None, 0.0).loss == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @given(st.lists(steps, min_size=1, max_size=10), st.none() | st.floats(0, 10))
 def test_an_epoch_sums_up_its_steps(records, val_loss):
-    epoch = totals_of(records).record(val_loss, train_s=1.5)
+    epoch = summarize(records, val_loss, train_s=1.5)
     assert epoch.epoch == 3
     assert epoch.step == records[-1].step
-    assert epoch.loss == totals_of(records).mean_loss()
     assert epoch.val_loss == val_loss
     assert epoch.train_s == 1.5
     assert epoch.num_targets == sum(record.num_targets for record in records)
@@ -65,18 +52,7 @@ def test_an_epoch_sums_up_its_steps(records, val_loss):
     assert epoch.gradient_norm_max == max(norms)
 
 
-def test_the_clock_of_an_epoch_starts_when_it_is_made():
-    before = time.perf_counter()
-    started = EpochTotals().started
-    assert before <= started <= time.perf_counter()
-
-
-def test_epochs_share_no_steps():
-    totals_of([step()])
-    assert EpochTotals().steps == []
-
-
-@pytest.mark.parametrize("record", [step(), totals_of([step()]).record(None, 0.0)])
+@pytest.mark.parametrize("record", [step(), summarize([step()], None, 0.0)])
 def test_records_cannot_be_changed_and_are_plain_data(record):
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.loss = 0.0
@@ -88,4 +64,4 @@ def test_a_listener_need_not_override_anything():
     assert listener.on_fit_start(None) is None
     assert listener.on_gradients(None, {}) is None
     assert listener.on_step(None, step()) is None
-    assert listener.on_epoch(None, totals_of([step()]).record(None, 0.0)) is None
+    assert listener.on_epoch(None, summarize([step()], None, 0.0)) is None

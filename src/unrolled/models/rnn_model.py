@@ -1,14 +1,17 @@
-"""Base class of layers that stack the gates of a layer: PyTorch's and Gluon's."""
+"""``RNNModel``: base classes of language models of the frameworks' own layers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from unrolled.models.language_model import RNNModel
+from unrolled.checks import check_ids
+from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.layer_options import array_named, check_no_bias
 from unrolled.models.layers import (
     GATE_ORDERS,
+    IMPORTING,
     check_apart,
     join_gates,
     layer_prefix,
@@ -18,6 +21,51 @@ from unrolled.models.layers import (
 )
 
 GATES = GATE_ORDERS["torch"]
+
+
+def _reads_ids(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A model's ``forward`` that looks first whether it is given ids ``(B, T)``."""
+
+    @wraps(forward)
+    def checking(self: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+        check_ids(self, inputs, "(B, T)")
+        return forward(self, inputs, *rest, **named)
+
+    return checking
+
+
+class RNNModel(RecurrentLanguageModel):
+    """A recurrent language model from the framework's own layer and a linear layer.
+
+    Args:
+        rnn_layer: the framework's RNN, GRU or LSTM layer with ``vocab_size`` inputs, of
+            one or two directions and any number of layers. With two directions the
+            model sees the characters that it shall predict: fine for tagging a text,
+            useless for continuing one.
+        vocab_size: ``V``.
+        lr: learning rate of `configure_optimizers`.
+
+    Calling the model, ``model(X, state)`` with ids ``X (B, T)``, gives logits
+    ``(T * B, V)``, time-major, and the new state: ``(layers * directions, B, H)``, for
+    an LSTM a pair of them.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and cls.__module__.startswith("unrolled."):
+            cls.forward = _reads_ids(cls.forward)  # type: ignore[method-assign]
+
+    def import_parameters(self, values: Mapping[str, Any]) -> Any:
+        """Take the values of all parameters from `export_parameters`, none of them tied.
+
+        Returns:
+            The model with these values: itself, but in JAX, where models cannot change.
+
+        Raises:
+            ParameterError: as of `Module.import_parameters`; or values are tied, which a
+                layer that keeps its gates side by side cannot be.
+        """
+        return super().import_parameters(check_apart(values, IMPORTING))
 
 
 class StackedRNNModel(RNNModel):
