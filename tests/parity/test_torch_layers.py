@@ -125,35 +125,3 @@ def test_scratch_equals_the_layer_with_the_same_weights(
     check(our_X.grad, X.grad, "gradient of the inputs ")
     for ours, theirs in zip(our_old, old, strict=True):
         check(ours.grad, theirs.grad, "gradient of the first state ")
-
-
-@pytest.mark.parametrize("cell", LAYERS)
-def test_scratch_continues_as_the_layer_does_when_states_are_carried(cell: str) -> None:
-    torch.manual_seed(0)
-    layer = drawn_layer(cell, 4, 7, 1, torch.float64)
-    network = RecurrentNetwork(unrolled_torch.backend, cell)
-    weights = by_our_names(cell, 0, 1, layer.get_parameter)
-    weights |= {"W_hq": torch.eye(7, dtype=torch.float64), "b_q": torch.zeros(7)}
-    params = {name: weights[name].detach() for name in network.initial_parameters(4, 7, seed=0)}
-    X = torch.randn(9, 2, 4, dtype=torch.float64)
-    expected, _ = layer(X)
-
-    state = tuple(part.double() for part in network.begin_state(2, 7))
-    outputs = []
-    for part in X.split(4):  # 4 + 4 + 1 steps
-        logits, state = network.forward(part, state, params)
-        outputs.append(logits)
-    torch.testing.assert_close(
-        torch.cat(outputs), expected.reshape(18, 7).detach(), rtol=1e-10, atol=1e-10
-    )
-
-
-@pytest.mark.parametrize("cell", LAYERS)
-def test_ids_give_what_their_one_hot_rows_give(cell: str) -> None:
-    network = RecurrentNetwork(unrolled_torch.backend, cell, num_layers=2)
-    params = network.initial_parameters(5, 3, sigma=0.7, seed=0)
-    ids = torch.tensor([[0, 4], [2, 2], [4, 1]])  # (T, B)
-    state = network.begin_state(2, 3)
-    from_ids, _ = network.forward(ids, state, params)
-    from_rows, _ = network.forward(torch.eye(5)[ids], state, params)
-    torch.testing.assert_close(from_ids, from_rows)

@@ -264,37 +264,6 @@ def test_a_layer_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
         unrolled.RNNModel(gluon.rnn.RNN(H, **options), V)
 
 
-def test_a_readers_own_functions_get_one_hot_inputs_and_train() -> None:
-    data, taken = text_data(), []
-    V = len(data.vocab)
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        shapes = (vocab_size, num_hiddens), (num_hiddens, num_hiddens), (num_hiddens, vocab_size)
-        return [mx.np.random.normal(0, 0.1, shape) for shape in shapes]
-
-    def init_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
-        return (mx.np.zeros((batch_size, num_hiddens)),)
-
-    def forward(inputs: Any, state: Any, params: Any) -> Any:
-        taken.append(inputs.shape)
-        (state,), (W_xh, W_hh, W_hq), outputs = state, params, []
-        for X in inputs:
-            state = mx.np.tanh(X @ W_xh + state @ W_hh)
-            outputs.append(state @ W_hq)
-        return mx.np.concatenate(outputs), (state,)
-
-    unrolled.backend.seed(0)
-    model = d2l.RNNModelScratch(V, H, None, get_params, init_state, forward)
-    assert list(values(model)) == ["param_0", "param_1", "param_2"]
-    before, recorder = values(model), Recorder()
-    unrolled.Trainer(4, listeners=[recorder]).fit(model, data)
-    assert set(taken) == {(T, 4, V)}
-    assert recorder.epochs[-1].loss < recorder.epochs[0].loss
-    assert not [
-        name for name, value in values(model).items() if np.array_equal(value, before[name])
-    ]
-
-
 # The books' functions
 
 

@@ -441,28 +441,6 @@ def test_parameters_that_do_not_fit_change_nothing() -> None:
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_a_models_functions_can_be_a_books_own() -> None:
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> list[Any]:
-        shapes = [(vocab_size, num_hiddens), (num_hiddens, vocab_size)]
-        return [tf.Variable(tf.random.normal(shape, stddev=0.1)) for shape in shapes]
-
-    def forward(inputs: Any, state: Any, params: Any) -> Any:
-        W, U = params
-        assert inputs.shape[2] == V  # one-hot (T, B, V)
-        H = tf.reshape(inputs, (-1, V)) @ W
-        return tf.tanh(H) @ U, state
-
-    def no_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
-        return (tf.zeros((batch_size, num_hiddens)),)
-
-    model = d2l.RNNModelScratch(V, 4, None, get_params, no_state, forward)
-    before = model.export_parameters()
-    assert list(before) == ["param_0", "param_1"]
-    unrolled.Trainer(1).fit(model, text_data())
-    for name, value in model.export_parameters().items():
-        assert not np.array_equal(value, before[name])
-
-
 # The book's functions
 
 

@@ -93,20 +93,6 @@ MODELS = {
 # PyTorch's own idioms
 
 
-def test_the_framework_is_an_attribute_of_the_package() -> None:
-    from unrolled import torch as shell
-
-    assert shell is unrolled
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_models_are_modules_of_pytorch(kind: str) -> None:
-    model, _ = MODELS[kind]()
-    assert isinstance(model, nn.Module)
-    assert list(model.parameters())
-    assert all(isinstance(p, nn.Parameter) for p in model.parameters())
-
-
 @pytest.mark.parametrize(
     ("model", "names"),
     [
@@ -217,22 +203,6 @@ def test_hooks_on_parameters_run() -> None:
     model.w.register_hook(seen.append)
     unrolled.Trainer(1).fit(model, Batches(*some_batches(3)))
     assert len(seen) == 3
-
-
-def test_add_to_class_gives_a_method_to_models_that_exist() -> None:
-    class Model(unrolled.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-
-    model = Model(3)
-
-    @unrolled.add_to_class(Model)
-    def forward(self: Any, X: Any) -> Any:
-        return self.width * X
-
-    assert model(2) == 6
-    assert model.hparams["width"] == 3
 
 
 @pytest.mark.parametrize("name", ["forward", "loss"])
@@ -359,21 +329,16 @@ def test_sgd_step_and_zero_grad() -> None:
 # The trainer
 
 
-def test_trainer_counts_epochs_and_minibatches() -> None:
-    trainer = unrolled.Trainer(3)
-    trainer.fit(linear(), regression_data(num_train=100, num_val=50))
-    assert trainer.num_train_batches == 4
-    assert trainer.num_val_batches == 2
-    assert trainer.train_batch_idx == 12
-    assert trainer.val_batch_idx == 6
-    assert trainer.epoch == 2
-
-
-def test_trainer_introduces_itself_to_the_model() -> None:
-    trainer, model = unrolled.Trainer(2), linear()
-    trainer.fit(model, regression_data())
+def test_trainer_counts_epochs_and_minibatches_anew_in_each_training() -> None:
+    trainer, model, recorder = unrolled.Trainer(3), linear(), Recorder()
+    trainer.listeners = [recorder]
+    for _ in range(2):
+        trainer.fit(model, regression_data(num_train=100, num_val=50))
+        assert (trainer.num_train_batches, trainer.num_val_batches) == (4, 2)
+        assert (trainer.train_batch_idx, trainer.val_batch_idx, trainer.epoch) == (12, 6, 2)
+    assert [step.num_targets for step in recorder.steps] == [32, 32, 32, 4] * 6
     assert model.trainer is trainer
-    assert list(model.board.xlim) == [0, 2]
+    assert list(model.board.xlim) == [0, 3]
 
 
 def test_fit_runs_its_parts_in_order() -> None:
@@ -397,13 +362,6 @@ def test_fit_runs_its_parts_in_order() -> None:
     model.configure_optimizers = lambda: (called.append("optimizers"), configure())[1]
     Spy(2).fit(model, Batches(*some_batches(1)))
     assert called == ["data", "model", "optimizers", "epoch", "epoch"]
-
-
-def test_training_again_starts_the_counts_anew() -> None:
-    trainer, model = unrolled.Trainer(1), linear()
-    for _ in range(2):
-        trainer.fit(model, regression_data(num_train=64))
-        assert trainer.train_batch_idx == 2
 
 
 def test_without_validation_loader_the_validation_is_skipped() -> None:
@@ -436,42 +394,6 @@ def test_layers_are_in_training_mode_for_training_and_not_for_validation() -> No
     assert modes == [True, False, True, False]
 
 
-def test_last_smaller_minibatch_is_used() -> None:
-    recorder = Recorder()
-    trainer = unrolled.Trainer(1, listeners=[recorder])
-    trainer.fit(linear(), regression_data(num_train=10, num_val=5, batch_size=4))
-    assert trainer.num_train_batches == trainer.train_batch_idx == 3
-    assert trainer.num_val_batches == 2
-    assert [step.num_targets for step in recorder.steps] == [4, 4, 2]
-
-
-def step_length(clip: float) -> tuple[float, StepRecord, float]:
-    """How far one step at lr 1 goes, what is recorded of it, and the gradient's norm."""
-    model, recorder = linear(lr=1.0), Recorder()
-    before = torch.cat([model.w.detach().flatten(), model.b.detach()]).clone()
-    trainer = unrolled.Trainer(1, gradient_clip_val=clip, listeners=[recorder])
-    trainer.fit(model, Batches(*some_batches(1)))
-    after = torch.cat([model.w.detach().flatten(), model.b.detach()])
-    norm = torch.cat([g.flatten() for g in recorder.gradients[0].values()]).norm().item()
-    return (after - before).norm().item(), recorder.steps[0], norm
-
-
-@pytest.mark.parametrize("clip", [0.001, 0.1])
-def test_gradient_clip_val_limits_the_step(clip: float) -> None:
-    length, step, norm = step_length(clip)
-    assert norm > clip
-    assert length == pytest.approx(clip, rel=1e-3)
-    assert step.gradient_norm == pytest.approx(norm, rel=1e-5)
-    assert step.clipped_norm == pytest.approx(clip, rel=1e-5)
-
-
-@pytest.mark.parametrize("clip", [0, 1000])
-def test_no_clipping_without_gradient_clip_val_or_below_it(clip: float) -> None:
-    length, step, norm = step_length(clip)
-    assert length == pytest.approx(norm, rel=1e-4)
-    assert step.gradient_norm == step.clipped_norm == pytest.approx(norm, rel=1e-5)
-
-
 def test_stop_ends_the_training_after_the_running_minibatch() -> None:
     class Stopper(Listener):
         def on_step(self, trainer: Any, step: StepRecord) -> None:
@@ -495,19 +417,6 @@ def test_a_stop_during_the_preparation_counts() -> None:
     assert (trainer.train_batch_idx, trainer.stopping) == (0, True)
     trainer.fit(linear(), Batches(*some_batches(2)))
     assert (trainer.train_batch_idx, trainer.stopping) == (10, False)
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"gradient_clip_val": -1}, "gradient_clip_val is -1; it must be a number of at least 0"),
-        ({"gradient_clip_val": math.nan}, "gradient_clip_val is nan; it must be a number"),
-        ({"max_epochs": -1}, "max_epochs is -1; it must be a whole number of at least 0"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_errors(settings: Any, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
-        unrolled.Trainer(**{"max_epochs": 1} | settings)
 
 
 SUMMED = partial(nn.functional.mse_loss, reduction="sum")
@@ -742,35 +651,6 @@ def test_layer_that_does_not_fit_is_refused(layer: Any) -> None:
         unrolled.RNNModel(layer(), V)
 
 
-def users_functions(taken: list[Any]) -> tuple[Any, Any, Any]:
-    """A readers' own model, written as the books write it: a list, one-hot inputs."""
-
-    def get_params(vocab_size: int, num_hiddens: int, device: Any) -> Any:
-        def normal(*shape: int) -> Any:
-            return torch.randn(shape, device=device) * 0.01
-
-        params = [normal(vocab_size, num_hiddens), normal(num_hiddens, num_hiddens)]
-        params += [torch.zeros(num_hiddens), normal(num_hiddens, vocab_size)]
-        params += [torch.zeros(vocab_size)]
-        for param in params:
-            param.requires_grad_(True)
-        return params
-
-    def init_state(batch_size: int, num_hiddens: int, device: Any) -> Any:
-        return (torch.zeros((batch_size, num_hiddens), device=device),)
-
-    def forward(inputs: Any, state: Any, params: Any) -> Any:
-        taken.append(inputs)
-        W_xh, W_hh, b_h, W_hq, b_q = params
-        (H,), outputs = state, []
-        for X in inputs:
-            H = torch.tanh(X @ W_xh + H @ W_hh + b_h)
-            outputs.append(H @ W_hq + b_q)
-        return torch.cat(outputs, dim=0), (H,)
-
-    return get_params, init_state, forward
-
-
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_an_id_that_the_vocabulary_lacks_is_no_row(wrong: int) -> None:
     rows = torch.func.vmap(lambda ids: unrolled.backend.xp.one_hot(ids, 3))(
@@ -779,40 +659,6 @@ def test_an_id_that_the_vocabulary_lacks_is_no_row(wrong: int) -> None:
     assert rows.tolist() == [[[0, 0, 1]], [[1, 0, 0]]]
     with pytest.raises(RuntimeError, match="out of bounds"):
         unrolled.backend.xp.one_hot(torch.tensor([wrong]), 3)
-
-
-def test_a_users_own_functions_get_one_hot_inputs_and_train() -> None:
-    taken: list[Any] = []
-    torch.manual_seed(0)
-    model = d2l.RNNModelScratch(V, 6, None, *users_functions(taken))
-    ids = torch.randint(V, (3, 5))
-    logits, _ = model(ids, model.begin_state(3))
-    assert torch.equal(taken[0], torch.eye(V)[ids.T])
-    assert logits.shape == (15, V)
-    assert len(list(model.parameters())) == len(model.params) == 5
-    before = copy.deepcopy(model.state_dict())
-    recorder = Recorder()
-    unrolled.Trainer(4, listeners=[recorder]).fit(model, text_data())
-    assert recorder.epochs[-1].loss < recorder.epochs[0].loss
-    assert not [n for n, value in model.state_dict().items() if torch.equal(value, before[n])]
-
-
-def test_a_users_own_functions_compute_as_the_projects_do() -> None:
-    model, ids = scratch(), torch.randint(V, (3, 5))
-    _, _, forward = users_functions([])
-    expected, (H,) = forward(torch.eye(V)[ids.T], model.begin_state(3), model.weights())
-    logits, (found,) = model(ids)
-    torch.testing.assert_close(logits, expected)
-    torch.testing.assert_close(found, H)
-
-
-@pytest.mark.parametrize("kind", ["get_params", "get_gru_params", "get_lstm_params"])
-def test_fresh_parameters_have_spread_001_and_zero_biases(kind: str) -> None:
-    for name, value in getattr(d2l, kind)(V, 50).items():
-        if name.startswith("b"):
-            assert not value.any()
-        else:
-            assert value.std().item() == pytest.approx(0.01, rel=0.1)
 
 
 def test_perplexity_is_drawn_for_every_epoch() -> None:
@@ -829,31 +675,6 @@ def test_perplexity_is_drawn_for_every_epoch() -> None:
 @pytest.fixture(scope="module")
 def book() -> tuple[Any, Any]:
     return d2l.load_data_time_machine(batch_size=4, num_steps=6, max_tokens=200, seed=0)
-
-
-def test_load_data_time_machine_gives_ids_and_their_successors(book: Any) -> None:
-    train_iter, vocab = book
-    assert len(vocab) == 28
-    for X, Y in train_iter:
-        assert X.shape == Y.shape == (4, 6)
-        assert torch.equal(X[:, 1:], Y[:, :-1])
-        assert "".join(vocab.to_tokens(X[0])) in "".join(d2l.read_time_machine())
-
-
-@pytest.mark.parametrize("model", [scratch, lambda: with_layer("lstm")], ids=["scratch", "lstm"])
-def test_predict_ch8_continues_with_the_most_likely(book: Any, model: Any) -> None:
-    net, (_, vocab) = model(), book
-    torch.manual_seed(0)
-    for parameter in net.parameters():  # larger than at the start, so that the text varies
-        nn.init.normal_(parameter, 0, 1 if parameter.ndim > 1 else 0)
-    text, state = "time traveller", net.begin_state(1)
-    for character in text[:-1]:
-        _, state = net(torch.tensor([[vocab[character]]]), state)
-    for _ in range(12):
-        logits, state = net(torch.tensor([[vocab[text[-1]]]]), state)
-        text += vocab.to_tokens(int(logits.argmax()))
-    assert d2l.predict_ch8("time traveller", 12, net, vocab) == text
-    assert len(set(text[14:])) > 1
 
 
 @pytest.mark.parametrize("theta", [0.01, 1000.0])

@@ -1,8 +1,6 @@
 """Clean a text of any length, a piece at a time, as the published programs do line by line.
 
-The rule is that of `unrolled.data.text.clean_lines`, with the lines joined: a run of other
-characters than English letters becomes one blank, or nothing where a line ends in it. It works
-on the bytes of UTF-8, as those of all other letters are no English letters either.
+It works on the bytes of UTF-8, as those of all other letters are no English letters either.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,4 @@
-"""Digit sums: sequences whose label is the sum of their first two digits.
-
-The rest of a sequence is zeros but for one digit that means nothing. The longer it is, the
-longer a network must remember what counts: so the data measures memory.
-"""
+"""Digit sums: sequences whose label is the sum of their first two digits, to measure memory."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

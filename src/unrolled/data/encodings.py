@@ -1,9 +1,8 @@
 """Recognise the encoding of a text that is not UTF-8, or return None where it is not certain.
 
-Every encoding that decodes the text is judged by how likely its characters are in the languages
-that are written in it. One is proposed only if its text is far likelier than every other text
-that the same bytes can mean, and plausible in itself: a wrong encoding often succeeds, and the
-network would learn other characters. Counted are distinct words, so that repetition is no evidence.
+An encoding is proposed only if its text is plausible, and far likelier than every other text that
+the same bytes can mean: a wrong encoding often succeeds, and the network would learn other
+characters. Counted are distinct words, so that repetition is no evidence.
 
 Method: naive Bayes over characters, as in S. Li and K. Momoi, A composite approach to
 language/encoding detection, 19th International Unicode Conference, 2001.

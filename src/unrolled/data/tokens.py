@@ -1,12 +1,6 @@
 """Encode texts larger than memory: read in pieces, ids in a memory-mapped temporary file.
 
-A text file can be larger than memory. It is read twice, once to count its characters and
-once to look up their ids; the ids go to a temporary file, one, two or four bytes each, and
-are mapped into memory: the system brings in the parts that are looked at.
-
-The temporary file has no name. Nobody else can open it, and the system takes it back when
-the process ends, however that comes about: nothing is left over, and nothing is out of date.
-Making it again takes seconds for a gigabyte, which is why it is not kept between runs.
+The temporary file has no name: the system takes it back when the process ends.
 """
 
 import mmap
@@ -20,12 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.data.cleaning import clean_pieces
-from unrolled.data.text import (
-    CLEANING_KEEPS_AT_LEAST,
-    check_cleanable,
-    check_not_empty,
-    read_pieces,
-)
+from unrolled.data.text import check_cleanable, check_not_empty, read_pieces
 from unrolled.data.vocabulary import Ids, Vocab, count_characters
 from unrolled.errors import TextError
 
@@ -48,35 +37,15 @@ class TextFile:
     def __init__(self, path: str | Path, clean: bool = False) -> None:
         self.path = Path(path)
         self.clean = clean
-        self.counts = self._count_cleaned() if clean else self._count()
-
-    def _count(self) -> dict[str, int]:
-        counts = count_characters(read_pieces(self.path))
-        check_not_empty(self.path, counts)
-        return counts
-
-    def _count_cleaned(self) -> dict[str, int]:
-        read = 0
-
-        def pieces() -> Iterator[str]:
-            nonlocal read
-            for piece in read_pieces(self.path):
-                read += len(piece)
-                yield piece
-
-        counts = count_characters(clean_pieces(pieces()))
-        letters = sum(counts.values()) - counts.get(" ", 0)
-        if letters <= CLEANING_KEEPS_AT_LEAST * read:
-            check_cleanable(self._count())  # there may be enough of those that are not blank
-        return counts
+        self.counts = count_characters(read_pieces(self.path))
+        check_not_empty(self.path, self.counts)
+        if clean:
+            check_cleanable(self.counts)
+            self.counts = count_characters(self)
 
     def __iter__(self) -> Iterator[str]:
         pieces = read_pieces(self.path)
         return clean_pieces(pieces) if self.clean else pieces
-
-    def ids(self, vocab: Vocab, dtype: npt.DTypeLike) -> Iterator[Ids]:
-        """Ids of the characters, a piece at a time."""
-        yield from map(vocab.encoder(dtype), self)
 
 
 def encode(text: str | TextFile, vocab: Vocab) -> Ids:
@@ -84,7 +53,7 @@ def encode(text: str | TextFile, vocab: Vocab) -> Ids:
     dtype = smallest_type(len(vocab))
     if isinstance(text, str):
         return vocab.encode(text, dtype)
-    return mapped(text.ids(vocab, dtype), dtype)
+    return mapped(map(vocab.encoder(dtype), text), dtype)
 
 
 def smallest_type(count: int) -> npt.DTypeLike:

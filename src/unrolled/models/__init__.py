@@ -1,4 +1,1 @@
-"""Models without a framework: parameters, forward pass, loss; generating text.
-
-``unrolled/<framework>/`` gives each the framework's own parameters and module type.
-"""
+"""Models without a framework: parameters, forward pass, loss; generating text."""

@@ -1,7 +1,6 @@
 """Label layer options that change what a layer computes, so that conversions refuse them.
 
-The names of exported parameters tell them: ``activation=relu.W_xh`` is no ``W_xh``. So values
-are taken only where the same is computed.
+The names of exported parameters tell them: ``activation=relu.W_xh`` is no ``W_xh``.
 """
 
 import re

@@ -1,9 +1,6 @@
 """Convert the weights of frameworks' recurrent layers to those of our cells, and back.
 
-A framework keeps the weights of all gates of a layer side by side in two matrices, each
-in an order of its own. Here they are told apart and put together again, so that a model
-has the same parameter names whatever computes it, and can be carried from one framework
-to another, or between a layer and the cell written out.
+Frameworks keep the weights of all gates side by side, each in an order of its own.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,10 +1,8 @@
 """Write the text of a trained recurrent model by the native kernels, without its framework.
 
-For one character of one text there is little to compute: half a million multiplications for
-512 hidden units. A framework spends more time on being called than on computing.
+For one character of one text a framework spends more time on being called than on computing.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -20,7 +18,8 @@ from unrolled.functional.sampling import Draw, greedy
 from unrolled.kernels import native
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.layer_options import option_label
-from unrolled.models.layers import layer_prefix, without_prefix
+from unrolled.models.layers import cell_of, layer_prefix, parameter_shapes
+from unrolled.parameters import shapes_of
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -43,22 +42,20 @@ class Parts:
     @classmethod
     def of(cls, values: Values) -> Self:
         """Tell the parts apart by their names."""
-        count = max(
-            (int(n) + 1 for n in re.findall(r"layers\.(\d+)\.", " ".join(values))), default=1
-        )
-        label = RELU if any(f"{RELU}W_xh" in name for name in values) else ""
-        prefixes = [layer_prefix(i, count) + label for i in range(count)]
-        parts = [without_prefix(prefix, values) for prefix in prefixes]
-        layers = [{n: v for n, v in part.items() if n not in ("W_hq", "b_q")} for part in parts]
-        cell = next((cell for cell in CELLS.values() if {*layers[0]} == {*cell.weights}), None)
-        if cell is None or not {"W_hq", "b_q"} <= {*values}:
+        labelled = sum(RELU in name for name in values)
+        plain = {name.replace(RELU, ""): value for name, value in values.items()}
+        found = cell_of(plain)
+        if found is None or labelled not in (0, len(values) - 2):
             raise ParameterError(f"no recurrent language model of ours: {', '.join(values)}")
-        D, H = layers[0][cell.weights[0]].shape
-        shapes = [cell.shapes(H if i else D, H) for i in range(count)]
-        found = [{n: v.shape for n, v in layer.items()} for layer in layers]
-        if found != shapes or values["W_hq"].shape[0] != H:
-            raise ParameterError(f"no recurrent language model of ours: {found}")
-        return cls(RELU_RNN if label else cell, layers, values["W_hq"], values["b_q"])
+        name, count, _ = found
+        H, V = plain["W_hq"].shape
+        shapes = shapes_of(plain)
+        if shapes != parameter_shapes(name, count, V, H) or (labelled and name != "rnn"):
+            raise ParameterError(f"no recurrent language model of ours: {shapes}")
+        weights = CELLS[name].weights
+        prefixes = [layer_prefix(i, count) for i in range(count)]
+        layers = [{w: plain[prefix + w] for w in weights} for prefix in prefixes]
+        return cls(RELU_RNN if labelled else CELLS[name], layers, plain["W_hq"], plain["b_q"])
 
 
 class NativeStepper:

@@ -223,12 +223,7 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
         return self.tracer(self.parameters, batch, state, *self.context)[2]
 
     def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
-        """The gradients by name, clipped if the limit is above 0; their norm before and after it.
-
-        Args:
-            gradients: by the parameters' names.
-            limit: None takes ``gradient_clip_val``.
-        """
+        """The gradients by name, clipped at a limit above 0; their norms before and after it."""
         limit = self.gradient_clip_val if limit is None else limit
         parameters = self.parameters if self.gradient_clip_method == "adaptive" else {}
         return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]

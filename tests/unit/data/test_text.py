@@ -111,10 +111,6 @@ def test_a_utf8_file_is_read_as_it_is(tmp_path_factory, text):
     assert read_text(path) == text.removeprefix("\ufeff")
 
 
-def test_line_ends_and_capitals_stay(write):
-    assert read_text(write(b" A\r\nb\rc\n")) == " A\r\nb\rc\n"
-
-
 def test_a_byte_order_mark_is_no_part_of_the_text(write):
     assert read_text(write(b"\xef\xbb\xbfabc")) == "abc"
 
@@ -183,11 +179,6 @@ def test_no_limit_never_reaches_into_the_heldout_part(max_tokens):
 @pytest.mark.parametrize("blank", ["\f", "\x1c", "\u2028", "\v"])
 def test_only_line_ends_end_lines(blank):
     assert clean(f"ab{blank}cd") == "ab cd"
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_line_ends_of_every_system_end_lines(end):
-    assert clean_lines(f"ab{end}cd{end}") == ["ab", "cd"]
 
 
 def test_the_wrong_byte_is_counted_from_the_start_of_the_file(tmp_path):
