@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import INSTALLED
+from installed import FRAMEWORK, INSTALLED
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.frameworks import load
 from unrolled.parameters import read
@@ -304,6 +304,10 @@ def u(request: pytest.FixtureRequest) -> Any:
     return load(request.param)
 
 
+on_one = pytest.mark.parametrize("u", [FRAMEWORK], indirect=True)
+"""For what has no framework in it."""
+
+
 @pytest.fixture
 def native(u: Any) -> Native:
     return NATIVE[u.backend.name]()
@@ -343,6 +347,7 @@ def test_the_documents_example_has_its_shapes(u: Any, native: Native) -> None:
     assert parameters[bias].shape == (1,)
 
 
+@on_one
 def test_text_and_html_show_every_parameter_and_the_total(u: Any, native: Native) -> None:
     case = native.pair()
     parameters = u.parameters(case.model)
@@ -371,6 +376,7 @@ def test_values_are_copies_and_gradients_those_of_backward(u: Any, native: Nativ
     assert u.parameters(case.model)[case.names[-1]].values[0] != 77
 
 
+@on_one
 def test_a_wrong_name_suggests_the_nearest(u: Any, native: Native) -> None:
     case = native.pair()
     with pytest.raises(ParameterError, match=f"did you mean '{case.names[-1]}'"):
@@ -436,6 +442,7 @@ def test_a_parameter_tied_in_the_frameworks_own_way_has_the_sum_of_the_gradients
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@on_one
 def test_equal_values_are_not_tied(u: Any, native: Native) -> None:
     case = native.pair()
     parameters = u.parameters(case.model)
@@ -528,6 +535,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
     assert both[other] is both[one]
 
 
+@on_one
 def test_tying_different_shapes_or_unknown_names_is_refused(u: Any, native: Native) -> None:
     case = native.pair()
     parameters = u.parameters(case.model)
@@ -570,6 +578,7 @@ def test_a_file_of_an_untied_model_does_not_fit_a_tied_one(
     np.testing.assert_array_equal(outputs(u, case), before)
 
 
+@on_one
 def test_every_name_that_does_not_fit_is_told_and_nothing_is_loaded(u: Any, native: Native) -> None:
     case = native.pair()
     parameters = u.parameters(case.model)
@@ -586,6 +595,7 @@ def test_every_name_that_does_not_fit_is_told_and_nothing_is_loaded(u: Any, nati
     np.testing.assert_array_equal(outputs(u, case), before)
 
 
+@on_one
 def test_a_file_that_cannot_be_written_is_told_and_the_old_one_stays(
     u: Any, native: Native, tmp_path: Any
 ) -> None:
@@ -596,6 +606,7 @@ def test_a_file_that_cannot_be_written_is_told_and_the_old_one_stays(
     assert not list(tmp_path.iterdir())
 
 
+@on_one
 @pytest.mark.parametrize("kind", [np.complex64, np.int32, bool])
 def test_numbers_that_a_cast_would_change_are_refused(
     u: Any, native: Native, kind: type[Any]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from installed import INSTALLED
+from installed import FRAMEWORK, INSTALLED
 from unrolled.errors import SettingError
 from unrolled.experiments.language_model import Settings, build, complete
 from unrolled.frameworks import load
 from unrolled.training.records import Listener
 
-pytestmark = pytest.mark.parametrize("framework", INSTALLED)
+frameworks = pytest.mark.parametrize("framework", INSTALLED)
 
 
 class Heard(Listener):
@@ -31,6 +31,7 @@ def training(framework):
     return trainer, model, data, heard
 
 
+@frameworks
 def test_the_steps_are_those_of_fit(framework):
     trainer, model, data, heard = training(framework)
     trainer.fit(model, data)
@@ -43,6 +44,7 @@ def test_the_steps_are_those_of_fit(framework):
         np.testing.assert_array_equal(value, others[name])
 
 
+@frameworks
 def test_a_loop_that_breaks_off_ends_the_training(framework):
     trainer, model, data, heard = training(framework)
     for step in trainer.steps(model, data):
@@ -53,15 +55,15 @@ def test_a_loop_that_breaks_off_ends_the_training(framework):
     assert trainer.train_batch_idx == 3
 
 
-def test_stop_ends_the_steps(framework):
-    trainer, model, data, heard = training(framework)
+def test_stop_ends_the_steps():
+    trainer, model, data, heard = training(FRAMEWORK)
     for _ in trainer.steps(model, data):
         trainer.stop()
     assert len(heard.steps) == 1
 
 
-def test_a_loop_of_the_readers_own_is_refused(framework):
-    trainer, model, data, _ = training(framework)
+def test_a_loop_of_the_readers_own_is_refused():
+    trainer, model, data, _ = training(FRAMEWORK)
 
     class Own(type(trainer)):
         def fit_epoch(self):

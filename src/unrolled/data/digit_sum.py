@@ -107,13 +107,6 @@ def published(lengths: Iterable[int] = LENGTHS) -> dict[int, dict[str, list[Exam
     return {length: found[length] for length in wanted}
 
 
-def generate_published(folder: str | Path) -> None:
-    """Write all published files: ``<folder>/<length>/train.txt``, ``dev.txt``, ``test.txt``."""
-    for length, splits in published().items():
-        for name, examples in splits.items():
-            _write(Path(folder) / str(length) / f"{name}.txt", examples)
-
-
 def load_data(path: str | Path) -> Any:
     """Read data files.
 
