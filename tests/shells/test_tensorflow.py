@@ -582,3 +582,27 @@ class Small(unrolled.Module):
         super().__init__()
         self.b = tf.Variable(0.0)
         self.built = True
+
+
+def test_only_functions_that_branch_on_tensors_are_translated_by_autograph() -> None:
+    found = []
+
+    def note() -> None:
+        found.append(tf.__internal__.autograph.control_status_ctx().status.name)
+
+    def double(x: Any) -> Any:
+        note()
+        return 2 * x
+
+    def halve_until_small(x: Any) -> Any:
+        note()
+        while tf.reduce_sum(x) > 1:
+            x = x / 2
+        return x
+
+    assert unrolled.backend.compile(double)(tf.ones(3)).numpy().tolist() == [2, 2, 2]
+    assert found == ["DISABLED"]
+    halve = unrolled.backend.compile(halve_until_small)
+    assert halve(tf.ones(3)).numpy().tolist() == [0.25] * 3
+    assert halve(4 * tf.ones(3)).numpy().tolist() == [0.25] * 3
+    assert found[1:] == ["DISABLED", "ENABLED"]

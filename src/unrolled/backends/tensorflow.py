@@ -306,11 +306,20 @@ def _told(model: Any) -> Iterator[Any]:
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     if getattr(getattr(function, "__self__", function), "runs_eagerly", False):
         return function
-    compiled = tf.function(function)
+    # AutoGraph, which lets Python branch on tensors, takes more than half of the time of a trace,
+    # as it translates every function that is called; most models do without
+    plain, translated = tf.function(function, autograph=False), tf.function(function)
+    compiled = plain
 
     def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal compiled
         try:
-            return compiled(*arguments, **named)
+            if compiled is plain:
+                try:
+                    return plain(*arguments, **named)
+                except TypeError:  # TensorFlow's, where Python asks a tensor for its value
+                    compiled = translated
+            return translated(*arguments, **named)
         except Exception as error:
             if isinstance(error.__context__, UnrolledError):  # which AutoGraph has wrapped
                 raise error.__context__ from None

@@ -267,7 +267,7 @@ class LanguageModel(RecurrentLanguageModel):
     def weights(self) -> list[Array]:
         """Return the parameters in the order of the formula."""
         values = self.backend.named_arrays(self)
-        return list(map(values.__getitem__, self.network.names))
+        return [values[name] for name in self.network.names]
 
     def begin_state(self, batch_size: int = 1, device: Any = None) -> State:
         return self.network.begin_state(batch_size, self.num_hiddens, device)
