@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unrolled.torch import fused
-from unrolled.torch.recompute import _rounding, recompute
+from unrolled.torch.through_time import fused_call
+from unrolled.torch.through_time.recompute import _rounding, recompute
 
 T, B, D, H = 7, 4, 3, 5
 KINDS = {"tanh": nn.RNN, "relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -76,17 +76,23 @@ def by_hand(kind, layer, x, lengths=None, first=None):
     return x, states, hidden
 
 
-def traced(layer, inputs, state, weigh):
-    """The layer's own way back, and what is recomputed of it."""
-    rng = fused.rng_state(torch.device("cpu")) if fused.draws(layer) else None
+def called(layer, inputs, state=None):
+    """The call of a layer, its outputs, and the arrays of its last state."""
+    rng = torch.get_rng_state() if fused_call.draws(layer) else None
     Y, last = layer(inputs, state)
-    call = fused.begin(layer, inputs, state, (Y, last), rng)
-    rows = Y.data if isinstance(Y, PackedSequence) else Y
-    ends = list(last) if isinstance(last, tuple) else [last]
-    given = torch.autograd.grad(weigh(Y, ends), [rows, *ends], retain_graph=True, allow_unused=True)
+    call = fused_call.begin(layer, inputs, state, (Y, last), rng)
+    return call, Y, list(last) if isinstance(last, tuple) else [last]
+
+
+def traced(layer, inputs, state, weigh):
+    """What is recomputed of a layer's own way back, and its outputs."""
+    call, Y, ends = called(layer, inputs, state)
+    tensors = {"Y": Y.data if isinstance(Y, PackedSequence) else Y, **dict(enumerate(ends))}
+    loss = weigh(Y, ends)
+    given = torch.autograd.grad(loss, [*tensors.values()], retain_graph=True, allow_unused=True)
+    call.gradients = {key: g for key, g in zip(tensors, given, strict=True) if g is not None}
     layer.zero_grad()
-    weigh(Y, ends).backward()
-    fused.arrived(call, given[0], list(given[1:]))
+    loss.backward()
     return recompute(call), Y
 
 
@@ -126,14 +132,11 @@ def test_gradients_through_time_are_those_of_automatic_differentiation(
 ):
     layer = make(kind, dtype, **options)
     x = torch.randn(T, B, D, dtype=dtype)
-    (layers, note), Y = traced(layer, x, None, loss_of)
+    layers, Y = traced(layer, x, None, loss_of)
     outputs, states, hidden = by_hand(kind, layer, x)
     assert torch.allclose(outputs, Y, atol=tolerance)
-    grads = [p.grad.clone() for p in layer.parameters()]
-    loss_of(outputs, states if kind == "lstm" else states[:1]).backward()
-    for p, grad in zip(layer.parameters(), grads, strict=True):
-        p.grad = grad  # backward through the loop has added its own
-    assert note is None
+    loss = loss_of(outputs, states if kind == "lstm" else states[:1])
+    loss.backward(inputs=list(hidden.values()))
     check(layers, hidden, layer, tolerance)
 
 
@@ -144,12 +147,9 @@ def test_a_first_state_and_other_layouts(kind):
     first = [torch.randn(2, B, H, dtype=torch.float64) for _ in range(1 + (kind == "lstm"))]
     state = tuple(first) if kind == "lstm" else first[0]
     weigh = lambda Y, ends: loss_of(Y.transpose(0, 1), ends)  # noqa: E731
-    (layers, _), _ = traced(layer, x, state, weigh)
+    layers, _ = traced(layer, x, state, weigh)
     outputs, states, hidden = by_hand(kind, layer, x.transpose(0, 1), first=first)
-    grads = [p.grad.clone() for p in layer.parameters()]
-    loss_of(outputs, states[: len(first)]).backward()
-    for p, grad in zip(layer.parameters(), grads, strict=True):
-        p.grad = grad
+    loss_of(outputs, states[: len(first)]).backward(inputs=list(hidden.values()))
     check(layers, hidden, layer, 1e-10)
 
 
@@ -157,8 +157,8 @@ def test_a_first_state_and_other_layouts(kind):
 def test_a_sequence_without_a_batch_is_a_batch_of_one(kind):
     layer = make(kind, batch_first=True)
     x = torch.randn(T, D, dtype=torch.float64)
-    (alone, _), _ = traced(layer, x, None, lambda Y, ends: (Y**2).sum())
-    (batch, _), _ = traced(layer, x[None], None, lambda Y, ends: (Y**2).sum())
+    alone, _ = traced(layer, x, None, lambda Y, ends: (Y**2).sum())
+    batch, _ = traced(layer, x[None], None, lambda Y, ends: (Y**2).sum())
     assert torch.equal(alone[0].hidden, batch[0].hidden)
     assert alone[0].hidden.shape == (T, 1, H)
 
@@ -174,14 +174,10 @@ def test_packed_sequences(kind, options):
     state = tuple(first) if kind == "lstm" else first[0]
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
     weigh = lambda Y, ends: loss_of(pad_packed_sequence(Y)[0], ends)  # noqa: E731
-    (layers, note), Y = traced(layer, packed, state, weigh)
+    layers, Y = traced(layer, packed, state, weigh)
     outputs, states, hidden = by_hand(kind, layer, x, lengths, first)
     assert torch.allclose(pad_packed_sequence(Y)[0], outputs, atol=1e-12)
-    grads = [p.grad.clone() for p in layer.parameters()]
-    loss_of(outputs, states[: len(first)]).backward()
-    for p, grad in zip(layer.parameters(), grads, strict=True):
-        p.grad = grad
-    assert note is None
+    loss_of(outputs, states[: len(first)]).backward(inputs=list(hidden.values()))
     order = packed.sorted_indices.tolist()  # rows stand in the order of falling length
     hidden = {(n, s, t, order.index(b)): h for (n, s, t, b), h in hidden.items()}
     check(layers, hidden, layer, 1e-10)
@@ -197,8 +193,7 @@ def test_dropout_masks_are_drawn_again(kind, packed, dtype):
     given = pack_padded_sequence(x, [7, 5, 5, 2]) if packed else x
     rows = (lambda Y: pad_packed_sequence(Y)[0]) if packed else (lambda Y: Y)
     before = torch.get_rng_state()
-    (layers, note), _ = traced(layer, given, None, lambda Y, ends: loss_of(rows(Y), ends))
-    assert note is None
+    layers, _ = traced(layer, given, None, lambda Y, ends: loss_of(rows(Y), ends))
     assert len(layers) == 3
     after = torch.get_rng_state()
     torch.set_rng_state(before)
@@ -209,50 +204,35 @@ def test_dropout_masks_are_drawn_again(kind, packed, dtype):
         assert torch.allclose(split.norm(), getattr(layer, f"weight_hh_l{part.number}").grad.norm())
 
 
-@pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_masks_that_were_drawn_otherwise_are_never_taken_for_those_of_the_layer(
-    kind, dtype, written
-):
-    torch.manual_seed(0)
+def test_masks_that_were_drawn_otherwise_are_never_taken_for_those_of_the_layer(kind, dtype):
     layer = make(kind, num_layers=2, dropout=0.4)
     for p in layer.parameters():
         p.data.mul_(1e-3)  # outputs hardly tell one mask from another, in bfloat16 not at all
     x = torch.randn(T, B, D, dtype=torch.float64)
-    rng = fused.rng_state(torch.device("cpu"))
+    rng = torch.get_rng_state()
     torch.rand(1)  # another thread, or a hook of one's own, draws between our look and the layer
-    Y, last = layer(x)
-    call = fused.begin(layer, x, None, (Y, last), rng)
+    call = fused_call.begin(layer, x, None, layer(x), rng)
     call.inner = dtype
-    if written:
-        with torch.no_grad():
-            Y.mul_(1.0)
-    fused.arrived(call, torch.ones_like(Y), [None] * len(call.first))
-    layers, note = recompute(call)
-    assert "its dropout masks" in note
-    tops = [part.number for part in layers]
-    assert tops == ([1] if kind in ("tanh", "relu") and not written else [])
+    assert recompute(call) == "not traced: its dropout masks cannot be drawn again"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_cannot_be_recomputed_is_said(kind):
-    layer = make(kind, num_layers=2, dropout=0.4)
-    x = torch.randn(T, B, D, dtype=torch.float64)
-    Y, last = layer(x)
-    ends = list(last) if isinstance(last, tuple) else [last]
-    given = torch.autograd.grad(loss_of(Y, ends), [Y, *ends], retain_graph=True)
-    loss_of(Y, ends).backward()
-    call = fused.begin(layer, x, None, (Y, last), fused.rng_state(torch.device("cpu")))
-    fused.arrived(call, given[0], list(given[1:]))
-    layers, note = recompute(call)  # the generator has moved on: other masks
-    if kind in ("gru", "lstm"):
-        assert (layers, note.split(":")[0]) == ([], "not traced")
-    else:
-        assert note.startswith("top layer only: its dropout masks")
-        assert [part.number for part in layers] == [1]
-        split = torch.einsum("tbh,tbg->gh", layers[0].before, layers[0].recurrent)
-        assert torch.allclose(split, layer.weight_hh_l1.grad)
+    layer, x = make(kind, num_layers=2), torch.randn(T, B, D, dtype=torch.float64)
+    call, _, _ = called(layer, x)
+    call.weights[0][0], call.versions = 2 * call.weights[0][0], {}
+    assert recompute(call) == "not traced: its outputs are not those that its equations give"
+    call, _, _ = called(layer, x * torch.nan)
+    assert recompute(call) == "not traced: its outputs were not finite"
+    call, Y, _ = called(layer, x)
+    with torch.no_grad():
+        Y.mul_(1.0)
+        x.zero_()
+    assert recompute(call).endswith(
+        "written to before the backward pass was over: input and output"
+    )
 
 
 def test_projections_and_own_forwards_are_not_traced():
@@ -260,9 +240,9 @@ def test_projections_and_own_forwards_are_not_traced():
         def forward(self, x):
             return super().forward(x)
 
-    assert "proj_size" in fused.why_not(nn.LSTM(3, 5, proj_size=2))
-    assert "forward of its own" in fused.why_not(Own(3, 5))
-    assert fused.why_not(nn.GRU(3, 5)) is None
+    assert "proj_size" in fused_call.why_not(nn.LSTM(3, 5, proj_size=2))
+    assert "forward of its own" in fused_call.why_not(Own(3, 5))
+    assert fused_call.why_not(nn.GRU(3, 5)) is None
 
 
 @pytest.mark.parametrize(
@@ -286,6 +266,6 @@ def test_layers_on_a_gpu_are_traced_as_cudnn_computes_them(kind):
     on_cpu, on_gpu = (
         traced(layer.to(device), x.to(device), None, loss_of)[0] for device in ("cpu", "cuda")
     )
-    assert len(on_gpu[0]) == len(on_cpu[0]) == 2, on_gpu[1]
-    for ours, expected in zip(on_gpu[0], on_cpu[0], strict=True):
+    assert len(on_gpu) == len(on_cpu) == 2, on_gpu
+    for ours, expected in zip(on_gpu, on_cpu, strict=True):
         torch.testing.assert_close(ours.hidden.cpu(), expected.hidden, rtol=2e-2, atol=1e-2)

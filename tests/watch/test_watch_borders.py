@@ -10,26 +10,20 @@ from watching import B, D, H, Own, T, data
 
 from unrolled.watch import watch
 
-
-def one_anew(h):
-    """One sequence of the batch begins anew, the others go on."""
-    return h * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None]
-
-
 STARTS = {
     "none": lambda h: None,
     "zeros": torch.zeros_like,
+    "zeroed": lambda h: h.zero_(),
     "random": torch.randn_like,
-    "frozen": lambda h: torch.linspace(-1, 1, H).expand(h.shape),
     "trained": lambda h: torch.ones_like(h).requires_grad_(),
+    "a copy": torch.clone,
 }
 CARRIED = {
     "detached": lambda h: h,
     "a leaf of its own": lambda h: h.detach().requires_grad_(),
-    "buffer": lambda h: torch.zeros_like(h).copy_(h),
-    "one anew": one_anew,
     "fewer": lambda h: h[..., :2, :],
 }
+KINDS = (nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell, Own)
 
 
 def truncation_points(kind, next_state, every=1, validation=False):
@@ -64,28 +58,22 @@ def truncation_points(kind, next_state, every=1, validation=False):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRUCell, Own])
 @pytest.mark.parametrize("how", STARTS)
-def test_a_first_state_that_comes_from_nowhere_is_no_border(how, kind, every):
+def test_a_first_state_that_comes_from_nowhere_is_no_truncation_point(how, kind, every):
     assert truncation_points(kind, STARTS[how], every) == []
 
 
-@pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("validation", [False, True])
-@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNNCell, nn.LSTMCell, Own])
+@pytest.mark.parametrize(("every", "validation"), [(1, False), (3, True)])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("how", CARRIED)
-def test_a_state_that_is_carried_on_is_a_border(how, kind, validation, every):
+def test_a_state_that_is_carried_on_is_a_truncation_point(how, kind, validation, every):
     assert truncation_points(kind, CARRIED[how], every, validation) == [0]
-
-
-@pytest.mark.parametrize("how", [how for how in STARTS if how != "none"])
-def test_a_first_state_of_a_cell_of_one_s_own_that_comes_from_nowhere_is_no_border(how):
-    assert truncation_points(Own, STARTS[how]) == []
 
 
 @pytest.mark.parametrize("how", [torch.Tensor.detach, CARRIED["a leaf of its own"]])
 @pytest.mark.parametrize("kind", [nn.GRUCell, Own])
-def test_a_state_that_is_cut_off_on_the_way_is_a_border(kind, how):
+def test_a_state_that_is_cut_off_on_the_way_is_a_truncation_point(kind, how):
     model, h, states = kind(D, H), torch.zeros(B, H), []
     with watch(model, states={"own": "h"} if kind is Own else None) as watched:
         for t, x_t in enumerate(data(0)):
@@ -128,7 +116,7 @@ def test_a_random_first_state_is_not_found_to_be_truncation():
     assert "truncation too short" not in found(lambda h: 0.1 * torch.randn_like(h))
 
 
-def test_steps_that_are_tapped_have_no_borders_between_them():
+def test_steps_that_are_tapped_have_no_truncation_points_between_them():
     torch.manual_seed(0)
     model = nn.Linear(D + H, H)
     with watch(model) as watched:

@@ -18,8 +18,8 @@ from watching import B, D, H, Own, Reader, T, data, near, norm, sgd
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry.reading import read_telemetry
-from unrolled.torch.hooks import all_steps
 from unrolled.watch import watch
+from unrolled.watch.torch.optimizer_hooks import all_steps
 
 STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -162,25 +162,6 @@ def test_gradients_through_time_of_a_loop(cell):
     assert found.hidden_gradient_mean == near(norms.mean(1).tolist())
     assert found.hidden_gradient_max == near(norms.amax(1).tolist())
     assert watched.notes == {}
-
-
-@pytest.mark.parametrize("kind", STEPS)
-def test_a_loop_over_a_cell_and_the_fused_layer_say_the_same(kind):
-    names = {"tanh": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
-    fused, loop = Reader(STEPS[kind]).double(), Loop(names[kind](D, H)).double()
-    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        getattr(loop.cell, name).data.copy_(getattr(fused.rnn, f"{name}_l0").data)
-    loop.out.load_state_dict(fused.out.state_dict())
-    layers = []
-    for model in (fused, loop):
-        optimizer = sgd(model)
-        with watch(model) as watched:
-            model(data(dtype=torch.float64)).pow(2).mean().backward()
-            optimizer.step()
-            layers.extend(watched.last.layers.values())
-    assert layers[0].weight_gradient_per_step == near(layers[1].weight_gradient_per_step, 1e-9)
-    assert layers[0].hidden_gradient_mean == near(layers[1].hidden_gradient_mean, 1e-9)
-    assert sum(layers[0].weight_gradient_per_step) > 0
 
 
 def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():

@@ -9,8 +9,8 @@ from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.hyperparameters import HyperParameters
-from unrolled.torch.layer_watch import LayerWatch, watch_layers
 from unrolled.torch.sparse_gradients import with_sparse_gradients
+from unrolled.torch.through_time.layer_watch import LayerWatch, watch_layers
 from unrolled.training import trainer
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unrolled.watch.record_store import KEEP, Sink
-from unrolled.watch.torch.named_states import States
+from unrolled.watch.torch.states import StateNames
 from unrolled.watch.torch.step_events import StepEvents
 
 
@@ -20,7 +20,7 @@ def watch(
     through_time: bool = True,
     clips_at: float | None = None,
     scaler: Any = None,
-    states: States | None = None,
+    states: StateNames | None = None,
     overwrite: bool = False,
 ) -> "Watch":
     """Watch a model's gradients from now on; your training loop stays as it is.
@@ -107,7 +107,7 @@ class Watch(StepEvents):
             ``h`` itself.
         """
         if self._sees():
-            self.recurrences.add_state(name, h, self.recurrences.last_state(name))
+            self.states.add(name, h, self.recurrences.last_state(name))
         return h
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Watch(StepEvents):
         Call it after every update. Steps of optimizers are seen by themselves. Without a backward
         pass since the last step it does nothing.
         """
-        if self.closed or self.running.optimizer is not None or not self.current.fresh:
+        if self.closed or self.stepping is not None or not self.current.fresh:
             return
         self._take_new(look=True)
         self.by_hand, mine = True, self._fresh()

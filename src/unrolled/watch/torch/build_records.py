@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from unrolled.telemetry.build_records import layer_record, parameter_record, watched_record
-from unrolled.telemetry.records import TelemetryRecord
-from unrolled.torch.curves import Curves
+from unrolled.telemetry.records import LayerRecord, TelemetryRecord
+from unrolled.torch.through_time.curves import Curves
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.loss_scale import LossScale
-from unrolled.watch.torch.optimizer_steps import Step, to_floats
+from unrolled.watch.torch.step import Step, to_floats
 from unrolled.watch.torch.step_facts import StepFacts
 
 
@@ -24,7 +24,7 @@ def assemble(
     clips_at: float | None,
     scaling: LossScale,
     facts: StepFacts,
-) -> tuple[TelemetryRecord | None, int, str | None]:
+) -> tuple[TelemetryRecord | None, str | None]:
     """The record of a step; one transfer from the device.
 
     Args:
@@ -37,27 +37,21 @@ def assemble(
         facts: what is known of it beside numbers.
 
     Returns:
-        The record, None if the optimizer was told to skip the step; how many backward passes
-        were thrown away; and what there is to say of a loss scaler.
+        The record, None if the optimizer was told to skip the step; and what there is to say of a
+        loss scaler.
     """
-    single = {
-        "scale": step.scale,
-        "left_scaled": step.left_scaled,
-        "skipped": step.skipped,
-        "lost": step.lost,
-    }
+    single = {"scale": step.scale, "left_scaled": step.left_scaled, "skipped": step.skipped}
     tensors: dict[Any, torch.Tensor] = {k: v for k, v in single.items() if v is not None}
     for kind in ("gradient", "largest", "clipped", "weight", "moved"):
         tensors |= {(kind, name): norm for name, norm in getattr(step, kind).items()}
     tensors |= {("curves", name): each.numbers for name, each in curves.items()}
     tensors |= {("gates", n): each.gates for n, each in curves.items() if each.gates is not None}
     tensors |= {("sum", name): value for name, value in forward_trace.sums.items()}
-    told = [torch.as_tensor(loss).float().mean() for loss in forward_trace.losses]
-    tensors |= {("loss", place): loss for place, loss in enumerate(told)}
+    losses = [torch.as_tensor(loss).float().mean() for loss in forward_trace.losses]
+    tensors |= {("loss", place): loss for place, loss in enumerate(losses)}
     found = to_floats(tensors)
-    thrown = round(found.get("lost", [0.0])[0])
     if found.get("skipped", [0.0])[0] > 0:
-        return None, thrown + 1, None
+        return None, None
     (scale, said), left = scaling.of(step, found), found.get("left_scaled", [1.0])[0]
 
     def norm(kind: str, name: str, divide: float | None = 1.0) -> float | None:
@@ -74,33 +68,31 @@ def assemble(
             norm("moved", name),
             finite=all(value is None or math.isfinite(value) for value in (weight, largest)),
         )
-    loss = [found["loss", place][0] for place in range(len(told))]
+    layers = {}
+    for name, each in curves.items() if scale is not None else ():
+        gates = found.get(("gates", name), ())
+        layers[name] = _layer(each, found["curves", name], gates, scale or 1.0)
+    loss = [found["loss", place][0] for place in range(len(losses))]
     record = watched_record(
         step=number,
         epoch=None,
-        loss=math.fsum(loss) / len(loss) if loss and all(map(math.isfinite, loss)) else _bad(loss),
+        loss=sum(loss) / len(loss) if loss else None,
         parameters=parameters,
-        layers={
-            name: layer_record(
-                [found["curves", name]],
-                each.truncation_points,
-                each.reverse,
-                each.cell,
-                found.get(("gates", name), ()),
-                scale,
-            )
-            for name, each in curves.items()
-            if scale is not None
-        },
+        layers=layers,
         clips_at=clips_at,
         first_not_finite=_first(found, step, loss),
         rates=[float(rate) for rate in step.rates],
     )
-    return replace(record, **facts.fields(parameters)), thrown, said
+    return replace(record, **facts.fields(parameters)), said
 
 
-def _bad(losses: Sequence[float]) -> float | None:
-    return next((loss for loss in losses if not math.isfinite(loss)), None)
+def _layer(
+    curves: Curves, numbers: Sequence[float], gates: Sequence[float], scale: float
+) -> LayerRecord:
+    cell = None if curves.states_alone else curves.cell
+    found = layer_record([numbers], curves.truncation_points, curves.reverse, cell, gates, scale)
+    saturated = None if math.isnan(found.saturated or 0.0) else found.saturated
+    return replace(found, cell=curves.cell, saturated=saturated)
 
 
 def _first(found: Mapping[Any, list[float]], step: Step, losses: Sequence[float]) -> str | None:

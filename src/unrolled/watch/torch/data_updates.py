@@ -2,7 +2,7 @@
 
 import torch
 
-from unrolled.watch.torch.optimizer_steps import Named, norms_of
+from unrolled.watch.torch.step import Named, norms_of
 
 TIMES = 3
 """Moves that are seen before it is said: some optimizers move weights to and fro in a step."""

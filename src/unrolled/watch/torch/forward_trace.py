@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.modules.loss import _Loss
 
-from unrolled.watch.torch.pending_backwards import PendingBackwards
+from unrolled.torch.through_time.sequences import PendingBackwards
 from unrolled.watch.torch.tree import tensors_in
 
 
@@ -23,15 +22,13 @@ class Shown:
     Attributes:
         place: among all calls, in the order of computation.
         sums: of inputs and outputs, by name.
-        own: the loss, if it was the model's own.
-        parts: the loss by the module's name, if it was a loss module's.
+        loss: of the model, if it returned one.
         step: of `ForwardTrace`, in which it was counted last.
     """
 
     place: int
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    own: torch.Tensor | None = None
-    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    loss: torch.Tensor | None = None
     step: int = 0
 
 
@@ -43,26 +40,25 @@ class ForwardTrace:
             if all numbers are.
         told: losses that the person has told.
         own: losses that the model has returned.
-        parts: losses of loss modules inside the model, by name.
     """
 
     def __init__(self) -> None:
-        self.step = self.begun = 0
+        self.step = self.begun = self.told_before = 0
         self.waiting = PendingBackwards()
         self.told: list[Any] = []
-        self.clear()
+        self.forget()
 
     def clear(self) -> None:
         """Forget everything: the step is over."""
-        self.forget(len(self.told))
+        self.told_before = len(self.told)
+        self.forget()
 
-    def forget(self, told: int) -> None:
-        """Forget what was counted, and so many of the losses that were told."""
+    def forget(self) -> None:
+        """Forget what was counted, and losses that were told before the last backward pass."""
         self.step += 1
         self.sums: dict[str, torch.Tensor] = {}
-        self.told = self.told[told:]
+        self.told, self.told_before = self.told[self.told_before :], 0
         self.own: list[Any] = []
-        self.parts: dict[str, list[Any]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -72,22 +68,19 @@ class ForwardTrace:
 
     @property
     def losses(self) -> list[Any]:
-        """The losses of the step's minibatches: as told, else as seen, else none."""
-        inner = next(iter(self.parts.values())) if len(self.parts) == 1 else []
-        return self.told or self.own or inner
+        """The losses of the step's minibatches: as told, else as returned, else none."""
+        return self.told or self.own
 
     def after_root(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """The model has run: it may have returned its loss, alone or among others."""
         value = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
-        if value is not None and is_loss(value):
-            self._listen(value, Shown(self._place(), own=value.detach()))
+        if isinstance(value, torch.Tensor) and value.dim() == 0 and value.requires_grad:
+            self._listen(value, Shown(self._place(), loss=value.detach()))
         self._begin()
 
     def after_leaf(self, name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """A module without modules inside has run."""
         shown = Shown(self._place(), self.before)
-        if isinstance(module, _Loss) and is_loss(output):
-            shown.parts[name] = output.detach()
         if self.at_start:
             for tensor in tensors_in((args, kwargs)):
                 shown.sums.setdefault(f"an input of {name}", _sum(tensor))
@@ -103,19 +96,16 @@ class ForwardTrace:
         Args:
             which: the graph task; see `Recurrences.after_backward`.
         """
+        self.told_before = len(self.told)
         for shown, _ in self.waiting.take(which):
-            if shown.step != self.step:  # once, however many passes go through it
-                shown.step = self.step
-                self._count(shown)
+            if shown.step == self.step:  # it counts once, however many passes go through it
+                continue
+            shown.step = self.step
+            for key, value in shown.sums.items():
+                _add(self.sums, key, value)
+            if shown.loss is not None:
+                self.own.append(shown.loss)
         self._begin()
-
-    def _count(self, shown: Shown) -> None:
-        for key, value in shown.sums.items():
-            _add(self.sums, key, value)
-        if shown.own is not None:
-            self.own.append(shown.own)
-        for name, value in shown.parts.items():
-            self.parts.setdefault(name, []).append(value)
 
     def _place(self) -> int:
         self.begun += 1
@@ -130,11 +120,6 @@ class ForwardTrace:
 
     def _arrive(self, shown: Shown, gradients: Any) -> None:
         self.waiting.arrive(shown)
-
-
-def is_loss(value: Any) -> bool:
-    """Whether a value is a single number that can be differentiated."""
-    return isinstance(value, torch.Tensor) and value.dim() == 0 and value.requires_grad
 
 
 def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor) -> None:

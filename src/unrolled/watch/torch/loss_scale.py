@@ -9,7 +9,7 @@ from torch import nn
 
 from unrolled.errors import SettingError
 from unrolled.telemetry.build_records import global_norm
-from unrolled.watch.torch.optimizer_steps import Step
+from unrolled.watch.torch.step import Step
 from unrolled.watch.torch.tree import tensors_in
 
 MUCH = 1000
@@ -39,9 +39,6 @@ class LossScale:
     Args:
         told: a `torch.amp.GradScaler`, or anything else whose ``scale(tensor)`` multiplies by
             the factor; None if nobody has told.
-
-    Attributes:
-        in_half: whether a module with weights in float32 has given out float16.
 
     Raises:
         SettingError: it has no ``scale``.
@@ -75,12 +72,6 @@ class LossScale:
     def of(self, step: Step, found: Mapping[Any, list[float]]) -> tuple[float | None, str | None]:
         """The factor that the gradients of a step had after the backward pass.
 
-        Gradients of the same norms before and after had none: nobody has taken it back.
-
-        Args:
-            step: of which optimizers have moved weights.
-            found: its numbers.
-
         Returns:
             The factor, 1 if there was none, None if there may have been one that is not known;
             and what there is to say of it.
@@ -89,7 +80,7 @@ class LossScale:
             return found["left_scaled"][0], None
         by_optimizer, quotient = step.skipped is not None, _quotient(found)
         if quotient == 1 and not by_optimizer:
-            return 1.0, None
+            return 1.0, None  # nobody has taken anything back
         if step.scale is not None:
             return found["scale"][0], None
         if by_optimizer or self.in_half:

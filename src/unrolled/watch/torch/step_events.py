@@ -3,25 +3,26 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 import torch
 from torch import nn
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
-from unrolled.torch.hooks import Hooks, all_steps, is_recording, weakly
-from unrolled.torch.parameter_names import named_parts
+from unrolled.torch.through_time.fused_call import FUSED
+from unrolled.torch.through_time.hooks import Hooks
+from unrolled.torch.through_time.parameter_names import named_parts
+from unrolled.torch.through_time.recurrences import Recurrences
 from unrolled.watch.record_store import RecordStore, Sink
 from unrolled.watch.torch.build_records import assemble
 from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
 from unrolled.watch.torch.data_updates import DataUpdates
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
-from unrolled.watch.torch.module_hooks import ModuleHooks
-from unrolled.watch.torch.named_states import NamedStates, States, check_states
-from unrolled.watch.torch.optimizer_steps import Named, Step, has_closure, learning_rates
-from unrolled.watch.torch.recurrences import Recurrences
-from unrolled.watch.torch.running_step import RunningStep
+from unrolled.watch.torch.optimizer_hooks import all_steps, is_stepping
+from unrolled.watch.torch.states import StateNames, States, check_states, of_cell
+from unrolled.watch.torch.step import Named, Step, learning_rates
 from unrolled.watch.torch.step_facts import StepFacts
 from unrolled.watch.torch.tracked_parameters import TrackedParameters
 
@@ -29,17 +30,14 @@ PATIENCE = 100
 """Passes without a step before a note says what a step is."""
 
 NO_STEP = (
-    f"{PATIENCE} backward passes, and no step of an optimizer that holds the model's parameters: "
-    "records are made at steps. Where you move the weights yourself, call watched.step() after it"
-)
-
-NO_BACKWARD = (
-    f"{PATIENCE} forward passes, and no backward pass that left gradients in the model's "
-    "parameters: gradients from torch.func are not seen, those from torch.autograd.grad if an "
-    "optimizer steps with them"
+    f"{PATIENCE} passes, and no step of an optimizer that holds the model's parameters: records "
+    "are made at steps. Where you move the weights yourself, call watched.step() after it. "
+    "Gradients from torch.func are not seen"
 )
 
 UNSEEN = "no pass was seen to bring their first gradients: norms before clipping may be missing"
+
+SCRIPTED = "not looked into, it is compiled by torch.jit: its weights are recorded"
 
 
 class StepEvents(RecordStore):
@@ -47,6 +45,13 @@ class StepEvents(RecordStore):
 
     Passes of the model, gradients that arrive and steps of optimizers call it, in that order.
     Its arguments are those of `unrolled.watch.torch`.
+
+    Attributes:
+        steps: complete steps so far.
+        current: what is known of the running one.
+        backward_pass: the graph task that is running, -1 if none is.
+        stepping: the optimizer whose step is running; PyTorch tells nobody that it has failed.
+        moving: the parameters that it moves.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class StepEvents(RecordStore):
         through_time: bool,
         clips_at: float | None,
         scaler: Any,
-        states: States | None,
+        states: StateNames | None,
         overwrite: bool,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -70,44 +75,38 @@ class StepEvents(RecordStore):
         self.scaling, named = LossScale(scaler), check_states(states, model)
         super().__init__(sink, out, keep, "torch", backend, settings, overwrite)
         self.model, self.every, self.clips_at = model, every, clips_at
-        self.steps = self.skipped = self.calls = 0
-        self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
-        self.facts, self.forward_trace = StepFacts(), ForwardTrace()
-        self.recurrences = Recurrences(self.notes)
+        self.through_time = through_time
+        self.steps = self.skipped = self.forward_passes = self.backward_passes = 0
+        self.current, self.data_updates, self.facts = Step(), DataUpdates(), StepFacts()
+        self.forward_trace, self.recurrences = ForwardTrace(), Recurrences(self.notes)
+        self.states = States(named, self.recurrences)
+        self.backward_pass = -1
+        self.stepping: Any = None
+        self.moving: Named = {}
+        self.by_hand = self.optimized = False
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
         scripted = isinstance(model, torch.jit.ScriptModule)
-        on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
+        on_gradient = self._on_gradient if scripted else _weakly(self._on_gradient)
         self.tracked = TrackedParameters(self.hooks, on_gradient)
-        self.backward_pass = -1
-        self.by_hand = False
-        self.optimized = False
-        seen = self.recurrences if through_time else None
-        self.module_hooks = ModuleHooks(
-            self.hooks,
-            self._when_seen,
-            seen,
-            NamedStates(named, self.recurrences),
-            self._after_leaf,
-            self.notes,
-        )
         try:
-            self._hook_root()
+            if not scripted:
+                self.hooks.after(model, self._when_seen("the model", self._after_root))
             self._hook_model()
         except BaseException:
             self.hooks.remove()  # hooks of a watch that never came to be would fail
             raise
         all_steps().add(self)
 
-    def settle(self) -> None:
-        """Finish a step of which only some parameters have moved, by an optimizer of those."""
-        if not self.closed and self.running.optimizer is None and self.current.stepped:
-            self._complete()
-
     @property
     def parameters(self) -> Named:
         """Those of the model that are trained, by name."""
         return self.tracked.parameters
+
+    def settle(self) -> None:
+        """Finish a step of which only some parameters have moved, by an optimizer of those."""
+        if not self.closed and self.stepping is None and self.current.stepped:
+            self._complete()
 
     def close(self) -> None:
         super().close()
@@ -116,18 +115,46 @@ class StepEvents(RecordStore):
             self.hooks.remove()
             self.recurrences.clear()
             self.recurrences, self.forward_trace = Recurrences(self.notes), ForwardTrace()
-            self.current, self.running, self.data_updates = Step(), RunningStep(), DataUpdates()
-
-    def _hook_root(self) -> None:
-        if not isinstance(self.model, torch.jit.ScriptModule):
-            self.hooks.after(self.model, self._when_seen(self._after_root, "the model"))
+            self.current, self.stepping, self.data_updates = Step(), None, DataUpdates()
 
     def _hook_model(self) -> None:
         """Hook what has no hooks yet: a model may get new layers and weights at any time."""
         modules, parameters = named_parts(self.model)
         for name, module in modules:
-            self.module_hooks.add(name, module)
+            if self.hooks.is_new(module):
+                self._hook_module(name, module)
         self.tracked.take(parameters)
+
+    def _hook_module(self, name: str, module: nn.Module) -> None:
+        """Hook a module according to its class."""
+        if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks, its parameters do
+            self.notes[name] = SCRIPTED
+            for part in module.modules():
+                self.hooks.is_new(part)
+            return
+        cell = of_cell(module)
+        if cell is not None:
+            self.states.named.setdefault(name, cell)
+        opaque = isinstance(module, FUSED) or cell is not None
+        if self.through_time and name in self.states.named:
+            hook = self._when_seen(name, self.states.after, self.states.after_unseen)
+            self.hooks.after(module, hook, eager=opaque)
+        elif self.through_time and opaque:
+            self.hooks.before(module, self._when_seen(name, self.recurrences.before_fused))
+            hook = self._when_seen(name, self.recurrences.after_fused, self._after_unseen)
+            self.hooks.after(module, hook, eager=True)
+        elif self.through_time and not self._is_known(module):
+            self.hooks.after(module, self._when_seen(name, self.states.after_unnamed))
+        if not list(module.children()):
+            # those of an opaque module run in between compiled code, not inside it
+            self.hooks.after(module, self._when_seen(name, self._after_leaf), eager=opaque)
+
+    def _is_known(self, module: nn.Module) -> bool:
+        """Whether a module is PyTorch's, or has its recurrence in one of those inside it."""
+        kind = getattr(type(module).forward, "__module__", None) or ""
+        parts = module.modules()
+        recurrent = any(isinstance(part, FUSED) or of_cell(part) is not None for part in parts)
+        return kind.startswith("torch.") or recurrent or self.states.are_in(module)
 
     def _take_new(self, look: bool = False) -> list[str]:
         """Names of parameters that are trained from now on.
@@ -142,31 +169,42 @@ class StepEvents(RecordStore):
         return [name for name, p in self.parameters.items() if id(p) not in before]
 
     def _after_root(self, *given: Any) -> None:
-        self.calls += 1
-        if self.calls == PATIENCE and not (self.steps or self.current.since):
-            self.note("steps", NO_BACKWARD)
+        self.forward_passes += 1
+        self._look_for_steps(self.forward_passes)
         self._take_new()
         self.forward_trace.after_root(*given)
+
+    def _look_for_steps(self, passes: int) -> None:
+        if passes == PATIENCE and not self.steps and "steps" not in self.notes:
+            self.note("steps", NO_STEP)
 
     def _after_leaf(self, name: str, *given: Any) -> None:
         self.facts.ran.add(name)
         self.scaling.after_leaf(given[0], given[3])
         self.forward_trace.after_leaf(name, *given)
 
+    def _after_unseen(self, name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """A fused layer has run in a step that is not recorded, the next may be."""
+        last = output[1]
+        self.recurrences.has_ended(name, last[0] if isinstance(last, tuple) else last)
+
     def _when_seen(
-        self, seen: Callable[..., None], name: str, unseen: Callable[..., None] | None = None
+        self, name: str, seen: Callable[..., None], unseen: Callable[..., None] | None = None
     ) -> Callable[..., None]:
         """A hook that works on recorded steps, and not in the middle of compiled code.
 
         Args:
-            seen: what to call.
             name: of the module.
+            seen: what to call.
             unseen: what to call on other steps, and in inference.
         """
 
         def hook(*given: Any) -> None:
-            function = seen if not is_recording() and self._sees() else unseen
-            if function is None or is_recording() or self.closed:
+            # while the model is compiled or traced, our operations must not come along
+            if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+                return
+            function = seen if self._sees() else unseen
+            if function is None or self.closed:
                 return
             if backend.in_transform():
                 self.notes["torch.func"] = "what runs inside its transforms is not looked at"
@@ -186,30 +224,12 @@ class StepEvents(RecordStore):
         """Whether a forward pass that runs now belongs to a step to be recorded."""
         if self.closed or not torch.is_grad_enabled():
             return False
-        self._look_back()
+        self.settle()
         return self._logs()
 
-    def _look_back(self) -> None:
-        """A new pass begins: the step before may have failed, or be complete as it is."""
-        if self.running.has_failed():
-            self._end_failed()
-        self.settle()
-
-    def _look_for_cleared(self, arrived: nn.Parameter) -> None:
-        """A backward pass has brought its first gradient: find out if those before were cleared.
-
-        Args:
-            arrived: the parameter that it was added to.
-        """
-        if self.data_updates.have_come(self.parameters):
-            self.tell("steps", UNTOLD_MOVES)
-        if self.current.cleared(self.parameters, arrived):
-            told, self.current = self.current.told, self.current.anew()
-            self._throw_away(told)
-
-    def _throw_away(self, told: int) -> None:
+    def _throw_away(self) -> None:
         """What the backward passes so far have brought was cleared, and no step made of it."""
-        self.forward_trace.forget(told)
+        self.forward_trace.forget()
         self.recurrences.throw_away()
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
@@ -217,15 +237,24 @@ class StepEvents(RecordStore):
         if self.closed:
             return
         running = torch._C._current_graph_task_id()
+        name = self.tracked.names.get(id(parameter))
         if running != self.backward_pass:  # its first gradient
             self.backward_pass = running
-            self._look_back()
-            self._look_for_cleared(parameter)
-            self.facts.arrived(self.tracked.names.get(id(parameter)), parameter)
+            self.settle()
+            self._begin_backward(parameter)
+            self.facts.arrived(name, parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
-        name = self.tracked.names.get(id(parameter))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
             self.current.touched(name)
+
+    def _begin_backward(self, parameter: nn.Parameter) -> None:
+        """A pass has brought its first gradient: find out if those before were cleared."""
+        if self.data_updates.have_come(self.parameters):
+            self.tell("steps", UNTOLD_MOVES)
+        if self.current.cleared(self.parameters, parameter):
+            self.skipped += self.current.is_lost()
+            self.current = self.current.anew()
+            self._throw_away()
 
     @torch.no_grad()
     def _after_backward(self) -> None:
@@ -236,8 +265,8 @@ class StepEvents(RecordStore):
             if self.parameters[name].grad is not None:  # by a pass through a part of the model
                 self.current.touched(name)
         self.current.went_back(self.parameters)
-        if self.current.since == PATIENCE and not self.steps and "steps" not in self.notes:
-            self.note("steps", NO_STEP)
+        self.backward_passes += 1
+        self._look_for_steps(self.backward_passes)
         fresh = self._fresh()
         if not self.steps and not self.optimized:
             self.data_updates.after_backward(fresh)
@@ -247,11 +276,10 @@ class StepEvents(RecordStore):
                 self.scaling.after_backward(self.current, next(iter(fresh.values())).device)
             if self.by_hand:
                 self.current.before_update(fresh)
-            self.current.told = len(self.forward_trace.told)
             self.forward_trace.after_backward(finished)
             self.recurrences.after_backward(finished)
         step = self.current
-        if self.running.optimizer is None and step.stepped and step.stepped >= step.fresh:
+        if self.stepping is None and step.stepped and step.stepped >= step.fresh:
             self._complete()  # every parameter has its optimizer, that stepped by itself
 
     def _fresh(self) -> Named:
@@ -259,43 +287,45 @@ class StepEvents(RecordStore):
         return {name: p for name, p in self.parameters.items() if name in self.current.fresh}
 
     @torch.no_grad()
-    def before_step(
-        self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, Any] | None:
-        """An optimizer is about to step; the arguments to call it with, if they are others."""
+    def before_step(self, optimizer: Any, closure: Any) -> None:
+        """An optimizer is about to step."""
         if self.closed:
-            return None
-        if self.running.optimizer is not None:
-            held = (set(self.tracked.held_by(each)) for each in (self.running.optimizer, optimizer))
-            if self.running.calls(optimizer, *held):
-                if self._logs() and self.running.with_closure:  # which has brought the gradients
-                    self.current.take_clipped(self.tracked.held_by(optimizer))
-                return None
-            self._end_failed()
-        mine = self._moved_by(optimizer)
+            return
+        mine = self.tracked.held_by(optimizer)
+        another = self.stepping is not None and self.stepping is not optimizer
+        if another and not mine:  # of another model, in another thread
+            return
+        if another and is_stepping(self.stepping):  # this is part of that step
+            if self._logs():
+                self.current.before_update(mine)
+                self.current.take_clipped(mine)
+            self.moving |= mine
+            return
+        if self.stepping is not None:  # that step has ended in an error
+            self.stepping = None
+            self.current.failed()
+        mine = self._moved_by(optimizer, mine)
         if not mine:
-            return None
-        self.optimized = True
+            return
+        self.optimized, self.stepping, self.moving = True, optimizer, mine
         if self._logs():
-            self._look_before(optimizer, mine, has_closure(args, kwargs))
-        return self.running.begin(optimizer, args, kwargs)
+            self._look_before(optimizer, mine, closure)
 
-    def _look_before(self, optimizer: Any, mine: Named, with_closure: bool) -> None:
+    def _look_before(self, optimizer: Any, mine: Named, closure: Any) -> None:
         """An optimizer is about to move weights in a step that is recorded."""
         self.current.before_update(mine)
         self.facts.before_step(optimizer, mine)
         self.current.rates += learning_rates(optimizer, mine)
         self.scaling.before_step(self.current, optimizer)
-        if not with_closure:
+        if closure is None:
             self.current.take_clipped(mine, as_they_came=self.backward_pass != -1)
         if not self.current.passes and self.backward_pass == -1:
             # the gradients came from torch.autograd.grad
             self.forward_trace.after_backward(self.forward_trace.waiting.last())
             self.recurrences.after_backward(self.recurrences.waiting.last())
 
-    def _moved_by(self, optimizer: Any) -> Named:
+    def _moved_by(self, optimizer: Any, mine: Named) -> Named:
         """What an optimizer that is about to step moves of the model; some may be new."""
-        mine = self.tracked.held_by(optimizer)
         new = self._take_new(not mine or (self._logs() and self.backward_pass == -1))
         unseen = [name for name in new if self.parameters[name].grad is not None]
         if unseen:
@@ -305,29 +335,14 @@ class StepEvents(RecordStore):
             self.current.touched(name)
         return self.tracked.held_by(optimizer) if new else mine
 
-    def after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The step is over."""
-        if self.closed:
-            return
-        if self.running.optimizer is optimizer:
-            self._end_step(has_closure(args, kwargs))
-        else:
-            self.running.called(optimizer)
-
-    def _end_failed(self) -> None:
-        """The running step has ended in an error; an optimizer that it called may have stepped."""
-        if self.running.moved:
-            self._end_step()
-        else:
-            self.running.end()
-            self.current.failed()
-
     @torch.no_grad()
-    def _end_step(self, with_closure: bool = False) -> None:
-        mine = self.tracked.held_by(self.running.optimizer)
-        self.running.end()
+    def after_step(self, optimizer: Any, closure: Any) -> None:
+        """The step is over."""
+        if self.closed or self.stepping is not optimizer:
+            return
+        mine, self.stepping = self.moving, None
         if self.current.before.keys() >= mine.keys():  # it is recorded
-            if with_closure:
+            if closure is not None:
                 self.current.take_clipped(mine)
             self.current.updated(mine)
             self.facts.after_step(mine)
@@ -353,15 +368,15 @@ class StepEvents(RecordStore):
         """Make the record of a step, unless its optimizer was told to leave it out."""
         step.take_weights(self.parameters)
         seen = self.recurrences.found, self.forward_trace, self.clips_at, self.scaling, self.facts
-        record, thrown, said = assemble(self.steps + 1, step, *seen)
+        record, said = assemble(self.steps + 1, step, *seen)
         self.facts.clear()
-        self.skipped += thrown
         if self.backward_pass == -1:
             self.recurrences.clear()
             self.forward_trace.clear()
         else:  # a pass of the next step has begun
-            self._throw_away(step.told)
+            self._throw_away()
         if record is None:
+            self.skipped += 1
             return
         if said == UNTOLD:
             self.tell("scaler", UNTOLD)
@@ -369,3 +384,19 @@ class StepEvents(RecordStore):
             self.notes.setdefault("scaler", said)
         self.steps += 1
         self.add(record)
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A method that is called as long as its object lives, and does not keep it alive.
+
+    Parameters' hooks need it: the garbage collector does not see what they refer to, so a watch
+    in them, which refers to the parameters, would never go.
+    """
+    reference = WeakMethod(method)
+
+    def call(*given: Any) -> None:
+        function = reference()
+        if function is not None:
+            function(*given)
+
+    return call

@@ -7,7 +7,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from unrolled.watch.torch.optimizer_steps import Named
+from unrolled.watch.torch.step import Named
 
 
 class StepFacts:
@@ -15,6 +15,9 @@ class StepFacts:
 
     Attributes:
         ran: names of the modules without children that ran in a recorded forward pass.
+        left: the gradients that the last step left, and how often each had been written to.
+        kept: one of them, likewise, and a copy of it.
+        on_top: a parameter to whose gradient of the last step one of this was added.
     """
 
     def __init__(self) -> None:
@@ -77,25 +80,17 @@ class StepFacts:
             self.scaled_late = factor
 
     def fields(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of the step's record.
-
-        Args:
-            parameters: its `ParameterRecord`, by name.
-        """
-        owners = {name: name.rpartition(".")[0] for name in parameters}
+        """The fields of the step's record; its `ParameterRecord` by name are given."""
         first = next(iter(self.groups.values()), {})
+        decay = first.get("weight_decay")
         return {
             "optimizer": " + ".join(self.groups) or None,
-            "weight_decay": _number(first.get("weight_decay")),
+            "weight_decay": None if decay is None else float(decay),
             "uncleared": self.uncleared,
             "scaled_late": self.scaled_late,
             "unused": [
                 name
                 for name, parameter in parameters.items()
-                if parameter.gradient_norm is None and owners[name] not in self.ran
+                if parameter.gradient_norm is None and name.rpartition(".")[0] not in self.ran
             ],
         }
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from unrolled.torch.hooks import Hooks
-from unrolled.watch.torch.optimizer_steps import Named
+from unrolled.torch.through_time.hooks import Hooks
+from unrolled.watch.torch.step import Named
 
 
 class TrackedParameters:

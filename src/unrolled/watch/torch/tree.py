@@ -7,12 +7,7 @@ import torch
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors of floating numbers in nested tuples, lists and dicts.
-
-    Example:
-        >>> [t.shape[0] for t in tensors_in((torch.ones(1), [torch.ones(2)], {"a": None}))]
-        [1, 2]
-    """
+    """All tensors of floating numbers in nested tuples, lists and dicts."""
     return (tensor for _, tensor in named_tensors(value))
 
 
@@ -33,12 +28,7 @@ def named_tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tenso
 
 
 def part_at(value: Any, path: str) -> Any:
-    """The part of nested tuples, lists and mappings at a path; None if there is none.
-
-    Example:
-        >>> part_at({"state": (1, {"h": 2})}, "state.1.h")
-        2
-    """
+    """The part of nested tuples, lists and mappings at a path; None if there is none."""
     for key in path.split("."):
         if isinstance(value, Mapping):
             value = value.get(key)
@@ -47,14 +37,3 @@ def part_at(value: Any, path: str) -> Any:
         else:
             return None
     return value
-
-
-def is_same(x: torch.Tensor, y: torch.Tensor) -> bool:
-    """Whether two tensors, both still there, share all of their memory: one may be detached.
-
-    Example:
-        >>> h = torch.ones(2, requires_grad=True)
-        >>> is_same(h, h.detach()), is_same(h, h.clone())
-        (True, False)
-    """
-    return x.data_ptr() == y.data_ptr() and x.shape == y.shape

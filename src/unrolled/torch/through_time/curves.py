@@ -1,16 +1,15 @@
 """Curves of a fused layer: the norms of its gradients through time, from its recomputed calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from unrolled.backends.torch import xp
 from unrolled.telemetry import through_time
-from unrolled.torch import fused
-from unrolled.torch.fused_direction import Layer, joined
-from unrolled.torch.recompute import recompute
+from unrolled.torch.through_time.direction import Direction, joined
+from unrolled.torch.through_time.fused_call import FusedCall
+from unrolled.torch.through_time.recompute import recompute
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,13 @@ class Curves:
     """What was found about a sequence of one layer, still on the device.
 
     Attributes:
-        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of an unknown cell
+        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of states alone
             without the parts of the weight's gradient, ``(2 * T + 1,)``.
         reverse: whether the layer reads from the end.
         truncation_points: time steps before which the gradient was cut.
         cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
         gates: as `unrolled.telemetry.through_time.gate_shares` has them; None without gates.
+        states_alone: whether nothing but the states is known.
     """
 
     numbers: torch.Tensor
@@ -31,44 +31,42 @@ class Curves:
     truncation_points: tuple[int, ...] = ()
     cell: str | None = None
     gates: torch.Tensor | None = None
+    states_alone: bool = False
 
 
 def of_fused(
     label: str,
-    calls: Sequence[tuple[fused.Call, Mapping[Any, torch.Tensor]]],
+    calls: Sequence[FusedCall],
     truncation_points: tuple[int, ...],
     notes: dict[str, str],
 ) -> dict[str, Curves]:
-    """The curves of all layers and directions of a fused module.
+    """The curves of all layers and directions of a fused module, by names that begin with a label.
 
-    Args:
-        label: name of the module's sequence.
-        calls: that make the sequence, each with the gradients at what it returned: at its
-            outputs under ``"Y"``, at the arrays of its last state under 0 and 1.
-        truncation_points: time steps before which the gradient was cut.
-        notes: where to say what cannot be known, under the label.
+    What cannot be known becomes a note, under the label.
     """
-    layers: list[list[Layer]] = []
-    for call, gradients in calls:
-        ends = [gradients.get(place) for place in range(len(call.first))]
-        fused.arrived(call, gradients.get("Y"), ends)
-        found, note = recompute(call)
-        if note:
-            notes[label] = note
+    layers = []
+    for call in calls:
+        found = recompute(call)
+        if isinstance(found, str):
+            notes[label] = found
+            return {}
         layers.append(found)
     result = {}
-    layer, cell = calls[0][0].layer, calls[0][0].cell
+    layer, cell = calls[0].layer, calls[0].cell
     for parts in zip(*layers, strict=True):
         first = parts[0]
         number = f".{first.number}" if layer.num_layers > 1 else ""
         result[f"{label}{number}{'.backward' if first.reverse else ''}"] = Curves(
-            _numbers(parts, cell), first.reverse, () if first.reverse else truncation_points, cell,
-            parts[-1].gates,
-        )  # fmt: skip
+            numbers=_numbers(parts, cell),
+            reverse=first.reverse,
+            truncation_points=() if first.reverse else truncation_points,
+            cell=cell,
+            gates=parts[-1].gates,
+        )
     return result
 
 
-def _numbers(parts: Sequence[Layer], cell: str) -> torch.Tensor:
+def _numbers(parts: Sequence[Direction], cell: str) -> torch.Tensor:
     """All steps of a layer as one vector, see `Curves`."""
     names = ("hidden", "recurrent", "before", "after")
     every = [joined([getattr(part, name) for part in parts]) for name in names]  # (T, B, .)

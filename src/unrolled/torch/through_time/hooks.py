@@ -1,4 +1,4 @@
-"""`Hooks` on modules, parameters and optimizers that come off again, and that no copy keeps.
+"""`Hooks` on modules and parameters that come off again, and that no copy keeps.
 
 Compiled code does not ask whether a module has hooks. What was compiled before a watch would run
 in a watched model, and the other way round, as models of a class share their code. But it does
@@ -10,19 +10,13 @@ what was compiled before the watch is used again after it.
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from threading import Lock
 from typing import Any
-from weakref import WeakMethod, ref
+from weakref import ref
 
 import torch
 from torch import nn
-from torch._compile import _disable_dynamo
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
-from unrolled.torch.copies import Copies
+from unrolled.torch.through_time.copies import Copies
 
 PARAMETERS = "_parameters"
 
@@ -62,78 +56,6 @@ def eager_hook() -> type[Hook]:
         )
 
     return Eager
-
-
-def weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """A method that is called as long as its object lives, and does not keep it alive.
-
-    Parameters' hooks need it: the garbage collector does not see what they refer to, so a watch
-    in them, which refers to the parameters, would never go.
-    """
-    reference = WeakMethod(method)
-
-    def call(*given: Any) -> None:
-        function = reference()
-        if function is not None:
-            function(*given)
-
-    return call
-
-
-class OptimizerSteps:
-    """The steps of all optimizers, for all watches.
-
-    PyTorch's hooks for these are in a dict of the whole process that nobody may change while
-    any optimizer steps: in another thread, or in this one (a sink that closes its watch). So
-    there is one pair of them, for good, and who listens is in a tuple that is replaced. It keeps
-    nobody alive: a watch that was never closed goes with its model.
-    """
-
-    def __init__(self) -> None:
-        self.listeners: tuple[ref[Any], ...] = ()
-        self.lock = Lock()
-        register_optimizer_step_pre_hook(self._before)
-        register_optimizer_step_post_hook(self._after)
-
-    def add(self, listener: Any) -> None:
-        """Call ``before_step`` and ``after_step`` with ``(optimizer, args, kwargs)`` at every step.
-
-        The first may return other ``(args, kwargs)`` for it.
-        """
-        with self.lock:
-            self.listeners = (*self.listeners, ref(listener))
-
-    def remove(self, listener: Any = None) -> None:
-        """Call it no more, nor those that are gone."""
-        with self.lock:
-            here = ((each, each()) for each in self.listeners)
-            self.listeners = tuple(e for e, o in here if o is not None and o is not listener)
-
-    # a compiled step must not take our operations in; unlike the public function, this one loads
-    # PyTorch's compiler only when it is called, and every optimizer has loaded it by then
-    @_disable_dynamo
-    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        given = args, kwargs
-        for listener in self._alive():
-            given = listener.before_step(optimizer, *given) or given
-        return None if given[0] is args and given[1] is kwargs else given
-
-    @_disable_dynamo
-    def _after(self, *given: Any) -> None:
-        for listener in self._alive():
-            listener.after_step(*given)
-
-    def _alive(self) -> list[Any]:
-        alive = [found for each in self.listeners if (found := each()) is not None]
-        if len(alive) < len(self.listeners):
-            self.remove()
-        return alive
-
-
-@cache
-def all_steps() -> OptimizerSteps:
-    """The one `OptimizerSteps` of this process."""
-    return OptimizerSteps()
 
 
 def set_apart(module: nn.Module) -> None:
@@ -207,13 +129,13 @@ class Hooks:
             set_apart(module)
         self.modules.append(ref(module))
         self.kinds.append(type(module))
-        copies.begin(self.kinds[-1:])
+        copies.begin(type(module))
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
         """Call ``function(parameter)`` whenever its gradient has been added to, once each."""
-        if not self.is_new(parameter):
-            return
-        self.handles.append(parameter.register_post_accumulate_grad_hook(function))  # type: ignore[no-untyped-call]
+        if self.is_new(parameter):
+            register = parameter.register_post_accumulate_grad_hook
+            self.handles.append(register(function))  # type: ignore[no-untyped-call]
 
     def remove(self) -> None:
         """Take all of them off."""
@@ -224,13 +146,7 @@ class Hooks:
         for module in apart:
             if not interrupts(vars(module)):
                 set_apart(module)
-        copies.end(self.kinds)
-        self.handles.clear()
-        self.modules.clear()
-        self.kinds.clear()
-        self.known.clear()
-
-
-def is_recording() -> bool:
-    """Whether the model is being compiled or traced: our operations must not come along."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        for kind in self.kinds:
+            copies.end(kind)
+        for each in (self.handles, self.known, self.modules, self.kinds):
+            each.clear()

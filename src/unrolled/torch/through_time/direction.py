@@ -5,7 +5,7 @@ fewer), D inputs, H hidden units, G gates.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from unrolled.kernels.autograd.torch import xp
 from unrolled.kernels.torch import through_time
 from unrolled.models.layers import GATE_ORDERS
 from unrolled.telemetry.through_time import gate_shares
-from unrolled.torch.fused import Call, Tensors
+from unrolled.torch.through_time.fused_call import FusedCall, Tensors
 
 ORDER = {
     cell: tuple(GATE_ORDERS["torch"][cell].index(gate) for gate in gates)
@@ -25,42 +25,22 @@ ORDER = {
 """Where PyTorch has the gates that `bptt.GATES` names."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What was found for one layer and direction, in the order in which it computes.
-
-    Attributes:
-        number: 0 is the lowest.
-        reverse: whether it reads the sequences from their ends.
-        before, after: hidden states around every step, ``(T, B, H)``.
-        hidden: dL/dh_t, ``(T, B, H)``.
-        recurrent: dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`.
-        running: which sequences are still running at each step, ``(T, B)``; where they
-            are not, all of the above is 0. None if all are.
-        gates: see `unrolled.telemetry.through_time.gate_shares`.
-    """
-
-    number: int
-    reverse: bool
-    before: torch.Tensor
-    after: torch.Tensor
-    hidden: torch.Tensor
-    recurrent: torch.Tensor
-    running: torch.Tensor | None = None
-    gates: torch.Tensor | None = None
-
-
 class Direction:
-    """One layer and direction of a call.
+    """One layer and direction of a call; its steps are in the order in which it computes.
 
     Args:
         call: of the whole layer.
         index: which one, as PyTorch counts them.
         kind: the type to compute in.
+
+    Attributes:
+        number: of the layer; 0 is the lowest.
+        reverse: whether it reads the sequences from their ends.
     """
 
-    def __init__(self, call: Call, index: int, kind: torch.dtype) -> None:
-        self.call, self.index, self.kind = call, index, kind
+    def __init__(self, call: FusedCall, index: int, kind: torch.dtype) -> None:
+        self.call, self.index = call, index
+        self.number = index // call.directions
         self.reverse = bool(call.layer.bidirectional and index % 2)
         self.weights = our_weights(call, index, kind)
         self.W_h = bptt.stack_gates(xp, self.weights.h)  # (H, G * H)
@@ -69,11 +49,11 @@ class Direction:
         ends = _reversed_rows(call.batch_sizes) if self.reverse else None
         self.rows = None if ends is None else torch.tensor(ends, device=call.X.device)
         self.tapes: list[bptt.Tape] = []
+        self.results: list[bptt.Gradients] = []
 
     def take(self, Y: torch.Tensor) -> None:
-        """The forward pass of an `nn.RNN`, whose hidden states ``(N, H)`` are all that it needs."""
+        """The forward pass of an `nn.RNN`, whose hidden states ``(N, H)`` are all it needs."""
         state, Y = self.first, self._turn(Y)
-        self.tapes = []
         for begin, end, size in self.pieces:
             known = Y[begin:end].view(-1, size, Y.shape[1])
             before = bptt.shifted(xp, state[0][:size], known)
@@ -81,19 +61,16 @@ class Direction:
             state = (known[-1],)
 
     def forward(self, X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
-        """The forward pass.
+        """The forward pass: the hidden states that follow from what it reads, ``(N, H)``.
 
         Args:
             X: what the layer reads, ``(N, D)``.
             Y: its hidden states, ``(N, H)``, if they are known: much less work.
-
-        Returns:
-            The hidden states that follow from what it reads, ``(N, H)``.
         """
         cell, (b_hh,) = self.call.cell, self.weights.rest or (0.0,)
         A = self._turn(input_side(xp, X, self.weights))  # (N, G * H)
         Y = None if Y is None else self._turn(Y)
-        state, self.tapes = self.first, []
+        state = self.first
         for begin, end, size in self.pieces:
             state = tuple(part[:size] for part in state)
             A_piece = A[begin:end].view(-1, size, A.shape[1])
@@ -106,21 +83,20 @@ class Direction:
             state = tuple(part[-1] for part in tape.new)
         return self._turn(joined([tape.new[0].flatten(0, 1) for tape in self.tapes]))
 
-    def backward(self, dY: torch.Tensor) -> torch.Tensor:
-        """The gradient at the input side of every row, ``(N, G * H)``."""
-        dY = self._turn(dY)
-        given = self.call.d_last or [None] * len(self.first)
-        d_last = [
-            torch.zeros_like(part) if d is None else d[self.index].to(self.kind)
-            for part, d in zip(self.first, given, strict=True)
-        ]
-        later: Tensors = tuple(part[:0] for part in d_last)
-        self.results: list[bptt.Gradients] = []
+    def backward(self, dY: torch.Tensor, d_last: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The gradient at the input side of every row, ``(N, G * H)``.
+
+        Args:
+            dY: at the outputs, ``(N, H)``.
+            d_last: at the arrays of the last state, of all layers and directions.
+        """
+        dY, ends = self._turn(dY), [d[self.index] for d in d_last]
+        later: Tensors = tuple(d[:0] for d in ends)
         for (begin, end, size), tape in reversed(list(zip(self.pieces, self.tapes, strict=True))):
             # sequences that run on hand a gradient back, those that end here take their own
             arrives = tuple(
                 torch.cat([old, last[len(old) : size]])
-                for old, last in zip(later, d_last, strict=True)
+                for old, last in zip(later, ends, strict=True)
             )
             dY_piece = dY[begin:end].view(-1, size, dY.shape[1])
             result = through_time(self.call.cell, tape, self.weights.h, dY_piece, arrives)
@@ -133,22 +109,38 @@ class Direction:
         dX: torch.Tensor = dA @ bptt.stack_gates(xp, self.weights.x).T
         return dX
 
-    def found(self) -> Layer:
-        """What `backward` has found, padded with zeros where sequences have ended."""
-        sizes = self.call.batch_sizes
-        running = None
-        if min(sizes) < sizes[0]:
-            running = torch.tensor([[b < size for b in range(sizes[0])] for size in sizes])
-        return Layer(
-            self.index // self.call.directions,
-            self.reverse,
-            self._pad([tape.old[0] for tape in self.tapes]),
-            self._pad([tape.new[0] for tape in self.tapes]),
-            self._pad([result.hidden for result in self.results]),
-            self._pad([result.recurrent for result in self.results]),
-            None if running is None else running.to(self.call.Y.device),
-            gate_shares(xp, self.tapes),
-        )
+    @cached_property
+    def before(self) -> torch.Tensor:
+        """Hidden states before every step, ``(T, B, H)``; 0 where sequences have ended."""
+        return self._pad([tape.old[0] for tape in self.tapes])
+
+    @cached_property
+    def after(self) -> torch.Tensor:
+        """Hidden states after every step, ``(T, B, H)``."""
+        return self._pad([tape.new[0] for tape in self.tapes])
+
+    @cached_property
+    def hidden(self) -> torch.Tensor:
+        """dL/dh_t, ``(T, B, H)``."""
+        return self._pad([result.hidden for result in self.results])
+
+    @cached_property
+    def recurrent(self) -> torch.Tensor:
+        """dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`."""
+        return self._pad([result.recurrent for result in self.results])
+
+    @cached_property
+    def running(self) -> torch.Tensor | None:
+        """Which sequences are still running at each step, ``(T, B)``; None if all are."""
+        sizes, device = self.call.batch_sizes, self.call.Y.device
+        if min(sizes) == sizes[0]:
+            return None
+        return torch.tensor([[b < size for b in range(sizes[0])] for size in sizes], device=device)
+
+    @property
+    def gates(self) -> torch.Tensor | None:
+        """See `unrolled.telemetry.through_time.gate_shares`."""
+        return gate_shares(xp, self.tapes)
 
     def _pad(self, pieces: list[torch.Tensor]) -> torch.Tensor:
         missing = [self.call.batch_sizes[0] - piece.shape[1] for piece in pieces]
@@ -160,7 +152,7 @@ class Direction:
         return rows if self.rows is None else rows[self.rows]
 
 
-def our_weights(call: Call, index: int, kind: torch.dtype) -> Weights:
+def our_weights(call: FusedCall, index: int, kind: torch.dtype) -> Weights:
     """PyTorch's weights as those of the cell, gate by gate in its order.
 
     The two biases of a gate add up to one, but for the GRU's candidate: there the reset gate
@@ -182,12 +174,7 @@ def joined(pieces: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _pieces(batch_sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Runs of steps with equally many sequences: first row, row after the last, how many.
-
-    Example:
-        >>> list(_pieces([3, 3, 1]))
-        [(0, 6, 3), (6, 7, 1)]
-    """
+    """Runs of steps with equally many sequences: first row, row after the last, how many."""
     begin = end = 0
     for t, size in enumerate(batch_sizes):
         end += size
@@ -199,9 +186,7 @@ def _pieces(batch_sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 def _reversed_rows(batch_sizes: Sequence[int]) -> list[int]:
     """Where each row goes when every sequence is read from its end; its own inverse.
 
-    Example:
-        >>> _reversed_rows([2, 1, 1])  # a sequence of three, one of one
-        [3, 1, 2, 0]
+    Of a sequence of three and one of one, batch sizes 2, 1, 1, it is 3, 1, 2, 0.
     """
     starts = [0]
     for size in batch_sizes:

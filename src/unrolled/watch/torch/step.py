@@ -40,18 +40,6 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
     return list(torch._foreach_norm(dense, order, dtype=kind))
 
 
-def total(norms: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The norm of all together, on the device of the first."""
-    where = norms[0].device
-    result: torch.Tensor = torch.stack([n.to(where, widest(where)) for n in norms]).norm()
-    return result
-
-
-def widest(device: torch.device) -> torch.dtype:
-    """float64 where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 @dataclass
 class Step:
     """What is known of the running step; all numbers still on the device.
@@ -63,8 +51,6 @@ class Step:
         weight, moved: norms of the weights before the update, and of the update.
         order: names in the order in which gradients came.
         passes: backward passes so far.
-        lost: how many of them had been thrown away, not being finite, before the last.
-        whole: the global norm after the last pass.
         scale: what a loss scaler multiplied the gradients by until it took it back.
         left_scaled: what the optimizer itself still divides them by.
         skipped: whether the optimizer was told to skip (1) or not (0).
@@ -72,9 +58,7 @@ class Step:
         rates: learning rates of the parameter groups of the optimizers that have stepped.
         fresh: parameters whose gradient has changed.
         stepped: those that an optimizer has moved.
-        left: the gradients that it left, and how often each had been written to.
-        told: losses that had been told by then.
-        since: backward passes since the last step, with those that were thrown away.
+        left: the gradients that the last pass left, and how often each had been written to.
     """
 
     gradient: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -84,8 +68,6 @@ class Step:
     moved: dict[str, torch.Tensor] = field(default_factory=dict)
     order: dict[str, None] = field(default_factory=dict)
     passes: int = 0
-    lost: torch.Tensor | None = None
-    whole: torch.Tensor | None = None
     scale: torch.Tensor | None = None
     left_scaled: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
@@ -94,8 +76,6 @@ class Step:
     fresh: set[str] = field(default_factory=set)
     stepped: set[str] = field(default_factory=set)
     left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
-    told: int = 0
-    since: int = 0
 
     def touched(self, name: str) -> None:
         """A backward pass has added to the gradient of a parameter."""
@@ -105,7 +85,6 @@ class Step:
     def went_back(self, parameters: Named) -> None:
         """A backward pass is over: remember how it has left the gradients."""
         self.passes += 1
-        self.since += 1
         have = self._gradients(parameters)
         # one that is itself differentiable is replaced, not added to, by the next pass
         replaced = any(gradient.requires_grad for gradient in have.values())
@@ -119,9 +98,6 @@ class Step:
         before = {n: norm for n, norm in self.gradient.items() if n in self.stepped}
         self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
         self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
-        if names:
-            self.lost = self._lost()
-            self.whole = total(list(self.gradient.values()))
 
     def _gradients(self, parameters: Named) -> dict[str, torch.Tensor]:
         """Those that count: others are of an earlier step, or of parameters frozen by now."""
@@ -130,14 +106,6 @@ class Step:
             for name, p in parameters.items()
             if name in self.fresh and p.grad is not None and p.requires_grad
         }
-
-    def _lost(self) -> torch.Tensor | None:
-        """How many passes are thrown away if what the last one left is not there any more."""
-        if self.whole is None:
-            return self.lost
-        # had it not been thrown away, what was added to it would not be finite either
-        bad = (~torch.isfinite(self.whole)).float()
-        return bad if self.lost is None else self.lost + bad
 
     def cleared(self, parameters: Named, arrived: nn.Parameter) -> bool:
         """Whether what the last pass left is gone, by ``zero_grad`` of either kind.
@@ -148,32 +116,31 @@ class Step:
         """
         if not self.left or self.stepped:
             return False
-        changed, known = {}, False
-        for name, (gradient, version) in self.left.items():
-            parameter = parameters.get(name)
-            if parameter is None or parameter is arrived:
-                continue
-            known, now = True, parameter.grad
-            if now is None:
-                continue
-            if now is gradient() and now._version == version:
-                return False
-            changed[name] = now
-        if not known:  # it is the only one: was it added to?
-            return all(gradient() is not arrived.grad for gradient, _ in self.left.values())
+        others = [
+            (parameters[name].grad, left)
+            for name, left in self.left.items()
+            if name in parameters and parameters[name] is not arrived
+        ]
+        if not others:  # it is the only one: was it added to?
+            return all(left() is not arrived.grad for left, _ in self.left.values())
+        have = [(g, left, version) for g, (left, version) in others if g is not None]
+        if any(g is left() and g._version == version for g, left, version in have):
+            return False
         # numbers are looked at, and a GPU waited for, only if all were changed
-        return not any((g._values() if g.is_sparse else g).any() for g in changed.values())
+        return not any((g._values() if g.is_sparse else g).any() for g, _, _ in have)
+
+    def is_lost(self) -> bool:
+        """Whether gradients, of passes that were thrown away, were not finite."""
+        return not all(bool(torch.isfinite(norm)) for norm in self.gradient.values())
 
     def anew(self) -> "Step":
         """The same step without its passes so far: what they brought was thrown away."""
         return Step(
-            lost=self._lost(),
             scale=self.scale,
             left_scaled=self.left_scaled,
             skipped=self.skipped,
             before=self.before,
             rates=self.rates,
-            since=self.since,
         )
 
     def after(self) -> "Step":
@@ -208,10 +175,9 @@ class Step:
             if p.grad is not None and p.requires_grad and (name in self.fresh or not self.passes)
         }
         self.clipped |= dict(zip(have, norms_of(list(have.values())), strict=True))
-        for name in have.keys() - self.gradient.keys():
-            # no backward pass was seen to bring it, and it may have been clipped since
-            if as_they_came:
-                self.gradient[name] = self.clipped[name]
+        if as_they_came:  # else one that no pass was seen to bring may have been clipped since
+            new = have.keys() - self.gradient.keys()
+            self.gradient |= {name: self.clipped[name] for name in new}
 
     def updated(self, parameters: Named) -> None:
         """An optimizer has moved these weights."""
@@ -227,21 +193,8 @@ class Step:
         self.weight = {name: self.weight[name] for name in parameters if name in self.weight}
 
 
-def has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether ``optimizer.step`` computes the gradients itself, by calling back."""
-    closure = args[1] if len(args) > 1 else kwargs.get("closure")
-    return closure is not None
-
-
 def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
-    """Those of an optimizer's groups that hold any of these, as numbers or tensors.
-
-    Example:
-        >>> W, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
-        >>> groups = [{"params": [W], "lr": 0.1}, {"params": [b], "lr": 0.2}]
-        >>> learning_rates(torch.optim.SGD(groups), {"b": b})
-        [0.2]
-    """
+    """Those of an optimizer's groups that hold any of these, as numbers or tensors."""
     ids = {id(parameter) for parameter in parameters.values()}
     return [
         group["lr"]
@@ -261,7 +214,8 @@ def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:
         return {}
     flat = [tensor.detach().reshape(-1) for tensor in tensors.values()]
     where = next((t.device for t in flat if t.device.type != "cpu"), flat[0].device)
-    numbers = iter(torch.cat([part.to(where, widest(where)) for part in flat]).tolist())
+    wide = torch.float32 if where.type == "mps" else torch.float64  # which has no other
+    numbers = iter(torch.cat([part.to(where, wide) for part in flat]).tolist())
     return {
         key: [next(numbers) for _ in range(part.numel())]
         for key, part in zip(tensors, flat, strict=True)

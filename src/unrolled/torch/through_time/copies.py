@@ -2,17 +2,15 @@
 
 import copyreg
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
 from torch import nn
 
-Clean = Callable[[dict[str, Any]], dict[str, Any]]
-
 
 class Copies:
-    """Has the modules of a class copied and pickled without what watches have put on them.
+    """Changes how modules of a class are copied and pickled.
 
     Python asks `copyreg` for the way to copy an object of a class; `copy`, `pickle`,
     `torch.save` and `multiprocessing` all do.
@@ -21,32 +19,30 @@ class Copies:
         clean: from the attributes of a module, those without a watch.
     """
 
-    def __init__(self, clean: Clean) -> None:
+    def __init__(self, clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.clean, self.lock = clean, Lock()
         self.watched: Counter[type] = Counter()
         self.before: dict[type, Any] = {}
 
-    def begin(self, kinds: Iterable[type]) -> None:
-        """Modules of these classes are watched from now on, one for each time it is named."""
+    def begin(self, kind: type) -> None:
+        """One more module of this class is watched."""
         with self.lock:
-            for kind in kinds:
-                if not self.watched[kind]:
-                    self.before[kind] = copyreg.dispatch_table.get(kind)
-                    copyreg.dispatch_table[kind] = self._reduce
-                self.watched[kind] += 1
+            if not self.watched[kind]:
+                self.before[kind] = copyreg.dispatch_table.get(kind)
+                copyreg.dispatch_table[kind] = self._reduce
+            self.watched[kind] += 1
 
-    def end(self, kinds: Iterable[type]) -> None:
-        """They are not any more."""
+    def end(self, kind: type) -> None:
+        """One module of this class is not watched any more."""
         with self.lock:
-            for kind in kinds:
-                self.watched[kind] -= 1
-                if self.watched[kind]:
-                    continue
-                before = self.before.pop(kind)
-                if before is None:
-                    del copyreg.dispatch_table[kind]
-                else:
-                    copyreg.dispatch_table[kind] = before
+            self.watched[kind] -= 1
+            if self.watched[kind]:
+                return
+            before = self.before.pop(kind)
+            if before is None:
+                del copyreg.dispatch_table[kind]
+            else:
+                copyreg.dispatch_table[kind] = before
 
     def _reduce(self, module: nn.Module) -> Any:
         own = self.before.get(type(module))

@@ -1,0 +1,1 @@
+"""Gradients through time of PyTorch's own recurrent layers, by hooks and recomputation."""
