@@ -9,7 +9,6 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from watching import B, D, H, T, data, near, sgd, step
 
@@ -123,27 +122,6 @@ def test_a_decoder_with_attention_called_word_by_word(kind):
     assert set(layers) == {"encoder", "decoder"}
     assert layers["encoder"].hidden_gradient_mean == near(encoder.curve())
     assert layers["decoder"].hidden_gradient_mean == near(decoder.curve())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_packed_sequences_that_are_not_sorted(kind):
-    model, lengths = make(kind, num_layers=2, bidirectional=True), [2, 6, 1, 4]
-    alone = {}
-    for b, length in enumerate(lengths):
-        truth = Unrolled(model)
-        truth(data()[:length, b : b + 1])[0].sin().sum().backward()
-        for key, hidden in truth.hidden.items():
-            alone.setdefault(key, []).append([h.grad.norm().item() for h in hidden])
-    model.zero_grad()
-    with watch(model) as watched:
-        Y, _ = model(pack_padded_sequence(data(), torch.tensor(lengths), enforce_sorted=False))
-        step(model, pad_packed_sequence(Y)[0].sin().sum())
-        layers, name = watched.last.layers, kind.__name__.lower()
-    for (n, side), norms in alone.items():
-        at = [[each[t] for each in norms if t < len(each)] for t in range(T)]
-        means = [sum(each) / len(each) for each in at]
-        found = layers[f"{name}.{n}{'.backward' if side else ''}"].hidden_gradient_mean
-        assert found == near(means[::-1] if side else means)
 
 
 def test_what_a_hook_of_one_s_own_makes_of_the_gradient_counts():

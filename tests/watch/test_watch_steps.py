@@ -342,18 +342,6 @@ def test_gradients_that_are_replaced_between_two_passes_are_not_thrown_away():
     assert found[0] == near(found[1])
 
 
-def test_gradients_put_in_place_by_hand_have_no_known_norm_before_clipping():
-    model = linear()
-    with watch(model) as watched:
-        found = torch.autograd.grad(loss(model), list(model.parameters()))
-        for p, gradient in zip(model.parameters(), found, strict=True):
-            p.grad = gradient
-        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-        sgd(model).step()
-        assert watched.last.clipped_norm == near(0.1, 1e-4)
-        assert (watched.last.gradient_norm, watched.last.clip_coefficient) == (None, None)
-
-
 @pytest.mark.parametrize("how", ["new head", "assigned"])
 def test_new_parameters_are_in_the_first_record_after_they_came(how):
     model = nn.Sequential(nn.Linear(D, D), linear())

@@ -13,7 +13,6 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
 from watching import B, D, H, Own, Reader, T, data, near, norm, sgd
 
 from unrolled.errors import RunError, SettingError
@@ -210,23 +209,6 @@ def test_several_sequences_layers_and_directions_have_names():
     assert names == one | {name.replace("gru", "gru#2") for name in one}
 
 
-def test_packed_sequences_count_what_still_runs():
-    model = nn.RNN(D, H)
-    optimizer = sgd(model)
-    x, lengths = data(), [6, 3, 3, 2]
-    alone = []
-    for b, length in enumerate(lengths):
-        hidden, _ = by_autograd("tanh", model, x[:length, b : b + 1], lambda Y: Y.pow(2).sum())
-        alone.append(hidden.norm(dim=2)[:, 0].tolist())
-    with watch(model) as watched:
-        model(pack_padded_sequence(x, lengths))[0].data.pow(2).sum().backward()
-        optimizer.step()
-        (found,) = watched.last.layers.values()
-    at = [[norms[t] for norms in alone if t < len(norms)] for t in range(T)]
-    assert found.hidden_gradient_mean == near([sum(n) / len(n) for n in at])
-    assert found.hidden_gradient_max == near([max(n) for n in at])
-
-
 def test_the_mean_is_over_gradients_accumulated_in_several_passes():
     model = Reader()
     optimizer = sgd(model)
@@ -381,23 +363,6 @@ def test_an_optimizer_that_calls_back_for_its_gradients(kind):
     assert record.gradient_norm == near(truth[-1])
     assert record.clip_coefficient == near(0.5, 1e-3)
     assert record.parameters["out.weight"].update_ratio > 0
-
-
-def test_weights_moved_by_hand_make_a_step_where_that_is_said():
-    model = Reader()
-    with watch(model) as watched:
-        for step in range(3):
-            model.zero_grad()
-            model(data(step)).sum().backward()
-            whole = norm(model.parameters())
-            with torch.no_grad():
-                for p in model.parameters():
-                    p -= 0.1 * p.grad
-            watched.step()
-            assert watched.last.step == step + 1
-            assert watched.last.gradient_norm == near(whole)
-            assert watched.last.clipped_norm == near(whole)
-            assert watched.last.layers["rnn"].hidden_gradient_mean[-1] > 0
 
 
 def test_frozen_unused_and_tied_parameters():

@@ -51,6 +51,10 @@ class Model(nn.Module):
         return self.loss(y, torch.ones_like(y))
 
 
+ANOTHER = Model()
+"""Python keeps names once: what is pickled depends on whether another model has them, too."""
+
+
 def train(model, optimizer, steps=2):
     torch.manual_seed(1)
     x = torch.randn(6, 4, D)
@@ -104,8 +108,6 @@ SENT = {
 @pytest.mark.parametrize("how", SENT)
 def test_what_is_saved_printed_or_sent_is_that_of_an_unwatched_twin(how, monkeypatch):
     states = []
-    with watch(Model()):  # what it loads may change which strings are one
-        pass
     for watched in (False, True):
         monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "next_id", 0)  # of hooks of all
         model = Model()

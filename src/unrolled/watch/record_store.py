@@ -197,15 +197,7 @@ class RecordStore:
 
 
 def make_directory(path: Path, overwrite: bool) -> RunDirectory:
-    """A new run directory, under the next free name if it may not replace what is there.
-
-    Args:
-        path: where it is to be.
-        overwrite: replace the run that is there.
-
-    Raises:
-        RunError: it cannot be made, or what is there is no run.
-    """
+    """A new run directory, under the next free name if it may not replace what is there."""
     if path.exists() and not path.is_dir():
         raise RunError(f"'{path}' is a file; give a directory as out")
     if path.is_dir() and any(path.iterdir()):
@@ -241,11 +233,7 @@ def _next_free(path: Path) -> Path:
 
 
 def _remove_run(path: Path) -> None:
-    """Remove all that a run directory holds.
-
-    Raises:
-        RunError: it is none, or cannot be emptied.
-    """
+    """Remove all that a run directory holds."""
     try:
         RunDirectory(path).read_config()
     except RunError:

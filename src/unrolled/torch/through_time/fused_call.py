@@ -97,15 +97,7 @@ def why_not(layer: Any) -> str | None:
 def begin(
     layer: Any, inputs: Any, state: Any, outputs: Any, rng: torch.Tensor | None = None
 ) -> FusedCall:
-    """A call from what went into the layer and came out of it, just now.
-
-    Args:
-        layer: `nn.RNN`, `nn.GRU` or `nn.LSTM`.
-        inputs: its first argument, a tensor or `PackedSequence`.
-        state: its second, or None.
-        outputs: what it returned, ``(Y, last state)``.
-        rng: `torch.get_rng_state` before the call, if it draws.
-    """
+    """A call from what went into the layer and came out of it, just now."""
     Y, last = outputs
     packed = isinstance(inputs, PackedSequence)
     if packed:

@@ -112,13 +112,7 @@ class Hooks:
         self._add(module, module.register_forward_pre_hook, eager_hook()(function))
 
     def after(self, module: nn.Module, function: Callable[..., None], eager: bool = False) -> None:
-        """Call ``function(module, args, kwargs, output)`` after every call of a module.
-
-        Args:
-            module: the module.
-            function: what to call.
-            eager: interrupt compiled code for it.
-        """
+        """Call ``function(module, args, kwargs, output)`` after every call of a module."""
         hook = eager_hook()(function) if eager else Hook(function)
         self._add(module, module.register_forward_hook, hook)
 

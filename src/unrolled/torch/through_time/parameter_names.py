@@ -16,17 +16,6 @@ def named_parts(
 
     A leading ``module`` is a wrapper's only if there is nothing beside it. The model itself is
     called by its class, and with a ``_`` more where a part of it is called so.
-
-    Args:
-        model: the model.
-
-    Returns:
-        Modules, the model first, and parameters, each once.
-
-    Example:
-        >>> modules, parameters = named_parts(nn.DataParallel(nn.Sequential(nn.Linear(2, 3))))
-        >>> [name for name, _ in modules], [name for name, _ in parameters]
-        (['dataparallel', 'module', '0'], ['0.weight', '0.bias'])
     """
     modules = [(_plain(name), module) for name, module in model.named_modules()]
     parameters = [(_plain(name), parameter) for name, parameter in model.named_parameters()]

@@ -167,12 +167,7 @@ class Recurrences:
         tensor.grad_fn.register_prehook(hook)  # type: ignore[union-attr]
 
     def after_backward(self, which: int | None = None) -> None:
-        """Gradients have arrived that count: find those through time.
-
-        Args:
-            which: the graph task whose gradients count; None for all that have arrived. Others
-                (gradients of inputs alone, a pass that raised an error) are never counted.
-        """
+        """Gradients of a graph task (None: of all) count: find those through time."""
         self.went_back = True
         self.passes += 1
         for sequence, arrived in self.waiting.take(which):

@@ -249,12 +249,7 @@ def record_of(
 
 
 def norms_by_name(tree: Any) -> dict[str, Any]:
-    """The L2 norm of every array of a tree, by its path.
-
-    Example:
-        >>> norms_by_name({"layers": [{"W": jnp.array([3.0, 4.0])}]})
-        {'layers.0.W': Array(5., dtype=float32)}
-    """
+    """The L2 norm of every array of a tree, by its path."""
     return _by_name(norm, tree)
 
 

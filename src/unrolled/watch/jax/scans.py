@@ -246,17 +246,7 @@ def zeros(loops: Sequence[Loop]) -> list[list[Any]]:
 def run(
     closed: Any, arguments: Sequence[Any], loops: Sequence[Loop], taps: Sequence[Any]
 ) -> tuple[list[Any], list[list[Any]]]:
-    """Run a computation with taps in its loops.
-
-    Args:
-        closed: the jaxpr, closed.
-        arguments: flat.
-        loops: from `loops_of`.
-        taps: of each loop its arrays.
-
-    Returns:
-        The results, flat; and of each loop the states of all steps.
-    """
+    """Run a computation with taps in its loops."""
     *scans, (beside, zeros) = zip(loops, taps, strict=True)
     walk = _Walk(closed.jaxpr, scans)
     added = _Taps(zeros[layer][step] for layer, step in beside.steps)

@@ -25,20 +25,9 @@ def assemble(
     scaling: LossScale,
     facts: StepFacts,
 ) -> tuple[TelemetryRecord | None, str | None]:
-    """The record of a step; one transfer from the device.
+    """The record of a step, and what there is to say of a loss scaler; in one transfer.
 
-    Args:
-        number: of the step, from 1.
-        step: its norms.
-        curves: gradients through time by layer.
-        forward_trace: what its forward passes showed.
-        clips_at: the threshold that the loop clips at, if it was told.
-        scaling: what is known of a loss scaler.
-        facts: what is known of it beside numbers.
-
-    Returns:
-        The record, None if the optimizer was told to skip the step; and what there is to say of a
-        loss scaler.
+    There is no record if the optimizer was told to skip the step.
     """
     single = {"scale": step.scale, "left_scaled": step.left_scaled, "skipped": step.skipped}
     tensors: dict[Any, torch.Tensor] = {k: v for k, v in single.items() if v is not None}

@@ -91,11 +91,7 @@ class ForwardTrace:
         self.before = {} if self._listen(output, shown) else shown.sums
 
     def after_backward(self, which: int | None) -> None:
-        """Gradients have arrived that count, and so does what they went through.
-
-        Args:
-            which: the graph task; see `Recurrences.after_backward`.
-        """
+        """Gradients of a graph task (None: of all) count, and so does what they went through."""
         self.told_before = len(self.told)
         for shown, _ in self.waiting.take(which):
             if shown.step == self.step:  # it counts once, however many passes go through it

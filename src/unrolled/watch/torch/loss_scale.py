@@ -70,11 +70,9 @@ class LossScale:
         step.left_scaled = getattr(optimizer, "grad_scale", None)
 
     def of(self, step: Step, found: Mapping[Any, list[float]]) -> tuple[float | None, str | None]:
-        """The factor that the gradients of a step had after the backward pass.
+        """The factor that the gradients of a step had after the backward pass, and what to say.
 
-        Returns:
-            The factor, 1 if there was none, None if there may have been one that is not known;
-            and what there is to say of it.
+        It is None if there may have been one that is not known.
         """
         if self.told is None and step.left_scaled is not None:
             return found["left_scaled"][0], None

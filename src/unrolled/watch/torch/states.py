@@ -63,11 +63,7 @@ class StateCall(TracedCall):
 
 
 def check_states(states: StateNames | None, model: nn.Module) -> dict[str, NamedState]:
-    """Check the names of modules and arguments; what they name, by module.
-
-    Raises:
-        SettingError: there is no such module or argument.
-    """
+    """Check the names of modules and arguments; what they name, by module."""
     named: dict[str, NamedState] = {}
     modules = dict(named_parts(model)[0]) if states else {}
     for name, told in (states or {}).items():
@@ -116,15 +112,7 @@ class States:
         axis: int = 0,
         cell: str | None = None,
     ) -> None:
-        """One more state of a recurrence.
-
-        Args:
-            name: of the recurrence.
-            h: the state.
-            before: the state that it was computed from; None for a first one.
-            axis: which is the batch's.
-            cell: what it was computed by, if that is known.
-        """
+        """One more state of a recurrence."""
         if h.grad_fn is not None:
             call = StateCall(end=h.detach(), axis=axis, cell=cell)
             self.recurrences.add(name, before, call, {"h": h}, of_states)

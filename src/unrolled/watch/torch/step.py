@@ -22,10 +22,6 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
 
     On the CPU in float64: the squares of an exploding gradient overflow float32 long before
     the gradient itself does. Elsewhere that would cost; there in float32 at least.
-
-    Example:
-        >>> [norm.item() for norm in norms_of([torch.tensor([3.0, 4.0]), torch.ones(1)])]
-        [5.0, 1.0]
     """
     dense = [t.coalesce().values() if t.is_sparse else t for t in map(torch.Tensor.detach, tensors)]
     dense = [torch.view_as_real(t) if t.is_complex() else t for t in dense]
@@ -108,11 +104,9 @@ class Step:
         }
 
     def cleared(self, parameters: Named, arrived: nn.Parameter) -> bool:
-        """Whether what the last pass left is gone, by ``zero_grad`` of either kind.
+        """Whether ``zero_grad`` of either kind has cleared what the last pass left.
 
-        Args:
-            parameters: of the model.
-            arrived: the one whose gradient the next pass has already added to.
+        The next pass has already added to the gradient of the parameter that has arrived.
         """
         if not self.left or self.stepped:
             return False
@@ -165,9 +159,7 @@ class Step:
     def take_clipped(self, parameters: Named, as_they_came: bool = False) -> None:
         """The norms of the gradients as the optimizer takes them.
 
-        Args:
-            parameters: that it moves.
-            as_they_came: whether nobody can have changed them, but in the backward pass itself.
+        They are as they came if it steps within the backward pass: nobody can have clipped them.
         """
         have = {
             name: p.grad
@@ -204,12 +196,7 @@ def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
 
 
 def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:
-    """The numbers of all tensors, brought from the device at once.
-
-    Example:
-        >>> to_floats({"a": torch.tensor(1.0), "b": torch.tensor([2.0, 3.0])})
-        {'a': [1.0], 'b': [2.0, 3.0]}
-    """
+    """The numbers of all tensors, brought from the device at once."""
     if not tensors:
         return {}
     flat = [tensor.detach().reshape(-1) for tensor in tensors.values()]

@@ -157,11 +157,7 @@ class StepEvents(RecordStore):
         return kind.startswith("torch.") or recurrent or self.states.are_in(module)
 
     def _take_new(self, look: bool = False) -> list[str]:
-        """Names of parameters that are trained from now on.
-
-        Args:
-            look: for new modules and parameters too, not just for those that were frozen.
-        """
+        """Names of parameters that are trained from now on."""
         if not (look or self.tracked.have_changed()):
             return []
         before = {id(p) for p in self.parameters.values()}
@@ -191,13 +187,7 @@ class StepEvents(RecordStore):
     def _when_seen(
         self, name: str, seen: Callable[..., None], unseen: Callable[..., None] | None = None
     ) -> Callable[..., None]:
-        """A hook that works on recorded steps, and not in the middle of compiled code.
-
-        Args:
-            name: of the module.
-            seen: what to call.
-            unseen: what to call on other steps, and in inference.
-        """
+        """A hook that works on recorded steps, and not in the middle of compiled code."""
 
         def hook(*given: Any) -> None:
             # while the model is compiled or traced, our operations must not come along

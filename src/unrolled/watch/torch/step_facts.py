@@ -63,11 +63,7 @@ class StepFacts:
             self.kept = gradient, gradient._version, gradient.clone()
 
     def _look_for_late_clipping(self, added_to: torch.Tensor | None) -> None:
-        """Find out whether the last step's gradients were made smaller after it.
-
-        Args:
-            added_to: the gradient that the next backward pass has added to so far.
-        """
+        """Find out whether the last step's gradients were made smaller after it."""
         if self.kept is None:
             return
         now, version, before = self.kept

@@ -12,12 +12,7 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def named_tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The same with their paths: numbers and keys, joined by dots.
-
-    Example:
-        >>> [path for path, _ in named_tensors({"x": torch.ones(1), "state": (torch.ones(2),)})]
-        ['x', 'state.0']
-    """
+    """The same with their paths: numbers and keys, joined by dots."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point():
             yield path, value
