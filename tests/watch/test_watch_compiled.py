@@ -137,21 +137,6 @@ def test_another_model_of_the_class_was_compiled_without_a_watch(when, backend):
         assert watched.notes == {}
 
 
-def test_a_function_around_the_model_that_was_compiled_before():
-    model = Loop(1)
-    expected = truth(model)
-
-    @torch.compile(backend="eager")
-    def run(x):
-        return model(x)
-
-    step(model, run)
-    with watch(model) as watched:
-        step(model, run)
-        layer = watched.last.layers["cell"]
-    assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
-
-
 def test_the_compiler_keeps_its_settings():
     model = Loop(0)
     with watch(model):  # loads the compiler

@@ -39,19 +39,6 @@ def test_a_name_that_is_taken_gives_the_next_free_one(name, taken, free, tmp_pat
     assert [path.name for path in (tmp_path / name).iterdir()] == ["mine.txt"]
 
 
-def test_a_script_that_is_started_three_times_writes_three_runs(tmp_path):
-    for number in range(3):
-        model = torch.nn.GRU(3, 5)
-        if number:
-            with pytest.warns(RuntimeWarning, match="already holds"):
-                watched = watch(model, out=tmp_path / "mine")
-        else:
-            watched = watch(model, out=tmp_path / "mine")
-        with watched:
-            train(model)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine-2", "mine-3"]
-
-
 def test_a_run_can_be_replaced_and_nothing_else(tmp_path):
     out, model = tmp_path / "mine", torch.nn.GRU(3, 5)
     for steps in (3, 1):

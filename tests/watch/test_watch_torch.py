@@ -324,24 +324,6 @@ def test_two_optimizers_that_take_turns_make_two_records():
         assert moved[:2] == [{"judge.weight", "judge.bias"}, {"make.weight", "make.bias"}]
 
 
-def test_an_optimizer_around_an_optimizer_counts_once():
-    class Around(torch.optim.Optimizer):
-        def __init__(self, inner):
-            self.inner = inner
-            super().__init__(inner.param_groups[0]["params"], {})
-
-        def step(self, closure=None):
-            return self.inner.step(closure)
-
-    model = Reader()
-    optimizer = Around(sgd(model))
-    with watch(model) as watched:
-        model(data()).sum().backward()
-        optimizer.step()
-        assert watched.steps == 1
-        assert watched.last.parameters["out.weight"].update_ratio > 0
-
-
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
 def test_an_optimizer_that_calls_back_for_its_gradients(kind):
     model = Reader()
@@ -558,22 +540,6 @@ def test_nothing_of_a_step_is_kept():
         assert len(watched.records) == 3
         assert not watched.current.before
         assert not watched.current.gradient
-
-
-def test_a_recurrence_without_a_module_can_be_tapped():
-    torch.manual_seed(0)
-    model = nn.Linear(D + H, H)
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        h, hidden = torch.zeros(B, H), []
-        for x_t in data():
-            h = watched.tap(torch.tanh(model(torch.cat([x_t, h], 1))), "mine")
-            h.retain_grad()
-            hidden.append(h)
-        h.sum().backward()
-        optimizer.step()
-        found = watched.last.layers["mine"]
-    assert found.hidden_gradient_mean == near([h.grad.norm(dim=1).mean().item() for h in hidden])
 
 
 def test_losses_are_seen_or_told():

@@ -86,7 +86,8 @@ class RecordStore:
             try:
                 self.sink(record)
             except Exception as error:  # a tracker that is down ends no training
-                self._tell_of_sink(error, record.step)
+                what = f"the sink raised {type(error).__name__} at step {record.step}: {error}"
+                self.tell("sink", f"{what}; it is called with the records that follow")
 
     def tell(self, name: str, text: str) -> None:
         """Say once, where a person sees it, what keeps records from being made as they should."""
@@ -103,11 +104,6 @@ class RecordStore:
         """Write down the notes as they are now."""
         if (directory := self._directory) is not None:
             self._tell_if_unwritten(lambda: directory.write_json(NOTES, self.notes))
-
-    def _tell_of_sink(self, error: Exception, step: int) -> None:
-        """Say once that the sink has failed."""
-        what = f"the sink raised {type(error).__name__} at step {step}: {error}"
-        self.tell("sink", f"{what}; it is called with the records that follow")
 
     def _tell_if_unwritten(self, write: Callable[[], None]) -> None:
         """Write to the folder; if its disk is full, say so once and let the training go on."""

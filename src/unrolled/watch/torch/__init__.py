@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from unrolled.watch.record_store import KEEP, Sink
 from unrolled.watch.torch.states import StateNames
-from unrolled.watch.torch.step_events import StepEvents
+from unrolled.watch.torch.step_events import Watch
+
+__all__ = ["Watch", "watch"]
 
 
 def watch(
@@ -22,7 +23,7 @@ def watch(
     scaler: Any = None,
     states: StateNames | None = None,
     overwrite: bool = False,
-) -> "Watch":
+) -> Watch:
     """Watch a model's gradients from now on; your training loop stays as it is.
 
     A step is complete when an optimizer that holds the model's parameters has moved them;
@@ -71,59 +72,3 @@ def watch(
         >>> watched.close()
     """
     return Watch(model, every, sink, out, keep, through_time, clips_at, scaler, states, overwrite)
-
-
-class Watch(StepEvents):
-    """A watched model; made by `watch`.
-
-    Attributes:
-        model: the model.
-        every: steps from one record to the next.
-        steps: complete steps so far.
-        skipped: backward passes thrown away by a loss scaler, as far as they were seen.
-        notes: by layer, what could not be traced and why.
-    """
-
-    def loss(self, value: Any) -> None:
-        """Tell the loss of a minibatch, before the optimizer's step; the mean is recorded.
-
-        Args:
-            value: a number or tensor. It is not needed for losses that the model itself
-                returns: a scalar, or a ``loss`` in its output.
-        """
-        if self._logs():
-            self.forward_trace.told.append(
-                value.detach() if isinstance(value, torch.Tensor) else value
-            )
-
-    def tap(self, h: torch.Tensor, name: str) -> torch.Tensor:
-        """Mark the state of a recurrence that is written out without a module.
-
-        Args:
-            h: the hidden state of a step, ``(B, H)``, as it goes on to the next.
-            name: of the layer; all taps of a name make its time steps, in order.
-
-        Returns:
-            ``h`` itself.
-        """
-        if self._sees():
-            self.states.add(name, h, self.recurrences.last_state(name))
-        return h
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Say that you have moved the weights by hand, without an optimizer.
-
-        Call it after every update. Steps of optimizers are seen by themselves. Without a backward
-        pass since the last step it does nothing.
-        """
-        if self.closed or self.stepping is not None or not self.current.fresh:
-            return
-        self._take_new(look=True)
-        self.by_hand, mine = True, self._fresh()
-        if self._logs():
-            self.current.take_clipped(mine)
-            if self.current.before.keys() >= mine.keys():
-                self.current.updated(mine)
-        self.current.stepped |= mine.keys()
-        self._complete()

@@ -99,7 +99,7 @@ def _first(found: Mapping[Any, list[float]], step: Step, losses: Sequence[float]
         *(("the loss", [loss]) for loss in losses),
         *(
             (f"the gradient of {name}", found["largest", name])
-            for name in step.order
+            for name in step.fresh
             if ("largest", name) in found
         ),
     ]

@@ -17,14 +17,7 @@ from unrolled.watch.torch.tree import tensors_in
 
 @dataclass(eq=False)
 class Shown:
-    """What one call of a module has shown.
-
-    Attributes:
-        place: among all calls, in the order of computation.
-        sums: of inputs and outputs, by name.
-        loss: of the model, if it returned one.
-        step: of `ForwardTrace`, in which it was counted last.
-    """
+    """What one call of a module has shown, and the step in which it was counted last."""
 
     place: int
     sums: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -72,7 +72,7 @@ def all_steps() -> OptimizerSteps:
 
 def is_stepping(optimizer: Any) -> bool:
     """Whether ``optimizer.step`` has called us: PyTorch tells nobody of steps that have failed."""
-    frame: FrameType | None = sys._getframe()
+    frame: FrameType | None = sys._getframe() if optimizer is not None else None
     while frame is not None:
         if frame.f_locals.get("self") is optimizer:
             return True

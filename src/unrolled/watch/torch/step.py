@@ -45,14 +45,13 @@ class Step:
             backward pass, and its largest entry.
         clipped: norms as the optimizer saw them.
         weight, moved: norms of the weights before the update, and of the update.
-        order: names in the order in which gradients came.
         passes: backward passes so far.
         scale: what a loss scaler multiplied the gradients by until it took it back.
         left_scaled: what the optimizer itself still divides them by.
         skipped: whether the optimizer was told to skip (1) or not (0).
         before: the weights before any optimizer moved them.
         rates: learning rates of the parameter groups of the optimizers that have stepped.
-        fresh: parameters whose gradient has changed.
+        fresh: parameters whose gradient has changed, in the order in which gradients came.
         stepped: those that an optimizer has moved.
         left: the gradients that the last pass left, and how often each had been written to.
     """
@@ -62,21 +61,15 @@ class Step:
     clipped: dict[str, torch.Tensor] = field(default_factory=dict)
     weight: dict[str, torch.Tensor] = field(default_factory=dict)
     moved: dict[str, torch.Tensor] = field(default_factory=dict)
-    order: dict[str, None] = field(default_factory=dict)
     passes: int = 0
     scale: torch.Tensor | None = None
     left_scaled: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
     before: dict[str, torch.Tensor] = field(default_factory=dict)
     rates: list[Any] = field(default_factory=list)
-    fresh: set[str] = field(default_factory=set)
+    fresh: dict[str, None] = field(default_factory=dict)
     stepped: set[str] = field(default_factory=set)
     left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
-
-    def touched(self, name: str) -> None:
-        """A backward pass has added to the gradient of a parameter."""
-        self.fresh.add(name)
-        self.order.setdefault(name)
 
     def went_back(self, parameters: Named) -> None:
         """A backward pass is over: remember how it has left the gradients."""
@@ -129,17 +122,13 @@ class Step:
 
     def anew(self) -> "Step":
         """The same step without its passes so far: what they brought was thrown away."""
-        return Step(
-            scale=self.scale,
-            left_scaled=self.left_scaled,
-            skipped=self.skipped,
-            before=self.before,
-            rates=self.rates,
-        )
+        new = Step(before=self.before, rates=self.rates)
+        new.left_scaled, new.skipped = self.left_scaled, self.skipped
+        return new
 
     def after(self) -> "Step":
         """The next step; gradients that no optimizer has taken in this one may go into it."""
-        rest = self.fresh - self.stepped if self.stepped else set()
+        rest = self.fresh.keys() - self.stepped if self.stepped else set()
         return Step(
             gradient={name: norm for name, norm in self.gradient.items() if name in rest},
             left={name: left for name, left in self.left.items() if name in rest},

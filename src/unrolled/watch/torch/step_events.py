@@ -1,4 +1,4 @@
-"""`StepEvents` hooks a model and its optimizers, and records every complete step."""
+"""`Watch` hooks a model and its optimizers, and records every complete step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,14 +40,18 @@ UNSEEN = "no pass was seen to bring their first gradients: norms before clipping
 SCRIPTED = "not looked into, it is compiled by torch.jit: its weights are recorded"
 
 
-class StepEvents(RecordStore):
-    """Hooks a model, and makes a record of every step that is complete.
+class Watch(RecordStore):
+    """A watched model; made by `unrolled.watch.torch.watch`, which says what its arguments are.
 
-    Passes of the model, gradients that arrive and steps of optimizers call it, in that order.
-    Its arguments are those of `unrolled.watch.torch`.
+    Passes of the model, gradients that arrive and steps of optimizers call it, in that order; it
+    makes a record of every step that is complete.
 
     Attributes:
+        model: the model.
+        every: steps from one record to the next.
         steps: complete steps so far.
+        skipped: backward passes thrown away by a loss scaler, as far as they were seen.
+        notes: by layer, what could not be traced and why.
         current: what is known of the running one.
         backward_pass: the graph task that is running, -1 if none is.
         stepping: the optimizer whose step is running; PyTorch tells nobody that it has failed.
@@ -97,6 +101,51 @@ class StepEvents(RecordStore):
             self.hooks.remove()  # hooks of a watch that never came to be would fail
             raise
         all_steps().add(self)
+
+    def loss(self, value: Any) -> None:
+        """Tell the loss of a minibatch, before the optimizer's step; the mean is recorded.
+
+        Args:
+            value: a number or tensor. It is not needed for losses that the model itself
+                returns: a scalar, or a ``loss`` in its output.
+        """
+        if self._logs():
+            self.forward_trace.told.append(
+                value.detach() if isinstance(value, torch.Tensor) else value
+            )
+
+    def tap(self, h: torch.Tensor, name: str) -> torch.Tensor:
+        """Mark the state of a recurrence that is written out without a module.
+
+        Args:
+            h: the hidden state of a step, ``(B, H)``, as it goes on to the next.
+            name: of the layer; all taps of a name make its time steps, in order.
+
+        Returns:
+            ``h`` itself.
+        """
+        if self._sees():
+            self.states.add(name, h, self.recurrences.last_state(name))
+        return h
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Say that you have moved the weights by hand, without an optimizer.
+
+        Call it after every update. Steps of optimizers are seen by themselves. Without a backward
+        pass since the last step it does nothing.
+        """
+        if self.closed or is_stepping(self.stepping) or not self.current.fresh:
+            return
+        self.stepping = None
+        self._take_new(look=True)
+        self.by_hand, mine = True, self._fresh()
+        if self._logs():
+            self.current.take_clipped(mine)
+            if self.current.before.keys() >= mine.keys():
+                self.current.updated(mine)
+        self.current.stepped |= mine.keys()
+        self._complete()
 
     @property
     def parameters(self) -> Named:
@@ -235,7 +284,7 @@ class StepEvents(RecordStore):
             self.facts.arrived(name, parameter)
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
-            self.current.touched(name)
+            self.current.fresh.setdefault(name, None)
 
     def _begin_backward(self, parameter: nn.Parameter) -> None:
         """A pass has brought its first gradient: find out if those before were cleared."""
@@ -253,7 +302,7 @@ class StepEvents(RecordStore):
             return
         for name in self._take_new():
             if self.parameters[name].grad is not None:  # by a pass through a part of the model
-                self.current.touched(name)
+                self.current.fresh.setdefault(name, None)
         self.current.went_back(self.parameters)
         self.backward_passes += 1
         self._look_for_steps(self.backward_passes)
@@ -269,7 +318,7 @@ class StepEvents(RecordStore):
             self.forward_trace.after_backward(finished)
             self.recurrences.after_backward(finished)
         step = self.current
-        if self.stepping is None and step.stepped and step.stepped >= step.fresh:
+        if self.stepping is None and step.stepped and step.stepped >= step.fresh.keys():
             self._complete()  # every parameter has its optimizer, that stepped by itself
 
     def _fresh(self) -> Named:
@@ -322,7 +371,7 @@ class StepEvents(RecordStore):
             some = f"{unseen[0]} and {len(unseen) - 1} more"
             self.notes["unfrozen"] = f"unfrozen, or new in the model: {some}: {UNSEEN}"
         for name in unseen:
-            self.current.touched(name)
+            self.current.fresh.setdefault(name, None)
         return self.tracked.held_by(optimizer) if new else mine
 
     @torch.no_grad()
@@ -339,7 +388,7 @@ class StepEvents(RecordStore):
         if not any(p.grad is not None for p in mine.values()) and not self.current.fresh:
             return  # there was nothing to step with
         self.current.stepped |= mine.keys()
-        if self.backward_pass == -1 and self.current.fresh <= self.current.stepped:
+        if self.backward_pass == -1 and self.current.fresh.keys() <= self.current.stepped:
             self._complete()
 
     @torch.no_grad()

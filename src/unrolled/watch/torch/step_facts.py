@@ -11,25 +11,20 @@ from unrolled.watch.torch.step import Named
 
 
 class StepFacts:
-    """Collects the facts of the running step for `unrolled.telemetry.records.TelemetryRecord`.
-
-    Attributes:
-        ran: names of the modules without children that ran in a recorded forward pass.
-        left: the gradients that the last step left, and how often each had been written to.
-        kept: one of them, likewise, and a copy of it.
-        on_top: a parameter to whose gradient of the last step one of this was added.
-    """
+    """Collects the facts of the running step for `unrolled.telemetry.records.TelemetryRecord`."""
 
     def __init__(self) -> None:
-        self.ran: set[str] = set()
+        self.ran: set[str] = set()  # modules without children, in a recorded forward pass
+        # the gradients that the last step left, and how often each had been written to
         self.left: dict[str, tuple[ref[torch.Tensor], int]] = {}
-        self.kept: tuple[torch.Tensor, int, torch.Tensor] | None = None
+        self.kept: tuple[torch.Tensor, int, torch.Tensor] | None = None  # one, and a copy of it
         self.clear()
 
     def clear(self) -> None:
         """Begin the next step; what gradients the last one left stays known."""
         self.ran.clear()
         self.groups: dict[str, Mapping[str, Any]] = {}
+        # a parameter to whose gradient of the last step one of this was added
         self.on_top: tuple[str, ref[torch.Tensor]] | None = None
         self.uncleared = False
         self.scaled_late: float | None = None

@@ -11,16 +11,9 @@ from unrolled.watch.torch.step import Named
 
 
 class TrackedParameters:
-    """Parameters by name, with a hook on each.
+    """Parameters by name, and names by their ids; a hook tells when their gradients have changed.
 
-    Args:
-        hooks: those of the watch.
-        on_gradient: called with a parameter whenever its gradient has been added to.
-
-    Attributes:
-        parameters: by name.
-        names: by the parameters' ids.
-        left_out: those that are not trained, or have no shape so far, and may be later.
+    Those that are left out are not trained, or have no shape so far, and may be later.
     """
 
     def __init__(self, hooks: Hooks, on_gradient: Callable[..., None]) -> None:
