@@ -106,10 +106,15 @@ class Telemetry(Listener):
         if backward is None:
             self._arrays["norms"] = self._norms(tuple(trainer.parameters.values()))
         else:
-            found = backward.through_time or trainer.trace(backward.batch, backward.state)
+            found = backward.through_time or self._through_time(trainer, backward)
             self._measure(trainer, backward, found)
         first = first_not_finite(trainer.backend, trainer.parameters, backward, found)
         self._emit(trainer, step, first)
+
+    def _through_time(self, trainer: Any, backward: Backward) -> ThroughTime:
+        batch, state = backward.batch, backward.state
+        found: ThroughTime = trainer.tracer(trainer.parameters, batch, state, *trainer.context)[2]
+        return found
 
     def _measure(self, trainer: Any, backward: Backward, found: ThroughTime) -> None:
         """Compute the numbers of a step; they stay where the arrays are."""

@@ -1,22 +1,44 @@
-"""Prepare a training: check the model, count the minibatches, make parameters and optimizer."""
+"""Prepare a training: model, minibatches, parameters, optimizer, and the function to minimise."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
+from unrolled.functional.updates import clip
+from unrolled.training.tracing import Tracer
+from unrolled.training.truncation import InitialState, Truncation
 
 
 class Preparation:
-    """The part of a trainer that makes everything ready for the first minibatch."""
+    """The part of a trainer that makes everything ready for the first minibatch.
+
+    Attributes:
+        epoch: the running one, from 0.
+        train_batch_idx, val_batch_idx: minibatches seen so far.
+        num_train_batches, num_val_batches: minibatches of an epoch.
+        train_curves: what the model has plotted of its training steps.
+        last_good: a copy of the last weights that gave a finite loss, of large tables only the
+            rows that have moved since; None before any did.
+    """
 
     backend: ClassVar[Backend]
     max_epochs: int
     gpus: Sequence[Any]
+    gradient_clip_val: float
+    gradient_clip_method: str
+    truncation: Truncation
     parameters: dict[str, Any]
     last_good: dict[str, Any] | None
-    compile_functions: Callable[[], None]
+    clip_gradients: Callable[[float, Any], Any]
+    context: tuple[Any, ...] = ()
+    """Further arguments of the objective; in JAX the random key is one."""
+    draws_losses: bool = False
+    """True if the loop draws training losses, so that `Module.plot_loss` need not."""
+    leaves_losses: bool = False
+    """True if the model has left a loss to the loop."""
     is_dry_run: bool = False
     """True while a model is only shown a minibatch: then nothing is plotted."""
 
@@ -89,6 +111,42 @@ class Preparation:
     def prepare_batch(self, batch: Any) -> Any:
         """The minibatch on the model's device."""
         return self.backend.to_device(batch, self.gpus[0]) if self.gpus else batch
+
+    @property
+    def bound_model(self) -> Any:
+        """The model as trained so far, to be called: the model itself, but in JAX."""
+        return self.model
+
+    def compile_functions(self) -> None:
+        """Compile the functions of a step, where the framework compiles."""
+        xp, method = self.backend.xp, self.gradient_clip_method
+        written_in: str = self.clip_gradients.__module__
+        self.reader_clips = self.gradient_clip_val > 0 and not written_in.startswith("unrolled.")
+        self.initial_state = InitialState(self.truncation)
+        self.differentiate = self.differentiable(self.objective)
+        self.tracer = Tracer(self)
+        self._clip = self.backend.compile(partial(clip, xp, method))
+        self._stack = self.backend.compile(xp.stack)
+
+    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+        """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
+        return self.backend.compile(self.backend.value_and_grad(objective))
+
+    def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
+        """Loss and carried state as a function of the parameters, to be differentiated."""
+        self.draws_losses = True
+        if self.truncation.back_steps is None:
+            return self.model.loss_and_state(batch, state)  # type: ignore[no-any-return]
+        return self.truncation.loss_and_state(self.backend, self.model, batch, state)
+
+    def watch_layers(self) -> Any:
+        """Return an observer of the framework's own recurrent layers; None if there is none.
+
+        An object with ``start()``, called before a minibatch whose layers are to be looked
+        at, and ``layers()``, called after its backward pass, which gives
+        `unrolled.telemetry.records.LayerRecord` by the modules' names.
+        """
+        return None
 
 
 def count(loader: Any) -> int:

@@ -2,23 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.functional.updates import check_clip_method, clip
+from unrolled.functional.updates import check_clip_method
 from unrolled.hyperparameters import HyperParameters
+from unrolled.training.clipping import Clipping
 from unrolled.training.divergence import check_weights, stop_not_finite
-from unrolled.training.own_clipping import OwnClipping
+from unrolled.training.losses import Losses
 from unrolled.training.preparation import Preparation
 from unrolled.training.records import Backward, Listener, StepRecord, summarize
-from unrolled.training.tracing import ThroughTime, Tracer
-from unrolled.training.truncation import InitialState, Truncation
+from unrolled.training.tracing import ThroughTime
+from unrolled.training.truncation import Truncation
 
 
-class Trainer(Preparation, OwnClipping, HyperParameters):
+class Trainer(Preparation, Clipping, Losses, HyperParameters):
     """Fits a model to data: epochs of minibatches, each forward, backward, clip, step.
 
     The hidden state is carried from one minibatch to the next, cut off from the old
@@ -41,14 +41,6 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
 
-    Attributes:
-        epoch: the running one, from 0.
-        train_batch_idx, val_batch_idx: minibatches seen so far.
-        num_train_batches, num_val_batches: minibatches of an epoch.
-        train_curves: what the model has plotted of its training steps.
-        last_good: a copy of the last weights that gave a finite loss, of large tables only the
-            rows that have moved since; None before any did.
-
     Example:
         >>> from unrolled import torch
         >>> data = torch.SyntheticRegressionData([2, -3.4], 4.2, seed=0)
@@ -69,12 +61,6 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
     truncation: Truncation = Truncation()
     gpus: Sequence[Any] = ()
     stopping: bool = False
-    draws_losses: bool = False
-    """True if the loop draws training losses, so that `Module.plot_loss` need not."""
-    leaves_losses: bool = False
-    """True if the model has left a loss to the loop."""
-    context: tuple[Any, ...] = ()
-    """Further arguments of the objective; in JAX the random key is one."""
 
     def __init__(
         self,
@@ -165,28 +151,6 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
         self.model.epoch_end(record)
         self.notify("on_epoch", record)
 
-    def compile_functions(self) -> None:
-        """Compile the functions of a step, where the framework compiles."""
-        xp, method = self.backend.xp, self.gradient_clip_method
-        written_in: str = self.clip_gradients.__module__
-        self.reader_clips = self.gradient_clip_val > 0 and not written_in.startswith("unrolled.")
-        self.initial_state = InitialState(self.truncation)
-        self.differentiate = self.differentiable(self.objective)
-        self.tracer = Tracer(self)
-        self._clip = self.backend.compile(partial(clip, xp, method))
-        self._stack = self.backend.compile(xp.stack)
-
-    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
-        """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
-        return self.backend.compile(self.backend.value_and_grad(objective))
-
-    def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
-        """Loss and carried state as a function of the parameters, to be differentiated."""
-        self.draws_losses = True
-        if self.truncation.back_steps is None:
-            return self.model.loss_and_state(batch, state)  # type: ignore[no-any-return]
-        return self.truncation.loss_and_state(self.backend, self.model, batch, state)
-
     def fit_batch(self, batch: Any, state: Any) -> tuple[StepRecord, Any]:
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
         carried = state is not None and self.truncation.state == "carried"
@@ -218,69 +182,10 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
             return self.tracer(self.parameters, batch, state, *self.context)
         return *self.differentiate(self.parameters, batch, state, *self.context), None
 
-    def trace(self, batch: Any, state: Any) -> ThroughTime:
-        """The gradients through time of a minibatch with the weights as they are now."""
-        return self.tracer(self.parameters, batch, state, *self.context)[2]
-
-    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
-        """The gradients by name, clipped at a limit above 0; their norms before and after it."""
-        limit = self.gradient_clip_val if limit is None else limit
-        parameters = self.parameters if self.gradient_clip_method == "adaptive" else {}
-        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)  # type: ignore[no-any-return]
-
     def step(self, gradients: Any) -> None:
         """Move the weights, and keep a copy of those that gave the last finite loss."""
         self.last_good = self.backend.snapshot(self.parameters, self.last_good, gradients)
         self.parameters = self.backend.apply_gradients(self.optim, self.parameters, gradients)
-
-    def record(self, batch: Any, loss: Any, norm: Any, clipped_norm: Any) -> StepRecord:
-        """The record of a step; loss and norms leave the device together."""
-        if loss.shape != ():
-            loss = self.backend.xp.reshape(loss, ())
-        scalars = self.backend.to_numpy(self._stack([loss, norm, clipped_norm])).tolist()
-        loss, norm, clipped_norm = scalars
-        targets = math.prod(batch[-1].shape)
-        if self.gradient_clip_method == "global_norm" and not self.reader_clips:
-            clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
-        return StepRecord(
-            epoch=self.epoch + 1,
-            step=self.train_batch_idx + 1,
-            loss=self.mean_loss(loss, targets),
-            num_targets=targets,
-            gradient_norm=norm,
-            clipped_norm=clipped_norm,
-        )
-
-    def mean_loss(self, loss: float, targets: int) -> float:
-        """The mean over the targets of what the model's `Module.loss` gave."""
-        summed = getattr(self.model, "reduction", "mean") == "sum"
-        return loss / targets if summed else loss
-
-    def running_loss(self) -> float:
-        """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
-        batch, loss = self._running
-        return self.mean_loss(float(loss), math.prod(batch[-1].shape))
-
-    def validate(self) -> float | None:
-        """Mean validation loss; None where there is nothing to validate on."""
-        if self.val_dataloader is None:
-            return None
-        self.backend.set_training(self.model, False)
-        total, count = 0.0, 0
-        for batch in self.val_dataloader:
-            batch = self.prepare_batch(batch)
-            with self.backend.without_gradients():
-                loss = self.validation_step(batch)
-            self.val_batch_idx += 1
-            if loss is not None:
-                targets = math.prod(batch[-1].shape)
-                total += self.mean_loss(float(loss), targets) * targets
-                count += targets
-        return total / count if count else None
-
-    def validation_step(self, batch: Any) -> Any:
-        """The loss of a validation minibatch; None if the model gives none."""
-        return self.model.validation_step(batch)
 
     def notify(self, event: str, *what: Any) -> list[Any]:
         """Call a method of every listener, named in `Listener`; gives what they return."""
@@ -288,17 +193,3 @@ class Trainer(Preparation, OwnClipping, HyperParameters):
         for listener in self.listeners:
             answers.append(getattr(listener, event)(self, *what))
         return answers
-
-    @property
-    def bound_model(self) -> Any:
-        """The model as trained so far, to be called: the model itself, but in JAX."""
-        return self.model
-
-    def watch_layers(self) -> Any:
-        """Return an observer of the framework's own recurrent layers; None if there is none.
-
-        An object with ``start()``, called before a minibatch whose layers are to be looked
-        at, and ``layers()``, called after its backward pass, which gives
-        `unrolled.telemetry.records.LayerRecord` by the modules' names.
-        """
-        return None

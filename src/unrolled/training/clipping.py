@@ -1,5 +1,6 @@
-"""`clip_gradients`: clipping for a loop of a reader's own, or a reader's own clipping for ours."""
+"""Clip gradients in a training step, in a reader's own loop, or by a reader's own function."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -7,14 +8,21 @@ from unrolled.backends import Backend
 from unrolled.functional.updates import global_norm
 
 
-class OwnClipping:
-    """The part of a trainer that a reader may call, or replace."""
+class Clipping:
+    """The part of a trainer that clips; a reader may call or replace `clip_gradients`."""
 
     backend: ClassVar[Backend]
     model: Any
     parameters: dict[str, Any]
     gradient_clip_val: float
-    clipped: Callable[..., tuple[Any, Any, Any]]
+    gradient_clip_method: str
+    _clip: Callable[..., tuple[Any, Any, Any]]
+
+    def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
+        """The gradients by name, clipped at a limit above 0; their norms before and after it."""
+        limit = self.gradient_clip_val if limit is None else limit
+        parameters = self.parameters if self.gradient_clip_method == "adaptive" else {}
+        return self._clip(gradients, parameters, limit if limit > 0 else math.inf)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
         """Clip the gradients that a model holds, in place: for a `fit_epoch` of one's own.
