@@ -37,7 +37,7 @@ help:
 $(RUN_ENV)/installed: WANTED := -c constraints.txt -e '.[torch]'
 $(TEST_ENV)/installed: WANTED := -c constraints.txt -e '.[torch,jax,beside,dev]' tensorflow-cpu
 $(MXNET_ENV)/installed: WANTED := -c constraints-mxnet.txt -e '.[mxnet,dev]'
-NATIVE := setup.py $(wildcard $(addprefix src/unrolled/kernels/native/,*.h *.cpp *.txt))
+NATIVE := setup.py $(wildcard $(addprefix src/unrolled/native/,*.h *.cpp *.txt))
 %/installed: pyproject.toml constraints.txt constraints-mxnet.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; try: make $(MAKECMDGOALS) PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo "installing into $*, once; the frameworks take some minutes, and half a minute the compiler ..."

@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES = Path("src/unrolled/kernels/native")
+SOURCES = Path("src/unrolled/native")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-DNDEBUG", "-fPIC", "-ffp-contract=fast", "-Wno-psabi"]
 
 
@@ -78,7 +78,7 @@ class BuildNative(build_ext):
 setup(
     ext_modules=[
         Extension(
-            "unrolled.kernels.native.libunrolled",
+            "unrolled.native.libunrolled",
             sources=[str(path) for path in sorted(SOURCES.glob("*.cpp"))],
             depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
             language="c++",

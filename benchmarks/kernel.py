@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from unrolled.kernels import native
+from unrolled import native
 
 BATCH_SIZE, NUM_STEPS, VOCABULARY = 32, 35, 28
 

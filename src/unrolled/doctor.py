@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from unrolled import __version__, frameworks
-from unrolled.kernels import explain, native
+from unrolled import __version__, frameworks, native
+from unrolled.kernels import explain
 from unrolled.runs.environment import processor
 
 LONGEST_CHECK_S = 300

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from unrolled import native
 from unrolled.backends.numpy import xp
 from unrolled.functional import bptt
-from unrolled.kernels import native
 
 BATCHES = (1, 5, 6, 7, 8, 31, 32, 33, 61, 62, 63, 64, 96, 121, 128, 256, 1024)
 """Around the tiles and blocks of rows that the kernels work in, and what people train with."""

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
-from unrolled import doctor, kernelcheck, selfcheck
-from unrolled.kernels import native
+from unrolled import doctor, kernelcheck, native, selfcheck
 
 native_only = pytest.mark.skipif(not native.available()[0], reason="no native kernels")
 

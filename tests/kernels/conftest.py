@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unrolled.kernels import native
+from unrolled import native
 
 CHOICES = native.describe().get("choices", ["off"])  # the best one comes last
 

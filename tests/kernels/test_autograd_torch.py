@@ -4,10 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+
+from unrolled import native  # noqa: E402
 from unrolled.functional.recurrent import CELLS, RELU_RNN  # noqa: E402
-from unrolled.kernels import native  # noqa: E402
 from unrolled.kernels import torch as engine  # noqa: E402
-from unrolled.kernels.autograd import torch as autograd  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("instructions")
 
@@ -15,7 +15,7 @@ T, B, D, H = 3, 2, 4, 5
 
 ENGINES = {
     "fast": engine.recur,
-    "operations": lambda *arguments: autograd.recur(autograd.OPERATIONS, *arguments),
+    "operations": lambda *arguments: engine.differentiable(engine.OPERATIONS, *arguments),
 }
 engines = pytest.mark.parametrize("recur", ENGINES.values(), ids=ENGINES)
 cells = pytest.mark.parametrize("cell", [*CELLS.values(), RELU_RNN], ids=lambda cell: cell.engine)

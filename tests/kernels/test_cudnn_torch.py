@@ -65,7 +65,9 @@ def test_gradients_through_time_come_from_our_operations(cell):
     X, state, weights = arrays(cell)
     shapes = (T, B, H), (T, B, G * H)
     taps = tuple(torch.zeros(shape, dtype=X.dtype, requires_grad=True) for shape in shapes)
-    outputs, _ = cudnn.recur(cell.engine, X, state, weights, taps)
+    assert cudnn.suits(X, state, weights)
+    assert not cudnn.suits(X, state, weights, taps)
+    outputs, _ = kernels.differentiable(kernels.OPERATIONS, cell.engine, X, state, weights, taps)
     expected = kernels.recur(cell.engine, X, state, weights, taps)[0]
     for found, of_kernels in zip(
         torch.autograd.grad(outputs.sum(), taps),
@@ -76,34 +78,26 @@ def test_gradients_through_time_come_from_our_operations(cell):
         torch.testing.assert_close(found, of_kernels, rtol=1e-9, atol=1e-9)
 
 
-def uses_the_fused_layer(monkeypatch, X, state, weights):
-    used = []
-    layer = cudnn.LAYERS["rnn"]
-    monkeypatch.setitem(cudnn.LAYERS, "rnn", lambda *given: used.append(1) or layer(*given))
-    outputs, _ = cudnn.recur("rnn", X, state, weights)
-    expected, _ = CELLS["rnn"].forward(backend.xp, X, state, *weights)
-    torch.testing.assert_close(outputs, expected)
-    return bool(used)
-
-
 @pytest.mark.parametrize("rows", [4096, 4097])
 @pytest.mark.parametrize("ids", [False, True])
-def test_ids_of_many_rows_do_not_become_one_hot(monkeypatch, rows, ids):
+def test_ids_of_many_rows_do_not_become_one_hot(rows, ids):
     given = arrays(CELLS["rnn"], (2, 3, rows, 5), ids)
-    assert uses_the_fused_layer(monkeypatch, *given) == (rows == 4096 or not ids)
+    assert cudnn.suits(*given) == (rows == 4096 or not ids)
 
 
-def test_types_that_differ_are_computed_by_our_operations(monkeypatch):
+def test_types_that_differ_are_computed_by_our_operations():
     X, state, (W_x, W_h, b) = arrays(CELLS["rnn"])
-    assert not uses_the_fused_layer(monkeypatch, X, state, (W_x, W_h, b.float()))
+    assert not cudnn.suits(X, state, (W_x, W_h, b.float()))
 
 
-def test_weights_on_a_gpu_take_this_way(monkeypatch):
-    monkeypatch.setattr(cudnn, "recur", lambda *given: (torch.ones(1), given))
-    X, state, taps = torch.ones(1), (torch.ones(1),), (torch.ones(1),)
-    weights = [SimpleNamespace(is_cuda=True)]
-    _, given = kernels.recur("rnn", X, state, weights, taps, "float32", "auto")
-    assert given == ("rnn", X, state, weights, taps)
+@pytest.mark.parametrize("suits", [True, False])
+def test_weights_on_a_gpu_take_this_way_if_it_suits(monkeypatch, suits):
+    X, state, weights = torch.ones(1), (torch.ones(1),), [SimpleNamespace(is_cuda=True)]
+    monkeypatch.setattr(cudnn, "suits", lambda *given: suits)
+    monkeypatch.setattr(cudnn, "recur", lambda *given: ("fused", given))
+    monkeypatch.setattr(kernels, "differentiable", lambda _, *given: ("operations", given[:-1]))
+    way, given = kernels.recur("rnn", X, state, weights, (), "float32", "auto")
+    assert (way, given) == ("fused" if suits else "operations", ("rnn", X, state, weights))
 
 
 def test_bfloat16_products_are_for_cpus():

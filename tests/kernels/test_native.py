@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unrolled import native
 from unrolled.backends.numpy import xp
 from unrolled.errors import SettingError
 from unrolled.functional import bptt, recurrent
-from unrolled.kernels import native
-from unrolled.kernels.native import interface, loading, recording
+from unrolled.native import interface, loading, recording
 
 usable, reason = native.available()
 pytestmark = [
@@ -440,7 +440,7 @@ def test_a_forked_process_starts_threads_of_its_own():
     code = """
 import os, signal
 import numpy as np
-from unrolled.kernels import native
+from unrolled import native
 
 A, B = np.random.default_rng(0).standard_normal((2, 64, 64))
 threads = lambda: len(os.listdir("/proc/self/task"))
@@ -515,7 +515,7 @@ def test_the_environment_chooses_the_instructions(instructions):
     assert native.describe()["instructions"] == instructions
     assert interface.INSTRUCTIONS[loading.in_use()] == instructions
     printed = subprocess.run(
-        [sys.executable, "-c", "from unrolled.kernels import native; print(native.describe())"],
+        [sys.executable, "-c", "from unrolled import native; print(native.describe())"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert f"'instructions': '{instructions}'" in printed

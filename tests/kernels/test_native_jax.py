@@ -11,11 +11,12 @@ jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp  # noqa: E402
 
+from unrolled import native  # noqa: E402
 from unrolled.backends import jax as backend  # noqa: E402
 from unrolled.errors import SettingError  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
 from unrolled.kernels import jax as kernels  # noqa: E402
-from unrolled.kernels import native, native_recurrence, recur  # noqa: E402
+from unrolled.kernels import native_recurrence, recur  # noqa: E402
 
 usable, reason = native.available()
 natively = pytest.mark.skipif(not usable, reason=reason)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unrolled import native
 from unrolled.backends.numpy import xp
-from unrolled.kernels import native
 from unrolled.telemetry.through_time import SATURATED, layer_numbers
 
 if not native.available()[0]:

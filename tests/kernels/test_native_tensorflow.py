@@ -5,9 +5,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+from unrolled import native  # noqa: E402
 from unrolled.backends import tensorflow as backend  # noqa: E402
 from unrolled.functional.recurrent import CELLS  # noqa: E402
-from unrolled.kernels import native, recur  # noqa: E402
+from unrolled.kernels import recur  # noqa: E402
 from unrolled.kernels import tensorflow as kernels  # noqa: E402
 
 usable, reason = native.available()

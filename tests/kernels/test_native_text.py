@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unrolled import native
 from unrolled.backends.numpy import xp
 from unrolled.functional import recurrent, sampling
-from unrolled.kernels import native
-from unrolled.kernels.native import interface, loading
+from unrolled.native import interface, loading
 
 usable, reason = native.available()
 pytestmark = [

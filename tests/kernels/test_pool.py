@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from unrolled.kernels import pool
+from unrolled.native import pool
 
 SHAPE = (512, 257)  # a size that nothing else takes
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy
 import pytest
 
-from unrolled.kernels import native
+from unrolled import native
 from unrolled.runs.environment import environment
 
 

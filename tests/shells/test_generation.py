@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
+from unrolled import native as kernels
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError, TextError
 from unrolled.experiments.language_model import Settings, build, complete
 from unrolled.frameworks import load
-from unrolled.kernels import native as kernels
 from unrolled.models import generation
 from unrolled.models.generation import chooser, choosers, generate, generate_batch
 from unrolled.models.stepping import NativeStepper

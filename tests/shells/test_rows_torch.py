@@ -9,10 +9,9 @@ pytest.importorskip("torch")
 
 import torch as pytorch
 
-from unrolled import torch
+from unrolled import native, torch
 from unrolled.backends.rows import MANY
 from unrolled.errors import NotFiniteError
-from unrolled.kernels import native
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.torch.sparse_gradients import rows_suffice
 from unrolled.training.records import Listener

@@ -53,8 +53,8 @@ class Namespace:
         norms: ``f(arrays, minus=())``, ``||a||`` of each or ``||a - b||``, as one vector, in
             one pass; None, or gives None, where the formula is all there is.
         layer_numbers: likewise, see `unrolled.telemetry.through_time.layer_numbers`.
-        clip_together: ``f(arrays, coefficient)``, likewise: the arrays times the coefficient of
-            their global norm (a number of Python), that norm before, and after it.
+        clip_together: ``f(arrays, theta)``, likewise: the arrays clipped by their global norm,
+            that norm before, and after it.
     """
 
     exp: Callable[[Array], Array]

@@ -4,7 +4,6 @@ For examples, for tests against independent numbers, and for reading. It is no b
 NumPy differentiates nothing, so nothing trains on it.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +52,3 @@ xp = Namespace(
     stop_gradient=lambda x: x,
     scan=python_scan(np.stack),
 )
-
-numbers = replace(xp, maximum=max, zeros_like=lambda x: 0.0)
-"""The same for single numbers of Python, as far as `unrolled.functional.updates` needs it."""

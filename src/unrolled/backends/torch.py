@@ -1,7 +1,7 @@
 """Array operations, gradients and optimizer steps in PyTorch."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -10,12 +10,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from unrolled.backends.loss.torch import cross_entropy
+from unrolled import native
 from unrolled.backends.namespace import Array, Namespace, python_scan
 from unrolled.backends.rows import FEW, MANY, SparseRows, asked
-from unrolled.kernels.norms import torch as measures
 
 name = "torch"
+
+CHUNK = 2**22
+"""Logits from which on, and by how many at a time, cross-entropy works on a few rows at once:
+16 MB of float32; fewer would be many small operations."""
+
+NO_TARGET = -(2**63)
+"""PyTorch leaves out the targets of one value, -100 if not told; here every one must be an id."""
+
+SMALLEST_SHARE = 2**17
+"""Numbers to read under which a thread is not worth starting."""
 
 
 def _count_above(x: torch.Tensor, least: float) -> torch.Tensor:
@@ -60,19 +69,119 @@ def _one_hot(ids: torch.Tensor, depth: int) -> torch.Tensor:
     return zeros.scatter(-1, places, torch.ones_like(places, dtype=kind))
 
 
+def norms(
+    arrays: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()
+) -> torch.Tensor | None:
+    """``||a||`` of each array, or ``||a - b||``, by the native kernels: one vector of float64.
+
+    None where they cannot: elsewhere than on the CPU, without a compiler, for sparse tensors.
+    """
+    if not _native_can_read(*arrays, *minus):
+        return None
+    out, count = torch.empty(len(arrays), dtype=torch.float64), sum(map(torch.numel, arrays))
+    native.norms(arrays, out, minus, threads=_threads(count))
+    return out
+
+
+def layer_numbers(
+    dH: torch.Tensor,
+    D: torch.Tensor,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    limit: float,
+    relu: bool,
+) -> torch.Tensor | None:
+    """The numbers of `unrolled.telemetry.through_time.layer_numbers`, arguments as there.
+
+    By the native kernels, for ``limit`` and ``relu`` see there; None where they cannot.
+    """
+    if not _native_can_read(dH, D, before, after):
+        return None
+    out = after.new_empty(3 * len(after) + 1, requires_grad=False)
+    where = {"before" if before.dim() == 3 else "first": before}
+    threads = _threads(2 * dH.numel() + D.numel())
+    native.layer_numbers(dH, D, after, out, limit=limit, relu=relu, threads=threads, **where)
+    return out
+
+
+def _native_can_read(*arrays: torch.Tensor) -> bool:
+    """Whether they are contiguous, on the CPU, all of one of the kernels' types."""
+    dtype, strided = arrays[0].dtype, torch.strided
+    if dtype not in (torch.float32, torch.float64) or not native.available()[0]:
+        return False
+    for x in arrays:
+        if not x.is_cpu or x.layout != strided or x.dtype != dtype or not x.is_contiguous():
+            return False
+    return True
+
+
+def _threads(count: int) -> int:
+    return max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
+
+
 def _clip_together(
-    arrays: list[torch.Tensor], coefficient: Callable[[float], float]
+    arrays: list[torch.Tensor], theta: float
 ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor] | None:
     # on a CPU numbers can be looked at, and arithmetic with a single one is Python's: as tensors
     # each operation takes as long as all of this
-    norms = measures.norms(arrays) if arrays else None
-    if norms is None:
+    each = norms(arrays) if arrays else None
+    if each is None:
         return None
-    norm = math.hypot(*norms.tolist())
-    scale = coefficient(norm)
+    norm = math.hypot(*each.tolist())
+    scale = 1 / max(norm / theta, 1.0)  # see `unrolled.functional.updates.clip_coefficient`
     clipped = arrays if scale == 1 else list(torch._foreach_mul(arrays, scale))
     before, after = arrays[0].new_tensor([norm, norm * scale]).unbind()
     return clipped, before, after
+
+
+class CrossEntropy(torch.autograd.Function):
+    """``mean(-log softmax(x)_target)`` of logits ``(N, V)`` and ids ``(N,)``, many of them.
+
+    The formula in `unrolled.functional.losses` leaves several arrays of ``(N, V)`` behind for the
+    backward pass, 224 MB each for 1,120 tokens of 50,000 kinds, and PyTorch's operation one. Here
+    the loss and its gradient, ``(softmax(x) - one_hot(target)) / N``, are taken from the logits a
+    few rows at a time; the gradient is the only array made that is as large as the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(logits, targets)
+        ids, chosen = targets[:, None], logits.new_empty(len(logits), 1)
+        chunks = _chunks(logits)
+        log_p = torch.empty_like(logits[chunks[0]])  # one for all: freed ones leave gaps
+        for r in chunks:
+            part = log_p[: len(ids[r])]
+            torch.log_softmax(logits[r], 1, out=part)
+            torch.gather(part, 1, ids[r], out=chosen[r])
+        return -chosen.mean()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (d_loss,) = gradients
+        logits, targets = ctx.saved_tensors
+        ids, ones = targets[:, None], torch.ones_like(targets[:, None], dtype=logits.dtype)
+        scale = d_loss / len(logits)
+        if torch.is_grad_enabled():  # second derivatives are asked for: let PyTorch record
+            return scale * torch.softmax(logits, 1).scatter_add(1, ids, -ones), None
+        dX = torch.empty_like(logits)  # (N, V)
+        for r in _chunks(logits):
+            torch.softmax(logits[r], 1, out=dX[r])
+            dX[r].scatter_add_(1, ids[r], -ones[r]).mul_(scale)
+        return dX, None
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """As `unrolled.functional.losses.cross_entropy`."""
+    if logits.numel() < CHUNK:
+        return nn.functional.cross_entropy(logits, targets.long(), ignore_index=NO_TARGET)
+    loss: torch.Tensor = CrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _chunks(logits: torch.Tensor) -> list[slice]:
+    N, V = logits.shape
+    size = max(1, CHUNK // V)
+    return [slice(start, start + size) for start in range(0, N, size)]
 
 
 xp = Namespace(
@@ -108,8 +217,8 @@ xp = Namespace(
     scan=python_scan(torch.stack, torch.unbind),
     cross_entropy=cross_entropy,
     row_norms=lambda x: torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).to(x.dtype),
-    norms=measures.norms,
-    layer_numbers=measures.layer_numbers,
+    norms=norms,
+    layer_numbers=layer_numbers,
     clip_together=_clip_together,
 )
 
@@ -171,15 +280,21 @@ def snapshot(
 ) -> dict[str, Array | SparseRows]:
     reuse, gradients = reuse or {}, gradients or {}
     copies: dict[str, Array | SparseRows] = {}
+    kept: list[torch.Tensor] = []
+    news: list[torch.Tensor] = []
     for name, parameter in parameters.items():
-        values, gradient, earlier = parameter.detach(), gradients.get(name), reuse.get(name)
+        gradient, earlier = gradients.get(name), reuse.get(name)
         if gradient is not None and gradient.is_sparse:
             ids = gradient.indices()[0]
-            copies[name] = SparseRows(ids, values.index_select(0, ids))
+            copies[name] = SparseRows(ids, parameter.detach().index_select(0, ids))
         elif isinstance(earlier, torch.Tensor):
-            copies[name] = earlier.copy_(values)
+            copies[name] = earlier
+            kept.append(earlier)
+            news.append(parameter.detach())
         else:
-            copies[name] = values.clone()
+            copies[name] = parameter.detach().clone()
+    if kept:
+        torch._foreach_copy_(kept, news)
     return copies
 
 
@@ -195,9 +310,11 @@ def value_and_grad(
             parameter.grad = None
         value, auxiliary = function(parameters, *arguments)
         value.backward()
-        gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-        # the same id twice: one row
-        gradients = {name: g.coalesce() if g.is_sparse else g for name, g in gradients.items()}
+        gradients = {}
+        for name, parameter in parameters.items():
+            gradient = parameter.grad
+            if gradient is not None:  # of an id that comes twice: one row
+                gradients[name] = gradient.coalesce() if gradient.is_sparse else gradient
         return (value.detach(), auxiliary), gradients
 
     return differentiate

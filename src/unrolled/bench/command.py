@@ -172,8 +172,7 @@ def versions() -> dict[str, str]:
 
 
 def _surroundings(count: int) -> str:
-    from unrolled import __version__
-    from unrolled.kernels import native
+    from unrolled import __version__, native
 
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
     lines = [

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unrolled import native
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
-from unrolled.kernels import native
 
 
 @dataclass(frozen=True)

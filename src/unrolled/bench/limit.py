@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from unrolled import native
 from unrolled.bench.competitors import lazily
 from unrolled.bench.race import Entrant, Ready, repeated
 from unrolled.bench.task import Task
 from unrolled.frameworks import is_installed
-from unrolled.kernels import native
 
 
 def products(task: Task, precisions: set[str]) -> list[Entrant]:

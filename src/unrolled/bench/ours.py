@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
+from unrolled import native
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.frameworks import load
-from unrolled.kernels import native
 
 
 def trained(

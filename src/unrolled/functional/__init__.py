@@ -4,7 +4,7 @@ A formula is a pure function of arrays. The array namespace ``xp`` comes first
 (`unrolled.backends.Namespace`; PyTorch, NumPy, ...), then arrays by position.
 
 What computes them fast says some of them once more in its own way: with derivatives written out
-(`bptt`), in C++ (`kernels/native`), for GPUs (`kernels/triton`). Tests hold each equal to the
+(`bptt`), in C++ (`native`), for GPUs (`kernels/triton`). Tests hold each equal to the
 formula here.
 
 Shape letters used throughout:

@@ -1,11 +1,10 @@
 """Gradient clipping in four ways, and the SGD update."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 
 from unrolled.backends.namespace import Array, Namespace
-from unrolled.backends.numpy import numbers
 from unrolled.errors import ParameterError, SettingError, did_you_mean
 from unrolled.functional.initial import is_bias
 
@@ -92,8 +91,7 @@ def _scale_together(
 ) -> tuple[dict[str, Array], Array, Array]:
     """The clipped gradients, their norm before, and after."""
     arrays = list(gradients.values())
-    coefficient = partial(clip_coefficient, numbers, theta=theta)
-    done = xp.clip_together(arrays, coefficient) if xp.clip_together is not None else None
+    done = xp.clip_together(arrays, theta) if xp.clip_together is not None else None
     if done is not None:
         clipped, norm, after = done
         return dict(zip(gradients, clipped, strict=True)), norm, after
@@ -269,10 +267,11 @@ def clip(
         >>> float(before), round(float(after), 5)
         (13.0, 1.41421)
     """
-    if check_clip_method(method) == "global_norm":
+    if method == "global_norm":
         return _scale_together(xp, gradients, theta)
+    clip_each = ONE_BY_ONE[check_clip_method(method)]
     before = global_norm(xp, gradients.values())
-    clipped = ONE_BY_ONE[method](xp, gradients, parameters, theta)
+    clipped = clip_each(xp, gradients, parameters, theta)
     return clipped, before, global_norm(xp, clipped.values())
 
 

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from unrolled import native
 from unrolled.backends.namespace import Array
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.functional.bptt import GATES
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import Cell, State
-from unrolled.kernels import native
 from unrolled.kernels import taps as traces
 
 ENGINES = ("auto", "reference", "fast", "triton")

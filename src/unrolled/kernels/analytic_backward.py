@@ -1,4 +1,4 @@
-"""Forward and analytic backward pass of a recurrence in a framework's array operations.
+"""`Operations`: a recurrence and its analytic gradients in a framework's array operations.
 
 ``kernels/<framework>.py`` wraps the two passes as one operation of the framework with a
 derivative of its own.
@@ -6,46 +6,15 @@ derivative of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
 from unrolled.functional.linear import affine
 
 
-class Passes(Protocol):
-    """What carries a cell over all steps, and the gradient back.
-
-    `unrolled.functional.bptt` is the one in the framework's own operations; others compute the
-    same in other ways, with the same arguments.
-    """
-
-    def forward(
-        self,
-        xp: Namespace,
-        cell: str,
-        A: Array,
-        state: bptt.Arrays,
-        W_h: Array,
-        b_hh: Array = 0.0,
-    ) -> tuple[bptt.Arrays, bptt.Tape]:
-        """See `unrolled.functional.bptt.forward`."""
-
-    def backward(
-        self,
-        xp: Namespace,
-        cell: str,
-        tape: bptt.Tape,
-        W_h: Array,
-        dY: Array,
-        d_last: bptt.Arrays,
-    ) -> bptt.Gradients:
-        """See `unrolled.functional.bptt.backward`; the tape is from this `forward`."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A cell's weights by kind, one of each for every gate.
+class Weights(NamedTuple):
+    """A cell's weights by kind, one of each for every gate; see `weights_by_kind`.
 
     Attributes:
         x: ``(D, H)`` each.
@@ -59,15 +28,14 @@ class Weights:
     b: Sequence[Array]
     rest: Sequence[Array]
 
-    @classmethod
-    def of(cls, cell: str, weights: Sequence[Array]) -> "Weights":
-        """The weights as they stand in ``CELLS[cell].weights``: W_x, W_h, b of each gate."""
-        size = 3 * len(bptt.GATES[cell])
-        return cls(weights[0:size:3], weights[1:size:3], weights[2:size:3], weights[size:])
+
+def weights_by_kind(cell: str, weights: Sequence[Array]) -> Weights:
+    """Sort weights that come in the order of ``CELLS[cell].weights``: W_x, W_h, b of each gate."""
+    size = 3 * len(bptt.GATES[cell])
+    return Weights(weights[0:size:3], weights[1:size:3], weights[2:size:3], weights[size:])
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What the backward pass finds, in the shapes of what went in.
 
     Attributes:
@@ -84,29 +52,6 @@ class Result:
     recurrent: Array
 
 
-def forward(
-    xp: Namespace,
-    cell: str,
-    X: Array,
-    state: bptt.Arrays,
-    weights: Sequence[Array],
-    passes: Passes = bptt,
-) -> tuple[bptt.Arrays, bptt.Tape]:
-    """The last state, and the tape; its ``new[0]`` are the outputs ``(T, B, H)``.
-
-    Args:
-        xp: array namespace.
-        cell: name in `unrolled.functional.bptt.GATES`.
-        X: ``(T, B, D)``, or ids ``(T, B)``.
-        state: arrays ``(B, H)``.
-        weights: in the order of ``CELLS[cell].weights``.
-        passes: what carries the cell over time.
-    """
-    w = Weights.of(cell, weights)
-    A = input_side(xp, X, w)
-    return passes.forward(xp, cell, A, state, bptt.stack_gates(xp, w.h), *w.rest)
-
-
 def input_side(xp: Namespace, X: Array, w: Weights) -> Array:
     """What the input contributes to each gate at every step, ``(T, B, G * H)``."""
     if not xp.is_integer(X):
@@ -118,60 +63,37 @@ def input_side(xp: Namespace, X: Array, w: Weights) -> Array:
     return bptt.stack_gates(xp, [affine(xp, X, W, b) for W, b in pairs])
 
 
-def backward(
-    xp: Namespace,
-    cell: str,
-    X: Array,
-    weights: Sequence[Array],
-    tape: bptt.Tape,
-    dY: Array,
-    d_last: bptt.Arrays,
-    by_rows: bool = False,
-    passes: Passes = bptt,
-) -> Result:
-    """All gradients of a recurrence.
-
-    Args:
-        xp: array namespace.
-        cell, X, weights: as for `forward`.
-        tape: from `forward`.
-        dY: gradient with respect to the outputs, ``(T, B, H)``.
-        d_last: gradient with respect to the last state, ``(B, H)`` each.
-        by_rows: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
-            ``(T * B, H)``, one for each id, the same ids not added up.
-        passes: those of `forward`.
-    """
-    w = Weights.of(cell, weights)
-    g = passes.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
-    G = len(bptt.GATES[cell])
-    rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
-    if by_rows:
-        dX, dW_x = None, rows
-    elif xp.is_integer(X):
-        dX, dW_x = None, xp.add_rows(rows, xp.reshape(X, (-1,)), w.x[0].shape[0])
-    else:
-        W_xT = xp.transpose(bptt.stack_gates(xp, w.x))
-        dX, dW_x = g.inputs @ W_xT, bptt.over_time(xp, X, g.inputs)
-    dW_h = bptt.over_time(xp, tape.old[0], g.recurrent)  # (H, G * H)
-    parts = (bptt.gates(x, G) for x in (dW_x, dW_h, xp.sum(rows, axis=0)))
-    by_gate = [gradient for gate in zip(*parts, strict=True) for gradient in gate]
-    rest = [xp.sum(bptt.gates(g.recurrent, G)[-1], axis=(0, 1)) for _ in w.rest]
-    return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
-
-
 @dataclass(frozen=True)
 class Operations:
     """A recurrence in the framework's own operations, as an engine.
 
-    Every engine has these two methods; `unrolled.kernels.native_recurrence` has the other ones.
+    Every engine has `forward` and `backward`; `unrolled.kernels.native_recurrence` has the
+    other ones.
 
     Args:
         xp: namespace of the arrays.
-        passes: what carries the cell over time.
+        passes: carries the cell over time and the gradient back: `unrolled.functional.bptt`, or an
+            object with the same functions ``forward`` and ``backward``.
     """
 
     xp: Namespace
-    passes: Passes = bptt
+    passes: Any = bptt
+
+    def tape(
+        self, cell: str, X: Array, state: bptt.Arrays, weights: Sequence[Array]
+    ) -> tuple[bptt.Arrays, bptt.Tape]:
+        """The last state, and the tape; its ``new[0]`` are the outputs ``(T, B, H)``.
+
+        Args:
+            cell: name in `unrolled.functional.bptt.GATES`.
+            X: ``(T, B, D)``, or ids ``(T, B)``.
+            state: arrays ``(B, H)``.
+            weights: in the order of ``CELLS[cell].weights``.
+        """
+        w = weights_by_kind(cell, weights)
+        A, W_h = input_side(self.xp, X, w), bptt.stack_gates(self.xp, w.h)
+        last, tape = self.passes.forward(self.xp, cell, A, state, W_h, *w.rest)
+        return last, tape
 
     def forward(
         self,
@@ -182,7 +104,7 @@ class Operations:
         keep: bool = True,
     ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
         """Hidden states ``(T, B, H)``, last state, and what `backward` needs."""
-        last, tape = forward(self.xp, cell, X, state, weights, self.passes)
+        last, tape = self.tape(cell, X, state, weights)
         return tape.new[0], last, (*tape.old, *tape.new[1:], *tape.kept)
 
     def backward(
@@ -198,7 +120,30 @@ class Operations:
         by_rows: bool = False,
         **unused: bool,
     ) -> Result:
-        """All gradients, also those that nobody asks for; see `backward` of this file."""
-        n = len(state)
+        """All gradients, also those that nobody asks for.
+
+        Args:
+            cell, X, state, weights: as for `forward`, which gave ``outputs`` and ``kept``.
+            outputs, kept: from there.
+            dY: gradient with respect to the outputs, ``(T, B, H)``.
+            d_last: gradient with respect to the last state, ``(B, H)`` each.
+            by_rows: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
+                ``(T * B, H)``, one for each id, the same ids not added up.
+        """
+        xp, n, w = self.xp, len(state), weights_by_kind(cell, weights)
         tape = bptt.Tape(kept[:n], (outputs, *kept[n : 2 * n - 1]), kept[2 * n - 1 :])
-        return backward(self.xp, cell, X, weights, tape, dY, d_last, by_rows, self.passes)
+        g = self.passes.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
+        G = len(bptt.GATES[cell])
+        rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
+        if by_rows:
+            dX, dW_x = None, rows
+        elif xp.is_integer(X):
+            dX, dW_x = None, xp.add_rows(rows, xp.reshape(X, (-1,)), w.x[0].shape[0])
+        else:
+            W_xT = xp.transpose(bptt.stack_gates(xp, w.x))
+            dX, dW_x = g.inputs @ W_xT, bptt.over_time(xp, X, g.inputs)
+        dW_h = bptt.over_time(xp, tape.old[0], g.recurrent)  # (H, G * H)
+        parts = (bptt.gates(x, G) for x in (dW_x, dW_h, xp.sum(rows, axis=0)))
+        by_gate = [gradient for gate in zip(*parts, strict=True) for gradient in gate]
+        rest = [xp.sum(bptt.gates(g.recurrent, G)[-1], axis=(0, 1)) for _ in w.rest]
+        return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)

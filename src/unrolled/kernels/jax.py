@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from unrolled import native
 from unrolled.backends.jax import xp
 from unrolled.errors import SettingError
-from unrolled.kernels import native
 from unrolled.kernels.analytic_backward import Operations
-from unrolled.kernels.native.loading import loaded
-from unrolled.kernels.native.recording import RECORDABLE, record
-from unrolled.kernels.native_recurrence import NativeRecurrence, Shape, made, num_threads
+from unrolled.kernels.native_recurrence import NativeRecurrence, Shape, num_threads
+from unrolled.native.loading import loaded
+from unrolled.native.recording import RECORDABLE, record
 
 Arrays = tuple[jax.Array, ...]
 Engine = NativeRecurrence | Operations
@@ -103,7 +103,11 @@ def _operation(
     **options: Any,
 ) -> dict[str, Any]:
     """See `unrolled.kernels.native_recurrence.Call`: the call is made when the program runs."""
-    results = made(writes, lambda shape: jax.ShapeDtypeStruct(shape, like.dtype))
+    results = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, like.dtype),
+        dict(writes),
+        is_leaf=lambda shape: isinstance(shape, tuple),
+    )
     memory = jax.tree.map(_stand_in, (reads, results))
     recorded = record(
         lambda: function(**memory[0], **memory[1], **options), jax.tree.leaves(memory)

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from unrolled import native
 from unrolled.backends import numpy as host
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.functional import bptt
-from unrolled.kernels import native, pool
-from unrolled.kernels.analytic_backward import Result, Weights
+from unrolled.kernels.analytic_backward import Result, weights_by_kind
+from unrolled.native import pool
 
 SMALLEST_SHARE = 2**21
 """Multiplications under which a thread is not worth starting."""
@@ -27,19 +28,19 @@ Shape = tuple[int, ...]
 
 Call = Callable[..., dict[str, Any]]
 """``(function, like, reads, writes, **options) -> arrays``: has a function of
-`unrolled.kernels.native` read arrays, given by the names of its arguments, and write new
+`unrolled.native` read arrays, given by the names of its arguments, and write new
 ones, of the type of ``like``; returns these. ``writes`` has their shapes by name, a list of
 shapes where the function takes several arrays."""
 
 
 def in_new_arrays(
-    empty: Callable[[Shape, Array], Array], readable: Callable[[Any], Any] = lambda x: x
+    empty: Callable[[Shape, Array], Array], readable: Callable[[Array], Array]
 ) -> Call:
     """Calls at once, where memory is there to be written to.
 
     Args:
         empty: ``(shape, like) -> array`` with undefined values.
-        readable: makes an array, or each of several, contiguous.
+        readable: makes an array contiguous.
     """
 
     def call(
@@ -49,30 +50,24 @@ def in_new_arrays(
         writes: Mapping[str, Shape | list[Shape]],
         **options: Any,
     ) -> dict[str, Any]:
-        written = made(writes, lambda shape: empty(shape, like))
-        given = {name: readable(arrays) for name, arrays in reads.items()}
-        function(**given, **written, **options)
+        for name, given in reads.items():
+            several = isinstance(given, (list, tuple))
+            options[name] = list(map(readable, given)) if several else readable(given)
+        written: dict[str, Any] = {}
+        for name, shape in writes.items():
+            if isinstance(shape, list):
+                written[name] = [empty(each, like) for each in shape]
+            else:
+                written[name] = empty(shape, like)
+        function(**options, **written)
         return written
 
     return call
 
 
-def made(writes: Mapping[str, Shape | list[Shape]], make: Callable[[Shape], Any]) -> dict[str, Any]:
-    """What to write, by name: for every shape what the function makes of it.
-
-    Example:
-        >>> made({"D": (2, 3), "dW_h": [(3, 3), (3, 3)]}, lambda shape: sum(shape))
-        {'D': 5, 'dW_h': [6, 6]}
-    """
-    return {
-        name: list(map(make, shape)) if isinstance(shape, list) else make(shape)
-        for name, shape in writes.items()
-    }
-
-
 @dataclass(frozen=True)
 class NativeRecurrence:
-    """A cell at work.
+    """A cell at work; `forward` and `backward` as of `unrolled.kernels.analytic_backward`.
 
     Args:
         xp: the namespace of the arrays, for what is no loop over time.
@@ -95,29 +90,29 @@ class NativeRecurrence:
         keep: bool = True,
     ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
         """Hidden states ``(T, B, H)``, last state, and what `backward` needs (if asked for)."""
-        w = Weights.of(cell, weights)
-        (T, B), H = X.shape[:2], weights[1].shape[0]
-        writes: dict[str, Shape | list[Shape]] = {"outputs": (T, B, H)}
+        w = weights_by_kind(cell, weights)
+        (T, B), H, G = X.shape[:2], weights[1].shape[0], len(w.h)
         reads: dict[str, Any] = {"W_h": w.h, "biases": w.b, "h0": state[0]}
+        writes: dict[str, Any] = {"outputs": (T, B, H)}
         if self.xp.is_integer(X):
-            reads |= {"ids": X, "inputs": w.x}
+            reads["ids"], reads["inputs"] = X, w.x
         else:
             W = bptt.stack_gates(self.xp, w.x)
-            A = self._product({"A": self._rows(X), "B": W}, (T * B, W.shape[1]))
-            reads |= {"inputs": self.xp.reshape(A, (T, B, -1))}
+            A = self._product({"A": self._rows(X), "B": W}, (T * B, G * H))
+            reads["inputs"] = self.xp.reshape(A, (T, B, G * H))
         if w.rest:
-            reads |= {"b_hh": w.rest[0]}
+            reads["b_hh"] = w.rest[0]
         if cell == "lstm":
-            reads |= {"c0": state[1]}
-            writes |= {"cells": (T, B, H)}
+            reads["c0"], writes["cells"] = state[1], (T, B, H)
         if keep and cell in ("gru", "lstm"):
-            writes |= {"gates": (T, B, 4 * H)}
-        options = self._shared_out(T * B * len(w.h) * H * H)
+            writes["gates"] = (T, B, 4 * H)
+        options = self._options(T * B * G * H * H)
         found = self.call(native.forward, weights[1], reads, writes, cell=cell, **options)
-        outputs = found["outputs"]
-        new = (outputs, found["cells"]) if cell == "lstm" else (outputs,)
-        kept = tuple(found[name] for name in KEPT[cell] if name in found)
-        return outputs, tuple(array[-1] for array in new), kept
+        outputs, cells, gates = found["outputs"], found.get("cells"), found.get("gates")
+        if cells is not None:
+            kept = (cells, gates) if keep else (cells,)
+            return outputs, (outputs[-1], cells[-1]), kept
+        return outputs, (outputs[-1],), () if gates is None else (gates,)
 
     def backward(
         self,
@@ -134,23 +129,19 @@ class NativeRecurrence:
         by_rows: bool = False,
         with_state: bool = True,
     ) -> Result:
-        """All gradients; those of the inputs, of the state and dL/dH_t only if asked for.
-
-        For ``by_rows`` see `unrolled.kernels.analytic_backward.backward`.
-        """
-        w = Weights.of(cell, weights)
+        """All gradients; those of the inputs, of the state and dL/dH_t only if asked for."""
+        w = weights_by_kind(cell, weights)
         H, G = outputs.shape[-1], len(w.h)
-        looked_up = self.xp.is_integer(X) and not by_rows
-        wanted: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
-        if looked_up:
-            wanted |= {"dW_x": [tuple(W.shape) for W in w.x]}
+        ids = X if self.xp.is_integer(X) and not by_rows else None
+        sums: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
+        if ids is not None:
+            sums["dW_x"] = [tuple(w.x[0].shape)] * G
         if w.rest:
-            wanted |= {"db_hh": (H,)}
-        ids = X if looked_up else None
-        g, sums = self._back(
-            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, wanted, ids
+            sums["db_hh"] = (H,)
+        g, found = self._through_time(
+            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, sums, ids
         )
-        dX, dW_x = None, sums.get("dW_x")
+        dX, dW_x = None, found.get("dW_x")
         if by_rows:
             dW_x = bptt.gates(self._rows(g.inputs), G)
         elif dW_x is None:
@@ -161,13 +152,16 @@ class NativeRecurrence:
                 dX = self.xp.reshape(dX, X.shape)
             # sum_t X_t^T dA_t
             reads = {"A": self._rows(X), "B": dA}
-            dW_x = self._product(reads, (X.shape[-1], dA.shape[-1]), transpose_a=True)
+            dW_x = self._product(reads, (X.shape[-1], G * H), transpose_a=True)
             dW_x = bptt.gates(dW_x, G)
-        by_gate = [d for gate in zip(dW_x, sums["dW_h"], sums["db"], strict=True) for d in gate]
-        rest = [sums["db_hh"]] if w.rest else []
-        return Result(dX, g.state, (*by_gate, *rest), g.hidden, g.recurrent)
+        gradients: list[Array] = []
+        for of_gate in zip(dW_x, found["dW_h"], found["db"], strict=True):
+            gradients += of_gate
+        if w.rest:
+            gradients.append(found["db_hh"])
+        return Result(dX, g.state, tuple(gradients), g.hidden, g.recurrent)
 
-    def _back(
+    def _through_time(
         self,
         cell: str,
         W_h: Sequence[Array],
@@ -182,26 +176,25 @@ class NativeRecurrence:
         ids: Array | None = None,
     ) -> tuple[bptt.Gradients, dict[str, Any]]:
         """What only the steps in turn can give; and over them all the sums of these shapes."""
-        T, B, H = outputs.shape
-        G = len(W_h)
+        (T, B, H), G = outputs.shape, len(W_h)
         reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
-        reads |= dict(zip(KEPT[cell], kept, strict=True))
+        reads |= zip(KEPT[cell], kept, strict=True)
         writes: dict[str, Any] = {"D": (T, B, G * H)}
         if cell == "gru":
-            writes |= {"dA": (T, B, G * H)}
+            writes["dA"] = (T, B, G * H)
         if cell == "lstm":
-            reads |= {"c0": state[1], "d_c": d_last[1]}
+            reads["c0"], reads["d_c"] = state[1], d_last[1]
         if with_state:
-            writes |= {"d_h0": (B, H)} | ({"d_c0": (B, H)} if cell == "lstm" else {})
+            writes |= zip(("d_h0", "d_c0"), [(B, H)] * len(state), strict=False)
         if with_hidden:
-            writes |= {"dH": (T, B, H)}
+            writes["dH"] = (T, B, H)
         if ids is not None:
-            reads |= {"ids": ids}
+            reads["ids"] = ids
         writes |= sums or {}
-        options = self._shared_out(T * B * G * H * H)
+        options = self._options(T * B * G * H * H)
         found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
         D = found["D"]
-        d_state = tuple(found.get(name) for name in ("d_h0", "d_c0")[: len(state)])
+        d_state = (found.get("d_h0"), found.get("d_c0"))[: len(state)]
         return bptt.Gradients(found.get("dA", D), D, found.get("dH"), d_state), found
 
     def along(
@@ -217,31 +210,32 @@ class NativeRecurrence:
         gates = (self.xp.concat(list(parts), -1),) if parts else ()  # (T, B, 4 * H)
         state = [old[0] for old in tape.old]
         kept = (*tape.new[1:], *gates)
-        return self._back(cell, W_h, state, tape.new[0], kept, dY, d_last)[0]
+        return self._through_time(cell, W_h, state, tape.new[0], kept, dY, d_last)[0]
 
     def affine(self, X: Array, W: Array, b: Array) -> Array:
         """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
         return self._product({"A": X, "B": W, "bias": b}, (X.shape[0], W.shape[1]))
 
-    def affine_back(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
+    def affine_backward(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
         """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
+        reads: dict[str, Any] = {"X": X, "W": W, "dY": dY}
         writes: dict[str, Any] = {"dX": X.shape, "dW": W.shape, "db": W.shape[1:]}
-        options = self._shared_out(math.prod(X.shape) * W.shape[1])
-        found = self.call(native.affine_backward, X, {"X": X, "W": W, "dY": dY}, writes, **options)
+        options = self._options(X.shape[0] * X.shape[1] * W.shape[1])
+        found = self.call(native.affine_backward, X, reads, writes, **options)
         return found["dX"], found["dW"], found["db"]
 
-    def _shared_out(self, multiplications: int) -> dict[str, Any]:
+    def _options(self, multiplications: int) -> dict[str, Any]:
         """Threads by the amount of work; in bfloat16 if so chosen."""
         useful = multiplications // SMALLEST_SHARE
         precision = self.precision if self.precision == "bfloat16" else ""
         return {"threads": max(1, min(self.threads, useful)), "precision": precision}
 
     def _product(self, reads: Mapping[str, Array], shape: Shape, **transposed: bool) -> Array:
-        """A matrix product of this shape, see `unrolled.kernels.native.product`."""
+        """A matrix product of this shape, see `unrolled.native.product`."""
         # A has M K elements, and C is (M, N)
-        options = self._shared_out(math.prod(reads["A"].shape) * shape[1])
-        how = {**transposed, **options}
-        return self.call(native.product, reads["B"], reads, {"C": shape}, **how)["C"]
+        options = self._options(math.prod(reads["A"].shape) * shape[1])
+        writes = {"C": shape}
+        return self.call(native.product, reads["B"], reads, writes, **transposed, **options)["C"]
 
     def _rows(self, x: Array) -> Array:
         return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)
@@ -254,11 +248,9 @@ def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
         dtype: of the arrays.
         threads: how many to use at most; 0 for `num_threads`.
     """
-    if np.dtype(dtype).name not in ("float32", "float64"):
+    if np.dtype(dtype).name not in ("float32", "float64") or not native.available()[0]:
         return None
-    if not native.available()[0]:
-        return None
-    call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype))
+    call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype), np.ascontiguousarray)
     return NativeRecurrence(host.xp, call, threads or num_threads())
 
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from unrolled import native
 from unrolled.errors import ParameterError
 from unrolled.functional.bptt import GATES
 from unrolled.functional.recurrent import CELLS, RELU_RNN, Cell
 from unrolled.functional.sampling import Draw, greedy
-from unrolled.kernels import native
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.layer_options import option_label
 from unrolled.models.layers import cell_of, layer_prefix, parameter_shapes

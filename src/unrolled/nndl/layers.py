@@ -19,7 +19,8 @@ from unrolled.functional import bptt
 from unrolled.functional.initial import Seed, is_bias, xavier_uniform
 from unrolled.functional.linear import affine
 from unrolled.functional.recurrent import CELLS, State
-from unrolled.kernels import analytic_backward, recur
+from unrolled.kernels import recur
+from unrolled.kernels.analytic_backward import Operations
 from unrolled.models.scratch_layer import ScratchLayer, zero_state
 
 PUBLISHED = {"W_x": "W_", "W_h": "U_", "b_": "b_", "b_h": "b_h"}
@@ -213,7 +214,7 @@ class LSTM(RecurrentLayer):
         check_inputs(self, inputs, "(B, L, D)", self.input_size)
         xp = self.backend.xp
         X = xp.transpose(inputs)  # (L, B, D)
-        _, tape = analytic_backward.forward(xp, self.cell, X, self.begin(X), self.cell_weights())
+        _, tape = Operations(xp).tape(self.cell, X, self.begin(X), self.cell_weights())
         hidden, cell = tape.new
         named = zip(("input", "forget", "output"), bptt.gates(tape.kept[0], 3), strict=True)
         return {**dict(named), "cell": cell, "hidden": hidden}

@@ -19,7 +19,7 @@ ENVIRONMENT = "environment.json"
 
 def environment(backend: Backend | None = None) -> dict[str, Any]:
     """When and how it began, versions, machine, and what the backend says of itself."""
-    from unrolled.kernels import native  # when needed: it loads NumPy
+    from unrolled import native  # when needed: it loads NumPy
 
     surroundings: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -13,7 +13,7 @@
 #include <random>
 #include <vector>
 
-#include "../../../src/unrolled/kernels/native/interface.h"
+#include "../../../src/unrolled/native/interface.h"
 
 using Doubles = std::vector<double>;
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 NATIVE, FUZZ, BUILD = (
-    ROOT / part for part in ("src/unrolled/kernels/native", "tests/kernels/fuzz", "build/sanitize")
+    ROOT / part for part in ("src/unrolled/native", "tests/kernels/fuzz", "build/sanitize")
 )
 COMMON = [
     "-std=c++17",

@@ -6,11 +6,12 @@ import pytest
 from unrolled.backends.numpy import xp
 from unrolled.functional import bptt
 from unrolled.functional.recurrent import CELLS, RELU_RNN
-from unrolled.kernels import analytic_backward
+from unrolled.kernels.analytic_backward import Operations
 
 T, B, D, H = 4, 2, 3, 5
 RNG = np.random.default_rng(0)
 ALL = [*CELLS.values(), RELU_RNN]
+OPERATIONS = Operations(xp)
 
 
 def setup(cell, ids):
@@ -45,7 +46,7 @@ def central(function, array, h=1e-6):
 def test_the_way_there_gives_what_the_formula_gives(cell, ids):
     X, state, weights, *_ = setup(cell, ids)
     outputs, last = cell.forward(xp, X, state, *weights)
-    found, tape = analytic_backward.forward(xp, cell.engine, X, state, weights)
+    found, tape = OPERATIONS.tape(cell.engine, X, state, weights)
     np.testing.assert_allclose(tape.new[0], outputs, rtol=1e-12)
     np.testing.assert_allclose(tape.old[0], np.concatenate([state[:1], outputs])[:T], rtol=1e-12)
     for a, b in zip(found, last, strict=True):
@@ -56,8 +57,8 @@ def test_the_way_there_gives_what_the_formula_gives(cell, ids):
 @pytest.mark.parametrize("cell", ALL, ids=lambda cell: cell.engine)
 def test_all_gradients_equal_central_differences(cell, ids):
     X, state, weights, dY, d_last = setup(cell, ids)
-    _, tape = analytic_backward.forward(xp, cell.engine, X, state, weights)
-    found = analytic_backward.backward(xp, cell.engine, X, weights, tape, dY, d_last)
+    outputs, _, kept = OPERATIONS.forward(cell.engine, X, state, weights)
+    found = OPERATIONS.backward(cell.engine, X, state, weights, outputs, kept, dY, d_last)
 
     def value():
         return loss(cell, X, state, weights, dY, d_last)
@@ -74,8 +75,9 @@ def test_all_gradients_equal_central_differences(cell, ids):
 def test_the_gradient_at_every_hidden_state_equals_central_differences(cell):
     # dL/dH_t: run the steps up to t, move H_t, and run the rest
     X, state, weights, dY, d_last = setup(cell, False)
-    _, tape = analytic_backward.forward(xp, cell.engine, X, state, weights)
-    found = analytic_backward.backward(xp, cell.engine, X, weights, tape, dY, d_last)
+    outputs, _, kept = OPERATIONS.forward(cell.engine, X, state, weights)
+    found = OPERATIONS.backward(cell.engine, X, state, weights, outputs, kept, dY, d_last)
+    _, tape = OPERATIONS.tape(cell.engine, X, state, weights)
     for t in range(T):
         moved = tuple(new[t].copy() for new in tape.new)
 
@@ -93,9 +95,9 @@ def test_the_gradient_at_every_hidden_state_equals_central_differences(cell):
 @pytest.mark.parametrize("cell", ALL, ids=lambda cell: cell.engine)
 def test_the_parts_of_the_steps_add_up_to_the_recurrent_gradient(cell):
     X, state, weights, dY, d_last = setup(cell, False)
-    _, tape = analytic_backward.forward(xp, cell.engine, X, state, weights)
-    found = analytic_backward.backward(xp, cell.engine, X, weights, tape, dY, d_last)
-    parts = np.einsum("tbh,tbg->thg", tape.old[0], found.recurrent)  # (T, H, G * H)
+    outputs, _, kept = OPERATIONS.forward(cell.engine, X, state, weights)
+    found = OPERATIONS.backward(cell.engine, X, state, weights, outputs, kept, dY, d_last)
+    parts = np.einsum("tbh,tbg->thg", kept[0], found.recurrent)  # (T, H, G * H)
     G = len(bptt.GATES[cell.engine])
     by_gate = [found.weights[3 * g + 1] for g in range(G)]
     np.testing.assert_allclose(parts.sum(axis=0), np.concatenate(by_gate, axis=-1), rtol=1e-12)

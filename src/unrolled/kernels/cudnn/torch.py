@@ -13,8 +13,7 @@ import torch
 from torch import _VF, nn
 
 from unrolled.functional import bptt
-from unrolled.kernels.analytic_backward import Weights
-from unrolled.kernels.autograd import torch as autograd
+from unrolled.kernels.analytic_backward import weights_by_kind
 
 LAYERS: dict[str, Any] = {
     "rnn": _VF.rnn_tanh,
@@ -32,17 +31,21 @@ LARGEST_ONE_HOT = 4096
 Tensors = tuple[torch.Tensor, ...]
 
 
+def suits(
+    X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor], taps: Tensors = ()
+) -> bool:
+    """Whether the layer takes such tensors: of one type (or autocast), few rows, no taps."""
+    types = {x.dtype for x in (X, *state, *weights) if x.is_floating_point()}
+    one_type = len(types) == 1 or torch.is_autocast_enabled(X.device.type)
+    few_rows = X.is_floating_point() or weights[0].shape[0] <= LARGEST_ONE_HOT
+    return one_type and few_rows and not taps
+
+
 def recur(
-    cell: str,
-    X: torch.Tensor,
-    state: Tensors,
-    weights: Sequence[torch.Tensor],
-    taps: Tensors = (),
+    cell: str, X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, Tensors]:
-    """See `unrolled.kernels.recur`: by the fused layer where it can, else by our operations."""
-    if taps or not _suits(X, state, weights):
-        return autograd.recur(autograd.OPERATIONS, cell, X, state, weights, taps)
-    w = Weights.of(cell, weights)
+    """See `unrolled.kernels.recur`: by the fused layer."""
+    w = weights_by_kind(cell, weights)
     order = [bptt.GATES[cell].index(letter) for letter in GATES[cell]]
     W_x = torch.cat([w.x[i] for i in order], 1).T  # (G * H, D)
     W_h = torch.cat([w.h[i] for i in order], 1).T  # (G * H, H)
@@ -57,13 +60,6 @@ def recur(
     arguments = ([W_x, W_h, b_x, b_h], True, 1, 0.0, train, False, False)
     outputs, *last = LAYERS[cell](X, first if len(first) > 1 else first[0], *arguments)
     return outputs, tuple(part[0].clone() for part in last)  # no views, see `kernels.torch.recur`
-
-
-def _suits(X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor]) -> bool:
-    """Return whether the layer takes such tensors: one type, or autocast; ids of few rows."""
-    types = {x.dtype for x in (X, *state, *weights) if x.is_floating_point()}
-    one_type = len(types) == 1 or torch.is_autocast_enabled(X.device.type)
-    return one_type and (X.is_floating_point() or weights[0].shape[0] <= LARGEST_ONE_HOT)
 
 
 def _in_one_piece(*arrays: torch.Tensor) -> Tensors:

@@ -12,7 +12,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from unrolled.kernels.norms import torch as measures
+from unrolled.backends import torch as backend
 
 Named = dict[str, nn.Parameter]
 
@@ -27,7 +27,7 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
     dense = [torch.view_as_real(t) if t.is_complex() else t for t in dense]
     if not dense:
         return []
-    measured = measures.norms(dense) if order == 2.0 else None  # in float64
+    measured = backend.norms(dense) if order == 2.0 else None  # in float64
     if measured is not None:
         return list(measured.unbind())
     wide = all(t.device.type == "cpu" for t in dense)

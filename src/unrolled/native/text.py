@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.kernels import pool
-from unrolled.kernels.native.calling import address, check, fill, precision_of
-from unrolled.kernels.native.interface import CELLS, LanguageModel, LayerWeights, Text
-from unrolled.kernels.native.loading import in_use, loaded
+from unrolled.native import pool
+from unrolled.native.calls import address, check, fill, name_of, precision_of
+from unrolled.native.interface import CELLS, LanguageModel, LayerWeights, Text
+from unrolled.native.loading import in_use, loaded
 
 Array = npt.NDArray[Any]
 
@@ -23,12 +23,10 @@ class Reader:
 
     Args:
         cell: as in `forward`.
-        W_x: of each layer, from the ids up, G arrays: ``(V, H)`` in the first, then ``(H, H)``.
-        W_h: of each layer, G arrays ``(H, H)``.
-        biases: of each layer, G arrays ``(H,)``.
+        W_x, W_h, biases: of each layer, from the ids up, G arrays: ``W_x`` has ``(V, H)`` in the
+            first layer, then ``(H, H)``; ``W_h`` ``(H, H)``; ``biases`` ``(H,)``.
         b_hh: of each layer, ``(H,)``, of the GRU's recurrent candidate; zeros if there are none.
-        W_hq: ``(H, V)``.
-        b_q: ``(V,)``.
+        W_hq, b_q: ``(H, V)`` and ``(V,)``.
         threads: from 1 up; 0 for as many as the weights are worth and OpenMP has.
 
     Raises:
@@ -36,7 +34,7 @@ class Reader:
 
     Example:
         >>> import numpy as np
-        >>> from unrolled.kernels.native import available
+        >>> from unrolled.native import available
         >>> W, b = np.eye(3), np.zeros(3)
         >>> if available()[0]:
         ...     reading = Reading(Reader("rnn", [[W]], [[0 * W]], [[b]], [], W, b))
@@ -58,25 +56,22 @@ class Reader:
         b_q: Array,
         threads: int = 0,
     ) -> None:
-        H, V = W_hq.shape
-        layers = (LayerWeights * len(W_h))()
-        for i, layer in enumerate(layers):
-            D = H if i else V
-            fill(layer.W_x, [address(W, (D, H), like=W_hq) for W in W_x[i]])
-            fill(layer.W_h, [address(W, (H, H), like=W_hq) for W in W_h[i]])
-            fill(layer.biases, [address(b, (H,), like=W_hq) for b in biases[i]])
-            layer.b_hh = address(b_hh[i], (H,), like=W_hq) if b_hh else None
+        (H, V), type = W_hq.shape, name_of(W_hq.dtype)
         self.model = LanguageModel(
             cell=[*CELLS].index(cell),
-            precision=precision_of("", W_hq),
+            precision=precision_of("", type),
             instructions=in_use(),
-            layers=len(layers),
+            layers=len(W_h),
             H=H,
             V=V,
-            layer=layers,
-            W_hq=address(W_hq, (H, V)),
-            b_q=address(b_q, (V,), like=W_hq),
+            layer=(LayerWeights * len(W_h))(),
         )
+        for i in range(len(W_h)):
+            weights = {"W_x": W_x[i], "W_h": W_h[i], "biases": biases[i]}
+            rest = {"b_hh": b_hh[i]} if b_hh else {}
+            sizes = {"D": H if i else V, "H": H}
+            fill(self.model.layer[i], type, sizes, weights | rest)
+        fill(self.model, type, {"H": H, "V": V}, {"W_hq": W_hq, "b_q": b_q})
         argument = ctypes.byref(self.model)
         packed = pool.empty((max(0, loaded().unrolled_packed_bytes(argument)),), np.uint8)
         self.model.packed = packed.ctypes.data
@@ -144,7 +139,7 @@ class Reading:
             ValueError: as `read`.
         """
         if uniform is not None:
-            self.text.uniform = address(uniform, (count,), type="float64")
+            self.text.uniform = address(uniform, (count,), "float64")
             self.text.temperature = temperature
         try:
             self._call(ids, count)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.kernels.native.calling import recording
+from unrolled.native.calls import recording
 
 RECORDABLE = ("unrolled_forward", "unrolled_backward", "unrolled_product")
 """Of the library, those that a call can be written down of."""

@@ -17,7 +17,7 @@ Which instructions are used is the best that the CPU has; ``UNROLLED_NATIVE`` in
 may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of this.
 """
 
-from unrolled.kernels.native.calls import (
+from unrolled.native.calls import (
     affine_backward,
     backward,
     forward,
@@ -25,9 +25,9 @@ from unrolled.kernels.native.calls import (
     norms,
     product,
 )
-from unrolled.kernels.native.interface import CELLS
-from unrolled.kernels.native.loading import available, describe, using
-from unrolled.kernels.native.text import Reader, Reading
+from unrolled.native.interface import CELLS
+from unrolled.native.loading import available, describe, using
+from unrolled.native.text import Reader, Reading
 
 __all__ = [
     "CELLS",

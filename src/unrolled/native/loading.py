@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import SettingError, did_you_mean
-from unrolled.kernels.native.interface import INSTRUCTIONS, declare, fits
+from unrolled.native.interface import INSTRUCTIONS, declare, fits
 
 LIBRARY = Path(__file__).with_name("libunrolled.so")
 

@@ -111,6 +111,7 @@ class LayerWeights(ctypes.Structure):
         *_fields(_four, "W_x W_h biases"),
         ("b_hh", ctypes.c_void_p),
     ]
+    shapes = _shapes({"D H": "W_x", "H H": "W_h", "H": "biases b_hh"})
 
 
 class LanguageModel(ctypes.Structure):
@@ -122,6 +123,7 @@ class LanguageModel(ctypes.Structure):
         ("layer", ctypes.POINTER(LayerWeights)),
         *_fields(ctypes.c_void_p, "W_hq b_q packed"),
     ]
+    shapes = _shapes({"H V": "W_hq", "V": "b_q"})
 
 
 class Text(ctypes.Structure):

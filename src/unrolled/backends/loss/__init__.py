@@ -1,1 +1,0 @@
-"""Cross-entropy that saves memory over large vocabularies, as ``loss/<framework>.py``."""

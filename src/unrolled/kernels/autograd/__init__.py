@@ -1,1 +1,0 @@
-"""Engines for recurrences as one differentiable operation of a framework."""
