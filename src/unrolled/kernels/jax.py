@@ -5,7 +5,7 @@ same passes in JAX's own operations.
 """
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from unrolled import native
 from unrolled.backends.jax import xp
 from unrolled.errors import SettingError
 from unrolled.kernels.analytic_backward import Operations
-from unrolled.kernels.native_recurrence import NativeRecurrence, Shape, num_threads
+from unrolled.kernels.native_recurrence import NativeRecurrence, num_threads
 from unrolled.native.loading import loaded
 from unrolled.native.recording import RECORDABLE, record
 
@@ -96,28 +96,30 @@ def _are_operations() -> bool:
 
 
 def _operation(
-    function: Callable[..., None],
+    function: str,
     like: jax.Array,
+    sizes: Mapping[str, int],
     reads: Mapping[str, Any],
-    writes: Mapping[str, Shape | list[Shape]],
+    writes: Sequence[str],
     **options: Any,
 ) -> dict[str, Any]:
     """See `unrolled.kernels.native_recurrence.Call`: the call is made when the program runs."""
     results = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, like.dtype),
-        dict(writes),
+        native.shapes(function, sizes, writes),
         is_leaf=lambda shape: isinstance(shape, tuple),
     )
-    memory = jax.tree.map(_stand_in, (reads, results))
+    memory = jax.tree.map(_stand_in, (dict(reads), results))
+    kind, both = np.empty(0, like.dtype), memory[0] | memory[1]
     recorded = record(
-        lambda: function(**memory[0], **memory[1], **options), jax.tree.leaves(memory)
+        lambda: native.call(function, kind, sizes, both, **options), jax.tree.leaves(memory)
     )
     leaves, structure = jax.tree.flatten(results)
     scratch = jax.ShapeDtypeStruct((recorded.workspace,), np.uint8)
     call = jax.ffi.ffi_call(recorded.function, [*leaves, scratch], vmap_method="sequential")
     operation = jax.custom_jvp(partial(call, call=recorded.call, places=recorded.places))
     operation.defjvp(_refuse)
-    *written, _ = operation(*jax.tree.leaves(reads))
+    *written, _ = operation(*jax.tree.leaves(dict(reads)))
     arrays: dict[str, Any] = jax.tree.unflatten(structure, written)
     return arrays
 

@@ -3,7 +3,6 @@
 Free of any framework: the caller says how a native kernel is called, see `Call`.
 """
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,17 +23,13 @@ SMALLEST_SHARE = 2**21
 KEPT = {"rnn": (), "rnn_relu": (), "gru": ("gates",), "lstm": ("cells", "gates")}
 """What the backward pass needs beside the outputs, by the kernels' names."""
 
-Shape = tuple[int, ...]
-
 Call = Callable[..., dict[str, Any]]
-"""``(function, like, reads, writes, **options) -> arrays``: has a function of
-`unrolled.native` read arrays, given by the names of its arguments, and write new
-ones, of the type of ``like``; returns these. ``writes`` has their shapes by name, a list of
-shapes where the function takes several arrays."""
+"""``(function, like, sizes, reads, writes, **options) -> arrays``: calls a function of the native
+library as `unrolled.native.call` does, and returns the new arrays that it has written."""
 
 
 def in_new_arrays(
-    empty: Callable[[Shape, Array], Array], readable: Callable[[Array], Array]
+    empty: Callable[[tuple[int, ...], Array], Array], readable: Callable[[Array], Array]
 ) -> Call:
     """Calls at once, where memory is there to be written to.
 
@@ -44,23 +39,18 @@ def in_new_arrays(
     """
 
     def call(
-        function: Callable[..., None],
+        function: str,
         like: Array,
+        sizes: Mapping[str, int],
         reads: Mapping[str, Any],
-        writes: Mapping[str, Shape | list[Shape]],
+        writes: Sequence[str],
         **options: Any,
     ) -> dict[str, Any]:
-        for name, given in reads.items():
-            several = isinstance(given, (list, tuple))
-            options[name] = list(map(readable, given)) if several else readable(given)
-        written: dict[str, Any] = {}
-        for name, shape in writes.items():
-            if isinstance(shape, list):
-                written[name] = [empty(each, like) for each in shape]
-            else:
-                written[name] = empty(shape, like)
-        function(**options, **written)
-        return written
+        given: dict[str, Any] = {}
+        for name, arrays in reads.items():
+            several = isinstance(arrays, (list, tuple))
+            given[name] = list(map(readable, arrays)) if several else readable(arrays)
+        return native.call(function, like, sizes, given, writes, empty, **options)
 
     return call
 
@@ -91,28 +81,28 @@ class NativeRecurrence:
     ) -> tuple[Array, bptt.Arrays, bptt.Arrays]:
         """Hidden states ``(T, B, H)``, last state, and what `backward` needs (if asked for)."""
         w = weights_by_kind(cell, weights)
-        (T, B), H, G = X.shape[:2], weights[1].shape[0], len(w.h)
+        (T, B), H = X.shape[:2], weights[1].shape[0]
+        table = w.x if self.xp.is_integer(X) else None
+        sizes = native.recurrence_sizes(cell, (T, B, H), w.h, table)
         reads: dict[str, Any] = {"W_h": w.h, "biases": w.b, "h0": state[0]}
-        writes: dict[str, Any] = {"outputs": (T, B, H)}
-        if self.xp.is_integer(X):
-            reads["ids"], reads["inputs"] = X, w.x
+        if table is not None:
+            reads["ids"], reads["looked_up"] = X, table
         else:
-            W = bptt.stack_gates(self.xp, w.x)
-            A = self._product({"A": self._rows(X), "B": W}, (T * B, G * H))
-            reads["inputs"] = self.xp.reshape(A, (T, B, G * H))
+            A = self._product(self._rows(X), bptt.stack_gates(self.xp, w.x))
+            reads["inputs"] = self.xp.reshape(A, (T, B, -1))
         if w.rest:
             reads["b_hh"] = w.rest[0]
+        writes = ["outputs"]
         if cell == "lstm":
-            reads["c0"], writes["cells"] = state[1], (T, B, H)
+            reads["c0"] = state[1]
+            writes.append("cells")
         if keep and cell in ("gru", "lstm"):
-            writes["gates"] = (T, B, 4 * H)
-        options = self._options(T * B * G * H * H)
-        found = self.call(native.forward, weights[1], reads, writes, cell=cell, **options)
-        outputs, cells, gates = found["outputs"], found.get("cells"), found.get("gates")
-        if cells is not None:
-            kept = (cells, gates) if keep else (cells,)
-            return outputs, (outputs[-1], cells[-1]), kept
-        return outputs, (outputs[-1],), () if gates is None else (gates,)
+            writes.append("gates")
+        options = self._options(T * B * len(w.h) * H * H)
+        found = self.call("forward", weights[1], sizes, reads, writes, **options)
+        new = [found[name] for name in ("outputs", "cells") if name in found]
+        kept = tuple([found[name] for name in KEPT[cell] if name in found])
+        return new[0], tuple([array[-1] for array in new]), kept
 
     def backward(
         self,
@@ -130,16 +120,24 @@ class NativeRecurrence:
         with_state: bool = True,
     ) -> Result:
         """All gradients; those of the inputs, of the state and dL/dH_t only if asked for."""
-        w = weights_by_kind(cell, weights)
-        H, G = outputs.shape[-1], len(w.h)
+        w, G = weights_by_kind(cell, weights), len(weights) // 3
         ids = X if self.xp.is_integer(X) and not by_rows else None
-        sums: dict[str, Any] = {"dW_h": [(H, H)] * G, "db": [(H,)] * G}
-        if ids is not None:
-            sums["dW_x"] = [tuple(w.x[0].shape)] * G
+        sums = ["dW_h", "db"]
         if w.rest:
-            sums["db_hh"] = (H,)
+            sums.append("db_hh")
         g, found = self._through_time(
-            cell, w.h, state, outputs, kept, dY, d_last, with_hidden, with_state, sums, ids
+            cell,
+            w.h,
+            state,
+            outputs,
+            kept,
+            dY,
+            d_last,
+            with_hidden,
+            with_state,
+            sums,
+            ids,
+            None if ids is None else w.x,
         )
         dX, dW_x = None, found.get("dW_x")
         if by_rows:
@@ -147,13 +145,10 @@ class NativeRecurrence:
         elif dW_x is None:
             dA = self._rows(g.inputs)
             if with_inputs:  # dA W_x^T
-                reads = {"A": dA, "B": bptt.stack_gates(self.xp, w.x)}
-                dX = self._product(reads, (dA.shape[0], X.shape[-1]), transpose_b=True)
+                dX = self._product(dA, bptt.stack_gates(self.xp, w.x), transpose_b=True)
                 dX = self.xp.reshape(dX, X.shape)
             # sum_t X_t^T dA_t
-            reads = {"A": self._rows(X), "B": dA}
-            dW_x = self._product(reads, (X.shape[-1], G * H), transpose_a=True)
-            dW_x = bptt.gates(dW_x, G)
+            dW_x = bptt.gates(self._product(self._rows(X), dA, transpose_a=True), G)
         gradients: list[Array] = []
         for of_gate in zip(dW_x, found["dW_h"], found["db"], strict=True):
             gradients += of_gate
@@ -172,27 +167,28 @@ class NativeRecurrence:
         d_last: Sequence[Array],
         with_hidden: bool = True,
         with_state: bool = True,
-        sums: Mapping[str, Any] | None = None,
+        sums: Sequence[str] = (),
         ids: Array | None = None,
+        table: Sequence[Array] | None = None,
     ) -> tuple[bptt.Gradients, dict[str, Any]]:
-        """What only the steps in turn can give; and over them all the sums of these shapes."""
-        (T, B, H), G = outputs.shape, len(W_h)
+        """What only the steps in turn can give; and ``sums`` over them all, by their names."""
+        sizes = native.recurrence_sizes(cell, outputs.shape, W_h, table)
         reads = {"W_h": W_h, "outputs": outputs, "d_outputs": dY, "h0": state[0], "d_h": d_last[0]}
         reads |= zip(KEPT[cell], kept, strict=True)
-        writes: dict[str, Any] = {"D": (T, B, G * H)}
+        writes = ["D", *sums]
         if cell == "gru":
-            writes["dA"] = (T, B, G * H)
+            writes.append("dA")
         if cell == "lstm":
             reads["c0"], reads["d_c"] = state[1], d_last[1]
         if with_state:
-            writes |= zip(("d_h0", "d_c0"), [(B, H)] * len(state), strict=False)
+            writes += ("d_h0", "d_c0")[: len(state)]
         if with_hidden:
-            writes["dH"] = (T, B, H)
+            writes.append("dH")
         if ids is not None:
             reads["ids"] = ids
-        writes |= sums or {}
-        options = self._options(T * B * G * H * H)
-        found = self.call(native.backward, outputs, reads, writes, cell=cell, **options)
+            writes.append("dW_x")
+        options = self._options(sizes["T"] * sizes["B"] * sizes["GH"] * sizes["H"])
+        found = self.call("backward", outputs, sizes, reads, writes, **options)
         D = found["D"]
         d_state = (found.get("d_h0"), found.get("d_c0"))[: len(state)]
         return bptt.Gradients(found.get("dA", D), D, found.get("dH"), d_state), found
@@ -214,14 +210,14 @@ class NativeRecurrence:
 
     def affine(self, X: Array, W: Array, b: Array) -> Array:
         """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
-        return self._product({"A": X, "B": W, "bias": b}, (X.shape[0], W.shape[1]))
+        return self._product(X, W, bias=b)
 
     def affine_backward(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
         """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
-        reads: dict[str, Any] = {"X": X, "W": W, "dY": dY}
-        writes: dict[str, Any] = {"dX": X.shape, "dW": W.shape, "db": W.shape[1:]}
-        options = self._options(X.shape[0] * X.shape[1] * W.shape[1])
-        found = self.call(native.affine_backward, X, reads, writes, **options)
+        sizes = {"N": X.shape[0], "D": X.shape[1], "V": W.shape[1]}
+        reads, writes = {"X": X, "W": W, "dY": dY}, ("dX", "dW", "db")
+        options = self._options(sizes["N"] * sizes["D"] * sizes["V"])
+        found = self.call("affine_backward", X, sizes, reads, writes, **options)
         return found["dX"], found["dW"], found["db"]
 
     def _options(self, multiplications: int) -> dict[str, Any]:
@@ -230,12 +226,14 @@ class NativeRecurrence:
         precision = self.precision if self.precision == "bfloat16" else ""
         return {"threads": max(1, min(self.threads, useful)), "precision": precision}
 
-    def _product(self, reads: Mapping[str, Array], shape: Shape, **transposed: bool) -> Array:
-        """A matrix product of this shape, see `unrolled.native.product`."""
-        # A has M K elements, and C is (M, N)
-        options = self._options(math.prod(reads["A"].shape) * shape[1])
-        writes = {"C": shape}
-        return self.call(native.product, reads["B"], reads, writes, **transposed, **options)["C"]
+    def _product(self, A: Array, B: Array, bias: Array | None = None, **transposed: bool) -> Array:
+        """A matrix product, see `unrolled.native.product`."""
+        sizes = native.product_sizes(A.shape, B.shape, **transposed)
+        reads = {"A": A, "B": [B]} if bias is None else {"A": A, "B": [B], "bias": bias}
+        options = self._options(sizes["M"] * sizes["N"] * sizes["K"])
+        product: Array
+        (product,) = self.call("product", B, sizes, reads, ["C"], **options)["C"]
+        return product
 
     def _rows(self, x: Array) -> Array:
         return self.xp.reshape(x, (-1, x.shape[-1]))  # (T * B, .)

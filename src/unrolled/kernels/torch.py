@@ -11,6 +11,7 @@ import importlib
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,12 @@ xp = dataclasses.replace(
 OPERATIONS = Operations(xp)
 """The engine of PyTorch's own operations."""
 
-_call = in_new_arrays(_empty, torch.Tensor.contiguous)
+
+def _contiguous(array: torch.Tensor) -> torch.Tensor:
+    return array if array.is_contiguous() else array.contiguous()
+
+
+_call = in_new_arrays(_empty, _contiguous)
 
 
 def _native_kernels(
@@ -110,29 +116,32 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dY: Any, *d_last: Any) -> Any:
-        X, *rest = ctx.saved_tensors[: ctx.num_inputs]
-        outputs, *kept = ctx.saved_tensors[ctx.num_inputs :]
+        saved = ctx.saved_tensors
+        X, *rest = saved[: ctx.num_inputs]
+        outputs, *kept = saved[ctx.num_inputs :]
         state, weights = tuple(rest[: ctx.num_states]), rest[ctx.num_states :]
         first = 5 + 1 + ctx.num_taps  # of the state's places
-        recorded = torch.is_grad_enabled()  # second derivatives are asked for
-        with torch.no_grad():
-            result = ctx.engine.backward(
-                ctx.cell,
-                X,
-                state,
-                weights,
-                outputs,
-                tuple(kept),
-                dY,
-                d_last,
-                with_hidden=ctx.num_taps > 0,
-                with_inputs=ctx.needs_input_grad[5],
-                by_rows=ctx.sparse,
-                with_state=True in ctx.needs_input_grad[first : first + ctx.num_states],
-            )
-        if recorded:
+        differentiate = partial(
+            ctx.engine.backward,
+            ctx.cell,
+            X,
+            state,
+            weights,
+            outputs,
+            tuple(kept),
+            dY,
+            d_last,
+            with_hidden=ctx.num_taps > 0,
+            with_inputs=ctx.needs_input_grad[5],
+            by_rows=ctx.sparse,
+            with_state=True in ctx.needs_input_grad[first : first + ctx.num_states],
+        )
+        if torch.is_grad_enabled():  # second derivatives are asked for
+            with torch.no_grad():
+                result = differentiate()
             dX, *gradients = _backward_of_formula(ctx.cell, X, state, weights, dY, d_last)
         else:
+            result = differentiate()
             of_weights = _as_tables(result, ctx.cell, X, weights) if ctx.sparse else result.weights
             dX, gradients = result.X, [*result.state, *of_weights]
         return (None,) * 5 + (dX, *(result.hidden, result.recurrent)[: ctx.num_taps], *gradients)

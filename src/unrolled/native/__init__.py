@@ -20,10 +20,14 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 from unrolled.native.calls import (
     affine_backward,
     backward,
+    call,
     forward,
     layer_numbers,
     norms,
     product,
+    product_sizes,
+    recurrence_sizes,
+    shapes,
 )
 from unrolled.native.interface import CELLS
 from unrolled.native.loading import available, describe, using
@@ -36,10 +40,14 @@ __all__ = [
     "affine_backward",
     "available",
     "backward",
+    "call",
     "describe",
     "forward",
     "layer_numbers",
     "norms",
     "product",
+    "product_sizes",
+    "recurrence_sizes",
+    "shapes",
     "using",
 ]

@@ -7,22 +7,15 @@ shapes are in ``interface.py``. Where gates have arrays of their own, sequences 
 import ctypes
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
 from unrolled.errors import did_you_mean
-from unrolled.native.interface import (
-    CELLS,
-    PRECISIONS,
-    AffineGradients,
-    LayerNumbers,
-    Norms,
-    Product,
-    Recurrence,
-)
+from unrolled.native.interface import CELLS, PRECISIONS, STRUCTURES, Norms
 from unrolled.native.loading import in_use, loaded
 
 
@@ -56,20 +49,11 @@ def forward(
     Raises:
         ValueError: an array of another shape or type, not contiguous, or an id out of range.
     """
-    call, sizes, type = _begin_recurrence(cell, W_h, outputs, precision, threads)
-    T, B, H, GH = sizes["T"], sizes["B"], sizes["H"], sizes["GH"]
-    if ids is None:
-        first, gate = address(inputs, (T, B, GH), type), H * outputs.dtype.itemsize
-        for g in range(len(W_h)):
-            call.inputs[g] = first + g * gate
-        call.input_stride = GH
-    else:
-        call.V, call.input_stride = inputs[0].shape[0], H
-        for g, W in enumerate(inputs):
-            call.inputs[g] = address(W, (call.V, H), type)
-        call.ids = address(ids, (T, B), "int64")
-    fill(call, type, sizes, arrays)
-    run("unrolled_forward", call)
+    table = None if ids is None else inputs
+    sizes = recurrence_sizes(cell, outputs.shape, W_h, table)
+    arrays |= {"inputs": inputs} if table is None else {"looked_up": table, "ids": ids}
+    reads = {"W_h": W_h, "outputs": outputs, **arrays}
+    call("forward", outputs, sizes, reads, precision=precision, threads=threads)
 
 
 def backward(
@@ -100,29 +84,35 @@ def backward(
     Raises:
         ValueError: as `forward`.
     """
-    call, sizes, type = _begin_recurrence(cell, W_h, outputs, precision, threads)
+    sizes = recurrence_sizes(cell, outputs.shape, W_h, dW_x)
     if dW_x:
-        call.V = sizes["V"] = dW_x[0].shape[0]
-        call.ids = address(ids, (sizes["T"], sizes["B"]), "int64")
-        arrays["dW_x"] = dW_x
-    fill(call, type, sizes, {"D": D, **arrays})
-    run("unrolled_backward", call)
+        arrays |= {"dW_x": dW_x, "ids": ids}
+    reads = {"W_h": W_h, "outputs": outputs, "D": D, **arrays}
+    call("backward", outputs, sizes, reads, precision=precision, threads=threads)
 
 
-def _begin_recurrence(
-    cell: str, W_h: Sequence[Any], outputs: Any, precision: str, threads: int
-) -> tuple[Any, dict[str, int], str]:
-    """The call with what forward and backward have in common, the arrays' sizes and their type."""
+def recurrence_sizes(
+    cell: str, shape: Sequence[int], W_h: Sequence[Any], table: Sequence[Any] | None = None
+) -> dict[str, int]:
+    """The sizes of a `call`'s arrays.
+
+    Args:
+        cell: its name.
+        shape: of the outputs, ``(T, B, H)``.
+        W_h: G arrays ``(H, H)``.
+        table: G arrays ``(V, H)`` whose rows are looked up, if there are any.
+
+    Raises:
+        ValueError: an unknown cell, or another number of weights than it has.
+    """
     if cell not in CELLS:
         raise ValueError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
-    (T, B, H), G = outputs.shape, CELLS[cell]
+    (T, B, H), G = shape, CELLS[cell]
     if len(W_h) != G:
         raise ValueError(f"{cell} has {G} recurrent weights, not {len(W_h)}")
-    call, type = begin(Recurrence, outputs, threads, precision, T=T, B=B, H=H)
-    call.cell = [*CELLS].index(cell)
-    sizes = {"T": T, "B": B, "H": H, "4H": 4 * H, "GH": G * H}
-    fill(call, type, sizes, {"W_h": W_h, "outputs": outputs})
-    return call, sizes, type
+    number, V = [*CELLS].index(cell), table[0].shape[0] if table else 0
+    sizes = {"cell": number, "T": T, "B": B, "H": H, "V": V}
+    return sizes | {"G": G, "4H": 4 * H, "GH": G * H, "input_stride": H if table else G * H}
 
 
 def product(
@@ -159,17 +149,33 @@ def product(
         >>> C[0]
         array([2., 2., 2., 2.])
     """
-    M, N = C.shape
-    K = A.shape[0] if transpose_a else A.shape[1]
-    call, type = begin(Product, C, threads, precision, M=M, N=N, K=K)
-    call.transpose_a, call.transpose_b, call.groups = transpose_a, transpose_b, 1
-    call.accumulate = accumulate
-    call.A = address(A, (K, M) if transpose_a else (M, K), type)
-    call.A_stride, call.B_stride, call.C_stride = A.shape[1], B.shape[1], N
-    call.B[0] = address(B, (N, K) if transpose_b else (K, N), type)
-    call.bias = None if bias is None else address(bias, (N,), type)
-    call.C[0] = address(C, (M, N), type)
-    run("unrolled_product", call)
+    sizes = product_sizes(A.shape, B.shape, transpose_a, transpose_b)
+    reads = {"A": A, "B": [B], "bias": bias, "C": [C]}
+    call("product", C, sizes, reads, precision=precision, threads=threads, accumulate=accumulate)
+
+
+def product_sizes(
+    A: Sequence[int], B: Sequence[int], transpose_a: bool = False, transpose_b: bool = False
+) -> dict[str, int]:
+    """The sizes of a `call`'s arrays, from the shapes of A and B as they are given."""
+    K, M = A if transpose_a else (A[1], A[0])
+    N = B[0] if transpose_b else B[1]
+    return {
+        "M": M,
+        "N": N,
+        "K": K,
+        "G": 1,
+        "groups": 1,
+        "transpose_a": transpose_a,
+        "transpose_b": transpose_b,
+        "A_stride": A[1],
+        "B_stride": B[1],
+        "C_stride": N,
+        "A0": K if transpose_a else M,
+        "A1": M if transpose_a else K,
+        "B0": N if transpose_b else K,
+        "B1": K if transpose_b else N,
+    }
 
 
 def affine_backward(
@@ -194,9 +200,8 @@ def affine_backward(
         precision, threads: as in `forward`.
     """
     sizes = {"N": X.shape[0], "D": X.shape[1], "V": W.shape[1]}
-    call, type = begin(AffineGradients, X, threads, precision, **sizes)
-    fill(call, type, sizes, {"X": X, "W": W, "dY": dY, "dX": dX, "dW": dW, "db": db})
-    run("unrolled_affine_backward", call)
+    reads = {"X": X, "W": W, "dY": dY, "dX": dX, "dW": dW, "db": db}
+    call("affine_backward", X, sizes, reads, precision=precision, threads=threads)
 
 
 def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads: int = 1) -> None:
@@ -211,17 +216,26 @@ def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads
     Raises:
         ValueError: an array of another type or shape, or not contiguous.
     """
-    count, pointers = len(arrays), ctypes.c_void_p * len(arrays)
-    call, type = begin(Norms, arrays[0] if arrays else out, threads, count=count)
-    a, b, sizes = pointers(), pointers(), (ctypes.c_int64 * count)()
-    for i, x in enumerate(arrays):
-        a[i], sizes[i] = address(x, x.shape, type), math.prod(x.shape)
-        if minus:
-            b[i] = address(minus[i], x.shape, type)
-    call.a, call.sizes = ctypes.addressof(a), ctypes.addressof(sizes)
-    call.b = ctypes.addressof(b) if minus else None
-    call.norms = address(out, (count,), "float64")
-    run("unrolled_norms", call)
+    like, count = arrays[0] if arrays else out, len(arrays)
+    type = name_of(like.dtype)
+    addresses, others, sizes = array("Q"), array("Q"), array("q")
+    for x in arrays:
+        addresses.append(address(x, x.shape, type))
+        sizes.append(math.prod(x.shape))
+    for x, y in zip(arrays, minus, strict=True) if minus else ():
+        others.append(address(y, x.shape, type))
+    structure = Norms(
+        precision=precision_of("", type),
+        instructions=in_use(),
+        threads=threads,
+        openmp=is_tensor(like),
+        count=count,
+        a=addresses.buffer_info()[0],
+        b=others.buffer_info()[0] if minus else None,
+        sizes=sizes.buffer_info()[0],
+        norms=address(out, (count,), "float64"),
+    )
+    run("norms", structure)
 
 
 def layer_numbers(
@@ -254,11 +268,9 @@ def layer_numbers(
         ValueError: an array of another shape or type, or not contiguous.
     """
     (T, B, H), G = after.shape, D.shape[-1] // after.shape[-1]
-    call, type = begin(LayerNumbers, after, threads, T=T, B=B, H=H, G=G, limit=limit, relu=relu)
-    sizes = {"T": T, "B": B, "H": H, "GH": G * H, "3T+1": 3 * T + 1}
-    arrays = {"dH": dH, "D": D, "after": after, "before": before, "first": first, "numbers": out}
-    fill(call, type, sizes, arrays)
-    run("unrolled_layer_numbers", call)
+    sizes = {"T": T, "B": B, "H": H, "G": G, "GH": G * H, "3T+1": 3 * T + 1}
+    reads = {"dH": dH, "D": D, "after": after, "before": before, "first": first, "numbers": out}
+    call("layer_numbers", after, sizes, reads, threads=threads, limit=limit, relu=relu)
 
 
 @cache
@@ -276,12 +288,85 @@ def precision_of(asked: str, type: str) -> int:
     return PRECISIONS.index("bfloat16" if asked == "bfloat16" else type)
 
 
-def begin(kind: Any, like: Any, threads: int, precision: str = "", **sizes: Any) -> tuple[Any, str]:
-    """A call of this structure with everything but its arrays, and the type that they must have."""
-    type = name_of(like.dtype)
-    number, openmp = precision_of(precision, type), hasattr(like, "data_ptr")  # a tensor
-    call = kind(precision=number, instructions=in_use(), threads=threads, openmp=openmp, **sizes)
-    return call, type
+def is_tensor(array: Any) -> bool:
+    """Whether an array is PyTorch's, not NumPy's."""
+    return hasattr(array, "data_ptr")
+
+
+def call(
+    function: str,
+    like: Any,
+    sizes: Mapping[str, int],
+    reads: Mapping[str, Any],
+    writes: Sequence[str] = (),
+    empty: Callable[[tuple[int, ...], Any], Any] | None = None,
+    *,
+    threads: int = 1,
+    precision: str = "",
+    **fields: Any,
+) -> dict[str, Any]:
+    """Call a function of the library.
+
+    Args:
+        function: its name, ``"forward"``.
+        like: an array of the type that all must have.
+        sizes: by the names of the structure's fields and the letters of its ``shapes``.
+        reads: arrays by the names of fields, sequences where there is one for each gate; also
+            those that are written to.
+        writes: fields for which to make arrays, by ``empty(shape, like)``.
+        threads, precision: see `forward`.
+        fields: further ones of the structure.
+
+    Returns:
+        The arrays made, by the names of ``writes``.
+    """
+    kind, type = STRUCTURES[function], name_of(like.dtype)
+    structure = kind(
+        precision=precision_of(precision, type),
+        instructions=in_use(),
+        threads=threads,
+        openmp=is_tensor(like),
+        **fields,
+    )
+    for name in kind.sizes:
+        setattr(structure, name, sizes[name])
+    fill(structure, type, sizes, reads)
+    made: dict[str, Any] = {}
+    for name, shape in shapes(function, sizes, writes).items():
+        assert empty is not None
+        if isinstance(shape, list):
+            made[name] = [empty(each, like) for each in shape]
+            pointers = getattr(structure, name)
+            for g, part in enumerate(made[name]):
+                pointers[g] = start_of(part)
+        else:
+            made[name] = empty(shape, like)
+            setattr(structure, name, start_of(made[name]))
+    run(function, structure)
+    return made
+
+
+def start_of(array: Any) -> int:
+    """The address of an array's first number."""
+    start: int = array.data_ptr() if is_tensor(array) else array.__array_interface__["data"][0]
+    return start
+
+
+def shapes(
+    function: str, sizes: Mapping[str, int], names: Sequence[str]
+) -> dict[str, tuple[int, ...] | list[tuple[int, ...]]]:
+    """The shapes of a function's arrays, lists where there is one for each gate.
+
+    Example:
+        >>> shapes("backward", {"T": 3, "B": 2, "H": 5, "GH": 15, "G": 3}, ["D", "db"])
+        {'D': (3, 2, 15), 'db': [(5,), (5,), (5,)]}
+    """
+    kind = STRUCTURES[function]
+    found: dict[str, tuple[int, ...] | list[tuple[int, ...]]] = {}
+    for name in names:
+        shape = tuple(map(sizes.__getitem__, kind.shapes[name]))
+        found[name] = [shape] * sizes["G"] if name in kind.per_gate else shape
+    return found
 
 
 def address(array: Any, shape: tuple[int, ...], type: str) -> int:
@@ -298,24 +383,22 @@ def address(array: Any, shape: tuple[int, ...], type: str) -> int:
     return place
 
 
-def fill(call: Any, type: str, sizes: Mapping[str, int], arrays: Mapping[str, Any]) -> None:
-    """Write the addresses of arrays into a call.
-
-    Args:
-        call, type: from `begin`.
-        sizes: by the letters of the call's ``shapes``.
-        arrays: by the names of fields; sequences where there is one for each gate.
-    """
+def fill(structure: Any, type: str, sizes: Mapping[str, int], arrays: Mapping[str, Any]) -> None:
+    """Write the addresses of arrays into a structure; arguments as of `call`."""
     for name, given in arrays.items():
         if given is None:
             continue
-        shape = tuple(map(sizes.__getitem__, call.shapes[name]))
-        if not isinstance(given, (list, tuple)):
-            setattr(call, name, address(given, shape, type))
-            continue
-        pointers = getattr(call, name)
-        for g, array in enumerate(given):
-            pointers[g] = None if array is None else address(array, shape, type)
+        shape = tuple(map(sizes.__getitem__, structure.shapes[name]))
+        if name == "inputs":  # the gates side by side: where each begins
+            first, gate = address(given, shape, type), sizes["H"] * given.dtype.itemsize
+            for g in range(sizes["G"]):
+                structure.inputs[g] = first + g * gate
+        elif isinstance(given, (list, tuple)):
+            pointers = structure.inputs if name == "looked_up" else getattr(structure, name)
+            for g, part in enumerate(given):
+                pointers[g] = None if part is None else address(part, shape, type)
+        else:
+            setattr(structure, name, address(given, shape, "int64" if name == "ids" else type))
 
 
 Call = tuple[str, Any, int]
@@ -340,20 +423,20 @@ _scratch = threading.local()
 of the products."""
 
 
-def run(name: str, call: Any) -> None:
+def run(function: str, structure: Any) -> None:
     """Call a function of the library, with the scratch memory that another one says it needs."""
-    if call.threads < 1:
-        raise ValueError(f"threads={call.threads}: at least 1 is needed")
-    library, argument = loaded(), ctypes.byref(call)
+    if structure.threads < 1:
+        raise ValueError(f"threads={structure.threads}: at least 1 is needed")
+    library, name, argument = loaded(), f"unrolled_{function}", ctypes.byref(structure)
     bytes = getattr(library, f"{name}_workspace")(argument)
     recorded = _recorded.get()
     if recorded is not None and bytes >= 0:
-        recorded.append((name, call, bytes))
+        recorded.append((name, structure, bytes))
         return
     if bytes > 0:  # below 0 there is none for such sizes, and the function says what is wrong
         if bytes > getattr(_scratch, "bytes", 0):
             _scratch.memory, _scratch.bytes = ctypes.create_string_buffer(bytes), bytes
-        call.workspace = ctypes.addressof(_scratch.memory)
+        structure.workspace = ctypes.addressof(_scratch.memory)
     check(getattr(library, name)(argument))
 
 

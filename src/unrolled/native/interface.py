@@ -42,13 +42,17 @@ class Recurrence(ctypes.Structure):
         {
             "T B H": "outputs cells d_outputs dH",
             "T B 4H": "gates",
-            "T B GH": "D dA",
+            "T B GH": "inputs D dA",
             "B H": "h0 c0 d_h d_c d_h0 d_c0",
             "H H": "W_h dW_h",
-            "V H": "dW_x",
+            "V H": "looked_up dW_x",
+            "T B": "ids",
             "H": "biases b_hh db db_hh",
         }
     )
+    """``looked_up`` are the ``inputs`` where ids look their rows up."""
+    sizes = ("cell", "T", "B", "H", "V", "input_stride")
+    per_gate = ("dW_h", "dW_x", "db")
 
 
 class Product(ctypes.Structure):
@@ -69,6 +73,12 @@ class Product(ctypes.Structure):
         ("C_stride", ctypes.c_int64),
         ("workspace", ctypes.c_void_p),
     ]
+    shapes = _shapes({"A0 A1": "A", "B0 B1": "B", "N": "bias", "M N": "C"})
+    sizes = (
+        *("transpose_a", "transpose_b", "groups", "M", "N", "K"),
+        *("A_stride", "B_stride", "C_stride"),
+    )
+    per_gate = ("C",)
 
 
 class AffineGradients(ctypes.Structure):
@@ -80,6 +90,8 @@ class AffineGradients(ctypes.Structure):
         *_fields(ctypes.c_void_p, "X W dY dX dW db workspace"),
     ]
     shapes = _shapes({"N D": "X dX", "D V": "W dW", "N V": "dY", "V": "db"})
+    sizes = ("N", "D", "V")
+    per_gate = ()
 
 
 class Norms(ctypes.Structure):
@@ -102,6 +114,7 @@ class LayerNumbers(ctypes.Structure):
         *_fields(ctypes.c_void_p, "dH D after before first numbers workspace"),
     ]
     shapes = _shapes({"T B H": "dH after before", "T B GH": "D", "B H": "first", "3T+1": "numbers"})
+    sizes = ("T", "B", "H", "G")
 
 
 class LayerWeights(ctypes.Structure):
@@ -138,6 +151,19 @@ class Text(ctypes.Structure):
         *_fields(ctypes.c_void_p, "state logits workspace"),
     ]
 
+
+STRUCTURES: dict[str, Any] = {
+    "forward": Recurrence,
+    "backward": Recurrence,
+    "product": Product,
+    "affine_backward": AffineGradients,
+    "layer_numbers": LayerNumbers,
+}
+"""What `unrolled.native.calls.call` fills in, by the name of the function that takes it.
+
+Each has beside its fields the ``shapes`` of its arrays, the names of its ``sizes``, and of the
+written arrays those that there are ``per_gate``.
+"""
 
 FUNCTIONS: dict[type[ctypes.Structure], tuple[str, ...]] = {
     Recurrence: ("forward", "backward", "forward_workspace", "backward_workspace"),

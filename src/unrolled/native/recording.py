@@ -39,7 +39,7 @@ class Recorded:
     workspace: int
 
 
-def record(function: Callable[[], None], arrays: Sequence[npt.NDArray[Any]]) -> Recorded:
+def record(function: Callable[[], Any], arrays: Sequence[npt.NDArray[Any]]) -> Recorded:
     """What a function asks of the library, in the one call that it makes.
 
     Args:
