@@ -1,4 +1,4 @@
-"""unrolled: deep learning from first principles, unrolled so that you see inside.
+"""unrolled: deep learning from first principles; `unrolled.torch` and its kin load when asked for.
 
 ``from unrolled import torch`` gives the library on PyTorch: the training design, linear
 regression and the recurrent language models. The formulas, free of any framework, are

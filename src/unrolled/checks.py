@@ -1,4 +1,4 @@
-"""Check the arguments of public constructors and functions, by the arguments' names.
+"""`checked` and `check`: rules for the arguments of public constructors and functions, by name.
 
 An argument means the same wherever it has the same name, so its rule stands here once. The
 constructors of classes derived from `unrolled.hyperparameters.HyperParameters` are

@@ -8,7 +8,7 @@ from unrolled import experiments
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import SettingError
 from unrolled.experiments import digit_sum_training
-from unrolled.models.layers import without_prefix
+from unrolled.models.weights import without_prefix
 from unrolled.report.spec import from_dict
 from unrolled.runs.directory import RunDirectory
 

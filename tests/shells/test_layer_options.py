@@ -297,8 +297,8 @@ def test_keras_arrays_are_found_by_what_they_are() -> None:
 def test_functions_of_one_name_are_one_function() -> None:
     if not (is_installed("jax") and is_installed("tensorflow")):
         pytest.skip("JAX and TensorFlow")
-    keras_own = importlib.import_module("unrolled.tensorflow.layers").FUNCTIONS
-    flax_own = importlib.import_module("unrolled.jax.layers").FUNCTIONS
+    keras_own = importlib.import_module("unrolled.tensorflow.rnn_model").FUNCTIONS
+    flax_own = importlib.import_module("unrolled.jax.rnn_model").FUNCTIONS
     x = np.linspace(-9, 9, 200, dtype=np.float32)
     for name in keras_own.keys() & flax_own.keys():
         first, *others = [np.asarray(f(x)) for f in (*keras_own[name], *flax_own[name])]

@@ -1,4 +1,4 @@
-"""A competitor in JAX: a hand-written training step with `jax.lax.scan`."""
+"""The competitor in JAX: a hand-written training step with `jax.lax.scan`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Keras under its own `fit`, on TensorFlow."""
+"""The competitor in Keras: its layers under its own `fit`, on TensorFlow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from unrolled.backends import tensorflow as _quiet  # noqa: F401 (first: it keeps imports quiet)
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
-from unrolled.models.layers import GATE_ORDERS, join_gates
+from unrolled.models.weights import GATE_ORDERS, join_gates
 
 # isort: split
 import keras

@@ -1,4 +1,4 @@
-"""The project's own language model and trainer as competitors."""
+"""The competitors of this project: its language model and trainer, by engine and framework."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -16,7 +16,7 @@ from unrolled.data.text import clean, time_machine
 from unrolled.data.vocabulary import Ids, Vocab
 from unrolled.functional.bptt import GATES
 from unrolled.functional.recurrent import CELLS
-from unrolled.models.layers import layer_prefix, with_prefix
+from unrolled.models.weights import layer_prefix, with_prefix
 
 LEARNING_RATE, CLIP_NORM = 1.0, 1.0
 

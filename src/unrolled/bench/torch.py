@@ -1,4 +1,4 @@
-"""Competitors in PyTorch: the textbook loop, and PyTorch's own layers."""
+"""Competitors in PyTorch, textbook loop and `nn` layers; matrix products that show the limit."""
 
 from collections.abc import Callable
 from typing import Any

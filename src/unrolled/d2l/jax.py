@@ -19,9 +19,9 @@ from unrolled.d2l.three_functions import *
 from unrolled.d2l.tools import *
 from unrolled.jax import *
 from unrolled.jax.language_model import DrawnModule, IdsModule
-from unrolled.jax.layers import recurrent_layer as recurrent_layer
 from unrolled.jax.module import Module as Module
 from unrolled.jax.module import ScratchModule, around
+from unrolled.jax.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.jax.training import SGD as SGD
 from unrolled.jax.training import DataModule as DataModule
 from unrolled.jax.training import SyntheticRegressionData as SyntheticRegressionData

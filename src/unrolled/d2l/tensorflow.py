@@ -19,9 +19,9 @@ from unrolled.functional import updates
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
 from unrolled.tensorflow import *
-from unrolled.tensorflow.layers import recurrent_layer as recurrent_layer
 from unrolled.tensorflow.module import Module as Module
 from unrolled.tensorflow.module import VariablesModule, is_ours
+from unrolled.tensorflow.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.tensorflow.training import SGD as SGD
 from unrolled.tensorflow.training import DataModule as DataModule
 from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticRegressionData

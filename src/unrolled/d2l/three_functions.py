@@ -8,7 +8,7 @@ from unrolled.backends import Array
 from unrolled.checks import check_ids, check_inputs
 from unrolled.functional.recurrent import State
 from unrolled.models.language_model import RecurrentLanguageModel, RecurrentNetwork
-from unrolled.models.layers import cell_of
+from unrolled.models.weights import cell_of
 
 __all__ = ["Scratch"]
 

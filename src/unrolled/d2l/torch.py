@@ -15,8 +15,8 @@ from unrolled.d2l.tools import *
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.public_names import names_of_d2l
 from unrolled.torch import *
-from unrolled.torch.layers import recurrent_layer as recurrent_layer
 from unrolled.torch.module import Module as Module
+from unrolled.torch.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.torch.training import SGD as SGD
 from unrolled.torch.training import DataModule as DataModule
 from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressionData

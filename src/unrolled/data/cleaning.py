@@ -1,4 +1,4 @@
-"""Clean a text of any length, a piece at a time, as the published programs do line by line.
+"""`clean_pieces`: clean a text of any length piece by piece, as the published programs do by lines.
 
 It works on the bytes of UTF-8, as those of all other letters are no English letters either.
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import NotFiniteError, RunError, TerminatedError, UnrolledError
-from unrolled.models.layers import Values, with_prefix
+from unrolled.models.weights import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.directory import RunDirectory, check_free

@@ -1,7 +1,7 @@
 """Convert a run to another framework: ``unrolled convert``.
 
 Models are kept under the same names and shapes whatever computes them (see
-`unrolled.models.layers`), so the numbers stay as they are; what changes is who will
+`unrolled.models.weights`), so the numbers stay as they are; what changes is who will
 compute with them.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS, SPLITS
 from unrolled.experiments.context import Context
 from unrolled.functional.losses import cross_entropy
-from unrolled.models.layers import Values
+from unrolled.models.weights import Values
 from unrolled.nndl.metrics import Accuracy, evaluate
 from unrolled.runs.progress import TrainingProgress, say
 from unrolled.telemetry.recorder import Sink

@@ -26,7 +26,7 @@ from unrolled.functional.recurrent import CELLS
 from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS, check_engine, chosen
 from unrolled.models.generation import check_prefix, generate, generate_batch
-from unrolled.models.layers import parameter_shapes
+from unrolled.models.weights import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory

@@ -1,4 +1,4 @@
-"""Record gradient norms of a recurrent layer at every step, and count explosions."""
+"""`Norms`: gradient norms of the SRN, step by step; when they explode and when they die."""
 
 import math
 import statistics

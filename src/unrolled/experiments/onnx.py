@@ -15,7 +15,7 @@ import numpy as np
 
 from unrolled.errors import RunError, check_fit
 from unrolled.experiments.language_model import checked, open_run
-from unrolled.models.layers import (
+from unrolled.models.weights import (
     GATE_ORDERS,
     join_gates,
     layer_prefix,

@@ -1,4 +1,4 @@
-"""Backpropagation through time, written out for RNN, GRU and LSTM.
+"""Backpropagation through time for RNN, GRU, LSTM, written out: each cell's step and its gradient.
 
 The formulas of `unrolled.functional.recurrent` under automatic differentiation say the same;
 here every derivative stands as an equation, and with them what that hides: the gradient

@@ -1,4 +1,4 @@
-"""Recurrent cells unrolled over time: RNN, GRU, LSTM.
+"""Formulas of RNN, GRU, LSTM unrolled over time, for arrays of any framework; `CELLS` lists them.
 
 Every cell has the same signature, ``cell(xp, X, state, *weights) -> (outputs, state)``:
 

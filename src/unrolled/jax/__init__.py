@@ -27,13 +27,13 @@ from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.jax.language_model import LanguageModel as LanguageModel
-from unrolled.jax.layers import RNNModel as RNNModel
-from unrolled.jax.layers import recurrent_layer as recurrent_layer
 from unrolled.jax.linear_regression import LinearRegression as LinearRegression
 from unrolled.jax.linear_regression import LinearRegressionScratch as LinearRegressionScratch
 from unrolled.jax.listing import Parameters
 from unrolled.jax.module import Module as Module
 from unrolled.jax.module import NativeModel as NativeModel
+from unrolled.jax.rnn_model import RNNModel as RNNModel
+from unrolled.jax.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.jax.training import SGD as SGD
 from unrolled.jax.training import DataModule as DataModule
 from unrolled.jax.training import SyntheticRegressionData as SyntheticRegressionData

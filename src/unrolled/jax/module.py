@@ -1,4 +1,4 @@
-"""``Module`` and ``NativeModel`` for JAX: the base classes of models, as Linen modules."""
+"""``Module`` for JAX, a Linen module to subclass; ``NativeModel`` trains a plain one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -17,7 +17,7 @@ from unrolled.backends import jax as backend
 from unrolled.errors import SettingError
 from unrolled.jax.listing import Parameters
 from unrolled.models import native
-from unrolled.models.layers import with_prefix
+from unrolled.models.weights import with_prefix
 from unrolled.report.board import ProgressBoard
 from unrolled.training import module
 

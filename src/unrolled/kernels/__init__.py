@@ -1,4 +1,4 @@
-"""Choose the engine of a recurrence: the formula, native kernels, cuDNN or Triton.
+"""`recur` runs a cell over a sequence by the engine asked for: formula, native, cuDNN, Triton.
 
 - ``"reference"``: the formula in `unrolled.functional.recurrent` under the framework's
   automatic differentiation;

@@ -1,4 +1,4 @@
-"""Trace the recurrent layers of a forward pass, and take gradients through time by taps.
+"""`tracing` notes the recurrent layers that run, and hands them taps: zeros to differentiate by.
 
 Inside ``with tracing() as trace`` every recurrent layer that runs notes its hidden states.
 With *taps* the gradients come too, without hooks and for any framework: a tap is an array

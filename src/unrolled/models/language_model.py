@@ -17,7 +17,7 @@ from unrolled.functional.recurrent import CELLS, State
 from unrolled.kernels import check_engine, project, recur
 from unrolled.kernels.taps import begin_piece
 from unrolled.models.layer_options import check_same_function
-from unrolled.models.layers import parameter_shapes
+from unrolled.models.weights import parameter_shapes
 from unrolled.parameters import shapes_of
 from unrolled.training.module import Module
 from unrolled.training.records import EpochRecord, StepRecord

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from unrolled.errors import ParameterError, check_fit
 from unrolled.functional.recurrent import CELLS
-from unrolled.models.layers import NO_COUNTERPART
+from unrolled.models.weights import NO_COUNTERPART
 from unrolled.parameters import shapes_of
 
 USUAL = {"activation=tanh", "recurrent_activation=sigmoid"}

@@ -1,4 +1,4 @@
-"""``NativeModel``: train any native module with a loss of your own."""
+"""``NativeModel``, framework-free: trains any module of a framework with a loss of your own."""
 
 from collections.abc import Callable
 from inspect import signature

@@ -1,4 +1,4 @@
-"""``RNNModel``: base classes of language models of the frameworks' own layers."""
+"""``RNNModel``, framework-free: base classes of language models around a framework's own layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -9,7 +9,7 @@ import numpy as np
 from unrolled.checks import check_ids
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.layer_options import array_named, check_no_bias
-from unrolled.models.layers import (
+from unrolled.models.weights import (
     GATE_ORDERS,
     IMPORTING,
     check_apart,

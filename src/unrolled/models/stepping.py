@@ -1,4 +1,4 @@
-"""Write the text of a trained recurrent model by the native kernels, without its framework.
+"""`NativeStepper` writes the text of a trained recurrent model by the native kernels.
 
 For one character of one text a framework spends more time on being called than on computing.
 """
@@ -18,7 +18,7 @@ from unrolled.functional.recurrent import CELLS, RELU_RNN, Cell
 from unrolled.functional.sampling import Draw, greedy
 from unrolled.models.language_model import RecurrentLanguageModel
 from unrolled.models.layer_options import option_label
-from unrolled.models.layers import cell_of, layer_prefix, parameter_shapes
+from unrolled.models.weights import cell_of, layer_prefix, parameter_shapes
 from unrolled.parameters import shapes_of
 
 Values = Mapping[str, npt.NDArray[Any]]

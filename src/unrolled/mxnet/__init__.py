@@ -24,12 +24,12 @@ from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.mxnet.language_model import LanguageModel as LanguageModel
-from unrolled.mxnet.layers import RNNModel as RNNModel
-from unrolled.mxnet.layers import recurrent_layer as recurrent_layer
 from unrolled.mxnet.linear_regression import LinearRegression as LinearRegression
 from unrolled.mxnet.linear_regression import LinearRegressionScratch as LinearRegressionScratch
 from unrolled.mxnet.module import Module as Module
 from unrolled.mxnet.module import NativeModel as NativeModel
+from unrolled.mxnet.rnn_model import RNNModel as RNNModel
+from unrolled.mxnet.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.mxnet.training import SGD as SGD
 from unrolled.mxnet.training import DataModule as DataModule
 from unrolled.mxnet.training import SyntheticRegressionData as SyntheticRegressionData

@@ -1,4 +1,4 @@
-"""``Module`` and ``NativeModel`` for MXNet: the base classes of models, as Gluon blocks."""
+"""``Module`` for MXNet, a Gluon block to subclass; ``NativeModel`` trains a plain one."""
 
 from typing import Any, ClassVar
 

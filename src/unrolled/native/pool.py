@@ -1,4 +1,4 @@
-"""A memory pool for large arrays.
+"""`empty` makes large NumPy arrays from a memory pool, so that pages are not asked for anew.
 
 The system hands large blocks out page by page and takes them back when they are freed, so
 a program that makes the same arrays at every training step pays for every page at every

@@ -1,4 +1,4 @@
-"""Write native calls down instead of making them, for compilers that make them later.
+"""Write native calls down as bytes, for JAX's compiler, whose operations make them later.
 
 The functions of this package want arrays. They get stand-ins here: memory of the right size
 that nobody touches, so the system never really hands it out.

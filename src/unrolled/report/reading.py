@@ -1,4 +1,4 @@
-"""Read runs for a report: what `unrolled.telemetry.recorded_run` reads, as curves."""
+"""Read runs for a report: what `unrolled.telemetry.recorded_run` reads, made into curves."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

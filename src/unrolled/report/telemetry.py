@@ -1,4 +1,4 @@
-"""Curves of a run's telemetry, kept at a bounded size."""
+"""Curves of a run's telemetry for the report, kept at a bounded size."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tell whether a run without a summary is still running, was killed, or was left open.
+"""Lock a run directory while it runs; tell whether one without a summary still runs or was killed.
 
 The process of a run holds an advisory lock on a file of the run directory, which the system
 releases when the process ends. (A process's number would not do: numbers are given again.)

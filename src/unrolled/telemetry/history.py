@@ -1,4 +1,4 @@
-"""`History`: a training's records as columns of numbers, for the diagnosis.
+"""`History`: a training's records as columns of numbers, which all findings read.
 
 Of each record, which is large, only a few numbers per parameter and layer are kept, so that a long
 file can be read line by line.

@@ -26,12 +26,12 @@ from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
 from unrolled.tensorflow.language_model import LanguageModel as LanguageModel
-from unrolled.tensorflow.layers import RNNModel as RNNModel
-from unrolled.tensorflow.layers import recurrent_layer as recurrent_layer
 from unrolled.tensorflow.linear_regression import LinearRegression as LinearRegression
 from unrolled.tensorflow.linear_regression import LinearRegressionScratch as LinearRegressionScratch
 from unrolled.tensorflow.module import Module as Module
 from unrolled.tensorflow.module import NativeModel as NativeModel
+from unrolled.tensorflow.rnn_model import RNNModel as RNNModel
+from unrolled.tensorflow.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.tensorflow.training import SGD as SGD
 from unrolled.tensorflow.training import DataModule as DataModule
 from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticRegressionData

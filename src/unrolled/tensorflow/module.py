@@ -1,4 +1,4 @@
-"""``Module`` and ``NativeModel`` for TensorFlow: the base classes of models, on Keras."""
+"""``Module`` for TensorFlow, to subclass; ``NativeModel`` trains a plain Keras model."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

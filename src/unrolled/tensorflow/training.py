@@ -1,4 +1,4 @@
-"""``Trainer``, data modules and ``SGD`` for TensorFlow; the loop is in `unrolled.training`."""
+"""``Trainer``, data modules, ``SGD(lr)`` for TensorFlow; the loop: `unrolled.training.trainer`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar

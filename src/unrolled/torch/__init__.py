@@ -25,12 +25,12 @@ from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
 from unrolled.torch.language_model import LanguageModel as LanguageModel
-from unrolled.torch.layers import RNNModel as RNNModel
-from unrolled.torch.layers import recurrent_layer as recurrent_layer
 from unrolled.torch.linear_regression import LinearRegression as LinearRegression
 from unrolled.torch.linear_regression import LinearRegressionScratch as LinearRegressionScratch
 from unrolled.torch.module import Module as Module
 from unrolled.torch.module import NativeModel as NativeModel
+from unrolled.torch.rnn_model import RNNModel as RNNModel
+from unrolled.torch.rnn_model import recurrent_layer as recurrent_layer
 from unrolled.torch.training import SGD as SGD
 from unrolled.torch.training import DataModule as DataModule
 from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressionData

@@ -1,4 +1,4 @@
-"""``Module`` and ``NativeModel`` for PyTorch: the base classes of models, as `nn.Module`s."""
+"""``Module`` for PyTorch, an `nn.Module` to subclass; ``NativeModel`` trains a plain one."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""``Trainer``, data modules and ``SGD`` for PyTorch; the loop is in `unrolled.training.trainer`."""
+"""``Trainer``, data modules, ``SGD`` for PyTorch; the loop is in `unrolled.training.trainer`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The points of a training's curves, averaged so that their number stays bounded."""
+"""`Board`: the points of a training's curves, averaged so that their number stays bounded."""
 
 from collections import defaultdict
 from collections.abc import Sequence

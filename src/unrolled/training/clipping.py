@@ -1,4 +1,4 @@
-"""Clip gradients in a training step, in a reader's own loop, or by a reader's own function."""
+"""The part of the trainer that clips gradients, also by a reader's own `clip_gradients`."""
 
 import math
 from collections.abc import Callable, Mapping

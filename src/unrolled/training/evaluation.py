@@ -1,4 +1,4 @@
-"""Mean cross-entropy of a language model on a text."""
+"""`mean_cross_entropy` of a language model on a whole text, with the state carried along."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Losses and norms of steps as numbers: the record of a step, and the validation loss."""
+"""The part of the trainer that reads numbers: a step's record, and the mean validation loss."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Prepare a training: model, minibatches, parameters, optimizer, and the function to minimise."""
+"""The part of the trainer before the first step: model, minibatches, optimizer, objective."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Differentiate a minibatch with gradients through time."""
+"""`Tracer` differentiates a minibatch and also gives its gradients through time."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field

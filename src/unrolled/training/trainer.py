@@ -1,4 +1,4 @@
-"""The training loop: forward, backward, clip, step, and the hidden state carried on."""
+"""``Trainer``: the training loop, forward, backward, clip, step, and the carried hidden state."""
 
 import math
 import time
@@ -10,8 +10,8 @@ from unrolled.errors import SettingError
 from unrolled.functional.updates import check_clip_method
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.clipping import Clipping
-from unrolled.training.divergence import check_weights, stop_not_finite
 from unrolled.training.losses import Losses
+from unrolled.training.not_finite import check_weights, stop_not_finite
 from unrolled.training.preparation import Preparation
 from unrolled.training.records import Backward, Listener, StepRecord, summarize
 from unrolled.training.tracing import ThroughTime

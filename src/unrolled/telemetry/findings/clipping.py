@@ -1,4 +1,4 @@
-"""Findings about clipping: without effect, on a part of the parameters, too hard, never."""
+"""Findings about clipping: too late, of a part, of scaled gradients, too hard, never needed."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Findings about what could not be seen, from the notes of a watch."""
+"""Findings that repeat a watch's notes: what could not be recorded, and why."""
 
 from unrolled.telemetry.findings.finding import Finding, Findings
 from unrolled.telemetry.history import History

@@ -1,4 +1,4 @@
-"""Findings about the optimizer's steps: too small, too large, gradients of earlier steps, decay."""
+"""Findings about optimizer steps: too small, too large, gradients not cleared, weight decay."""
 
 import numpy as np
 

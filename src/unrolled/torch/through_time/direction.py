@@ -13,7 +13,7 @@ from torch import nn
 from unrolled.functional import bptt
 from unrolled.kernels.analytic_backward import Weights, input_side
 from unrolled.kernels.torch import through_time, xp
-from unrolled.models.layers import GATE_ORDERS
+from unrolled.models.weights import GATE_ORDERS
 from unrolled.telemetry.through_time import gate_shares
 from unrolled.torch.through_time.fused_call import FusedCall, Tensors
 

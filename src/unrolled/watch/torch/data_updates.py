@@ -1,4 +1,4 @@
-"""`DataUpdates` notices weights that move without an optimizer, as through ``.data``."""
+"""`DataUpdates` decides when to warn that weights move by hand (``.data``) and no step is seen."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""``RNNModel`` and ``recurrent_layer`` for TensorFlow: language models of Keras' own layers."""
+"""``RNNModel``: a language model around a recurrent layer of Keras, and `recurrent_layer`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
@@ -21,7 +21,8 @@ from unrolled.models.layer_options import (
     check_no_bias,
     option_label,
 )
-from unrolled.models.layers import (
+from unrolled.models.rnn_model import RNNModel as _RNNModel
+from unrolled.models.weights import (
     GATE_ORDERS,
     NO_COUNTERPART,
     check_apart,
@@ -31,7 +32,6 @@ from unrolled.models.layers import (
     with_prefix,
     without_prefix,
 )
-from unrolled.models.rnn_model import RNNModel as _RNNModel
 from unrolled.tensorflow.module import Module
 
 

@@ -1,4 +1,4 @@
-"""Convert the weights of frameworks' recurrent layers to those of our cells, and back.
+"""Names and shapes of recurrent weights; convert those of frameworks' layers to ours, and back.
 
 Frameworks keep the weights of all gates side by side, each in an order of its own.
 """

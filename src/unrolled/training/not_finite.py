@@ -1,4 +1,4 @@
-"""Stop a training whose loss, gradient or weights became NaN or infinite."""
+"""End training with `NotFiniteError` at a NaN or infinity; put the last good weights back."""
 
 import math
 from typing import Any, NoReturn

@@ -1,4 +1,4 @@
-"""``RNNModel`` and ``recurrent_layer`` for JAX: language models of Flax's own layers."""
+"""``RNNModel``: a language model around one of Flax's recurrent layers, and `recurrent_layer`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -15,7 +15,7 @@ from unrolled.functional.recurrent import CELLS
 from unrolled.jax.language_model import IdsModule
 from unrolled.models import rnn_model
 from unrolled.models.layer_options import array_named, check_layer, option_label
-from unrolled.models.layers import check_apart, layer_prefix, with_prefix
+from unrolled.models.weights import check_apart, layer_prefix, with_prefix
 
 KINDS = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": (nn.OptimizedLSTMCell, nn.LSTMCell)}
 

@@ -1,4 +1,4 @@
-"""``RNNModel`` and ``recurrent_layer`` for MXNet: language models of Gluon's own layers."""
+"""``RNNModel``: a language model around one of Gluon's layers, and `recurrent_layer`."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""``RNNModel`` and ``recurrent_layer`` for PyTorch: language models of `nn.RNN` and its kin."""
+"""``RNNModel``: a language model around PyTorch's `nn.RNN` or its kin, and `recurrent_layer`."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from unrolled.backends import torch as backend
 from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
 from unrolled.models.layer_options import check_dropout, check_layer, option_label
-from unrolled.models.layers import NO_COUNTERPART
 from unrolled.models.rnn_model import StackedRNNModel
+from unrolled.models.weights import NO_COUNTERPART
 from unrolled.torch.module import Module
 
 
