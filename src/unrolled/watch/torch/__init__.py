@@ -7,7 +7,7 @@ from torch import nn
 
 from unrolled.watch.record_store import KEEP, Sink
 from unrolled.watch.torch.states import StateNames
-from unrolled.watch.torch.step_events import Watch
+from unrolled.watch.torch.watch import Watch
 
 __all__ = ["Watch", "watch"]
 
