@@ -9,7 +9,7 @@ from unrolled import native  # noqa: E402
 from unrolled.functional.recurrent import CELLS, RELU_RNN  # noqa: E402
 from unrolled.kernels import torch as engine  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("instructions")
+pytestmark = [pytest.mark.usefixtures("instructions"), pytest.mark.best_set]
 
 T, B, D, H = 3, 2, 4, 5
 

@@ -166,10 +166,13 @@ def check(layer, **how):
         assert distance(found[name], truth[name]) < tolerance, name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_equal_to_the_formulas(cell, dtype):
-    check(Layer(cell, 6, 11, 70, dtype=dtype), threads=2)
+@pytest.mark.parametrize(
+    ("T", "B", "H"), [(6, 11, 70), (1, 1, 1), (1, 32, 513), (3, 1, 513), (40, 3, 8), (2, 70, 65)]
+)
+def test_equal_to_the_formulas(cell, T, B, H):
+    for dtype in TOLERANCE:
+        check(Layer(cell, T, B, H, dtype=dtype, scale=0.5), threads=3)
 
 
 @settings(deadline=None, max_examples=25)
@@ -188,25 +191,11 @@ def test_any_shape_and_any_number_of_threads(cell, dtype, T, B, H, threads, zero
     check(layer, threads=threads)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(
-    ("T", "B", "H"), [(1, 1, 1), (1, 32, 513), (3, 1, 513), (40, 3, 8), (2, 70, 65)]
-)
-def test_odd_sizes(cell, T, B, H):
-    check(Layer(cell, T, B, H, dtype="float32", scale=0.5), threads=3)
-
-
 @pytest.mark.parametrize("B", [1, 33, *range(59, 68), 95, 96, 97, 127, 128, 256, 1024])
 @pytest.mark.parametrize("cell", CELLS)
 def test_batches_of_whole_tiles_and_of_a_row_more(cell, B):
-    for precision, threads in (("float32", 1), ("float32", 2), ("float64", 2)):
-        check(Layer(cell, 2, B, 17, dtype=precision, scale=0.5), threads=threads)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_second_call_with_other_shapes(cell):
-    for size in (64, 5, 130):  # the scratch memory is kept between calls
-        check(Layer(cell, 3, size // 3, size, scale=0.5), threads=2)
+    for dtype in TOLERANCE:  # one thread gives the same numbers, see below
+        check(Layer(cell, 2, B, 17, dtype=dtype, scale=0.5), threads=2)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -404,21 +393,9 @@ def test_tensors_and_the_threads_of_their_framework(cell):
         assert np.array_equal(outputs.numpy(), truth)
 
 
-def test_two_calls_at_once():
-    """No state is shared: calls of two Python threads do not disturb each other."""
-    layers = [Layer("gru", 10, 8, 65, seed=seed) for seed in range(4)]
-    threads = [threading.Thread(target=layer.forward, kwargs={"threads": 2}) for layer in layers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for layer in layers:
-        assert distance(layer.outputs, layer.truth()[0]) < 1e-10
-
-
 def test_many_calls_at_once_and_one_after_the_other():
-    """Threads wait for work between the calls, and calls take each other's."""
-    layers = [Layer("rnn", 4, 6, 33, seed=seed) for seed in range(4)]
+    """No state is shared, threads wait between the calls, and calls take each other's."""
+    layers = [Layer(cell, 4, 6, 33, seed=seed) for seed, cell in enumerate(("rnn", "gru") * 2)]
     first = [layer.forward(threads=1).copy() for layer in layers]
 
     def again(layer):
@@ -477,14 +454,11 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_what_does_not_fit_is_refused(what):
     layer = Layer("rnn", 2, 3, 5)
+    with pytest.raises(ValueError, match="at least 1"):
+        layer.forward(threads=0)
     BAD[what](layer)
     with pytest.raises(ValueError, match=r"expected|has 1|float16|id|unknown"):
         layer.forward()
-
-
-def test_threads_must_be_one_at_least():
-    with pytest.raises(ValueError, match="at least 1"):
-        Layer("rnn", 2, 3, 5).forward(threads=0)
 
 
 @pytest.mark.parametrize(("M", "N", "K"), [(0, 3, 3), (3, 0, 3), (3, 3, 0)])

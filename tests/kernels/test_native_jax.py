@@ -22,7 +22,8 @@ usable, reason = native.available()
 natively = pytest.mark.skipif(not usable, reason=reason)
 cells = pytest.mark.parametrize("cell", CELLS)
 
-pytestmark = pytest.mark.usefixtures("instructions")
+# which instructions compute is no matter of the framework; `test_recur.py` has every set
+pytestmark = [pytest.mark.usefixtures("instructions"), pytest.mark.best_set]
 
 T, B, D, H = 5, 2, 3, 4
 

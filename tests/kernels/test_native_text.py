@@ -70,7 +70,7 @@ def distance(found, expected):
 
 
 @all_cells
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
     ("H", "V", "layers", "threads"),
     [(1, 1, 1, 1), (1, 2, 3, 2), (5, 2, 1, 1), (16, 300, 2, 3), (70, 28, 3, 1), (513, 1, 2, 2)],
