@@ -113,13 +113,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
 def check(arguments: Iterable[tuple[str, Any, Any]], of: str) -> None:
     """Make sure that arguments are what they should be.
 
-    Args:
-        arguments: name, value and default of each.
-        of: whose arguments they are.
-
-    Raises:
-        SettingError: every wrong one.
-
     Example:
         >>> check([("max_epochs", "3", inspect.Parameter.empty)], "Trainer")
         Traceback (most recent call last):

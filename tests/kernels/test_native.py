@@ -357,11 +357,18 @@ def test_products(sizes, transposed, start, dtype, threads):
 def test_the_way_back_through_an_affine_map(sizes, dtype, threads):
     (N, D, V), rng = sizes, np.random.default_rng(0)
     X, W, dY = (rng.standard_normal(s).astype(dtype) for s in ((N, D), (D, V), (N, V)))
-    found = [np.full(shape, np.nan, dtype) for shape in ((N, D), (D, V), (V,))]
-    native.affine_backward(X, W, dY, *found, threads=threads)
+    found = native.call(
+        "affine_backward",
+        X,
+        {"N": N, "D": D, "V": V},
+        {"X": X, "W": W, "dY": dY},
+        ("dX", "dW", "db"),
+        lambda shape, like: np.full(shape, np.nan, like.dtype),
+        threads=threads,
+    )
     x, w, dy = (array.astype("float64") for array in (X, W, dY))
-    for gradient, truth in zip(found, (dy @ w.T, x.T @ dy, dy.sum(0)), strict=True):
-        assert distance(gradient, truth) < TOLERANCE[dtype]
+    for name, truth in {"dX": dy @ w.T, "dW": x.T @ dy, "db": dy.sum(0)}.items():
+        assert distance(found[name], truth) < TOLERANCE[dtype]
 
 
 def test_sums_are_made_only_for_those_who_ask():

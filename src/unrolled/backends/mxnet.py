@@ -120,12 +120,7 @@ def is_lazy(model: gluon.Block) -> bool:
 
 
 def ensure_initialized(block: gluon.Block, how: Any = None) -> Any:
-    """Give a block initial values if it has none; returns the device that it is on.
-
-    Args:
-        block: any.
-        how: an initializer of MXNet's; None for its default.
-    """
+    """Give a block initial values if it has none; returns the device that it is on."""
     for parameter in block.collect_params().values():
         if parameter._data is None and not parameter._deferred_init:
             parameter.initialize(how)

@@ -96,21 +96,7 @@ class Namespace:
 def python_scan(
     stack: Callable[[list[Array]], Array], unstack: Callable[[Array], Iterable[Array]] = iter
 ) -> Callable[..., tuple[Any, Any]]:
-    """The loop over time for frameworks that have no scan of their own.
-
-    Args:
-        stack: joins the outputs of all steps along a new first axis.
-        unstack: splits an array along its first axis.
-
-    Returns:
-        A function as ``Namespace.scan``.
-
-    Example:
-        >>> import numpy as np
-        >>> running_sum = lambda total, x: (total + x, total + x)
-        >>> python_scan(np.stack)(running_sum, 0.0, np.array([1.0, 2.0, 3.0]))[0]
-        array([1., 3., 6.])
-    """
+    """The loop over time for frameworks that have no scan of their own."""
 
     def scan(step: Step, state: Any, inputs: Any, reverse: bool = False) -> tuple[Any, Any]:
         order = reversed if reverse else iter

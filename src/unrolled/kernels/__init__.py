@@ -44,16 +44,7 @@ FASTER_IF_COMPILED = ("jax", "tensorflow")
 
 
 def check_engine(engine: str, framework: str = "torch", gpu: bool = True) -> str:
-    """Return the name of an engine if it can run there.
-
-    Args:
-        engine: the name.
-        framework: that computes.
-        gpu: whether it does so on a GPU.
-
-    Raises:
-        SettingError: it is unknown, and the message names the nearest; or it needs another place.
-    """
+    """Return the name of an engine if it can run there."""
     if engine not in ENGINES:
         raise SettingError(f"unknown engine '{engine}': {did_you_mean(engine, ENGINES)}")
     gpu = gpu or os.environ.get("TRITON_INTERPRET") == "1"  # then Triton computes on the CPU
@@ -90,11 +81,6 @@ def explain() -> str:
 
 def chosen(framework: str, engine: str, gpu: bool = False) -> str:
     """Describe the engine that a name means here, in words for the record of a run.
-
-    Args:
-        framework: that computes.
-        engine: the name.
-        gpu: whether it does so on a GPU.
 
     Example:
         >>> chosen("torch", "reference")
@@ -163,18 +149,7 @@ def recur(
 
 
 def project(backend: Any, X: Array, W: Array, b: Array, engine: str = "auto") -> Array:
-    """The output layer, ``X W + b``, by the engine that carried the cell.
-
-    Args:
-        backend: whose arrays they are.
-        X: hidden states ``(N, H)``.
-        W: ``(H, V)``.
-        b: ``(V,)``.
-        engine: as for `recur`.
-
-    Returns:
-        ``(N, V)``.
-    """
+    """The output layer, ``X W + b``, by the engine that carried the cell."""
     if backend.name in PROJECTS and _takes_fast(backend.name, check_engine(engine)):
         return _fast(backend.name).affine(X, W, b)
     return affine(backend.xp, X, W, b)

@@ -20,14 +20,7 @@ Engine = NativeRecurrence | Operations
 
 
 class _Recurrence(mx.autograd.Function):  # type: ignore[misc]
-    """An engine's two passes as one operation.
-
-    Args:
-        engine: the native kernels on shared memory, or MXNet's own operations.
-        cell: name in `unrolled.functional.bptt.GATES`.
-        num_states, num_taps: how many of the inputs are such.
-        ids: what is read if it is ids, which have no gradient.
-    """
+    """An engine's two passes as one operation."""
 
     def __init__(self, engine: Engine, cell: str, num_states: int, num_taps: int, ids: Any) -> None:
         super().__init__()

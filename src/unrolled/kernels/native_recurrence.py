@@ -31,12 +31,7 @@ library as `unrolled.native.call` does, and returns the new arrays that it has w
 def in_new_arrays(
     empty: Callable[[tuple[int, ...], Array], Array], readable: Callable[[Array], Array]
 ) -> Call:
-    """Calls at once, where memory is there to be written to.
-
-    Args:
-        empty: ``(shape, like) -> array`` with undefined values.
-        readable: makes an array contiguous.
-    """
+    """Calls at once, where memory is there to be written to."""
 
     def call(
         function: str,
@@ -240,12 +235,7 @@ class NativeRecurrence:
 
 
 def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
-    """The native kernels on NumPy arrays, if they can work on this type here.
-
-    Args:
-        dtype: of the arrays.
-        threads: how many to use at most; 0 for `num_threads`.
-    """
+    """The native kernels on NumPy arrays, if they can work on this type here."""
     if np.dtype(dtype).name not in ("float32", "float64") or not native.available()[0]:
         return None
     call = in_new_arrays(lambda shape, like: pool.empty(shape, like.dtype), np.ascontiguousarray)
@@ -253,11 +243,7 @@ def on_host(dtype: Any, threads: int = 0) -> NativeRecurrence | None:
 
 
 def num_threads(*variables: str) -> int:
-    """The cores that this process may use, or fewer if the environment says so.
-
-    Args:
-        variables: that may say so, beside ``OMP_NUM_THREADS``.
-    """
+    """The cores that this process may use, or fewer if the environment says so."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wanted = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", *variables))
     return min([cores or 1, *(int(n) for n in wanted if n.isdecimal() and int(n))])

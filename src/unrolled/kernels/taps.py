@@ -93,11 +93,7 @@ def current() -> Trace | None:
 
 
 def begin_piece(cut: bool) -> None:
-    """Tell the trace, if one is being made, that the next piece of a sequence begins.
-
-    Args:
-        cut: whether its first state is constant to differentiation.
-    """
+    """Tell the trace, if one is being made, that the next piece of a sequence begins."""
     trace = current()
     if trace is not None:
         trace.begin_piece(cut)
@@ -106,10 +102,6 @@ def begin_piece(cut: bool) -> None:
 @contextmanager
 def tracing(taps: Mapping[str, Array] | None = None) -> Iterator[Trace]:
     """Trace the recurrences that run inside.
-
-    Args:
-        taps: arrays of zeros by name, in the shapes that an earlier trace of the same
-            computation told; None for that first look.
 
     Example:
         >>> import numpy as np

@@ -77,12 +77,7 @@ _call = in_new_arrays(_empty, _contiguous)
 def _native_kernels(
     arrays: Sequence[torch.Tensor], precision: str = "float32"
 ) -> NativeRecurrence | None:
-    """The native kernels, if they can work on such tensors: on the CPU, all of one type.
-
-    Args:
-        arrays: ids may be among them, but not the last.
-        precision: see `unrolled.kernels.recur`.
-    """
+    """The native kernels, if they can work on such tensors: on the CPU, all of one type."""
     kind = arrays[-1].dtype
     if kind not in (torch.float32, torch.float64) or not native.available()[0]:
         return None
@@ -196,16 +191,7 @@ def differentiable(
     weights: Sequence[torch.Tensor],
     taps: Tensors = (),
 ) -> tuple[torch.Tensor, Tensors]:
-    """A recurrence by an engine, an `Operations` or `NativeRecurrence`, as one operation.
-
-    Args:
-        engine: computes forward and backward pass.
-        cell: name in `unrolled.functional.bptt.GATES`.
-        X: ``(T, B, D)``, or ids ``(T, B)``.
-        state: arrays ``(B, H)``.
-        weights: in the order of ``CELLS[cell].weights``.
-        taps: arrays of zeros for dL/dH_t and D, ``(T, B, H)`` and ``(T, B, G * H)``.
-    """
+    """A recurrence by an engine, an `Operations` or `NativeRecurrence`, as one operation."""
     tables = weights[0 : 3 * len(bptt.GATES[cell]) : 3]
     # the gates' tables have one size: where the first is too small, all are
     sparse = not X.is_floating_point() and by_rows(tables[0], X)
@@ -253,11 +239,7 @@ def recur(
 
 
 def _triton() -> Operations:
-    """The engine of the Triton kernels.
-
-    Raises:
-        SettingError: Triton is not installed, or cannot be loaded any more.
-    """
+    """The engine of the Triton kernels."""
     if "tensorflow" in sys.modules and "triton" not in sys.modules:
         raise SettingError(
             "engine=triton: once TensorFlow is loaded, loading Triton crashes; import triton first"
@@ -276,15 +258,7 @@ def _triton() -> Operations:
 def through_time(
     cell: str, tape: bptt.Tape, W_h: Sequence[torch.Tensor], dY: torch.Tensor, d_last: Tensors
 ) -> bptt.Gradients:
-    """The backward pass along a tape, without the gradients of weights.
-
-    Args:
-        cell: name in `unrolled.functional.bptt.GATES`.
-        tape: of the forward pass.
-        W_h: ``(H, H)`` of each gate.
-        dY: gradient with respect to the outputs, ``(T, B, H)``.
-        d_last: gradient with respect to the last state, ``(B, H)`` each.
-    """
+    """The backward pass along a tape, without the gradients of weights."""
     kernels = _native_kernels((dY, *W_h))
     if kernels is None:
         return bptt.backward(xp, cell, tape, bptt.stack_gates(xp, W_h), dY, d_last)

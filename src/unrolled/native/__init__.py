@@ -18,7 +18,6 @@ may ask for less: ``avx512``, ``avx2``, ``portable``, or ``off`` for none of thi
 """
 
 from unrolled.native.calls import (
-    affine_backward,
     backward,
     call,
     forward,
@@ -37,7 +36,6 @@ __all__ = [
     "CELLS",
     "Reader",
     "Reading",
-    "affine_backward",
     "available",
     "backward",
     "call",

@@ -94,17 +94,7 @@ def backward(
 def recurrence_sizes(
     cell: str, shape: Sequence[int], W_h: Sequence[Any], table: Sequence[Any] | None = None
 ) -> dict[str, int]:
-    """The sizes of a `call`'s arrays.
-
-    Args:
-        cell: its name.
-        shape: of the outputs, ``(T, B, H)``.
-        W_h: G arrays ``(H, H)``.
-        table: G arrays ``(V, H)`` whose rows are looked up, if there are any.
-
-    Raises:
-        ValueError: an unknown cell, or another number of weights than it has.
-    """
+    """The sizes of a `call`'s arrays."""
     if cell not in CELLS:
         raise ValueError(f"unknown cell '{cell}': {did_you_mean(cell, CELLS)}")
     (T, B, H), G = shape, CELLS[cell]
@@ -128,15 +118,6 @@ def product(
     threads: int = 1,
 ) -> None:
     """Matrix product ``C = A B``, ``C = A B + bias``, or with ``accumulate`` ``C += A B``.
-
-    Args:
-        A: ``(M, K)``, or ``(K, M)`` with ``transpose_a``.
-        B: ``(K, N)``, or ``(N, K)`` with ``transpose_b``.
-        C: written, ``(M, N)``.
-        transpose_a, transpose_b: use the transpose of what is given.
-        bias: ``(N,)``, added to every row.
-        accumulate: add to what stands in ``C``; not with ``bias``.
-        precision, threads: as in `forward`.
 
     Example:
         >>> import numpy as np
@@ -178,44 +159,8 @@ def product_sizes(
     }
 
 
-def affine_backward(
-    X: Any,
-    W: Any,
-    dY: Any,
-    dX: Any,
-    dW: Any,
-    db: Any,
-    *,
-    precision: str = "",
-    threads: int = 1,
-) -> None:
-    """The backward pass through ``Y = X W + b``.
-
-    Args:
-        X: ``(N, D)``.
-        W: ``(D, V)``.
-        dY: gradient of the loss, ``(N, V)``.
-        dX, dW, db: written, of the shapes of ``X``, ``W`` and ``(V,)``: ``dY W^T``, ``X^T dY``,
-            and the sum of ``dY`` over its rows.
-        precision, threads: as in `forward`.
-    """
-    sizes = {"N": X.shape[0], "D": X.shape[1], "V": W.shape[1]}
-    reads = {"X": X, "W": W, "dY": dY, "dX": dX, "dW": dW, "db": db}
-    call("affine_backward", X, sizes, reads, precision=precision, threads=threads)
-
-
 def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads: int = 1) -> None:
-    """L2 norms of arrays, or of differences ``||a - b||``; squares summed in float64.
-
-    Args:
-        arrays: contiguous, of any shapes, all of one type; at least one.
-        out: written, ``(len(arrays),)``, float64.
-        minus: none, or as many arrays of the same shapes.
-        threads: as in `unrolled.native.forward`.
-
-    Raises:
-        ValueError: an array of another type or shape, or not contiguous.
-    """
+    """L2 norms of arrays, or of differences ``||a - b||``; squares summed in float64."""
     like, count = arrays[0] if arrays else out, len(arrays)
     type = name_of(like.dtype)
     addresses, others, sizes = array("Q"), array("Q"), array("q")

@@ -26,9 +26,6 @@ def using(instructions: str) -> Iterator[None]:
 
     Calls that were recorded or compiled before keep their instructions.
 
-    Args:
-        instructions: a set, or ``"off"`` for none of the kernels.
-
     Example:
         >>> with using("off"):
         ...     available()
@@ -52,13 +49,7 @@ def _ask_for(instructions: str | None) -> None:
 
 @cache
 def available() -> tuple[bool, str]:
-    """Whether the kernels can be used, and a sentence about it.
-
-    Example:
-        >>> usable, reason = available()
-        >>> isinstance(usable, bool), len(reason) > 0
-        (True, True)
-    """
+    """Whether the kernels can be used, and a sentence about it."""
     if os.environ.get("UNROLLED_NATIVE", "").lower() == "off":
         return False, "switched off by UNROLLED_NATIVE=off"
     if not LIBRARY.exists():
@@ -76,12 +67,7 @@ def available() -> tuple[bool, str]:
 
 
 def describe() -> dict[str, Any]:
-    """What runs, and what else could.
-
-    Returns:
-        ``{"available": bool, "reason": str}`` and, if available, ``"instructions"``, the set in
-        use, and ``"choices"``, those of this CPU.
-    """
+    """What runs, and what else could."""
     usable, reason = available()
     if not usable:
         return {"available": False, "reason": reason}

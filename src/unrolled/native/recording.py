@@ -40,12 +40,7 @@ class Recorded:
 
 
 def record(function: Callable[[], Any], arrays: Sequence[npt.NDArray[Any]]) -> Recorded:
-    """What a function asks of the library, in the one call that it makes.
-
-    Args:
-        function: makes the call.
-        arrays: all that it makes it with.
-    """
+    """What a function asks of the library, in the one call that it makes."""
     with recording() as calls:
         function()
     ((name, call, workspace),) = calls

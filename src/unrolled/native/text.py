@@ -108,11 +108,7 @@ class Reading:
         self.function = loaded().unrolled_read
 
     def read(self, ids: npt.NDArray[np.int64]) -> Array:
-        """Logits ``(V,)`` after the next ids ``(T,)``.
-
-        Raises:
-            ValueError: there are none, or one is out of range.
-        """
+        """Logits ``(V,)`` after the next ids ``(T,)``."""
         self._call(ids, 0)
         return self.logits.copy()
 
@@ -123,21 +119,7 @@ class Reading:
         uniform: npt.NDArray[np.float64] | None = None,
         temperature: float = 1.0,
     ) -> npt.NDArray[np.int64]:
-        """Read the next ids ``(T,)``, then choose more and read those.
-
-        Args:
-            ids: one at least.
-            count: of the ids to choose.
-            uniform: numbers in ``[0, 1)`` to draw by, one for each; by default nothing is drawn,
-                and the likeliest are chosen as by `unrolled.functional.sampling.greedy`.
-            temperature: of drawing as by `unrolled.functional.sampling.draw`, above 0.
-
-        Returns:
-            What was chosen, ``(count,)``.
-
-        Raises:
-            ValueError: as `read`.
-        """
+        """Read the next ids ``(T,)``, then choose more and read those."""
         if uniform is not None:
             self.text.uniform = address(uniform, (count,), "float64")
             self.text.temperature = temperature

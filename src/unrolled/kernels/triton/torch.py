@@ -60,13 +60,7 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Triton:
-    """A cell's passes through time by kernels of the project's own.
-
-    Args:
-        keep: whether there will be a backward pass; without, `forward` keeps the states only.
-        tf32: multiply float32 with 11 bits. Without, the matrix units multiply the upper and
-            the lower bits apart, three products for one, and nothing is lost.
-    """
+    """A cell's passes through time by kernels of the project's own."""
 
     keep: bool = True
     tf32: bool = False
@@ -80,11 +74,7 @@ class Triton:
         W_h: torch.Tensor,
         b_hh: torch.Tensor | float = 0.0,
     ) -> tuple[bptt.Arrays, bptt.Tape]:
-        """See `unrolled.functional.bptt.forward`.
-
-        Raises:
-            TypeError: not all of the tensors are float32.
-        """
+        """See `unrolled.functional.bptt.forward`."""
         b = b_hh if isinstance(b_hh, torch.Tensor) else A.new_full(W_h.shape[:1], b_hh)
         _check_types(A, *state, W_h, b)
         kernels, (T, B, _), N = KERNELS[cell], A.shape, W_h.shape[0]
