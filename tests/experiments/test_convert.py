@@ -54,6 +54,8 @@ def check_against(reference, values, trained):
 
 KINDS = list(itertools.product(("rnn", "gru", "lstm"), (True, False), (1, 2)))
 DIRECTIONS = list(itertools.permutations(INSTALLED, 2)) or [(FRAMEWORK, FRAMEWORK)]
+TO_THE_NEXT = list(zip(INSTALLED, [*INSTALLED[1:], *INSTALLED[:1]], strict=True))
+"""Each framework once as the source and once as the target."""
 
 
 @pytest.mark.parametrize(
@@ -89,49 +91,39 @@ def test_a_framework_that_is_not_installed_is_reached_through_the_file(
 
 
 @pytest.mark.parametrize("scratch", ["true", "false"])
-@pytest.mark.parametrize("source", INSTALLED)
+@pytest.mark.parametrize(("source", "target"), TO_THE_NEXT)
 def test_linear_regression_predicts_the_same_in_every_framework(
-    unrolled, tmp_path, source, scratch
+    unrolled, tmp_path, source, target, scratch
 ):
-    run = experiments.run(
-        "linear-regression", (f"scratch={scratch}", "num_train=64"), source, 0, tmp_path / "run"
-    )
+    run = tmp_path / "run"
+    small = (f"scratch={scratch}", "num_train=64", "num_val=0", "max_epochs=1")
+    experiments.run("linear-regression", small, source, 0, run)
     values = RunDirectory.open(run).load_model()
     assert {name: value.shape for name, value in values.items()} == {"w": (2, 1), "b": (1,)}
+    assert unrolled("convert", run, "--to", target, "--out", tmp_path / "out").code == 0
+    out, backend = RunDirectory.open(tmp_path / "out"), load_shell(target).backend
+    model = linear_regression.restore(target, out.read_json("config.json"), out.load_model())
     X = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
-    for target in INSTALLED:
-        out = tmp_path / f"in-{target}"
-        assert unrolled("convert", run, "--to", target, "--out", out).code == 0
-        backend = load_shell(target).backend
-        config, carried = (
-            RunDirectory.open(out).read_json("config.json"),
-            RunDirectory.open(out).load_model(),
-        )
-        model = linear_regression.restore(target, config, carried)
-        found = backend.to_numpy(model(backend.asarray(X)))
-        np.testing.assert_allclose(found, X @ values["w"] + values["b"], atol=1e-5)
+    found = backend.to_numpy(model(backend.asarray(X)))
+    np.testing.assert_allclose(found, X @ values["w"] + values["b"], atol=1e-5)
 
 
-@pytest.mark.parametrize("source", INSTALLED)
-def test_ties_survive_conversion(unrolled, tmp_path, source):
+@pytest.mark.parametrize(("source", "target"), TO_THE_NEXT)
+def test_ties_survive_conversion(unrolled, tmp_path, source, target):
     reference, values = written_by_hand(tmp_path / "run", "gru", True, 2, source)
     values["layers.1.W_hz"] = values["layers.0.W_hz"]  # one array at two places
     RunDirectory(tmp_path / "run").save_model(values)
-    for target in INSTALLED:
-        out = tmp_path / target
-        assert unrolled("convert", tmp_path / "run", "--to", target, "--out", out).code == 0
-        trained = load(out)
-        check_against(reference, values, trained)
-        places = trained.shell.parameters(trained.model)["layers.1.W_hz"].places
-        assert places == ("layers.0.W_hz", "layers.1.W_hz")
-        kept = trained.model.export_parameters()
-        assert kept["layers.1.W_hz"] is kept["layers.0.W_hz"]
-        row = next(
-            line
-            for line in unrolled("params", out).out.splitlines()
-            if line.startswith("layers.0.W_hz")
-        )
-        assert row.endswith("layers.1.W_hz")
+    out = tmp_path / target
+    assert unrolled("convert", tmp_path / "run", "--to", target, "--out", out).code == 0
+    trained = load(out)
+    check_against(reference, values, trained)
+    places = trained.shell.parameters(trained.model)["layers.1.W_hz"].places
+    assert places == ("layers.0.W_hz", "layers.1.W_hz")
+    kept = trained.model.export_parameters()
+    assert kept["layers.1.W_hz"] is kept["layers.0.W_hz"]
+    lines = unrolled("params", out).out.splitlines()
+    (row,) = [line for line in lines if line.startswith("layers.0.W_hz")]
+    assert row.endswith("layers.1.W_hz")
 
 
 def test_logs_stay_with_the_run_that_was_converted_and_diagnose_says_so(
@@ -202,15 +194,8 @@ def test_parameters_that_do_not_fit_are_all_named(
 
 def test_params_lists_names_shapes_and_the_total(unrolled, tiny_run):
     listing = unrolled("params", tiny_run).out.splitlines()
-    assert [line.split()[0] for line in listing] == [
-        "name",
-        "W_xh",
-        "W_hh",
-        "b_h",
-        "W_hq",
-        "b_q",
-        "total",
-    ]
+    names = ["name", "W_xh", "W_hh", "b_h", "W_hq", "b_q", "total"]
+    assert [line.split()[0] for line in listing] == names
     assert listing[-1].split()[-1] == "548"
 
 

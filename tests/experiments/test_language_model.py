@@ -11,12 +11,11 @@ from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
 from unrolled.frameworks import load as load_shell
 from unrolled.functional.losses import perplexity
+from unrolled.runs.directory import RunDirectory
 from unrolled.training.evaluation import mean_cross_entropy
 
 TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
 TINY += ("telemetry_every=0",)  # its own tests have it; compilers would take seconds more
-
-on_each = pytest.mark.parametrize("framework", INSTALLED)
 
 
 def run(folder, framework, *assignments, seed=0):
@@ -34,17 +33,18 @@ def tiny(request, tmp_path_factory):
     return run(tmp_path_factory.mktemp(request.param), request.param, *TINY)
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path, tiny):
-    framework = summary(tiny)["framework"]
-    other_kind = ("use_random_iter=true", "scratch=false", "model=lstm")
-    again, other = (run(tmp_path, framework, *TINY, seed=seed) for seed in (0, 1))
-    layers = [run(tmp_path, framework, *TINY, *other_kind) for _ in range(2)]
-    for name in ("metrics.jsonl", "model.safetensors"):
-        assert (tiny / name).read_bytes() == (again / name).read_bytes()
-        assert (tiny / name).read_bytes() != (other / name).read_bytes()
-        assert (layers[0] / name).read_bytes() == (layers[1] / name).read_bytes()
-    assert summary(tiny)["samples"] == summary(again)["samples"]
-    check_samples(layers[0])
+@pytest.fixture(scope="module")
+def of_framework(tmp_path_factory):
+    """A tiny run where no framework matters to what is asked."""
+    return run(tmp_path_factory.mktemp("one"), FRAMEWORK, *TINY)
+
+
+def same(one, other):
+    """Whether two runs have the same bytes; those of their logs and models agree in that."""
+    files = ("metrics.jsonl", "model.safetensors")
+    equal = [(one / name).read_bytes() == (other / name).read_bytes() for name in files]
+    assert len(set(equal)) == 1
+    return equal[0]
 
 
 def check_samples(path):
@@ -56,45 +56,53 @@ def check_samples(path):
         assert trained.write(prefix, 50) == text
 
 
-@on_each
-@pytest.mark.parametrize(
-    ("model", "scratch", "num_layers"), [("gru", "true", 2), ("gru", "false", 1)]
-)
-def test_every_model_runs_and_comes_back(tmp_path, framework, model, scratch, num_layers):
-    # and each kind in some framework: test_convert.py
-    sizes = (f"model={model}", f"scratch={scratch}", f"num_layers={num_layers}")
-    check_samples(run(tmp_path, framework, *TINY, *sizes))
+@pytest.mark.parametrize("kind", ["written out", "layers"])
+def test_the_same_seed_gives_the_same_bytes_and_a_model_that_comes_back(tmp_path, tiny, kind):
+    framework = summary(tiny)["framework"]
+    layers = ("use_random_iter=true", "scratch=false", "model=lstm")
+    more = () if kind == "written out" else layers
+    first = tiny if kind == "written out" else run(tmp_path, framework, *TINY, *more)
+    again = run(tmp_path, framework, *TINY, *more)
+    assert same(first, again)
+    assert summary(first)["samples"] == summary(again)["samples"]
+    check_samples(first)
 
 
-def test_the_summary_says_what_came_out(tiny):
+@pytest.mark.parametrize("more", [(), ("scratch=false",)])
+def test_another_seed_gives_other_bytes(tmp_path, of_framework, more):
+    first = run(tmp_path, FRAMEWORK, *TINY, *more) if more else of_framework
+    assert not same(first, run(tmp_path, FRAMEWORK, *TINY, *more, seed=1))
+
+
+def test_a_deep_model_runs_and_comes_back(tmp_path):
+    # each kind in some framework: test_convert.py; its numbers in all: test_golden.py
+    check_samples(run(tmp_path, FRAMEWORK, *TINY, "model=gru", "num_layers=2"))
+
+
+def test_the_summary_and_the_log_say_what_came_out(tiny):
     found = summary(tiny)
     keys = "experiment framework seed epochs perplexity heldout_perplexity tokens_per_s samples"
     assert found.keys() >= set(keys.split())
-    check_samples(tiny)
-
-
-def test_perplexity_is_the_exponential_of_the_mean_over_all_tokens(tiny):
     lines = [json.loads(line) for line in (tiny / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     for line in lines:
         assert line["perplexity"] == math.exp(line["loss"])
-    assert summary(tiny)["perplexity"] == lines[-1]["perplexity"]
+    assert found["perplexity"] == lines[-1]["perplexity"]
     assert 15 < lines[0]["perplexity"] < 29  # begins near the uniform 28
+    shapes = {n: a.shape for n, a in RunDirectory.open(tiny).load_model().items()}
+    books = {"W_xh": (28, 8), "W_hh": (8, 8), "b_h": (8,), "W_hq": (8, 28), "b_q": (28,)}
+    assert shapes == books
 
 
-def test_heldout_perplexity_is_that_of_unseen_text(tiny):
-    trained = load(tiny)
+def test_heldout_perplexity_is_that_of_unseen_text_however_it_is_cut(of_framework):
+    trained = load(of_framework)
+    backend, model = trained.shell.backend, trained.model
     text = language_model.load_text(complete(Settings()))
     ids = trained.vocab.encode(text)[-(len(text) // 10) :]
     assert len(ids) == 17058
-    loss = mean_cross_entropy(trained.shell.backend, trained.model, ids, 4, 5)
-    assert summary(tiny)["heldout_perplexity"] == pytest.approx(perplexity(loss), rel=1e-6)
-
-
-def test_heldout_loss_does_not_depend_on_how_it_is_cut(tiny):
-    trained = load(tiny)
+    found = summary(of_framework)["heldout_perplexity"]
+    assert found == pytest.approx(perplexity(mean_cross_entropy(backend, model, ids, 4, 5)), 1e-6)
     ids = np.arange(1, 28).repeat(4)
-    backend, model = trained.shell.backend, trained.model
     whole = mean_cross_entropy(backend, model, ids, 1, 1000)
     assert mean_cross_entropy(backend, model, ids, 1, 7) == pytest.approx(whole, rel=1e-5)
     assert mean_cross_entropy(backend, model, ids[:1], 1, 7) is None
@@ -102,23 +110,8 @@ def test_heldout_loss_does_not_depend_on_how_it_is_cut(tiny):
     assert half is None  # not the mean over something else
 
 
-def test_parameters_are_saved_under_the_books_names(tiny):
-    from safetensors.numpy import load_file
-
-    shapes = {n: a.shape for n, a in load_file(tiny / "model.safetensors").items()}
-    assert shapes == {
-        "W_xh": (28, 8),
-        "W_hh": (8, 8),
-        "b_h": (8,),
-        "W_hq": (8, 28),
-        "b_q": (28,),
-    }
-
-
-@on_each
-def test_a_short_training_learns(tmp_path, framework):
-    path = run(tmp_path, framework, "max_epochs=20", "num_hiddens=32", "telemetry_every=0")
-    found = summary(path)
+def test_a_short_training_learns(tmp_path):
+    found = summary(run(tmp_path, FRAMEWORK, "max_epochs=20", "num_hiddens=32", TINY[-1]))
     assert found["perplexity"] < 15
     assert 8 < found["heldout_perplexity"] < 16
 
