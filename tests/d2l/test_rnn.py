@@ -100,8 +100,8 @@ def predicted(d2l: Any, trained: Any, vocab: Any, prefix: str, count: int) -> st
 def check_prediction(d2l: Any, trainer: Any, data: Any) -> None:
     model = trainer.model
     last = trainer.state.params if d2l.backend.name == "jax" else d2l.try_gpu()
-    found = model.predict("it has", 3, data.vocab, last)
-    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 3)
+    found = model.predict("it has", 2, data.vocab, last)
+    assert found == predicted(d2l, trainer.bound_model, data.vocab, "it has", 2)
     with pytest.raises(TextError, match="empty"):
         model.predict("", 3, data.vocab, last)
 

@@ -20,8 +20,15 @@ from unrolled.watch.jax import norms_by_name
 T, B, D, H = 6, 4, 3, 5
 
 
-def near(value, rel=1e-5):
+def near(value, rel=1e-4):
     return pytest.approx(value, rel=rel)
+
+
+def alike(found, expected, rtol=1e-4, atol=1e-5):
+    """Arrays of a dict, or of dicts in it."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 def start(seed=0):
@@ -38,20 +45,58 @@ def cell(params, h, x):
     return jnp.tanh(x @ params["x"] + h @ params["h"])
 
 
-def loss(params, x, name=None):
-    def step(h, x):
-        h = cell(params, h, x)
-        h = h if name is None else tap(h, name)
-        return h, h @ params["out"]
-
-    _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
-    return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+def same(function):
+    return function
 
 
-def by_hand(params, x):
-    """dL/dh_t by zeros added to every state of a loop written out, ``(T, B, H)``."""
+def scanned(name=None, around=same):
+    """The loss of a scan, with its step under a transformation, and tapped under a name."""
 
-    def unrolled(zeros):
+    def loss(params, x):
+        @around
+        def step(h, x):
+            h = cell(params, h, x)
+            h = h if name is None else tap(h, name)
+            return h, h @ params["out"]
+
+        _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
+        return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
+
+    return loss
+
+
+loss = scanned()
+
+
+def in_python(around=same):
+    """The same loss of a loop in Python, tapped."""
+
+    def loss(params, x):
+        @around
+        def step(h, x):
+            h = tap(cell(params, h, x), "mine")
+            return h, h @ params["out"]
+
+        h, total = jnp.zeros((B, H)), 0.0
+        for x_t in x:
+            h, y = step(h, x_t)
+            total = total + 0.1 * jnp.sum(y)
+        return total + jnp.sum(y**2)
+
+    return loss
+
+
+def saving(function):
+    policy = jax.checkpoint_policies.dots_saveable
+    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Value, gradients and the norms ``||dL/dh_t||`` (T, B) of a loop written out."""
+    params, x = start()
+
+    def unrolled(params, zeros):
         h, total = jnp.zeros((B, H)), 0.0
         for t in range(T):
             h = cell(params, h, x[t]) + zeros[t]
@@ -59,81 +104,65 @@ def by_hand(params, x):
             total = total + 0.1 * jnp.sum(y)
         return total + jnp.sum(y**2)
 
-    return jax.grad(unrolled)(jnp.zeros((T, B, H)))
+    of_both = jax.jit(jax.value_and_grad(unrolled, (0, 1)))
+    value, (gradients, arrived) = of_both(params, jnp.zeros((T, B, H)))
+    return float(value), gradients, np.linalg.norm(arrived, axis=2)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", [None, "mine"])
-def test_gradients_through_time_of_a_scan(compiled, name):
-    params, x = start()
-    watched = watch(lambda params, x: loss(params, x, name))
-    call = jax.jit(watched) if compiled else watched
-    value, grads, seen = call(params, x)
-    expected, gradients = jax.value_and_grad(loss)(params, x)
-    assert float(value) == near(float(expected))
-    for path in gradients:
-        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
+LOSSES = {
+    "a scan": loss,
+    "a tapped scan": scanned("mine"),
+    "a compiled step": scanned(None, jax.jit),
+    "a checkpointed step": scanned(None, jax.checkpoint),
+    "a step that saves products": scanned(None, saving),
+    "a tapped and checkpointed step": scanned("mine", jax.checkpoint),
+    "a checkpointed scan": jax.checkpoint(loss),
+    "checkpoints in each other, compiled": jax.jit(jax.checkpoint(scanned(None, jax.checkpoint))),
+    "taps in Python": in_python(),
+    "taps in Python, compiled": in_python(jax.jit),
+    "taps in Python, checkpointed": in_python(jax.checkpoint),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "compiled"),
+    [*((form, True) for form in LOSSES), ("a scan", False), ("a tapped scan", False)],
+)
+def test_gradients_through_time_are_those_of_a_loop_written_out(form, compiled, truth):
+    (params, x), (value, gradients, norms) = start(), truth
+    watched = watch(LOSSES[form])
+    found, grads, seen = (jax.jit(watched) if compiled else watched)(params, x)
+    assert float(found) == near(value)
+    alike(grads, gradients)
     record = watched.keep(seen)
-    norms = np.linalg.norm(by_hand(params, x), axis=2)
-    ((found, layer),) = record.layers.items()
-    assert found == (name or "scan0")
-    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
-    assert layer.hidden_gradient_max == near(norms.max(1).tolist(), 1e-4)
+    ((name, layer),) = record.layers.items()
+    assert name == ("mine" if "tap" in form else "scan0")
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist())
+    assert layer.hidden_gradient_max == near(norms.max(1).tolist())
     assert layer.weight_gradient_per_step == []
-    assert record.loss == near(float(expected))
+    assert record.loss == near(value)
     assert record.parameters["h"].gradient_norm == near(float(jnp.linalg.norm(gradients["h"])))
-
-
-def test_a_tap_does_nothing_by_itself():
-    params, x = start()
-    assert jax.jit(loss, static_argnums=2)(params, x, "mine") == near(float(loss(params, x)))
-
-
-def in_python(params, x, call=lambda step: step):
-    """The loss of a loop in Python."""
-
-    @call
-    def step(h, x):
-        h = tap(cell(params, h, x), "mine")
-        return h, h @ params["out"]
-
-    h, total = jnp.zeros((B, H)), 0.0
-    for x_t in x:
-        h, y = step(h, x_t)
-        total = total + 0.1 * jnp.sum(y)
-    return total + jnp.sum(y**2)
-
-
-@pytest.mark.parametrize("call", [lambda step: step, jax.jit, jax.checkpoint])
-def test_taps_of_a_loop_in_python_are_the_steps_of_a_layer(call):
-    params, x = start()
-    watched = watch(lambda params, x: in_python(params, x, call))
-    value, grads, seen = jax.jit(watched)(params, x)
-    expected, gradients = jax.value_and_grad(loss)(params, x)
-    assert float(value) == near(float(expected))
-    for path in gradients:
-        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
-    norms = np.linalg.norm(by_hand(params, x), axis=2)
-    ((name, layer),) = watched.keep(seen).layers.items()
-    assert name == "mine"
-    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
     assert watched.notes == {}
 
 
-def test_every_scan_with_a_tap_of_one_name_is_a_layer_of_its_own():
-    params, x = start()
+def test_a_tap_does_nothing_by_itself(truth):
+    assert jax.jit(scanned("mine"))(*start()) == near(truth[0])
 
-    def twice(params, x):
+
+def test_every_scan_with_a_tap_of_one_name_is_a_layer_of_its_own(truth):
+    params, x = start()
+    tapped = scanned("mine")
+
+    def thrice(params, x):
         # the second reads one more step than there are, so the two have different lengths
         longer = jnp.concatenate([x, x[:1]])
-        return loss(params, x, "mine") + loss(params, longer, "mine")
+        return tapped(params, x) + tapped(params, longer) + in_python()(params, x[:2])
 
-    watched = watch(lambda params, x: twice(params, x) + in_python(params, x[:2]))
+    watched = watch(thrice)
     layers = watched.keep(watched(params, x)[2]).layers
     found = {name: len(layer.hidden_gradient_mean) for name, layer in layers.items()}
     assert found == {"mine": T, "mine#2": T + 1, "mine#3": 2}
-    norms = np.linalg.norm(by_hand(params, x), axis=2)
-    assert layers["mine"].hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert layers["mine"].hidden_gradient_mean == near(truth[2].mean(1).tolist())
     assert watched.notes == {}
 
 
@@ -192,8 +221,7 @@ def test_the_project_s_own_cells_have_the_split_too():
     record = watched.keep(seen)
     (layer,) = record.layers.values()
     expected = jax.grad(loss)(dict(parameters), batch)
-    for name in expected:
-        np.testing.assert_allclose(grads[name], expected[name], rtol=1e-3, atol=1e-6)
+    alike(grads, expected, 1e-3, 1e-6)
     assert record.loss == near(float(value))
     assert len(layer.weight_gradient_per_step) == 7
     # the parts add up to a gradient that is no longer than all of them together
@@ -211,10 +239,7 @@ def test_inside_flax(cell, reverse):
     params = model.init(jax.random.key(1), x)
     watched = watch(lambda params: jnp.sum(model.apply(params, x) ** 2))
     _, grads, seen = jax.jit(watched)(params)
-    expected = jax.grad(watched.loss)(params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, expected
-    )
+    alike(grads, jax.jit(jax.grad(watched.loss))(params), 1e-3)
     record = watched.keep(seen)
     states = 2 if cell is nn.OptimizedLSTMCell else 1
     assert list(record.layers) == (["scan0.0", "scan0.1"] if states == 2 else ["scan0"])
@@ -279,57 +304,6 @@ def test_records_go_to_a_run_directory(tmp_path):
 def test_what_is_no_loss_is_an_error():
     with pytest.raises(SettingError, match="given a int"):
         watch(3)
-
-
-def in_body(decorated):
-    """The loss with its cell under a transformation, inside the scan."""
-
-    def other(params, x):
-        @decorated
-        def step(h, x):
-            h = cell(params, h, x)
-            return h, h @ params["out"]
-
-        _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
-        return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
-
-    return other
-
-
-def tapped_in_body(params, x):
-    @jax.checkpoint
-    def step(h, x):
-        h = tap(cell(params, h, x), "mine")
-        return h, h @ params["out"]
-
-    _, y = jax.lax.scan(step, jnp.zeros((B, H)), x)
-    return jnp.sum(y[-1] ** 2) + 0.1 * jnp.sum(y)
-
-
-def saving(function):
-    policy = jax.checkpoint_policies.dots_saveable
-    return jax.checkpoint(function, policy=policy, prevent_cse=False)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        *(in_body(jax.jit), in_body(jax.checkpoint), in_body(saving), jax.checkpoint(loss)),
-        *(jax.jit(jax.checkpoint(in_body(jax.checkpoint))), tapped_in_body),
-    ],
-)
-def test_all_that_depends_on_a_state_counts_inside_calls_and_checkpoints(other):
-    params, x = start()
-    watched = watch(other)
-    value, grads, seen = jax.jit(watched)(params, x)
-    expected, gradients = jax.value_and_grad(loss)(params, x)
-    assert float(value) == near(float(expected))
-    for path in gradients:
-        np.testing.assert_allclose(grads[path], gradients[path], rtol=1e-4, atol=1e-5)
-    (layer,) = watched.keep(seen).layers.values()
-    norms = np.linalg.norm(by_hand(params, x), axis=2)
-    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
-    assert watched.notes == {}
 
 
 def test_a_compiled_cell_that_is_called_twice_has_two_states():
