@@ -78,8 +78,9 @@ def norms(
     """
     if not _native_can_read(*arrays, *minus):
         return None
-    out, count = torch.empty(len(arrays), dtype=torch.float64), sum(map(torch.numel, arrays))
-    native.norms(arrays, out, minus, threads=_threads(count))
+    out, numbers = torch.empty(len(arrays), dtype=torch.float64), sum(map(torch.numel, arrays))
+    threads = max(1, min(torch.get_num_threads(), numbers // SMALLEST_SHARE))
+    native.norms(arrays, out, minus, threads=threads)
     return out
 
 
@@ -99,7 +100,8 @@ def layer_numbers(
         return None
     out = after.new_empty(3 * len(after) + 1, requires_grad=False)
     where = {"before" if before.dim() == 3 else "first": before}
-    threads = _threads(2 * dH.numel() + D.numel())
+    numbers = 2 * dH.numel() + D.numel()
+    threads = max(1, min(torch.get_num_threads(), numbers // SMALLEST_SHARE))
     native.layer_numbers(dH, D, after, out, limit=limit, relu=relu, threads=threads, **where)
     return out
 
@@ -113,10 +115,6 @@ def _native_can_read(*arrays: torch.Tensor) -> bool:
         if not x.is_cpu or x.layout != strided or x.dtype != dtype or not x.is_contiguous():
             return False
     return True
-
-
-def _threads(count: int) -> int:
-    return max(1, min(torch.get_num_threads(), count // SMALLEST_SHARE))
 
 
 def _clip_together(

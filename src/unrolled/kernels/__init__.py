@@ -127,10 +127,11 @@ def recur(
     Raises:
         SettingError: no such engine, or it has no such precision here.
     """
-    check_engine(engine, backend.name)
+    if engine not in ("auto", "reference", "fast"):
+        check_engine(engine, backend.name)
     if precision != "float32":
         _check_precision(precision, backend.name, engine)
-    trace, xp = traces.current(), backend.xp
+    trace, xp = traces.running.get(), backend.xp
     X = xp.flip(X) if reverse else X
     # a formula with other weights than the cell's own, the original GRU for one, has no
     # derivative written out
@@ -150,7 +151,9 @@ def recur(
 
 def project(backend: Any, X: Array, W: Array, b: Array, engine: str = "auto") -> Array:
     """The output layer, ``X W + b``, by the engine that carried the cell."""
-    if backend.name in PROJECTS and _takes_fast(backend.name, check_engine(engine)):
+    if engine not in ENGINES:
+        check_engine(engine)
+    if backend.name in PROJECTS and _takes_fast(backend.name, engine):
         return _fast(backend.name).affine(X, W, b)
     return affine(backend.xp, X, W, b)
 

@@ -83,7 +83,7 @@ class NativeRecurrence:
         if table is not None:
             reads["ids"], reads["looked_up"] = X, table
         else:
-            A = self._product(self._rows(X), bptt.stack_gates(self.xp, w.x))
+            A = self.product(self._rows(X), bptt.stack_gates(self.xp, w.x))
             reads["inputs"] = self.xp.reshape(A, (T, B, -1))
         if w.rest:
             reads["b_hh"] = w.rest[0]
@@ -95,9 +95,9 @@ class NativeRecurrence:
             writes.append("gates")
         options = self._options(T * B * len(w.h) * H * H)
         found = self.call("forward", weights[1], sizes, reads, writes, **options)
-        new = [found[name] for name in ("outputs", "cells") if name in found]
-        kept = tuple([found[name] for name in KEPT[cell] if name in found])
-        return new[0], tuple([array[-1] for array in new]), kept
+        outputs, kept = found.pop("outputs"), tuple(found.values())  # in the order of KEPT
+        last = (outputs[-1], found["cells"][-1]) if cell == "lstm" else (outputs[-1],)
+        return outputs, last, kept
 
     def backward(
         self,
@@ -140,10 +140,10 @@ class NativeRecurrence:
         elif dW_x is None:
             dA = self._rows(g.inputs)
             if with_inputs:  # dA W_x^T
-                dX = self._product(dA, bptt.stack_gates(self.xp, w.x), transpose_b=True)
+                dX = self.product(dA, bptt.stack_gates(self.xp, w.x), transpose_b=True)
                 dX = self.xp.reshape(dX, X.shape)
             # sum_t X_t^T dA_t
-            dW_x = bptt.gates(self._product(self._rows(X), dA, transpose_a=True), G)
+            dW_x = bptt.gates(self.product(self._rows(X), dA, transpose_a=True), G)
         gradients: list[Array] = []
         for of_gate in zip(dW_x, found["dW_h"], found["db"], strict=True):
             gradients += of_gate
@@ -203,10 +203,6 @@ class NativeRecurrence:
         kept = (*tape.new[1:], *gates)
         return self._through_time(cell, W_h, state, tape.new[0], kept, dY, d_last)[0]
 
-    def affine(self, X: Array, W: Array, b: Array) -> Array:
-        """``X W + b`` for rows ``X (N, D)``, ``(N, V)``."""
-        return self._product(X, W, bias=b)
-
     def affine_backward(self, X: Array, W: Array, dY: Array) -> tuple[Array, Array, Array]:
         """The gradients of ``X``, ``W`` and ``b``: ``dY W^T``, ``X^T dY``, the sum over rows."""
         sizes = {"N": X.shape[0], "D": X.shape[1], "V": W.shape[1]}
@@ -221,8 +217,8 @@ class NativeRecurrence:
         precision = self.precision if self.precision == "bfloat16" else ""
         return {"threads": max(1, min(self.threads, useful)), "precision": precision}
 
-    def _product(self, A: Array, B: Array, bias: Array | None = None, **transposed: bool) -> Array:
-        """A matrix product, see `unrolled.native.product`."""
+    def product(self, A: Array, B: Array, bias: Array | None = None, **transposed: bool) -> Array:
+        """``A B``, or ``A B + bias``, see `unrolled.native.product`."""
         sizes = native.product_sizes(A.shape, B.shape, **transposed)
         reads = {"A": A, "B": [B]} if bias is None else {"A": A, "B": [B], "bias": bias}
         options = self._options(sizes["M"] * sizes["N"] * sizes["K"])

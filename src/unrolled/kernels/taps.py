@@ -84,17 +84,13 @@ class Trace:
 
 BACKWARD = ".backward"
 
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
-
-
-def current() -> Trace | None:
-    """The trace that is being made, if any."""
-    return _current.get()
+running: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""The trace that is being made, if any."""
 
 
 def begin_piece(cut: bool) -> None:
     """Tell the trace, if one is being made, that the next piece of a sequence begins."""
-    trace = current()
+    trace = running.get()
     if trace is not None:
         trace.begin_piece(cut)
 
@@ -118,8 +114,8 @@ def tracing(taps: Mapping[str, Array] | None = None) -> Iterator[Trace]:
         {'layers.0.hidden': (4, 2, 5), 'layers.0.recurrent': (4, 2, 5)}
     """
     trace = Trace(taps or {})
-    token = _current.set(trace)
+    token = running.set(trace)
     try:
         yield trace
     finally:
-        _current.reset(token)
+        running.reset(token)

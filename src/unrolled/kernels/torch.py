@@ -67,11 +67,7 @@ OPERATIONS = Operations(xp)
 """The engine of PyTorch's own operations."""
 
 
-def _contiguous(array: torch.Tensor) -> torch.Tensor:
-    return array if array.is_contiguous() else array.contiguous()
-
-
-_call = in_new_arrays(_empty, _contiguous)
+_call = in_new_arrays(_empty, torch.Tensor.contiguous)
 
 
 def _native_kernels(
@@ -270,7 +266,7 @@ class _Affine(torch.autograd.Function):
     def forward(ctx: Any, kernels: NativeRecurrence, *arrays: torch.Tensor) -> torch.Tensor:
         ctx.kernels = kernels
         ctx.save_for_backward(*arrays[:2])
-        Y: torch.Tensor = kernels.affine(*arrays)
+        Y: torch.Tensor = kernels.product(*arrays)
         return Y
 
     @staticmethod

@@ -173,7 +173,7 @@ def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads
         precision=precision_of("", type),
         instructions=in_use(),
         threads=threads,
-        openmp=is_tensor(like),
+        openmp=hasattr(like, "data_ptr"),
         count=count,
         a=addresses.buffer_info()[0],
         b=others.buffer_info()[0] if minus else None,
@@ -233,11 +233,6 @@ def precision_of(asked: str, type: str) -> int:
     return PRECISIONS.index("bfloat16" if asked == "bfloat16" else type)
 
 
-def is_tensor(array: Any) -> bool:
-    """Whether an array is PyTorch's, not NumPy's."""
-    return hasattr(array, "data_ptr")
-
-
 def call(
     function: str,
     like: Any,
@@ -270,7 +265,7 @@ def call(
         precision=precision_of(precision, type),
         instructions=in_use(),
         threads=threads,
-        openmp=is_tensor(like),
+        openmp=hasattr(like, "data_ptr"),
         **fields,
     )
     for name in kind.sizes:
@@ -280,9 +275,10 @@ def call(
     for name, shape in shapes(function, sizes, writes).items():
         assert empty is not None
         if isinstance(shape, list):
-            made[name] = [empty(each, like) for each in shape]
-            pointers = getattr(structure, name)
-            for g, part in enumerate(made[name]):
+            made[name], pointers = [], getattr(structure, name)
+            for g, each in enumerate(shape):
+                part = empty(each, like)
+                made[name].append(part)
                 pointers[g] = start_of(part)
         else:
             made[name] = empty(shape, like)
@@ -292,8 +288,9 @@ def call(
 
 
 def start_of(array: Any) -> int:
-    """The address of an array's first number."""
-    start: int = array.data_ptr() if is_tensor(array) else array.__array_interface__["data"][0]
+    """The address of an array's first number; tensors have another way to tell it than NumPy."""
+    tensor = hasattr(array, "data_ptr")
+    start: int = array.data_ptr() if tensor else array.__array_interface__["data"][0]
     return start
 
 

@@ -62,6 +62,8 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 
 def _take_back(lease: weakref.ref[Any]) -> None:
     _, block = _lent.pop(id(lease))
-    held = list(_waiting.items())  # at once: other threads may add sizes
-    if sum(key * len(blocks) for key, blocks in held) + block.size <= LARGEST_POOL_BYTES:
+    waiting = block.size
+    for size, blocks in list(_waiting.items()):  # at once: other threads may add sizes
+        waiting += size * len(blocks)
+    if waiting <= LARGEST_POOL_BYTES:
         _waiting[block.size].append(block)
