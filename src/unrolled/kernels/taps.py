@@ -1,11 +1,9 @@
 """`tracing` notes the recurrent layers that run, and hands them taps: zeros to differentiate by.
 
 Inside ``with tracing() as trace`` every recurrent layer that runs notes its hidden states.
-With *taps* the gradients come too, without hooks and for any framework: a tap is an array
-of zeros that stands for something added to an inner value, so the gradient of the loss
-with respect to the tap is the gradient with respect to that value. Taps are leaves to
-differentiate beside the parameters; the engine, which computes the inner gradients anyway,
-hands them out as those of the taps.
+With *taps* the gradients come too, without hooks and for any framework: a tap is an array of
+zeros that is added to an inner value, so the two have the same gradient. Taps are leaves to
+differentiate beside the parameters; the engine computes their gradients anyway.
 
 A layer has two: ``<layer>.hidden``, at every hidden state ``H_t``, ``(T, B, H)``, and
 ``<layer>.recurrent``, at every product ``H_{t-1} W_h``, ``(T, B, G * H)``, in the order in

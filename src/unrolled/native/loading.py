@@ -71,13 +71,8 @@ def describe() -> dict[str, Any]:
     usable, reason = available()
     if not usable:
         return {"available": False, "reason": reason}
-    choices = _choices()
-    return {
-        "available": True,
-        "reason": reason,
-        "instructions": _best(choices),
-        "choices": choices,
-    }
+    best = {"instructions": _best(_choices()), "choices": _choices()}
+    return {"available": True, "reason": reason, **best}
 
 
 def _choices() -> tuple[str, ...]:

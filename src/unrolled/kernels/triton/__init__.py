@@ -1,4 +1,4 @@
-"""Recurrences by Triton kernels of our own; this version has never run on a GPU.
+"""Recurrences by Triton kernels of our own.
 
 To read in this order: ``product.py``, a block of a matrix product; ``cells.py``, of each cell
 one step forward and one step back; ``loops.py``, the loops over time; ``torch.py``, which
