@@ -6,37 +6,32 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from watching import D, H, Reader, data, means, near, norm, sgd
 
 from unrolled.watch import watch
-
-T, B, D, H = 6, 4, 3, 5
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 
 
 class Loop(nn.Module):
-    def __init__(self, seed):
+    def __init__(self, seed, kind=nn.LSTMCell):
         super().__init__()
         torch.manual_seed(seed)
-        self.cell = nn.LSTMCell(D, H)
+        self.cell = kind(D, H)
 
     def forward(self, x):
         state, hidden = None, []
         for x_t in x:
             state = self.cell(x_t, state)
-            hidden.append(state[0])
+            hidden.append(state[0] if isinstance(state, tuple) else state)
         return hidden
-
-
-def data():
-    return torch.randn(T, B, D, generator=torch.Generator().manual_seed(1))
 
 
 def step(model, run):
     """One step that leaves the weights where they are."""
     model.zero_grad()
     run(data())[-1].pow(2).sum().backward()
-    torch.optim.SGD(model.parameters(), lr=0.0).step()
+    sgd(model, 0.0).step()
 
 
 def truth(model):
@@ -44,7 +39,7 @@ def truth(model):
     for h in hidden:
         h.retain_grad()
     hidden[-1].pow(2).sum().backward()
-    return [h.grad.norm(dim=1).mean().item() for h in hidden]
+    return means(hidden)
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +58,35 @@ class Counting:
     def __call__(self, graph, inputs):
         self.count += 1
         return graph.forward
+
+
+@pytest.mark.parametrize("when", ["whole", "part", "before"])
+def test_a_compiled_model_has_the_record_of_the_same_that_is_not(when):
+    model, x = Reader(nn.GRU), data()
+    compiled, found = torch.compile(model, backend="aot_eager"), []
+    if when == "before":
+        compiled(x)  # compiled without the hooks
+    for run, watched_model in ((model, model), (compiled, model if when == "part" else compiled)):
+        model.zero_grad()
+        with watch(watched_model) as watched:
+            run(x).pow(2).mean().backward()
+            sgd(model, 0.0).step()
+            found.append(watched.last)
+        assert found[-1].gradient_norm == near(norm(model.parameters()))
+    plain, beside = found
+    assert list(beside.parameters) == list(plain.parameters)
+    curves = [record.layers["rnn"].hidden_gradient_mean for record in found]
+    assert curves[1] == near(curves[0])
+
+
+def test_a_compiled_loop_over_a_cell_has_the_split_of_the_same_that_is_not():
+    model, layers = Loop(0, nn.GRUCell), []
+    for run in (model, torch.compile(model, backend="aot_eager")):
+        with watch(model) as watched:
+            step(model, run)
+            layers.append(watched.last.layers["cell"])
+    assert layers[1].hidden_gradient_mean == near(layers[0].hidden_gradient_mean)
+    assert layers[1].weight_gradient_per_step == near(layers[0].weight_gradient_per_step, 1e-4)
 
 
 def test_nothing_that_was_compiled_is_compiled_again():
@@ -93,7 +117,7 @@ def test_nothing_that_was_compiled_is_compiled_again():
             for pair in (pairs[0], pairs[3]):
                 step(*pair)
                 layer = watched.last.layers["cell"]
-                assert layer.hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+                assert layer.hidden_gradient_mean == near(expected)
         if number == 0:
             first = backend.count  # what a watch interrupts is compiled once, for all watches
         for pair in pairs:
@@ -132,7 +156,7 @@ def test_another_model_of_the_class_was_compiled_without_a_watch(when, backend):
             step(model, run)
             assert watched.steps == number
             layers = watched.last.layers
-            assert layers["cell"].hidden_gradient_mean == pytest.approx(expected, rel=1e-5)
+            assert layers["cell"].hidden_gradient_mean == near(expected)
             step(other, other)
         assert watched.notes == {}
 
@@ -164,17 +188,20 @@ def test_a_compiled_step_of_an_optimizer_does_not_take_the_watch_in(recwarn):
             run()
             moved = ((model.weight - before).norm() / before.norm()).item()
             assert watched.steps == number
-            assert watched.last.parameters["weight"].update_ratio == pytest.approx(moved, rel=1e-5)
+            assert watched.last.parameters["weight"].update_ratio == near(moved)
     assert not [w for w in recwarn if "Dynamo" in str(w.message)]
 
 
-def test_the_trainer_looks_into_a_compiled_layer():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_trainer_looks_into_a_fused_layer(compiled):
     from unrolled import torch as u
     from unrolled.telemetry.recorder import Telemetry
 
     data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
     model = u.RNNModel(nn.GRU(len(data.vocab), 8), len(data.vocab))
-    model.rnn = torch.compile(model.rnn, backend="eager")
+    model.rnn = torch.compile(model.rnn, backend="eager") if compiled else model.rnn
     records = []
     u.Trainer(1, listeners=[Telemetry(every=2, sinks=[records.append])]).fit(model, data)
     assert [len(r.layers["rnn"].hidden_gradient_mean) for r in records] == [7] * len(records)
+    assert records[-1].layers["rnn"].truncation_points == [0]
+    assert not any(module._forward_hooks for module in model.modules())

@@ -8,13 +8,12 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import B, D, H, Own, T, data, means, near, step
+from watching import B, D, H, Own, T, Unrolled, data, means, near, step
 
 from unrolled.watch import watch
 
 WORDS = 7
-FUSED = {nn.RNN: nn.RNNCell, nn.GRU: nn.GRUCell, nn.LSTM: nn.LSTMCell}
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+FUSED = (nn.RNN, nn.GRU, nn.LSTM)
 
 
 def words():
@@ -36,29 +35,12 @@ class Decoder(nn.Module):
         return self.out(o[0]), state
 
 
-class ByCells(nn.Module):
-    """The same as a loop over cells with the same weights; keeps the hidden states, by layer."""
-
-    def __init__(self, decoder):
-        super().__init__()
-        self.decoder, rnn = decoder, decoder.rnn
-        self.cells = nn.ModuleList()
-        for n in range(rnn.num_layers):
-            self.cells.append(FUSED[type(rnn)](D if n == 0 else H, H))
-            weights = {name: getattr(rnn, f"{name}_l{n}").detach() for name in WEIGHTS}
-            self.cells[n].load_state_dict(weights)
-
-    def forward(self, ids):
-        states, outputs = [None] * len(self.cells), []
-        self.hidden = [[] for _ in self.cells]
-        for x in self.decoder.emb(ids):
-            for n, cell in enumerate(self.cells):
-                states[n] = cell(x, states[n])
-                x = states[n][0] if isinstance(states[n], tuple) else states[n]
-                x.retain_grad()
-                self.hidden[n].append(x)
-            outputs.append(self.decoder.out(x))
-        return torch.stack(outputs)
+def written_out(decoder):
+    """The decoder's layer as a loop over cells, after the backward pass of all words."""
+    truth = Unrolled(decoder.rnn)
+    decoder.out(truth(decoder.emb(words()))[0]).pow(2).sum().backward()
+    decoder.zero_grad()
+    return truth
 
 
 def say(decoder, ids):
@@ -73,17 +55,15 @@ def say(decoder, ids):
 @pytest.mark.parametrize("kind", FUSED)
 def test_a_fused_layer_inside_a_module_called_step_by_step(kind, layers):
     decoder = Decoder(kind, layers)
-    truth = ByCells(decoder)
-    truth(words()).pow(2).sum().backward()
-    decoder.zero_grad()
+    truth = written_out(decoder)
     with watch(nn.ModuleDict({"dec": decoder})) as watched:
         step(decoder, say(decoder, words()).pow(2).sum())
         found, notes = watched.last.layers, watched.notes
-    curves = {f"dec.rnn.{n}" if layers > 1 else "dec.rnn": h for n, h in enumerate(truth.hidden)}
+    names = ["dec.rnn"] if layers == 1 else ["dec.rnn.0", "dec.rnn.1"]
     assert notes == {}
-    assert set(found) == set(curves)
-    for label, hidden in curves.items():
-        assert found[label].hidden_gradient_mean == near(means(hidden))
+    assert set(found) == set(names)
+    for n, name in enumerate(names):
+        assert found[name].hidden_gradient_mean == near(truth.curve(n))
 
 
 def test_a_cell_of_one_s_own_in_several_minibatches_has_the_curve_of_the_last():
@@ -184,8 +164,9 @@ class WithScript(nn.Module):
         return self.head(self.rnn(x)[0])
 
 
-def test_a_scripted_part_is_left_out_with_a_note():
-    model = WithScript()
+@pytest.mark.parametrize("whole", [False, True])
+def test_of_what_is_scripted_the_norms_are_recorded_with_a_note(whole):
+    model = scripted(nn.Linear(D, 2)) if whole else WithScript()
     with watch(model) as watched:
         for _ in range(2):
             model.zero_grad()
@@ -193,19 +174,10 @@ def test_a_scripted_part_is_left_out_with_a_note():
         record, notes = watched.last, watched.notes
     truth = {name: p.grad.norm().item() for name, p in model.named_parameters()}
     assert {name: p.gradient_norm for name, p in record.parameters.items()} == near(truth)
-    assert set(record.layers) == {"rnn"}
-    assert list(notes) == ["head"]
-    assert "torch.jit" in notes["head"]
-
-
-def test_of_a_scripted_model_the_norms_are_recorded():
-    model = scripted(nn.Linear(D, 2))
-    with watch(model) as watched:
-        step(model, model(data()).pow(2).sum())
-        assert watched.last.parameters["weight"].gradient_norm == near(
-            model.weight.grad.norm().item()
-        )
-        assert "torch.jit" in watched.notes["recursivescriptmodule"]
+    assert set(record.layers) == (set() if whole else {"rnn"})
+    ((name, note),) = notes.items()
+    assert name == ("recursivescriptmodule" if whole else "head")
+    assert "torch.jit" in note
 
 
 def test_hooks_come_off_where_hooking_fails():
@@ -305,9 +277,7 @@ def test_a_backward_pass_at_every_step_through_all_before_makes_one_sequence(kin
 @pytest.mark.parametrize("kind", FUSED)
 def test_a_fused_layer_with_a_backward_pass_at_every_step_is_one_sequence(kind):
     decoder = Decoder(kind)
-    truth, state = ByCells(decoder), None
-    truth(words()).pow(2).sum().backward()
-    decoder.zero_grad()
+    truth, state = written_out(decoder), None
     with watch(decoder) as watched:
         for ids in words():
             y, state = decoder(ids, state)
@@ -316,4 +286,4 @@ def test_a_fused_layer_with_a_backward_pass_at_every_step_is_one_sequence(kind):
         found, notes = watched.last.layers, watched.notes
     assert notes == {}
     assert set(found) == {"rnn"}
-    assert found["rnn"].hidden_gradient_mean == near(means(truth.hidden[0]))
+    assert found["rnn"].hidden_gradient_mean == near(truth.curve())

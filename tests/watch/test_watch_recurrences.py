@@ -9,66 +9,13 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
-from watching import B, D, H, T, data, near, sgd, step
+from watching import B, D, H, T, Unrolled, data, make, near, sgd, step
 
 from unrolled.watch import watch
 
 KINDS = (nn.RNN, nn.GRU, nn.LSTM)
-CELLS = {"RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell, "GRU": nn.GRUCell, "LSTM": nn.LSTMCell}
-
-
-def make(kind, **options):
-    torch.manual_seed(0)
-    return kind(D, H, **options)
-
-
-class Unrolled:
-    """A fused layer as a loop over its cells; keeps every hidden state with its gradient."""
-
-    def __init__(self, layer):
-        self.layer, self.hidden = layer, {}
-
-    def cells(self):
-        kind = CELLS[self.layer.mode]
-        extra = {"nonlinearity": "relu"} if self.layer.mode == "RNN_RELU" else {}
-        for n in range(self.layer.num_layers):
-            for side in ("", "_reverse")[: 1 + self.layer.bidirectional]:
-                weights = {
-                    name: getattr(self.layer, f"{name}_l{n}{side}")
-                    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                }
-                width = weights["weight_ih"].shape[1]
-                yield n, side, kind(width, self.layer.hidden_size, **extra), weights
-
-    def __call__(self, x, state=None):
-        ends = []
-        sides = {}
-        for place, (n, side, cell, weights) in enumerate(self.cells()):
-            s = None
-            if state is not None:
-                parts = state if isinstance(state, tuple) else (state,)
-                s = tuple(part[place] for part in parts)
-                s = s if len(s) == 2 else s[0]
-            outputs = []
-            for x_t in reversed(x) if side else x:
-                s = functional_call(cell, weights, (x_t, s))
-                h = s[0] if isinstance(s, tuple) else s
-                h.retain_grad()
-                outputs.append(h)
-                self.hidden.setdefault((n, side), []).append(h)
-            ends.append(s)
-            sides[n, side] = torch.stack(outputs[::-1] if side else outputs)
-            if side or not self.layer.bidirectional:
-                x = torch.cat([y for (m, _), y in sides.items() if m == n], -1)
-        last = zip(*ends, strict=True) if isinstance(ends[0], tuple) else [ends]
-        last = tuple(torch.stack(part) for part in last)
-        return x, last if len(last) == 2 else last[0]
-
-    def curve(self, n=0, side=""):
-        grads = [torch.zeros_like(h) if h.grad is None else h.grad for h in self.hidden[n, side]]
-        norms = [g.norm(dim=1).mean().item() for g in grads]
-        return norms[::-1] if side else norms  # by time, as records have them
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,6 +38,26 @@ def test_a_loss_that_does_not_depend_on_all_that_a_layer_returns(kind, loss):
         assert watched.notes == {}
     for n in range(2):
         assert layers[f"{name}.{n}"].hidden_gradient_mean == near(truth.curve(n))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_means_of_packed_sequences_are_over_what_still_runs(kind):
+    lengths = [T, 4, 4, 2]
+    layer, x = make(kind, bidirectional=True).double(), data(dtype=torch.float64)
+    truth = [Unrolled(layer) for _ in lengths]
+    for b, unrolled in enumerate(truth):
+        unrolled(x[: lengths[b], b : b + 1])[0].sin().sum().backward()
+    layer.zero_grad()
+    with watch(layer) as watched:
+        step(layer, layer(pack_padded_sequence(x, lengths))[0].data.sin().sum())
+        layers, name = watched.last.layers, kind.__name__.lower()
+    for side, found in (("", layers[name]), ("_reverse", layers[f"{name}.backward"])):
+        order = -1 if side else 1  # a direction that reads backwards begins with all sequences
+        alone = [unrolled.norms(0, side)[:, 0].tolist()[::order] for unrolled in truth]
+        running = [[norms[t] for norms in alone if t < len(norms)] for t in range(T)][::order]
+        means = [sum(norms) / len(norms) for norms in running]
+        assert found.hidden_gradient_mean == near(means, 1e-10)
+        assert found.hidden_gradient_max == near(list(map(max, running)), 1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,25 +155,6 @@ def test_gradients_of_inputs_alone_do_not_count(again):
         layers = watched.last.layers
     assert set(layers) == {"gru"}
     assert layers["gru"].hidden_gradient_mean == near(truth.curve())
-
-
-def test_gradients_put_in_place_by_hand():
-    model = make(nn.GRU)
-    truth = Unrolled(model)
-    truth(data())[0].pow(2).sum().backward()
-    expected = {name: p.grad.norm().item() for name, p in model.named_parameters()}
-    model.zero_grad()
-    with watch(model) as watched:
-        loss = model(data())[0].pow(2).sum()
-        gradients = torch.autograd.grad(loss, list(model.parameters()))
-        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        sgd(model).step()
-        record = watched.last
-    assert record.layers["gru"].hidden_gradient_mean == near(truth.curve())
-    assert {n: p.clipped_norm for n, p in record.parameters.items()} == near(expected)
-    # whether they were clipped before they were put there, nobody has seen
-    assert (record.gradient_norm, record.clip_coefficient) == (None, None)
 
 
 def test_more_sequences_than_are_shown_say_so():

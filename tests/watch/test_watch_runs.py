@@ -1,4 +1,4 @@
-"""Where a watch writes, and how it shows itself."""
+"""Where a watch writes, how it shows itself, and how it ends."""
 
 import json
 from importlib import import_module
@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from unrolled.errors import RunError
+from unrolled.errors import RunError, SettingError
 from unrolled.telemetry import diagnose
 from unrolled.watch import watch
 
@@ -96,3 +96,52 @@ def test_a_watch_a_record_and_findings_are_readable(tmp_path):
 def test_watch_looked_for_in_its_old_place_is_answered_with_the_new_one(module):
     with pytest.raises(AttributeError, match=r"from unrolled\.watch import watch"):
         import_module(module).watch  # noqa: B018
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, None])
+def test_a_run_that_an_error_ended_is_not_finished(error, tmp_path, unrolled):
+    out, model = tmp_path / "mine", torch.nn.GRU(3, 5)
+
+    def run():
+        with watch(model, out=out):
+            train(model)
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(error):
+            run()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == ("finished" if error is None else "interrupted")
+    assert summary["steps"] == 1
+    assert unrolled("diagnose", out).code == 0
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_closed_watch_says_that_it_is():
+    model = torch.nn.GRU(3, 5)
+    with watch(model) as watched:
+        train(model)
+    with pytest.raises(SettingError, match="closed"), watched:
+        train(model)
+    assert watched.last.step == 1
+
+
+def test_a_sink_that_raises_an_error_ends_no_training():
+    seen = []
+
+    def sink(record):
+        seen.append(record.step)
+        if record.step < 3:
+            raise ConnectionError("the tracker is down")
+
+    model = torch.nn.GRU(3, 5)
+    with watch(model, sink=sink) as watched:
+        with pytest.warns(RuntimeWarning, match="ConnectionError at step 1: the tracker"):
+            train(model)
+        for _ in range(2):  # warnings are errors: there is no second one
+            train(model)
+        assert "tracker is down" in watched.notes["sink"]
+        assert seen == [record.step for record in watched.records] == [1, 2, 3]

@@ -131,26 +131,6 @@ def test_a_path_that_leads_to_several_tensors_is_not_guessed_about():
         assert "'states.0'" in watched.notes["ownlstm"]
 
 
-def test_a_named_module_that_returns_its_state_alone_is_known_by_its_first_call():
-    class Own(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.x, self.h = nn.Linear(D, H), nn.Linear(H, H)
-
-        def forward(self, x, h=None):
-            return torch.tanh(self.x(x) + (0 if h is None else self.h(h)))
-
-    model, h, hidden = Own(), None, []
-    with watch(model, states={"own": "h"}) as watched:
-        for x in data():
-            h = model(x, h)
-            h.retain_grad()
-            hidden.append(h)
-        step(model, h.pow(2).sum())
-        assert watched.last.layers["own"].hidden_gradient_mean == near(means(hidden))
-        assert watched.notes == {}
-
-
 class Tanh(nn.Module):
     def forward(self, x):
         return torch.tanh(x)

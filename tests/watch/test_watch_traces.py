@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import D, H, Own
+from watching import D, H, Own, means, near
 
 from unrolled.watch import watch
 
@@ -145,9 +145,9 @@ def test_a_tap_of_a_trained_first_state_is_no_step_and_leaves_no_hooks():
             hidden.append(h)
         h.sum().backward()
         optimizer.step()
-        means = [h.grad.norm(dim=1).mean().item() for h in hidden]
-        found = watched.last.layers["mine"].hidden_gradient_mean
-        assert found == pytest.approx(means, rel=1e-5)
+        found = watched.last.layers["mine"]
+        assert found.hidden_gradient_mean == near(means(hidden))
+        assert (found.truncation_points, found.horizon_steps) == ([], 3)
     model.zero_grad()
     gc.collect()
     assert attributes(model) == before

@@ -155,16 +155,23 @@ def test_a_graph_counts_once_in_a_step_and_in_each_of_two_steps():
         assert watched.steps == 2
 
 
-def test_the_loss_is_seen_where_gradients_are_put_in_place_by_hand():
+def test_gradients_that_are_put_in_place_by_hand():
     model = WithLoss()
+    truth = alone(model, data())
     with watch(model) as watched:
         model(data(2))
-        loss = model(data())
-        found = torch.autograd.grad(loss, list(model.parameters()))
+        found = torch.autograd.grad(model(data()), list(model.parameters()))
         for p, gradient in zip(model.parameters(), found, strict=True):
             p.grad = gradient
         sgd(model).step()
-        assert watched.last.loss == near(loss.item())
+        record = watched.last
+    assert record.loss == near(truth.loss)
+    curves = [each.layers["rnn"].hidden_gradient_mean for each in (record, truth)]
+    assert curves[0] == near(curves[1])
+    norms = {name: p.gradient_norm for name, p in truth.parameters.items()}
+    assert {name: p.clipped_norm for name, p in record.parameters.items()} == near(norms)
+    # whether they were clipped before they were put there, nobody has seen
+    assert (record.gradient_norm, record.clip_coefficient) == (None, None)
 
 
 def test_a_frozen_layer_that_breaks_is_named():

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
+from torch.func import functional_call  # noqa: E402
 
 T, B, D, H = 6, 4, 3, 5
 """Time steps, sequences, inputs and hidden units."""
@@ -38,6 +39,65 @@ def norm(parameters):
 def means(hidden):
     """The curve of hidden states that have kept their gradients."""
     return [h.grad.norm(dim=1).mean().item() for h in hidden]
+
+
+CELLS = {"RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell, "GRU": nn.GRUCell, "LSTM": nn.LSTMCell}
+
+
+def make(kind, **options):
+    torch.manual_seed(0)
+    return kind(D, H, **options)
+
+
+class Unrolled:
+    """A fused layer as a loop over its cells; keeps every hidden state with its gradient."""
+
+    def __init__(self, layer):
+        self.layer, self.hidden = layer, {}
+
+    def cells(self):
+        kind = CELLS[self.layer.mode]
+        extra = {"nonlinearity": "relu"} if self.layer.mode == "RNN_RELU" else {}
+        for n in range(self.layer.num_layers):
+            for side in ("", "_reverse")[: 1 + self.layer.bidirectional]:
+                weights = {
+                    name: getattr(self.layer, f"{name}_l{n}{side}")
+                    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                }
+                width = weights["weight_ih"].shape[1]
+                yield n, side, kind(width, H, **extra), weights
+
+    def __call__(self, x, state=None):
+        ends = []
+        sides = {}
+        for place, (n, side, cell, weights) in enumerate(self.cells()):
+            s = None
+            if state is not None:
+                parts = state if isinstance(state, tuple) else (state,)
+                s = tuple(part[place] for part in parts)
+                s = s if len(s) == 2 else s[0]
+            outputs = []
+            for x_t in reversed(x) if side else x:
+                s = functional_call(cell, weights, (x_t, s))
+                h = s[0] if isinstance(s, tuple) else s
+                h.retain_grad()
+                outputs.append(h)
+                self.hidden.setdefault((n, side), []).append(h)
+            ends.append(s)
+            sides[n, side] = torch.stack(outputs[::-1] if side else outputs)
+            if side or not self.layer.bidirectional:
+                x = torch.cat([y for (m, _), y in sides.items() if m == n], -1)
+        last = zip(*ends, strict=True) if isinstance(ends[0], tuple) else [ends]
+        last = tuple(torch.stack(part) for part in last)
+        return x, last if len(last) == 2 else last[0]
+
+    def norms(self, n=0, side=""):
+        """``||dL/dh_t||`` (T, B) of a layer and direction, by time, as records have them."""
+        grads = [torch.zeros_like(h) if h.grad is None else h.grad for h in self.hidden[n, side]]
+        return torch.stack(grads[::-1] if side else grads).norm(dim=2)
+
+    def curve(self, n=0, side=""):
+        return self.norms(n, side).mean(1).tolist()
 
 
 class Reader(nn.Module):
