@@ -18,126 +18,108 @@ def norms(watched):
     return [record.gradient_norm for record in watched.records]
 
 
-def test_weights_that_their_own_forward_pass_writes_to_make_no_step():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(10, 4, max_norm=1.0), nn.Linear(4, 1))
-    optimizer, truth = sgd(model), []
-    with watch(model) as watched:
-        for _ in range(3):
-            optimizer.zero_grad()
-            for first in range(4):
-                model(torch.arange(5) + first).sum().backward()
-            truth.append(norm(model.parameters()))
-            optimizer.step()
-        assert norms(watched) == near(truth)
+def renormed(model):
+    """Weights that their own forward pass writes to."""
+    for _ in range(3):
+        for first in range(4):
+            model(torch.arange(5) + first).sum().backward()
+        yield
 
 
-def test_weights_that_are_moved_for_a_look_between_minibatches_make_no_step():
-    model, truth = linear(), []
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        for step in range(3):
-            optimizer.zero_grad()
-            for minibatch in range(2):
-                loss(model, 2 * step + minibatch).backward()
-                kept = copy.deepcopy(model.state_dict())
-                with torch.no_grad():
-                    for p in model.parameters():
-                        p.mul_(0.9)
-                    loss(model)
-                model.load_state_dict(kept)
-            truth.append(norm(model.parameters()))
-            optimizer.step()
-        assert norms(watched) == near(truth)
+def moved_for_a_look(model):
+    """Weights that are moved between minibatches, and put back."""
+    for number in range(6):
+        loss(model, number).backward()
+        kept = copy.deepcopy(model.state_dict())
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(0.9)
+            loss(model)
+        model.load_state_dict(kept)
+        if number % 2:
+            yield
+
+
+def back_to_good_weights(bad, to_none):
+    """After NaN a minibatch is left out."""
+
+    def loop(model):
+        good = copy.deepcopy(model.state_dict())
+        for number in range(4):
+            (loss(model, number) * (math.nan if number == bad else 1)).backward()
+            if number == bad:
+                model.zero_grad(to_none)
+                model.load_state_dict(good)
+            else:
+                yield
+
+    return loop
+
+
+def sharpness_aware(model):
+    """Gradients are those of the worst weights nearby."""
+    for number in range(3):
+        loss(model, number).backward()
+        with torch.no_grad():
+            away = [0.05 * p.grad / norm(model.parameters()) for p in model.parameters()]
+            for p, part in zip(model.parameters(), away, strict=True):
+                p.add_(part)
+        model.zero_grad()
+        loss(model, number).backward()
+        with torch.no_grad():
+            for p, part in zip(model.parameters(), away, strict=True):
+                p.sub_(part)
+        yield
+
+
+def unfreezing(model):
+    """Between two passes of one step."""
+    model[0].requires_grad_(False)
+    loss(model, 1).backward()
+    model[0].requires_grad_(True)
+    loss(model, 2).backward()
+    yield
 
 
 @pytest.mark.parametrize("to_none", [False, True])
-@pytest.mark.parametrize("bad", [0, 2])
-def test_going_back_to_good_weights_after_nan_is_no_step(bad, to_none):
-    model, truth = linear(), []
-    optimizer, good = sgd(model), copy.deepcopy(model.state_dict())
-    with watch(model) as watched:
-        for step in range(4):
-            optimizer.zero_grad(to_none)
-            (loss(model, step) * (math.nan if step == bad else 1)).backward()
-            if step == bad:
-                optimizer.zero_grad(to_none)
-                model.load_state_dict(good)
-                continue
-            truth.append(norm(model.parameters()))
-            optimizer.step()
-        assert norms(watched) == near(truth)
-        assert [record.step for record in watched.records] == [1, 2, 3]
-
-
 @pytest.mark.parametrize("every", [1, 2])
-def test_sharpness_aware_steps_count_once(every):
-    model, truth = linear(), []
-    optimizer = sgd(model, 0.01)
+@pytest.mark.parametrize(
+    "loop",
+    [
+        *(renormed, moved_for_a_look, sharpness_aware, unfreezing),
+        *(back_to_good_weights(bad, to_none) for bad in (0, 2) for to_none in (False, True)),
+    ],
+)
+def test_only_what_the_optimizer_does_is_a_step(loop, every, to_none):
+    torch.manual_seed(0)
+    model = {
+        renormed: nn.Sequential(nn.Embedding(10, 4, max_norm=1.0), nn.Linear(4, 1)),
+        unfreezing: nn.Sequential(nn.Linear(D, D), linear()),
+    }.get(loop) or linear()
+    optimizer, truth = sgd(model, 0.01), []
     with watch(model, every=every) as watched:
-        for step in range(3):
-            loss(model, step).backward()
-            with torch.no_grad():
-                away = [0.05 * p.grad / norm(model.parameters()) for p in model.parameters()]
-                for p, part in zip(model.parameters(), away, strict=True):
-                    p.add_(part)
-            optimizer.zero_grad()
-            loss(model, step).backward()
-            with torch.no_grad():
-                for p, part in zip(model.parameters(), away, strict=True):
-                    p.sub_(part)
+        for _ in loop(model):
             truth.append(norm(model.parameters()))
             optimizer.step()
-            optimizer.zero_grad()
-        assert watched.steps == 3
+            optimizer.zero_grad(to_none)
+        assert watched.steps == len(truth)
         assert norms(watched) == near(truth[::every])
+        assert [record.step for record in watched.records] == [1, 2, 3][: len(truth) : every]
 
 
-def test_unfreezing_between_passes_makes_no_step():
-    model = nn.Sequential(nn.Linear(D, D), linear())
-    model[0].requires_grad_(False)
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        loss(model, 1).backward()
-        model[0].requires_grad_(True)
-        loss(model, 2).backward()
-        truth = norm(model.parameters())
-        optimizer.step()
-        assert norms(watched) == [near(truth)]
+class Failing(torch.optim.SGD):
+    fails = True
 
-
-def test_a_step_that_raises_an_error_is_forgotten():
-    class Failing(torch.optim.SGD):
-        fails = False
-
-        def step(self, closure=None):
-            if self.fails:
-                raise RuntimeError("out of memory")
-            return super().step(closure)
-
-    model = linear()
-    optimizer, truth = Failing(model.parameters(), lr=0.01), []
-    with watch(model) as watched:
-        for step in range(3):
-            optimizer.zero_grad()
-            loss(model, step).backward()
-            Failing.fails = step == 1
-            before = model.weight.detach().clone()
-            try:
-                optimizer.step()
-            except RuntimeError:
-                continue
-            moved = (model.weight - before).norm() / before.norm()
-            truth.append((norm(model.parameters()), moved.item()))
-        found = [(r.clipped_norm, r.parameters["weight"].update_ratio) for r in watched.records]
-    assert [part for pair in found for part in pair] == near([x for pair in truth for x in pair])
+    def step(self, closure=None):
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return super().step()
 
 
 def test_a_step_by_hand_after_a_step_that_failed():
-    class Failing(torch.optim.SGD):
-        def step(self, closure=None):
-            raise RuntimeError("out of memory")
-
     model = linear()
     with watch(model) as watched:
         loss(model).backward()
@@ -147,37 +129,32 @@ def test_a_step_by_hand_after_a_step_that_failed():
         assert watched.steps == 1
 
 
-def test_after_a_closure_that_raised_an_error_another_optimizer_is_seen():
+@pytest.mark.parametrize("other", [False, True])
+def test_a_closure_that_fails_is_no_step(other):
     model = nn.ModuleList([linear(), linear()])
+    optimizer = torch.optim.LBFGS(model[0].parameters(), lr=0.1)
+    after = sgd(model[1]) if other else optimizer
 
-    def closure():
-        raise ValueError("not a number")
+    def closure(part, fails=False):
+        model.zero_grad()
+        value = loss(part)
+        value.backward()
+        if fails:
+            raise ValueError("not a number")
+        return value
 
     with watch(model) as watched:
+        optimizer.step(lambda: closure(model[0]))
         with pytest.raises(ValueError, match="not a number"):
-            torch.optim.LBFGS(model[0].parameters()).step(closure)
-        optimizer = sgd(model[1])
-        for step in range(3):
-            optimizer.zero_grad()
-            loss(model[1], step).backward()
-            optimizer.step()
+            optimizer.step(lambda: closure(model[0], fails=True))
+        for _ in range(2):
+            after.step(lambda: closure(model[1] if other else model[0]))
         assert watched.steps == len(watched.records) == 3
 
 
 @pytest.mark.parametrize("with_closure", [False, True])
-@pytest.mark.parametrize("retry", ["the same", "another"])
-def test_a_step_that_failed_may_be_tried_again_at_once(retry, with_closure):
-    class Failing(torch.optim.SGD):
-        fails = True
-
-        def step(self, closure=None):
-            if closure is not None:
-                with torch.enable_grad():
-                    closure()
-            if Failing.fails:
-                raise RuntimeError("out of memory")
-            return super().step()
-
+@pytest.mark.parametrize("retry", ["the same", "another", "none"])
+def test_a_step_that_failed_is_forgotten_and_may_be_tried_again(retry, with_closure):
     model, truth = linear(), []
     with watch(model) as watched:
         for number in range(3):
@@ -187,14 +164,16 @@ def test_a_step_that_failed_may_be_tried_again_at_once(retry, with_closure):
             def backward(number=number):
                 loss(model, number).backward()
 
-            Failing.fails = number == 1
+            optimizer.fails = number == 1
             if not with_closure:
                 backward()
             before = model.weight.detach().clone()
             try:
                 optimizer.step(backward if with_closure else None)
             except RuntimeError:
-                Failing.fails = False
+                if retry == "none":
+                    continue
+                optimizer.fails = False
                 (optimizer if retry == "the same" else sgd(model, 0.01)).step()
             moved = (model.weight - before).norm() / before.norm()
             truth.append((norm(model.parameters()), moved.item()))
@@ -229,28 +208,6 @@ def test_what_an_optimizer_does_after_those_that_it_calls_is_part_of_its_step():
             assert watched.steps == number + 1
             assert watched.last.parameters["1.weight"].update_ratio == near(moved)
             assert watched.last.learning_rate == 0.5
-
-
-def test_a_closure_that_fails_is_not_the_last_step():
-    model = linear()
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
-
-    def closure(fails=False):
-        optimizer.zero_grad()
-        value = loss(model)
-        value.backward()
-        if fails:
-            raise ValueError("not a number")
-        return value
-
-    with watch(model) as watched:
-        for number in range(4):
-            if number == 1:
-                with pytest.raises(ValueError, match="not a number"):
-                    optimizer.step(lambda: closure(fails=True))
-            else:
-                optimizer.step(closure)
-        assert watched.steps == len(watched.records) == 3
 
 
 def test_the_learning_rate_is_that_of_the_step():
