@@ -8,7 +8,22 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import B, D, H, Own, T, Unrolled, data, means, near, step
+from watching import (
+    B,
+    D,
+    H,
+    Own,
+    Reader,
+    T,
+    data,
+    means,
+    near,
+    sgd,
+    squares,
+    step,
+    trained_once,
+    written_out,
+)
 
 from unrolled.watch import watch
 
@@ -35,35 +50,64 @@ class Decoder(nn.Module):
         return self.out(o[0]), state
 
 
-def written_out(decoder):
-    """The decoder's layer as a loop over cells, after the backward pass of all words."""
-    truth = Unrolled(decoder.rnn)
-    decoder.out(truth(decoder.emb(words()))[0]).pow(2).sum().backward()
-    decoder.zero_grad()
-    return truth
-
-
-def say(decoder, ids):
-    state, outputs = None, []
-    for each in ids:
-        y, state = decoder(each, state)
-        outputs.append(y)
-    return torch.stack(outputs)
-
-
+@pytest.mark.parametrize("each", [False, True], ids=["one pass", "a pass at every step"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", FUSED)
-def test_a_fused_layer_inside_a_module_called_step_by_step(kind, layers):
-    decoder = Decoder(kind, layers)
-    truth = written_out(decoder)
+def test_a_fused_layer_inside_a_module_called_step_by_step(kind, layers, each):
+    decoder, state, losses = Decoder(kind, layers), None, []
+    x = decoder.emb(words()).detach()
+    truth = written_out(decoder.rnn, x, lambda Y: squares(decoder.out(Y)))
+    decoder.zero_grad()
     with watch(nn.ModuleDict({"dec": decoder})) as watched:
-        step(decoder, say(decoder, words()).pow(2).sum())
+        for ids in words():
+            y, state = decoder(ids, state)
+            losses.append(squares(y))
+            if each:
+                losses.pop().backward(retain_graph=True)
+        if not each:
+            sum(losses).backward()
+        sgd(decoder).step()
         found, notes = watched.last.layers, watched.notes
     names = ["dec.rnn"] if layers == 1 else ["dec.rnn.0", "dec.rnn.1"]
     assert notes == {}
     assert set(found) == set(names)
     for n, name in enumerate(names):
         assert found[name].hidden_gradient_mean == near(truth.curve(n))
+
+
+class Wrapped(nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        self.inner = nn.GRUCell(*sizes)
+
+    def forward(self, x, h):
+        return self.inner(x, h)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one pass", "a pass at every step"])
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, Own, Wrapped])
+def test_a_loop_over_a_cell(kind, each):
+    model = nn.ModuleDict({"cell": kind(D, H), "out": nn.Linear(H, 1)})
+    with watch(model, states={"cell": "h"} if kind is Own else None) as watched:
+        for _ in range(2):
+            model.zero_grad()
+            state, hidden, losses = None, [], []
+            for x in data():
+                state = model["cell"](x, state)
+                hidden.append(state[0] if kind is nn.LSTMCell else state)
+                hidden[-1].retain_grad()
+                losses.append(squares(model["out"](hidden[-1])))
+                if each:
+                    losses.pop().backward(retain_graph=True)
+            if not each:
+                sum(losses).backward()
+            sgd(model).step()
+        ((name, found),) = watched.last.layers.items()
+        assert watched.notes == {}
+    norms = torch.stack([h.grad.norm(dim=1) for h in hidden])
+    assert name == ("cell.inner" if kind is Wrapped else "cell")
+    assert found.hidden_gradient_mean == near(norms.mean(1).tolist())
+    assert found.hidden_gradient_max == near(norms.amax(1).tolist())
 
 
 def test_a_cell_of_one_s_own_in_several_minibatches_has_the_curve_of_the_last():
@@ -130,9 +174,7 @@ class Readers(nn.Module):
 def test_two_layers_of_a_name_are_both_in_the_record(wrapped):
     model = Readers()
     watched_model = nn.DataParallel(model) if wrapped else model
-    with watch(watched_model) as watched:
-        step(model, watched_model(data()).pow(2).sum())
-        record = watched.last
+    record, _ = trained_once(watched_model, lambda: squares(watched_model(data())))
     truth = {name: p.grad.norm().item() for name, p in model.named_parameters()}
     assert {name: p.gradient_norm for name, p in record.parameters.items()} == near(truth)
     assert set(record.layers) == {"rnn", "module.rnn"}
@@ -140,10 +182,9 @@ def test_two_layers_of_a_name_are_both_in_the_record(wrapped):
 
 def test_what_only_looks_like_a_wrapper_keeps_its_names():
     model = nn.ModuleDict({"module": nn.GRU(D, H), "head": nn.Linear(H, 1)})
-    with watch(model) as watched:
-        step(model, model["head"](model["module"](data())[0]).sum())
-        assert set(watched.last.parameters) == {name for name, _ in model.named_parameters()}
-        assert set(watched.last.layers) == {"module"}
+    record, _ = trained_once(model, lambda: model["head"](model["module"](data())[0]).sum())
+    assert set(record.parameters) == {name for name, _ in model.named_parameters()}
+    assert set(record.layers) == {"module"}
 
 
 def scripted(module):
@@ -193,29 +234,19 @@ def test_hooks_come_off_where_hooking_fails():
     step(model, model(data()).sum())
 
 
-class Reader(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn, self.head = nn.GRU(D, H), nn.Linear(H, 1)
-
-    def forward(self, x):
-        return self.head(self.rnn(x)[0])
-
-
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("other", ["trained", "frozen"])
 @pytest.mark.parametrize("by_parts", [False, True])
 def test_parameters_unfrozen_later_count_from_the_first_step_on(every, other, by_parts):
-    model = Reader()
+    model = Reader(nn.GRU)
     model.rnn.requires_grad_(False)
     unseen = by_parts and other == "frozen"  # nothing tells of the first pass
-    run = (lambda x: model.head(model.rnn(x)[0])) if by_parts else model
+    run = (lambda x: model.out(model.rnn(x)[0])) if by_parts else model
     with watch(model, every=every) as watched:
         for number in range(1, 4):
             if number == 3:
                 model.rnn.requires_grad_(True)
-                model.head.requires_grad_(other == "trained")
+                model.out.requires_grad_(other == "trained")
             model.zero_grad()
             run(data(number)).pow(2).sum().backward()
             truth = {
@@ -237,53 +268,3 @@ def test_parameters_unfrozen_later_count_from_the_first_step_on(every, other, by
         assert before == near(truth)
         assert record.gradient_norm == near(whole)
     assert record.layers["rnn"].horizon_steps == T - 1
-
-
-class Loop(nn.Module):
-    """A cell of any kind, called step by step; keeps its hidden states."""
-
-    def __init__(self, cell):
-        super().__init__()
-        torch.manual_seed(0)
-        self.cell, self.out, self.hidden = cell, nn.Linear(H, 1), []
-
-    def forward(self, x, state):
-        state = self.cell(x, state)
-        h = state[0] if isinstance(state, tuple) else state
-        h.retain_grad()
-        self.hidden.append(h)
-        return self.out(h).pow(2).sum(), state
-
-
-@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, Own])
-def test_a_backward_pass_at_every_step_through_all_before_makes_one_sequence(kind):
-    cell = Own() if kind is Own else kind(D, H)
-    model, start = Loop(cell), torch.zeros(B, H)
-    with watch(model, states={"cell": "h"} if kind is Own else None) as watched:
-        for _ in range(2):
-            model.zero_grad()
-            model.hidden.clear()
-            state = (start, start) if kind is nn.LSTMCell else start
-            for x in data():
-                loss, state = model(x, state)
-                loss.backward(retain_graph=True)
-            torch.optim.SGD(model.parameters(), 0.0).step()
-        found, notes = watched.last.layers, watched.notes
-    assert set(found) == {"cell"}
-    assert found["cell"].hidden_gradient_mean == near(means(model.hidden))
-    assert notes == {}
-
-
-@pytest.mark.parametrize("kind", FUSED)
-def test_a_fused_layer_with_a_backward_pass_at_every_step_is_one_sequence(kind):
-    decoder = Decoder(kind)
-    truth, state = written_out(decoder), None
-    with watch(decoder) as watched:
-        for ids in words():
-            y, state = decoder(ids, state)
-            y.pow(2).sum().backward(retain_graph=True)
-        torch.optim.SGD(decoder.parameters(), 0.0).step()
-        found, notes = watched.last.layers, watched.notes
-    assert notes == {}
-    assert set(found) == {"rnn"}
-    assert found["rnn"].hidden_gradient_mean == near(truth.curve())

@@ -11,7 +11,21 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
-from watching import B, D, H, T, Unrolled, data, make, near, sgd, step
+from watching import (
+    B,
+    D,
+    H,
+    T,
+    Unrolled,
+    data,
+    make,
+    near,
+    sgd,
+    squares,
+    step,
+    trained_once,
+    written_out,
+)
 
 from unrolled.watch import watch
 
@@ -32,25 +46,21 @@ def test_a_loss_that_does_not_depend_on_all_that_a_layer_returns(kind, loss):
     truth = Unrolled(model)
     loss_of(*truth(x)).backward()
     model.zero_grad()
-    with watch(model) as watched:
-        step(model, loss_of(*model(x)))
-        layers, name = watched.last.layers, kind.__name__.lower()
-        assert watched.notes == {}
+    record, notes = trained_once(model, lambda: loss_of(*model(x)))
+    assert notes == {}
     for n in range(2):
-        assert layers[f"{name}.{n}"].hidden_gradient_mean == near(truth.curve(n))
+        found = record.layers[f"{kind.__name__.lower()}.{n}"]
+        assert found.hidden_gradient_mean == near(truth.curve(n))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_means_of_packed_sequences_are_over_what_still_runs(kind):
     lengths = [T, 4, 4, 2]
     layer, x = make(kind, bidirectional=True).double(), data(dtype=torch.float64)
-    truth = [Unrolled(layer) for _ in lengths]
-    for b, unrolled in enumerate(truth):
-        unrolled(x[: lengths[b], b : b + 1])[0].sin().sum().backward()
-    layer.zero_grad()
-    with watch(layer) as watched:
-        step(layer, layer(pack_padded_sequence(x, lengths))[0].data.sin().sum())
-        layers, name = watched.last.layers, kind.__name__.lower()
+    truth = [written_out(layer, x[:n, b : b + 1]) for b, n in enumerate(lengths)]
+    packed = pack_padded_sequence(x, lengths)
+    record, _ = trained_once(layer, lambda: squares(layer(packed)[0].data))
+    layers, name = record.layers, kind.__name__.lower()
     for side, found in (("", layers[name]), ("_reverse", layers[f"{name}.backward"])):
         order = -1 if side else 1  # a direction that reads backwards begins with all sequences
         alone = [unrolled.norms(0, side)[:, 0].tolist()[::order] for unrolled in truth]
@@ -82,13 +92,12 @@ def test_a_decoder_with_attention_called_word_by_word(kind):
     encoder, decoder = Unrolled(model.encoder), Unrolled(model.decoder)
     model(data(1), data(2, steps=4), encoder, decoder).pow(2).sum().backward()
     model.zero_grad()
-    with watch(model) as watched:
-        output = model(data(1), data(2, steps=4), model.encoder, model.decoder)
-        step(model, output.pow(2).sum())
-        layers = watched.last.layers
-    assert set(layers) == {"encoder", "decoder"}
-    assert layers["encoder"].hidden_gradient_mean == near(encoder.curve())
-    assert layers["decoder"].hidden_gradient_mean == near(decoder.curve())
+    record, _ = trained_once(
+        model, lambda: squares(model(data(1), data(2, steps=4), model.encoder, model.decoder))
+    )
+    assert set(record.layers) == {"encoder", "decoder"}
+    assert record.layers["encoder"].hidden_gradient_mean == near(encoder.curve())
+    assert record.layers["decoder"].hidden_gradient_mean == near(decoder.curve())
 
 
 def test_what_a_hook_of_one_s_own_makes_of_the_gradient_counts():
@@ -96,14 +105,11 @@ def test_what_a_hook_of_one_s_own_makes_of_the_gradient_counts():
 
     def loss_of(Y):
         Y.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
-        return Y.pow(2).sum()
+        return squares(Y)
 
-    truth = Unrolled(model)
-    loss_of(truth(data())[0]).backward()
-    model.zero_grad()
-    with watch(model) as watched:
-        step(model, loss_of(model(data())[0]))
-        assert watched.last.layers["gru"].hidden_gradient_mean == near(truth.curve())
+    truth = written_out(model, data(), loss_of)
+    record, _ = trained_once(model, lambda: loss_of(model(data())[0]))
+    assert record.layers["gru"].hidden_gradient_mean == near(truth.curve())
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])  # PyTorch itself forbids it for the LSTM
@@ -119,9 +125,7 @@ def test_a_layer_whose_outputs_were_written_to_is_not_traced(kind):
 
 def test_validation_that_forgets_no_grad_and_passes_that_fail_leave_no_trace():
     model = make(nn.GRU)
-    truth = Unrolled(model)
-    truth(data())[0].pow(2).sum().backward()
-    model.zero_grad()
+    truth = written_out(model, data())
 
     def boom(gradient):
         raise ZeroDivisionError
@@ -143,9 +147,7 @@ def test_validation_that_forgets_no_grad_and_passes_that_fail_leave_no_trace():
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_alone_do_not_count(again):
     model = make(nn.GRU)
-    truth = Unrolled(model)
-    truth(data())[0].pow(2).sum().backward()
-    model.zero_grad()
+    truth = written_out(model, data())
     with watch(model) as watched:
         x = data().requires_grad_()
         loss = model(x)[0].pow(2).sum()
@@ -277,9 +279,7 @@ def test_a_layer_that_came_later_is_looked_at_too():
     with watch(model) as watched:
         step(model, model(data()).sum())
         model[0] = make(nn.GRU)
-        truth = Unrolled(model[0])
-        truth(data())[0].sum().backward()
-        model.zero_grad()
+        truth = written_out(model[0], data(), torch.sum)
         step(model, model(data())[0].sum())  # its first step only makes it known
         model.zero_grad()
         step(model, model(data())[0].sum())

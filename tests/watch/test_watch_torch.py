@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import json
+import math
 import pickle
 import weakref
 
@@ -13,7 +14,21 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import B, D, H, Own, Reader, T, Unrolled, data, make, near, norm, sgd
+from watching import (
+    B,
+    D,
+    H,
+    Reader,
+    T,
+    data,
+    make,
+    near,
+    norm,
+    sgd,
+    squares,
+    trained_once,
+    written_out,
+)
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry.reading import read_telemetry
@@ -21,34 +36,6 @@ from unrolled.watch import watch
 from unrolled.watch.torch.optimizer_hooks import all_steps
 
 STEPS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-
-
-class Loop(nn.Module):
-    """A cell in a loop, every hidden state kept with its gradient."""
-
-    def __init__(self, cell):
-        super().__init__()
-        torch.manual_seed(0)
-        self.cell = cell
-        self.out = nn.Linear(H, 1)
-
-    def forward(self, x, state=None):
-        self.hidden = []
-        for x_t in x:
-            state = self.cell(x_t, state)
-            h = state[0] if isinstance(state, tuple) else state
-            h.retain_grad()
-            self.hidden.append(h)
-        return self.out(h)
-
-
-class Wrapped(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.GRUCell(D, H)
-
-    def forward(self, x, h):
-        return self.inner(x, h)
 
 
 def test_norms_before_and_after_clipping_and_of_the_update():
@@ -102,14 +89,9 @@ def test_a_step_without_clipping_of_the_whole(by_value):
 @pytest.mark.parametrize("kind", STEPS)
 def test_gradients_through_time_of_a_fused_layer(kind, dtype, rel):
     layer, x = make(STEPS[kind]).to(dtype), data(dtype=dtype)
-    truth = Unrolled(layer)
-    truth(x)[0].sin().sum().backward()
-    layer.zero_grad()
-    with watch(layer) as watched:
-        layer(x)[0].sin().sum().backward()
-        sgd(layer).step()
-        (found,) = watched.last.layers.values()
-    norms = truth.norms()
+    norms = written_out(layer, x).norms()
+    record, _ = trained_once(layer, lambda: squares(layer(x)[0]))
+    (found,) = record.layers.values()
     assert found.hidden_gradient_mean == near(norms.mean(1).tolist(), rel)
     assert found.hidden_gradient_max == near(norms.amax(1).tolist(), rel)
     assert found.horizon_steps == T - 1
@@ -118,47 +100,20 @@ def test_gradients_through_time_of_a_fused_layer(kind, dtype, rel):
     assert found.truncation_points == []
 
 
-@pytest.mark.parametrize(
-    "cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, lambda *_: Own(), lambda *_: Wrapped()]
-)
-def test_gradients_through_time_of_a_loop(cell):
-    model = Loop(cell(D, H))
-    optimizer = sgd(model)
-    states = {"cell": "h"} if isinstance(model.cell, Own) else None
-    with watch(model, states=states) as watched:
-        for _ in range(2):
-            optimizer.zero_grad()
-            model(data()).pow(2).mean().backward()
-            optimizer.step()
-        ((name, found),) = watched.last.layers.items()
-        norms = torch.stack([h.grad.norm(dim=1) for h in model.hidden])
-    assert name == ("cell.inner" if isinstance(model.cell, Wrapped) else "cell")
-    assert found.hidden_gradient_mean == near(norms.mean(1).tolist())
-    assert found.hidden_gradient_max == near(norms.amax(1).tolist())
-    assert watched.notes == {}
-
-
 def test_one_time_step_s_part_of_the_weight_gradient_is_all_of_it():
     layer = nn.LSTM(D, H)
-    optimizer = sgd(layer)
-    with watch(layer) as watched:
-        state = (torch.ones(1, B, H), torch.ones(1, B, H))
-        layer(data()[:1], state)[0].sum().backward()
-        whole = layer.weight_hh_l0.grad.norm().item()
-        optimizer.step()
-    assert watched.last.layers["lstm"].weight_gradient_per_step == near([whole])
-    assert watched.last.layers["lstm"].truncation_points == []
+    state = (torch.ones(1, B, H), torch.ones(1, B, H))
+    record, _ = trained_once(layer, lambda: squares(layer(data()[:1], state)[0]))
+    whole = layer.weight_hh_l0.grad.norm().item()
+    assert record.layers["lstm"].weight_gradient_per_step == near([whole])
+    assert record.layers["lstm"].truncation_points == []
 
 
 def test_several_sequences_layers_and_directions_have_names():
     model = nn.GRU(D, H, num_layers=2, bidirectional=True)
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        (model(data(1))[0].sum() + model(data(2))[0].pow(2).sum()).backward()
-        optimizer.step()
-        names = set(watched.last.layers)
+    record, _ = trained_once(model, lambda: model(data(1))[0].sum() + squares(model(data(2))[0]))
     one = {"gru.0", "gru.0.backward", "gru.1", "gru.1.backward"}
-    assert names == one | {name.replace("gru", "gru#2") for name in one}
+    assert set(record.layers) == one | {name.replace("gru", "gru#2") for name in one}
 
 
 def test_the_mean_is_over_gradients_accumulated_in_several_passes():
@@ -292,17 +247,13 @@ def test_frozen_unused_and_tied_parameters():
             return self.out(self.frozen(self.embed(ids)))
 
     model = Model()
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        model(torch.tensor([1, 2])).sum().backward()
-        whole = model.embed.weight.grad.norm().item()
-        optimizer.step()
-        found = watched.last.parameters
+    record, _ = trained_once(model, lambda: model(torch.tensor([1, 2])).sum())
+    whole, found = model.embed.weight.grad.norm().item(), record.parameters
     assert set(found) == {"embed.weight", "unused.weight", "unused.bias"}
     assert found["embed.weight"].gradient_norm == near(whole)
     assert found["unused.weight"].gradient_norm is None
     assert found["unused.weight"].update_ratio == 0
-    assert watched.last.layers == {}
+    assert record.layers == {}
 
 
 def test_sparse_gradients_and_lazy_parameters():
@@ -471,29 +422,24 @@ def test_the_first_that_is_not_finite_has_a_name():
         def forward(self, x):
             return torch.log(x)
 
-    def first(x, model):
-        optimizer = sgd(model)
-        with watch(model) as watched:
-            model(x).sum().backward()
-            optimizer.step()
-            return watched.last
+    def first(model, loss_of):
+        return trained_once(model, loss_of)[0].first_not_finite
 
-    make = lambda: nn.Sequential(nn.Linear(2, 2), Logs(), nn.Linear(2, 1))  # noqa: E731
-    model = make()
-    model[0].weight.data.fill_(-1.0)
-    model[0].bias.data.zero_()
-    record = first(torch.ones(3, 2), model)
-    assert record.first_not_finite == "the output of 1"
-    assert first(torch.full((3, 2), torch.nan), make()).first_not_finite == "an input of 0"
-    model = make()
-    model[2].weight.data[0, 0] = torch.inf
-    assert first(torch.ones(3, 2), model).first_not_finite == "the weight 2.weight"
-    model = nn.Sequential(nn.Linear(2, 1), nn.Identity())
-    optimizer = sgd(model)
-    with watch(model) as watched:
-        torch.sqrt(model(torch.zeros(1, 2)) * 0).sum().backward()  # 0 has no slope here
-        optimizer.step()
-        assert watched.last.first_not_finite.startswith("the gradient of 0.")
+    def model(scale=1.0, last=1.0):
+        made = nn.Sequential(nn.Linear(2, 2), Logs(), nn.Linear(2, 1))
+        nn.init.constant_(made[0].weight, scale)
+        nn.init.zeros_(made[0].bias)
+        made[2].weight.data[0, 0] = last
+        return made
+
+    ones = torch.ones(3, 2)
+    negative, fine, infinite = model(-1.0), model(), model(last=math.inf)
+    assert first(negative, lambda: negative(ones).sum()) == "the output of 1"
+    assert first(fine, lambda: fine(ones * math.nan).sum()) == "an input of 0"
+    assert first(infinite, lambda: infinite(ones).sum()) == "the weight 2.weight"
+    no_slope = nn.Sequential(nn.Linear(2, 1))
+    found = first(no_slope, lambda: torch.sqrt(no_slope(0 * ones) * 0).sum())  # 0 has none
+    assert found.startswith("the gradient of 0.")
 
 
 def test_records_go_to_a_run_directory(tmp_path, unrolled):

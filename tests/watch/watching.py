@@ -7,6 +7,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.func import functional_call  # noqa: E402
 
+from unrolled.watch import watch  # noqa: E402
+
 T, B, D, H = 6, 4, 3, 5
 """Time steps, sequences, inputs and hidden units."""
 
@@ -98,6 +100,25 @@ class Unrolled:
 
     def curve(self, n=0, side=""):
         return self.norms(n, side).mean(1).tolist()
+
+
+def squares(Y):
+    return Y.pow(2).sum()
+
+
+def written_out(layer, x, loss_of=squares):
+    """A fused layer as a loop over its cells, after the backward pass of a loss of its outputs."""
+    truth = Unrolled(layer)
+    loss_of(truth(x)[0]).backward()
+    layer.zero_grad()
+    return truth
+
+
+def trained_once(model, loss_of, **options):
+    """The record and the notes of a watched step of training."""
+    with watch(model, **options) as watched:
+        step(model, loss_of())
+        return watched.last, dict(watched.notes)
 
 
 class Reader(nn.Module):
