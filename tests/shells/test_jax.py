@@ -14,10 +14,8 @@ jnp = jax.numpy
 from flax.training.train_state import TrainState  # noqa: E402
 
 from unrolled import jax as unrolled  # noqa: E402
-from unrolled.backends.numpy import xp as numpy_xp  # noqa: E402
 from unrolled.d2l import jax as d2l  # noqa: E402
-from unrolled.errors import NotFiniteError, SettingError  # noqa: E402
-from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.errors import SettingError  # noqa: E402
 from unrolled.nndl import jax as nndl  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
 
@@ -83,13 +81,6 @@ def test_the_loss_is_a_pure_function_of_params() -> None:
     np.testing.assert_allclose(gradients["w"], X.T @ error / len(X), rtol=1e-4)
 
 
-def test_concise_linear_regression_has_no_half() -> None:
-    model, (X, y) = unrolled.LinearRegression(0.03), first_batch(regression())
-    bound = model.initialize(X)
-    expected = np.mean((X @ np.asarray(bound.w) + np.asarray(bound.b) - y) ** 2)
-    assert float(bound.batch_loss((X, y))) == pytest.approx(expected, rel=1e-5)
-
-
 # The trainer
 
 
@@ -105,22 +96,6 @@ def test_the_state_is_a_train_state_of_what_was_learned() -> None:
     np.testing.assert_allclose(stepped.params["b"], state.params["b"] - 0.03, rtol=1e-5)
 
 
-def test_initialization_does_not_disturb_the_order_of_the_data() -> None:
-    seen = []
-
-    class Watched(unrolled.LinearRegressionScratch):
-        pass
-
-    class Trainer(unrolled.Trainer):
-        def prepare_batch(self, batch: Any) -> Any:
-            seen.append(np.asarray(batch[0]))
-            return batch
-
-    Trainer(1).fit(Watched(2, 0.03), regression(num_val=0))
-    for X, (expected, _) in zip(seen, regression(num_val=0).train_dataloader(), strict=True):
-        np.testing.assert_array_equal(X, expected)
-
-
 def test_gradients_come_in_the_order_of_the_model() -> None:
     steps = Steps()
     model = unrolled.LanguageModel(len(text().vocab), H)
@@ -128,16 +103,6 @@ def test_gradients_come_in_the_order_of_the_model() -> None:
     names = ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]  # sorted, b_h would come after W_xh
     assert list(trainer.parameters) == names
     assert all(found == names for found in steps.names)
-
-
-def test_divergence_restores_the_last_finite_weights() -> None:
-    trainer = unrolled.Trainer(1)
-    model = unrolled.LinearRegressionScratch(2, 3e38, seed=0)  # the first step leads to infinity
-    with pytest.raises(NotFiniteError):
-        trainer.fit(model, regression())
-    start = model.initialize(jnp.ones((1, 2)))
-    np.testing.assert_array_equal(trainer.bound_model.w, start.w)
-    np.testing.assert_array_equal(trainer.state.params["b"], start.b)
 
 
 def test_an_optimizer_keeps_its_state() -> None:
@@ -270,47 +235,6 @@ def drawn(model: Any, seed: int = 0) -> Any:
     return {n: rng.normal(0, 0.7, v.shape).astype(np.float32) for n, v in values.items()}
 
 
-@pytest.mark.parametrize("cell", ["lstm"])
-def test_two_directions(cell: str) -> None:
-    def make() -> Any:
-        return unrolled.recurrent_layer(cell, V, H)
-
-    model = unrolled.RNNModel(nn.Bidirectional(make(), make()), V)
-    ids = np.random.default_rng(1).integers(0, V, (3, 5))
-    values = drawn(model)
-    logits, state = model.import_parameters(values)(jnp.asarray(ids))
-    halves = []
-    for direction, order in (("forward.", 1), ("backward.", -1)):
-        weights = [values[direction + name] for name in CELLS[cell].weights]
-        zeros = np.zeros((3, H), np.float32)
-        Y, _ = CELLS[cell].forward(
-            numpy_xp, ids.T[::order], (zeros,) * CELLS[cell].num_states, *weights
-        )
-        halves.append(Y[::order])
-    expected = np.concatenate(halves, axis=-1).reshape(-1, 2 * H) @ values["W_hq"] + values["b_q"]
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
-    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, model.begin_state(3))
-
-
-@pytest.mark.parametrize(("cell", "layers", "batch_size"), [("rnn", 1, 1), ("lstm", 2, 3)])
-def test_the_state_carries_on_for_any_batch_size(cell: str, layers: int, batch_size: int) -> None:
-    model = unrolled.RNNModel(unrolled.recurrent_layer(cell, V, H, layers), V)
-    state = model.begin_state(batch_size)
-    parts = state if cell == "lstm" else (state,)
-    assert [part.shape for part in parts] == [(layers, batch_size, H)] * len(parts)
-    ours = unrolled.LanguageModel(V, H, cell, layers)
-    ids = jnp.asarray(np.random.default_rng(2).integers(0, V, (batch_size, 6)))
-    for unbound in (model, ours):
-        bound = unbound.import_parameters(drawn(unbound))
-        whole, last = bound(ids)
-        first, state = bound(ids[:, :4])
-        second, state = bound(ids[:, 4:], state)
-        np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-4, atol=1e-5)
-        assert jax.tree.structure(state) == jax.tree.structure(bound.begin_state(batch_size))
-        for got, expected in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_a_jitted_apply_does_not_mix_up_the_weights() -> None:
     model = unrolled.LanguageModel(V, V)  # square: no shape would tell
     bound = model.import_parameters(drawn(model))
@@ -349,20 +273,6 @@ def test_models_are_compiled_once_whatever_their_values() -> None:
     assert found == [1, 0]
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.RNN(nn.MGUCell(H)),
-        (nn.RNN(nn.GRUCell(H)), nn.RNN(nn.GRUCell(H + 1))),
-        (nn.RNN(nn.GRUCell(H)), nn.RNN(nn.SimpleCell(H))),
-        nn.Dense(3),
-    ],
-)
-def test_layers_that_do_not_fit_are_refused(layer: Any) -> None:
-    with pytest.raises(SettingError, match="RNNModel takes"):
-        unrolled.RNNModel(layer, V)
-
-
 def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str]) -> None:
     train_iter, vocab = d2l.load_data_time_machine(4, 7, max_tokens=300, seed=0)
     losses = []
@@ -383,21 +293,6 @@ def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str
 
 
 # Parameters
-
-
-def test_parameters_of_nested_dicts_are_listed_tied_and_loaded(tmp_path: Any) -> None:
-    module = nn.Sequential([nn.Dense(4), nn.Dense(4)])
-    params = module.init(jax.random.key(0), jnp.ones((1, 4)))["params"]
-    parameters = unrolled.parameters(params)
-    assert list(parameters)[:2] == ["layers_0.kernel", "layers_0.bias"]
-    parameters.save(tmp_path / "file.safetensors")
-    values = parameters["layers_0.kernel"].values
-    other = jax.tree.map(jnp.zeros_like, params)
-    unrolled.parameters(other).load(tmp_path / "file.safetensors")
-    np.testing.assert_array_equal(other["layers_0"]["kernel"], values)
-    parameters.tie("layers_1.kernel", to="layers_0.kernel")
-    assert params["layers_1"]["kernel"] is params["layers_0"]["kernel"]
-    assert len(parameters) == 3
 
 
 def test_a_layer_used_twice_is_one_parameter_in_flax() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unrolled.backends.numpy import xp
 from unrolled.errors import ParameterError, SettingError
 from unrolled.frameworks import is_installed, load
+from unrolled.functional.recurrent import CELLS
 from unrolled.models.stepping import Parts
 
 V, H, B, T = 7, 5, 3, 6
@@ -28,6 +30,13 @@ def keras_layer(kind: str, both: Any = None, **options: Any) -> Any:
     layers = importlib.import_module("keras").layers
     layer = getattr(layers, kind)(H, **{"return_sequences": True, "return_state": True} | options)
     return layer if both is None else layers.Bidirectional(layer, merge_mode=both)
+
+
+def keras_of_cells(kind: str, sizes: Any, both: bool = False, **options: Any) -> Any:
+    layers = importlib.import_module("keras").layers
+    cells = [getattr(layers, kind)(size) for size in sizes]
+    layer = layers.RNN(cells, **{"return_sequences": True, "return_state": True} | options)
+    return layers.Bidirectional(layer) if both else layer
 
 
 def flax_layer(kind: str, count: int = 1, around: Any = None, **options: Any) -> Any:
@@ -177,6 +186,28 @@ def test_what_changes_no_function_is_carried_both_ways(framework: str, case: Any
         assert_same(layer.import_parameters(values), written_out(framework, case, 3))
 
 
+BOTH_WAYS: dict[str, Callable[[], Any]] = {
+    "torch": lambda: torch_layer("LSTM", bidirectional=True),
+    "tensorflow": lambda: keras_layer("LSTM", both="concat"),
+    "jax": lambda: flax_of(
+        lambda nn: nn.Bidirectional(*(nn.RNN(nn.LSTMCell(H)) for _ in range(2)))
+    ),
+    "mxnet": lambda: gluon_layer("LSTM", bidirectional=True),
+}
+
+
+@pytest.mark.parametrize("framework", [needs(name) for name in BOTH_WAYS])
+def test_two_directions_are_the_formula_from_both_ends(framework: str) -> None:
+    model = with_values(load(framework).RNNModel(BOTH_WAYS[framework](), V))
+    values, halves = model.export_parameters(), []
+    for direction, order in (("forward.", 1), ("backward.", -1)):
+        weights = [values[direction + name] for name in CELLS["lstm"].weights]
+        zeros = (np.zeros((B, H), np.float32),) * 2
+        halves.append(CELLS["lstm"].forward(xp, IDS.T[::order], zeros, *weights)[0][::order])
+    expected = np.concatenate(halves, -1).reshape(-1, 2 * H) @ values["W_hq"] + values["b_q"]
+    np.testing.assert_allclose(logits(model), expected, rtol=1e-4, atol=1e-5)
+
+
 @cases(OTHERS)
 def test_another_function_is_carried_to_its_like_only(framework: str, case: Any) -> None:
     layer, scratch = layered(framework, case), written_out(framework, case)
@@ -215,6 +246,10 @@ def nnx_layer() -> Any:
 REFUSED: dict[str, list[tuple[str, Callable[[], Any]]]] = {
     "torch": [
         ("proj_size=2", lambda: torch_layer("LSTM", proj_size=2)),
+        (
+            f"input_size={V} and batch_first=False",
+            lambda: importlib.import_module("torch.nn").RNN(V + 1, H),
+        ),
         ("batch_first=True", lambda: torch_layer("LSTM", batch_first=True)),
         ("a GRUCell; it needs", lambda: torch_layer("GRUCell")),
         ("of type ParametrizedLSTM", weight_normed),
@@ -224,6 +259,19 @@ REFUSED: dict[str, list[tuple[str, Callable[[], Any]]]] = {
         ("GRU with go_backwards=True", lambda: keras_layer("GRU", go_backwards=True)),
         ("LSTM with stateful=True", lambda: keras_layer("LSTM", stateful=True)),
         ("LSTM with return_state=False", lambda: keras_layer("LSTM", return_state=False)),
+        *(
+            (r"return_sequences=True|rnn_layer is \[\]", make)
+            for make in (
+                lambda: keras_layer("SimpleRNN", return_sequences=False, return_state=False),
+                lambda: keras_of_cells("GRUCell", (4, 4), return_state=False),
+                lambda: keras_of_cells("GRUCell", (4, 5)),
+                lambda: keras_of_cells("GRUCell", (4, 4), go_backwards=True),
+                lambda: keras_of_cells("LSTMCell", (4, 4), both=True),
+                lambda: importlib.import_module("keras").layers.Dense(4),
+                lambda: [keras_layer("GRU"), keras_layer("SimpleRNN")],
+                list,
+            )
+        ),
         ("merge_mode=sum", lambda: keras_layer("GRU", both="sum")),
         ("activation=<lambda>", lambda: keras_layer("SimpleRNN", activation=lambda x: x * 2)),
         (
@@ -246,12 +294,19 @@ REFUSED: dict[str, list[tuple[str, Callable[[], Any]]]] = {
             lambda: flax_of(lambda nn: nn.RNN(nn.SimpleCell(H, activation_fn=lambda x: x * 2))),
         ),
         ("MGUCell", lambda: flax_layer("MGUCell")),
+        ("RNNModel takes", lambda: (flax_layer("GRUCell"), flax_layer("SimpleCell"))),
+        (
+            "RNNModel takes",
+            lambda: flax_of(lambda nn: tuple(nn.RNN(nn.GRUCell(size)) for size in (H, H + 1))),
+        ),
+        ("RNNModel takes", lambda: flax_of(lambda nn: nn.Dense(3))),
         ("of type Own", lambda: flax_of(lambda nn: nn.RNN(own(nn.GRUCell, H)))),
         ("it was given GRUCell", nnx_layer),
     ],
     "mxnet": [
         ("a GRUCell; it needs", lambda: gluon_layer("GRUCell")),
         ("layout='NTC'", lambda: gluon_layer("GRU", layout="NTC")),
+        (f"input_size={V}, layout='TNC'", lambda: gluon_layer("RNN", input_size=V + 1)),
     ],
 }
 """Layers without a counterpart, or that do not fit `RNNModel`, and what the refusal says."""

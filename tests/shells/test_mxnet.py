@@ -12,8 +12,7 @@ from mxnet import autograd, gluon  # noqa: E402
 
 from unrolled import mxnet as unrolled  # noqa: E402
 from unrolled.d2l import mxnet as d2l  # noqa: E402
-from unrolled.errors import NotFiniteError, SettingError  # noqa: E402
-from unrolled.functional.recurrent import CELLS  # noqa: E402
+from unrolled.errors import SettingError  # noqa: E402
 from unrolled.training.records import Listener  # noqa: E402
 
 V, H, T = 7, 6, 5
@@ -74,14 +73,6 @@ def test_collect_params_lists_everything_and_save_parameters_comes_back(tmp_path
         model.load_parameters(str(tmp_path / "model"))
         for name, value in values(model).items():
             np.testing.assert_array_equal(value, before[name])
-
-
-def test_names_are_dotted_in_the_order_of_declaration() -> None:
-    assert list(values(unrolled.LinearRegressionScratch(2, 0.1))) == ["w", "b"]
-    assert list(values(scratch("rnn", 2))) == [
-        *(f"layers.{i}.{name}" for i in (0, 1) for name in ("W_xh", "W_hh", "b_h")),
-        *("W_hq", "b_q"),
-    ]
 
 
 def test_a_readers_own_loop_with_record_backward_and_step_learns() -> None:
@@ -185,61 +176,7 @@ def test_a_model_that_is_not_ours_is_refused_in_words(model: str) -> None:
 # Linear regression
 
 
-def test_concise_loss_is_the_mean_squared_error_without_a_half() -> None:
-    model = unrolled.LinearRegression(0.1)
-    loss = model.loss(mx.np.array([[1.0], [2.0]]), mx.np.array([[1.0], [4.0]]))
-    assert loss.item() == pytest.approx(2.0)
-
-
-def test_divergence_ends_with_an_error_and_finite_weights() -> None:
-    model = unrolled.LinearRegressionScratch(2, lr=100.0, seed=0)
-    with pytest.raises(NotFiniteError, match="smaller lr"):
-        unrolled.Trainer(10).fit(model, regression_data())
-    assert all(np.isfinite(value).all() for value in values(model).values())
-
-
 # Recurrent language models
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_states_have_the_documented_shapes_and_can_be_carried(cell: str) -> None:
-    parts = CELLS[cell].num_states
-    state = scratch(cell, 2).begin_state(batch_size=3)
-    assert [part.shape for part in state] == [(3, H)] * 2 * parts
-    model, X = with_layer(cell, 2), mx.np.array(ids(3, T), dtype="int64")
-    state = model.begin_state(batch_size=3)
-    assert isinstance(state, tuple) == (cell == "lstm")
-    for part in state if cell == "lstm" else (state,):
-        assert part.shape == (2, 3, H)
-    whole, _ = model(X)
-    first, state = model(X[:, :2], state)
-    second, _ = model(X[:, 2:], state)
-    halves = np.concatenate([first.asnumpy(), second.asnumpy()])
-    np.testing.assert_allclose(halves, whole.asnumpy(), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("make", [scratch, with_layer], ids=["scratch", "layer"])
-@pytest.mark.parametrize("use_random_iter", [False, True])
-def test_the_state_is_carried_in_sequential_order_only(make: Any, use_random_iter: bool) -> None:
-    data = text_data(use_random_iter=use_random_iter)
-    model, given = make("lstm", vocab_size=len(data.vocab)), []
-    original = model.loss_and_state
-
-    def spy(batch: Any, state: Any) -> Any:
-        given.append(state)
-        return original(batch, state)
-
-    model.loss_and_state = spy
-    before = values(model)
-    unrolled.Trainer(1).fit(model, data)
-    assert len(given) > 3
-    assert [state is None for state in given] == [True] + [use_random_iter] * (len(given) - 1)
-    for state in given[1:] if not use_random_iter else ():
-        for part in state:
-            assert np.abs(part.asnumpy()).sum() > 0
-    assert not [
-        name for name, value in values(model).items() if np.array_equal(value, before[name])
-    ]
 
 
 @pytest.mark.parametrize("initialized", [False, True])
@@ -256,12 +193,6 @@ def test_a_layer_of_the_readers_own_with_unknown_inputs_and_two_directions(
     weight = layer.l0_i2h_weight.data().asnumpy()
     assert weight.shape == (3 * H, V)
     assert (weight == 0.25).all() == initialized
-
-
-@pytest.mark.parametrize("options", [{"input_size": V + 1}, {"layout": "NTC"}])
-def test_a_layer_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(SettingError, match=f"input_size={V}, layout='TNC'"):
-        unrolled.RNNModel(gluon.rnn.RNN(H, **options), V)
 
 
 # The books' functions

@@ -337,10 +337,7 @@ def test_nested_models_are_listed_in_order_with_shapes_and_totals(u: Any, native
         assert sum(row["size"] for row in rows) == parameters.total
         assert {row["dtype"] for row in rows} == {"float32"}
         assert not any(row["tied_with"] for row in rows)
-
-
-def test_the_documents_example_has_its_shapes(u: Any, native: Native) -> None:
-    parameters = u.parameters(native.pair().model)
+    parameters = u.parameters(native.pair().model)  # the documents' example
     weight, bias = list(parameters)[-2:]
     output_first = u.backend.name in {"torch", "mxnet"}
     assert parameters[weight].shape == ((1, 8) if output_first else (8, 1))
@@ -355,16 +352,6 @@ def test_text_and_html_show_every_parameter_and_the_total(u: Any, native: Native
     assert [line.split()[0] for line in lines] == ["name", *case.names, "total"]
     assert lines[-1].split()[1] == f"{parameters.total:,}" == "193"
     assert parameters._repr_html_().count("<tr>") == 1 + len(case.names) + 1
-
-
-def test_gradients_before_any_backward_are_those_that_the_framework_holds(
-    u: Any, native: Native
-) -> None:
-    gradient = u.parameters(native.pair().model)[native.pair().names[0]].gradient
-    if u.backend.name == "mxnet":
-        assert not gradient.any()
-    else:
-        assert gradient is None
 
 
 def test_values_are_copies_and_gradients_those_of_backward(u: Any, native: Native) -> None:
@@ -516,21 +503,20 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
             ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
             return [tuple(map(u.backend.asarray, ids))] if train else None
 
-    def fitted(values: dict[str, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def make() -> Any:
         model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
-        if u.backend.name == "jax":
-            model = model.initialize()
-        if values is None:
-            shapes = {name: v.shape for name, v in model.export_parameters().items()}
-            values = {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
-        trainer = u.Trainer(max_epochs=1)
-        trainer.fit(model.import_parameters(values), Batch())
-        return values, trainer.bound_model.export_parameters()
+        return model.initialize() if u.backend.name == "jax" else model
 
-    values, _ = fitted(None)
+    def fitted(values: dict[str, np.ndarray]) -> dict[str, Any]:
+        trainer = u.Trainer(max_epochs=1)
+        trainer.fit(make().import_parameters(values), Batch())
+        return trainer.bound_model.export_parameters()
+
+    shapes = {name: v.shape for name, v in make().export_parameters().items()}
+    values = {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
     values[other] = values[one].copy()
-    _, two = fitted(values)
-    _, both = fitted(values | {other: values[one]})  # one array at two places
+    two = fitted(values)
+    both = fitted(values | {other: values[one]})  # one array at two places
     np.testing.assert_allclose(both[one], two[one] + two[other] - values[one], atol=1e-6)
     assert both[other] is both[one]
 
@@ -624,6 +610,7 @@ def test_numbers_that_a_cast_would_change_are_refused(
     np.testing.assert_array_equal(outputs(u, case), before)
 
 
+@on_one
 def test_longer_numbers_are_rounded_to_those_of_the_model(u: Any, native: Native) -> None:
     parameters = u.parameters(native.pair().model)
     exact = {p.name: np.random.default_rng(0).normal(size=p.shape) for p in parameters.values()}

@@ -8,6 +8,7 @@ import pytest
 
 from installed import INSTALLED
 from unrolled.errors import DataError, SettingError
+from unrolled.public_names import NNDL
 
 ONES, IDS = np.ones((2, 5, 4), np.float32), np.ones((2, 5), np.int64)
 
@@ -61,12 +62,12 @@ INPUTS = [
 
 @pytest.fixture(params=INSTALLED)
 def shell(request):
-    rooms = [
+    """The public names of all modules of a framework in one place."""
+    d2l, nndl = (
         importlib.import_module(f"unrolled.{room}.{request.param}") for room in ("d2l", "nndl")
-    ]
-    return SimpleNamespace(
-        **{n: getattr(room, n) for room in rooms for n in dir(room) if n[0] != "_"}
     )
+    own = {name: getattr(d2l, name) for name in {*dir(d2l), *d2l.__all__} if name[0] != "_"}
+    return SimpleNamespace(**own | {name: getattr(nndl, name) for name in NNDL})
 
 
 def test_wrong_arguments_get_our_errors(shell):
