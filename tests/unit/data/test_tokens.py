@@ -42,16 +42,6 @@ def file_of(folder, text):
     return path
 
 
-@given(texts)
-def test_a_file_gives_the_ids_of_its_text(tmp_path_factory, text):
-    source = TextFile(file_of(tmp_path_factory.getbasetemp(), text))
-    text = text.removeprefix("\ufeff")
-    assert "".join(source) == text
-    vocab = Vocab(source.counts)
-    assert vocab.idx_to_token == Vocab(text).idx_to_token
-    assert encode(source, vocab).tolist() == vocab[list(text)]
-
-
 @given(texts, st.booleans(), st.integers(1, 9))
 def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cleaning, size):
     """Against the plain definition: a dictionary, and one character after the other."""

@@ -12,14 +12,6 @@ texts = st.text("abcdé中😀 \n", max_size=40)
 any_text = st.text(st.characters())  # surrogates and the last plane too
 
 
-def test_unknown_is_zero_and_frequent_tokens_come_first():
-    vocab = Vocab("hello world")
-    # l: 3, o: 2, then each once, as they appear
-    assert vocab.idx_to_token == ["<unk>", "l", "o", "h", "e", " ", "w", "r", "d"]
-    assert vocab.unk == 0
-    assert len(vocab) == 9
-
-
 @given(texts)
 def test_an_alphabetical_vocabulary_is_sorted_and_knows_its_unknown_token(text):
     vocab = Vocab(text, alphabetical=True)
@@ -34,6 +26,7 @@ def test_tokens_stand_by_falling_frequency_then_by_first_appearance(text):
     vocab = Vocab(text)
     expected = sorted(set(text), key=lambda c: (-text.count(c), text.index(c)))
     assert vocab.idx_to_token == ["<unk>", *expected]
+    assert (vocab.unk, len(vocab)) == (0, 1 + len(expected))
     assert vocab.token_freqs == [(c, text.count(c)) for c in expected]
     assert vocab.token_to_idx == {t: i for i, t in enumerate(vocab.idx_to_token)}
 
@@ -108,12 +101,6 @@ def test_encode_equals_looking_up_every_character(known, text):
     ids = vocab.encode(text + known)
     assert ids.dtype == np.int64
     assert ids.tolist() == vocab[list(text + known)]
-
-
-def test_encode_gives_an_empty_array_for_an_empty_text():
-    ids = Vocab("abc").encode("")
-    assert ids.shape == (0,)
-    assert ids.dtype == np.int64
 
 
 def test_encode_sees_characters_in_a_vocabulary_of_words():
