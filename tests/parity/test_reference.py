@@ -32,7 +32,7 @@ def assert_same_gradients(written_out, by_differences):
         np.testing.assert_allclose(written_out[name], expected, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("2-layers")])
 def test_gradients_through_time_equal_finite_differences(name):
     case = CASES[name]
     model = reference.LanguageModel(**case["model"])
@@ -65,19 +65,6 @@ def test_linear_regression_on_paper():
     assert gradients["b"].item() == (2 + 4) / 2
 
 
-def test_clipping_on_paper():
-    gradients = {"w": np.array([3.0]), "b": np.array([4.0])}
-    assert reference.norm_of(gradients) == 5
-    assert reference.norm_of(reference.clip(gradients, 1.0)) == pytest.approx(1)
-    assert reference.clip(gradients, 5.0) is gradients
-
-
-def test_uniform_predictions_have_the_loss_log_v():
-    loss, d_logits = reference.cross_entropy(np.zeros((2, 28)), np.array([3, 9]))
-    assert loss == pytest.approx(np.log(28))
-    np.testing.assert_allclose(d_logits.sum(axis=1), 0, atol=1e-15)
-
-
 def assert_close(found, stored):
     """Equal but for the nine digits of the file, in nested dicts and lists."""
     if isinstance(stored, dict):
@@ -106,19 +93,17 @@ def test_the_golden_file_has_every_model_with_one_and_two_layers():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_case_clips_one_step_and_not_another_and_has_more_than_one_sequence(name):
+def test_a_case_clips_one_step_and_not_another_and_is_exact_in_float32(name):
     case = CASES[name]
     clips = [norm > case["theta"] for norm in case["expected"]["gradient_norms"]]
     assert any(clips)
     assert not all(clips)
     assert all(len(X) > 1 for X, _ in case["minibatches"])
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_case_would_show_that_clipping_was_left_out(name):
-    unclipped = reference.expected(CASES[name] | {"theta": np.inf})["parameters"]
-    clipped = CASES[name]["expected"]["parameters"]
+    unclipped = reference.expected(case | {"theta": np.inf})["parameters"]
+    clipped = case["expected"]["parameters"]  # it would show that clipping was left out
     assert max(np.abs(unclipped[key] - clipped[key]).max() for key in clipped) > 1e-2
+    for value in case["parameters"].values():  # exact in float32
+        np.testing.assert_array_equal(np.array(value), np.array(value, np.float32))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -126,9 +111,3 @@ def test_the_minibatches_of_a_case_continue_each_other(name):
     minibatches = CASES[name]["minibatches"]
     for (_, Y), (X, _) in pairwise(minibatches):
         assert [row[-1] for row in Y] == [row[0] for row in X]
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_initial_parameters_are_exact_in_float32(name):
-    for value in CASES[name]["parameters"].values():
-        np.testing.assert_array_equal(np.array(value), np.array(value, np.float32))

@@ -158,13 +158,6 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell):
         assert layer.hidden_gradient_mean[0] > 0  # it does reach back
 
 
-@pytest.mark.parametrize("state", ["zero", "drawn"])
-def test_a_state_that_is_not_carried_makes_no_border(state):
-    _, watch, records = train(FRAMEWORK, "rnn", cut(T), Truncation(state=state))
-    assert [start is None for start in watch.states] == [state == "zero"] * 2
-    assert [record.layers["layers.0"].truncation_points for record in records] == [[], []]
-
-
 @pytest.mark.parametrize("framework", INSTALLED)
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):

@@ -32,11 +32,7 @@ def test_another_name_is_an_error_that_lists_the_known_ones(use, name):
     with pytest.raises(SettingError, match=f"unknown framework '{name}'") as caught:
         getattr(frameworks, use)(name)
     assert f"here are: {', '.join(frameworks.FRAMEWORKS)}" in str(caught.value)
-
-
-def test_a_slip_is_corrected():
-    with pytest.raises(SettingError, match="did you mean 'torch'"):
-        frameworks.check("pytorch")
+    assert ("did you mean 'torch'" in str(caught.value)) or name != "pytorch"
 
 
 def test_a_framework_is_looked_for_by_its_own_name(monkeypatch):
@@ -44,10 +40,6 @@ def test_a_framework_is_looked_for_by_its_own_name(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name) or object())
     assert frameworks.is_installed("torch") is True
     assert asked == ["torch"]
-
-
-def test_what_is_not_found_is_not_installed(nothing_installed):
-    assert frameworks.is_installed("torch") is False
 
 
 @pytest.mark.parametrize(
@@ -63,14 +55,13 @@ def test_the_install_command_asks_for_what_the_package_declares(monkeypatch, nam
     assert frameworks.install_command(name) == command
 
 
-def test_the_install_command_works_without_declared_requirements(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "requires", lambda package: None)
-    assert frameworks.install_command("torch") == 'pip install "torch"'
-
-
-def test_the_install_command_works_from_a_source_tree(monkeypatch):
+@pytest.mark.parametrize("requirements", [None, importlib.metadata.PackageNotFoundError])
+def test_the_install_command_works_without_requirements_and_from_a_source_tree(
+    monkeypatch, requirements
+):
     def requires(package):
-        raise importlib.metadata.PackageNotFoundError(package)
+        if requirements:
+            raise requirements(package)
 
     monkeypatch.setattr(importlib.metadata, "requires", requires)
     assert frameworks.install_command("torch") == 'pip install "torch"'
@@ -80,6 +71,7 @@ def test_the_install_command_works_from_a_source_tree(monkeypatch):
 def test_a_missing_framework_is_an_error_with_the_command_that_installs_it(nothing_installed, name):
     with pytest.raises(MissingFrameworkError) as caught:
         frameworks.load(name)
+    assert frameworks.is_installed(name) is False
     assert f"{frameworks.FRAMEWORKS[name]} is not installed" in str(caught.value)
     assert frameworks.install_command(name) in str(caught.value)
 

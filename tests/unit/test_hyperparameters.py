@@ -15,25 +15,20 @@ def test_every_argument_becomes_an_attribute_and_a_hyperparameter():
     assert model.hparams == {"a": 1, "b": 2, "c": 30}
 
 
-def test_values_are_kept_as_the_very_objects():
+def test_ignored_names_underscores_self_locals_and_deleted_arguments_are_left_out():
+    class Selective(HyperParameters):
+        def __init__(self, a, b, gone, _hidden=0):
+            local = a  # no argument: not kept
+            del gone
+            self.save_hyperparameters(ignore=["b"])
+            self.total = local, b
+
     value = [1, 2]
-    model = Plain(value)
-    assert model.a is value
-    assert model.hparams["a"] is value
-
-
-class Selective(HyperParameters):
-    def __init__(self, a, b, _hidden=0):
-        local = a + b  # no argument: not kept
-        self.save_hyperparameters(ignore=["b"])
-        self.total = local
-
-
-def test_ignored_names_underscores_self_and_locals_are_left_out():
-    model = Selective(1, 2, _hidden=3)
-    assert model.hparams == {"a": 1}
-    assert not any(hasattr(model, name) for name in ("b", "_hidden", "self", "local"))
-    assert model.total == 3
+    model = Selective(value, 2, 5, _hidden=3)
+    assert model.hparams == {"a": [1, 2]}
+    assert model.a is model.hparams["a"] is value  # the very object
+    assert not any(hasattr(model, name) for name in ("b", "gone", "_hidden", "self", "local"))
+    assert model.total == (value, 2)
 
 
 @pytest.mark.parametrize("ignore", [["a", "b"], ("a", "b"), {"a", "b"}, iter(["b", "a"])])
@@ -45,23 +40,15 @@ def test_ignore_takes_any_collection_of_names(ignore):
     assert Model(1, 2, 3).hparams == {"c": 3}
 
 
-def test_keyword_extras_are_kept_one_by_one():
+def test_keyword_extras_are_kept_one_by_one_and_positional_ones_as_a_tuple():
     class Model(HyperParameters):
-        def __init__(self, a, **kwargs):
-            self.save_hyperparameters(ignore=["dropped"])
+        def __init__(this, a, *sizes, **kwargs):  # noqa: N805 (self may have another name)
+            this.save_hyperparameters(ignore=["dropped"])
 
-    model = Model(1, lr=0.1, dropped=2, _private=3)
-    assert model.hparams == {"a": 1, "lr": 0.1}
+    model = Model(1, 3, 4, lr=0.1, dropped=2, _private=3)
+    assert model.hparams == {"a": 1, "sizes": (3, 4), "lr": 0.1}
     assert model.lr == 0.1
     assert not hasattr(model, "kwargs")
-
-
-def test_positional_extras_are_kept_as_a_tuple():
-    class Model(HyperParameters):
-        def __init__(this, *sizes):  # noqa: N805 (self may have another name)
-            this.save_hyperparameters()
-
-    assert Model(3, 4).hparams == {"sizes": (3, 4)}
 
 
 class Parent(HyperParameters):
@@ -77,18 +64,6 @@ class Child(Parent):
 class Grandchild(Child):
     def __init__(self, depth):
         super().__init__(5, 0.5, "x", wide=True)
-
-
-def test_a_parents_call_sees_the_arguments_of_the_subclass():
-    model = Child(2, 0.1, "a", "b", _cache=1, momentum=0.9)
-    assert model.hparams == {
-        "lr": 0.1,
-        "sigma": 0.01,
-        "num_inputs": 2,
-        "layers": ("a", "b"),
-        "momentum": 0.9,
-    }
-    assert all(getattr(model, name) == value for name, value in model.hparams.items())
 
 
 def test_a_call_sees_the_arguments_of_every_class_below():
@@ -134,18 +109,6 @@ def test_a_default_of_the_class_is_no_method_and_gives_way():
     assert model.hparams == {"lr": 0.3, "step": 3, "width": 9}
 
 
-def test_a_parents_ignore_holds_for_the_subclass_arguments():
-    class IgnoringParent(HyperParameters):
-        def __init__(self, a):
-            self.save_hyperparameters(ignore=["text"])
-
-    class ChildWithText(IgnoringParent):
-        def __init__(self, a, text, width):
-            super().__init__(a)
-
-    assert ChildWithText(1, "long", 3).hparams == {"a": 1, "width": 3}
-
-
 def test_a_later_ignore_takes_back_what_a_parent_kept():
     class Forgetting(Parent):
         def __init__(self, lr, text):
@@ -157,15 +120,19 @@ def test_a_later_ignore_takes_back_what_a_parent_kept():
     assert not hasattr(model, "text")
 
 
-def test_a_part_made_inside_a_constructor_does_not_take_the_owners_arguments():
-    class Owner(HyperParameters):
-        def __init__(self, width):
-            self.part = Plain(1)
-            self.save_hyperparameters()
+def test_a_parents_ignore_holds_for_the_subclass_arguments():
+    class Ignoring(HyperParameters):
+        def __init__(self, a):
+            self.part = Plain(1)  # which does not take the arguments of its owner
+            self.save_hyperparameters(ignore=["text"])
 
-    owner = Owner(9)
-    assert owner.part.hparams == {"a": 1, "b": 2, "c": 3}
-    assert owner.hparams == {"width": 9}
+    class WithText(Ignoring):
+        def __init__(self, a, text, width):
+            super().__init__(a)
+
+    model = WithText(1, "long", 3)
+    assert model.hparams == {"a": 1, "width": 3}
+    assert model.part.hparams == {"a": 1, "b": 2, "c": 3}
 
 
 def test_arguments_used_in_closures_are_kept():
@@ -228,29 +195,3 @@ def test_what_a_subclass_ignores_stays_ignored_when_a_parent_saves():
             super().__init__(a)
 
     assert Child(1, "long").hparams == {"a": 1}
-
-
-def test_a_deleted_argument_is_left_out():
-    class Model(HyperParameters):
-        def __init__(self, a, b):
-            del b
-            self.save_hyperparameters()
-
-    assert Model(1, 2).hparams == {"a": 1}
-
-
-def test_a_subclass_argument_called_like_a_method_does_not_hide_it():
-    class Parent(HyperParameters):
-        def __init__(self):
-            self.save_hyperparameters()
-
-        def loss(self):
-            return "the method"
-
-    class Child(Parent):
-        def __init__(self, loss, lr):
-            super().__init__()
-
-    child = Child("the argument", 0.1)
-    assert child.loss() == "the method"
-    assert child.hparams == {"loss": "the argument", "lr": 0.1}
