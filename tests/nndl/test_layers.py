@@ -10,7 +10,7 @@ from unrolled.errors import DataError, ParameterError, SettingError
 from unrolled.training.records import Listener
 
 W, U, B = [[0.1, 0.2], [0.1, 0.2]], [[0.0, 0.1], [0.1, 0.0]], [[0.1, 0.1]]
-CELLS = ("SRN", "GRU", "LSTM", "BiSRN", "BiGRU", "BiLSTM")
+CELLS = ("GRU", "BiSRN", "BiGRU", "BiLSTM")  # SRN and LSTM: the published cases
 
 
 def with_values(layer, *inputs):
@@ -146,42 +146,37 @@ def test_initial_values_that_do_not_fit_are_an_error(nndl):
             with_values(nndl.LSTM(2, 2, attrs=attrs), X)
 
 
-def test_everything_is_a_parameter_under_its_published_name(nndl):
-    # a plain tensor as embedding matrix is never trained, saved, moved or clipped
-    trainer = nndl.Trainer(1)
-    trainer.fit(classifier(nndl), nndl.DigitSumData(5, 64, seed=0))
-    values = trainer.bound_model.export_parameters()
-    assert {name: value.shape for name, value in values.items()} == {
-        "embedding.W": (10, 4),
-        "rnn_model.W": (4, 6),
-        "rnn_model.U": (6, 6),
-        "rnn_model.b": (1, 6),
-        "linear.weight": (19, 6),
-        "linear.bias": (19,),
-    }
-
-
 class Gradients(Listener):
+    def __init__(self):
+        self.losses = []
+
+    def on_epoch(self, trainer, epoch):
+        self.losses.append(epoch.val_loss)
+
     def on_gradients(self, trainer, gradients):
         to_numpy = trainer.backend.to_numpy
         self.norms = {name: np.linalg.norm(to_numpy(g)) for name, g in gradients.items()}
 
 
-@pytest.mark.parametrize("cell", ["SRN", "BiGRU", "LSTM"])
+@pytest.mark.parametrize("cell", ["SRN", "BiGRU"])
 def test_every_parameter_has_a_gradient_and_one_epoch_lowers_the_loss(nndl, cell):
-    ear, losses = Gradients(), []
-
-    class Losses(Listener):
-        def on_epoch(self, trainer, epoch):
-            losses.append(epoch.val_loss)
-
-    trainer = nndl.Trainer(3, listeners=[ear, Losses()])
+    ear = Gradients()
+    trainer = nndl.Trainer(3, listeners=[ear])
     model = classifier(nndl, cell, lr=0.01)
     trainer.fit(model, nndl.DigitSumData(5, 30, seed=0))
-    names = trainer.bound_model.export_parameters().keys()
-    assert ear.norms.keys() == names
+    values = trainer.bound_model.export_parameters()
+    if cell == "SRN":  # under the published names
+        assert {name: value.shape for name, value in values.items()} == {
+            "embedding.W": (10, 4),
+            "rnn_model.W": (4, 6),
+            "rnn_model.U": (6, 6),
+            "rnn_model.b": (1, 6),
+            "linear.weight": (19, 6),
+            "linear.bias": (19,),
+        }
+    assert ear.norms.keys() == values.keys()
     assert all(norm > 0 for norm in ear.norms.values())
-    assert losses[-1] < losses[0] <= math.log(19) + 0.1
+    assert ear.losses[-1] < ear.losses[0] <= math.log(19) + 0.1
 
 
 def test_a_summed_loss_has_the_gradient_of_the_mean_times_the_batch(nndl):

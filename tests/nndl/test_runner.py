@@ -121,25 +121,25 @@ def test_the_best_model_is_kept_and_comes_back(torch, nndl, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["best.pdparams"]
     assert b"pickle" not in path.read_bytes()
 
-
-def test_a_model_that_scores_nothing_is_saved_too(torch, nndl, tmp_path):
-    # best_score = 0 compared with > never saves it, and loading it fails
-
     class Nothing(nndl.Accuracy):
         def accumulate(self):
             return 0.0
 
-    runner, (train, dev) = make(torch, nndl), loaders(torch, nndl)
+    # best_score = 0 compared with > never saves a model that scores nothing
+    runner, path = make(torch, nndl), tmp_path / "nothing"
     runner.metric = Nothing()
     assert runner.best_score == -math.inf
-    runner.train(train, dev, num_epochs=1, log_steps=0, eval_steps=1, save_path=tmp_path / "model")
+    runner.train(train, dev, num_epochs=1, log_steps=0, eval_steps=1, save_path=path)
     assert runner.best_score == 0
-    runner.load_model(tmp_path / "model")
+    runner.load_model(path)
 
 
-def test_running_statistics_are_saved_with_the_model(torch, nndl, tmp_path):
+def test_running_statistics_are_saved_and_a_prediction_has_no_graph_and_no_dropout(
+    torch, nndl, tmp_path
+):
     nn = torch.nn
-    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.BatchNorm1d(20), nn.Linear(20, 19))
+    parts = nn.Embedding(10, 4), nn.Flatten(), nn.BatchNorm1d(20), nn.Dropout(0.5)
+    net = nn.Sequential(*parts, nn.Linear(20, 19))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     runner = nndl.RunnerV3(net, optimizer, nn.CrossEntropyLoss(), nndl.Accuracy())
     train, dev = loaders(torch, nndl)
@@ -150,6 +150,10 @@ def test_running_statistics_are_saved_with_the_model(torch, nndl, tmp_path):
     assert runner.evaluate(dev) != before
     runner.load_model(tmp_path / "model")
     assert runner.evaluate(dev) == before
+    X = torch.tensor(as_arrays(EXAMPLES["dev"])[0])
+    first, again = runner.predict(X), runner.predict(X)  # without a graph and without dropout
+    assert not first.requires_grad
+    torch.testing.assert_close(first, again)
 
 
 def test_a_file_that_does_not_fit_changes_nothing(torch, nndl, tmp_path):
@@ -220,16 +224,6 @@ def test_the_log_lines_say_what_is_clipped(torch, nndl, capsys, tmp_path):
     assert "[Train] Training done!" in out
     runner.train(train, num_epochs=1, log_steps=1, gradient_clip_val=0.01)
     assert " -> 0.01 after clipping" in capsys.readouterr().out
-
-
-def test_a_prediction_has_no_graph_and_no_dropout(torch, nndl):
-    nn = torch.nn
-    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(20, 19))
-    runner = nndl.RunnerV3(net, None, nn.CrossEntropyLoss())
-    X = torch.tensor(as_arrays(EXAMPLES["dev"])[0])
-    first, again = runner.predict(X), runner.predict(X)
-    assert not first.requires_grad
-    torch.testing.assert_close(first, again)
 
 
 def test_evaluating_without_metric_or_loader_is_an_error(torch, nndl):

@@ -9,29 +9,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from recorder import Recorder  # noqa: E402
+
 import unrolled.torch as unrolled  # noqa: E402
 from unrolled.d2l import torch as d2l  # noqa: E402
 from unrolled.nndl import torch as nndl  # noqa: E402
 from unrolled.public_names import NNDL  # noqa: E402
-from unrolled.training.records import EpochRecord, Listener, StepRecord  # noqa: E402
 
 TEXT = "a stitch in time saves nine " * 10
 
 
 def total_norm(model: Any) -> float:
     return torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
-
-
-class Recorder(Listener):
-    def __init__(self) -> None:
-        self.steps: list[StepRecord] = []
-        self.epochs: list[EpochRecord] = []
-
-    def on_step(self, trainer: Any, step: StepRecord) -> None:
-        self.steps.append(step)
-
-    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
-        self.epochs.append(epoch)
 
 
 def text_data() -> Any:

@@ -12,12 +12,12 @@ optax = pytest.importorskip("optax")
 jnp = jax.numpy
 
 from flax.training.train_state import TrainState  # noqa: E402
+from recorder import Recorder  # noqa: E402
 
 from unrolled import jax as unrolled  # noqa: E402
 from unrolled.d2l import jax as d2l  # noqa: E402
 from unrolled.errors import SettingError  # noqa: E402
 from unrolled.nndl import jax as nndl  # noqa: E402
-from unrolled.training.records import Listener  # noqa: E402
 
 V, H = 11, 6
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
@@ -39,20 +39,6 @@ def fitted(model: Any, data: Any, epochs: int = 1, **settings: Any) -> Any:
 
 def first_batch(data: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(part) for part in next(iter(data.train_dataloader())))
-
-
-class Steps(Listener):
-    """Keeps what the trainer tells."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.names: list[list[str]] = []
-
-    def on_gradients(self, trainer: Any, gradients: dict[str, Any]) -> None:
-        self.names.append(list(gradients))
-
-    def on_step(self, trainer: Any, step: Any) -> None:
-        self.losses.append(step.loss)
 
 
 # Linear regression, as published
@@ -97,7 +83,7 @@ def test_the_state_is_a_train_state_of_what_was_learned() -> None:
 
 
 def test_gradients_come_in_the_order_of_the_model() -> None:
-    steps = Steps()
+    steps = Recorder()
     model = unrolled.LanguageModel(len(text().vocab), H)
     trainer = fitted(model, text(), listeners=[steps])
     names = ["W_xh", "W_hh", "b_h", "W_hq", "b_q"]  # sorted, b_h would come after W_xh
@@ -126,7 +112,7 @@ def test_an_optimizer_keeps_its_state() -> None:
 def test_training_goes_on_from_a_bound_model() -> None:
     data = regression(num_train=64, num_val=0)
     first = fitted(unrolled.LinearRegressionScratch(2, 0.1, seed=0), data, 3)
-    steps = Steps()
+    steps = Recorder()
     fitted(first.bound_model, data, listeners=[steps])
     assert steps.losses[0] < 0.7 * float(np.mean(first_batch(data)[1] ** 2 / 2))
 
@@ -218,7 +204,7 @@ def test_dropout_is_on_in_training_only() -> None:
         def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
             return jnp.mean(state.apply_fn({"params": params}, *X))
 
-    steps = Steps()
+    steps = Recorder()
     trainer = fitted(Dropping(lr=0.0), regression(num_train=96, num_val=32), listeners=[steps])
     assert all(0.4 < share < 0.6 for share in steps.losses)
     assert len(set(steps.losses)) == 3  # another draw for every minibatch
@@ -275,12 +261,6 @@ def test_models_are_compiled_once_whatever_their_values() -> None:
 
 def test_train_ch8_returns_the_trained_network(capsys: pytest.CaptureFixture[str]) -> None:
     train_iter, vocab = d2l.load_data_time_machine(4, 7, max_tokens=300, seed=0)
-    losses = []
-
-    class Loss(Listener):
-        def on_step(self, trainer: Any, step: Any) -> None:
-            losses.append(step.loss)
-
     net = d2l.RNNModelScratch(len(vocab), 16)
     trained = d2l.train_ch8(net, train_iter, vocab, 1.0, 4)
     printed = capsys.readouterr().out.splitlines()

@@ -9,25 +9,14 @@ import pytest
 mx = pytest.importorskip("mxnet")
 
 from mxnet import autograd, gluon  # noqa: E402
+from recorder import Recorder  # noqa: E402
 
 from unrolled import mxnet as unrolled  # noqa: E402
 from unrolled.d2l import mxnet as d2l  # noqa: E402
 from unrolled.errors import SettingError  # noqa: E402
-from unrolled.training.records import Listener  # noqa: E402
 
 V, H, T = 7, 6, 5
 TEXT = "the quick brown fox jumps over the lazy dog " * 8
-
-
-class Recorder(Listener):
-    def __init__(self) -> None:
-        self.steps, self.epochs = [], []
-
-    def on_step(self, trainer: Any, step: Any) -> None:
-        self.steps.append(step)
-
-    def on_epoch(self, trainer: Any, epoch: Any) -> None:
-        self.epochs.append(epoch)
 
 
 def regression_data(**options: Any) -> Any:

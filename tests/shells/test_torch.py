@@ -10,34 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from recorder import Recorder  # noqa: E402
 from torch import nn  # noqa: E402
 
 import unrolled.torch as unrolled  # noqa: E402
 from unrolled.d2l import torch as d2l  # noqa: E402
 from unrolled.errors import NotFiniteError, SettingError  # noqa: E402
-from unrolled.training.records import EpochRecord, Listener, StepRecord  # noqa: E402
 
 W, BIAS = [2, -3.4], 4.2
 TEXT = "the quick brown fox jumps over the lazy dog and runs away " * 6
 V = 28
-
-
-class Recorder(Listener):
-    """Keeps what a listener hears."""
-
-    def __init__(self) -> None:
-        self.steps: list[StepRecord] = []
-        self.epochs: list[EpochRecord] = []
-        self.gradients: list[dict[str, Any]] = []
-
-    def on_gradients(self, trainer: Any, gradients: dict[str, Any]) -> None:
-        self.gradients.append({name: g.clone() for name, g in gradients.items()})
-
-    def on_step(self, trainer: Any, step: StepRecord) -> None:
-        self.steps.append(step)
-
-    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
-        self.epochs.append(epoch)
 
 
 class Batches(unrolled.DataModule):
@@ -332,21 +314,15 @@ SUMMED = partial(nn.functional.mse_loss, reduction="sum")
     ],
 )
 def test_what_is_recorded_of_a_loss_is_the_mean(loss: Any, reduction: str | None) -> None:
-    class Ear(Listener):
-        def on_step(self, trainer: Any, step: StepRecord) -> None:
-            found.append(step.loss)
-
-        def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
-            found.extend((epoch.loss, epoch.val_loss))
-
-    found: list[Any] = []
     data = regression_data(num_train=64, num_val=100)
     model = unrolled.NativeModel(nn.Linear(2, 1), loss, lr=0.0, reduction=reduction)
     with torch.no_grad():
         model.net.weight.zero_(), model.net.bias.zero_()
-    unrolled.Trainer(1, listeners=[Ear()]).fit(model, data)
-    for loss in found:
-        assert loss == pytest.approx(float(data.y.pow(2).mean()), rel=0.5)
+    recorder = Recorder()
+    unrolled.Trainer(1, listeners=[recorder]).fit(model, data)
+    (epoch,) = recorder.epochs
+    for found in (*recorder.losses, epoch.loss, epoch.val_loss):
+        assert found == pytest.approx(float(data.y.pow(2).mean()), rel=0.5)
 
 
 def test_plots_have_so_many_points_per_epoch() -> None:
@@ -541,7 +517,7 @@ def test_huge_finite_weights_are_no_alarm():
     unrolled.Trainer(1).fit(model, Batches((X, torch.ones(2, 1))))
 
 
-def test_an_empty_training_loader_is_told():
+def test_an_empty_training_loader_is_told() -> None:
     with pytest.raises(SettingError, match="no minibatch"):
         unrolled.Trainer(1).fit(unrolled.LinearRegressionScratch(1, lr=0.1), Batches())
 

@@ -2,29 +2,18 @@
 
 import numpy as np
 import pytest
+from recorder import Recorder
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled.errors import SettingError
 from unrolled.experiments.language_model import Settings, build, complete
 from unrolled.frameworks import load
-from unrolled.training.records import Listener
 
 frameworks = pytest.mark.parametrize("framework", INSTALLED)
 
 
-class Heard(Listener):
-    def __init__(self):
-        self.steps, self.epochs = [], []
-
-    def on_step(self, trainer, step):
-        self.steps.append(step)
-
-    def on_epoch(self, trainer, epoch):
-        self.epochs.append(epoch)
-
-
 def training(framework):
-    u, heard = load(framework), Heard()
+    u, heard = load(framework), Recorder()
     data = u.TextData("the time traveller " * 9, batch_size=2, num_steps=5, seed=0)
     model = build(u, complete(Settings(num_hiddens=8)), len(data.vocab), seed=0)
     trainer = u.Trainer(max_epochs=2, gradient_clip_val=1, listeners=[heard])

@@ -7,22 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from recorder import Recorder  # noqa: E402
 from torch import nn  # noqa: E402
 
 import unrolled.torch as unrolled  # noqa: E402
 from unrolled.d2l import torch as d2l  # noqa: E402
-from unrolled.training.records import Listener, StepRecord  # noqa: E402
 
 TEXT = "all that glitters is not gold, and all who wander are not lost " * 6
 SETTINGS = {"batch_size": 3, "num_steps": 5}
-
-
-class Losses(Listener):
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_step(self, trainer: Any, step: StepRecord) -> None:
-        self.values.append(step.loss)
 
 
 def linear_layer(seed: int | None) -> tuple[Any, Any]:
@@ -47,10 +39,10 @@ PYTORCHS_SEED_DOES = [*OUR_SEEDS_DO, linear_layer, language_layer]
 
 def trained(make: Any, seed: int | None) -> tuple[list[float], list[Any]]:
     model, data = make(seed)
-    losses = Losses()
+    losses = Recorder()
     unrolled.Trainer(3, listeners=[losses]).fit(model, data)
-    assert len(losses.values) > 10
-    return losses.values, [p.detach() for p in model.parameters()]
+    assert len(losses.losses) > 10
+    return losses.losses, [p.detach() for p in model.parameters()]
 
 
 def same(a: tuple[list[float], list[Any]], b: tuple[list[float], list[Any]]) -> bool:

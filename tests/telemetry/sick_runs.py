@@ -1,9 +1,5 @@
-"""Trainings with exactly one known cause of trouble each, and healthy ones, in PyTorch on a CPU.
+"""Trainings with exactly one known cause of trouble each, and healthy ones, in PyTorch on a CPU."""
 
-python tests/telemetry/sick_runs.py     # prints what the diagnosis says of each
-"""
-
-import sys
 from functools import cache, partial
 from itertools import pairwise
 
@@ -455,20 +451,3 @@ def sick(name):
 
 def healthy(name):
     return trained(HEALTHY[name])
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for name, (expected, run) in {
-        **SICK,
-        **{n: (None, r) for n, r in HEALTHY.items()},
-        **{"cured " + n: (None, r) for n, (_, r) in CURED.items()},
-    }.items():
-        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
-            continue
-        findings = trained(run).diagnose()
-        warned = [f for f in findings if f.severity != "note"]
-        right = (warned[0].name if warned else None) == expected
-        print("ok  " if right else "BAD ", name, "| expected", expected)
-        for f in findings:
-            print("      ", f.severity, f.name, "|", f.text, "|", f.remedy)
