@@ -169,13 +169,21 @@ def test_a_keras_model_of_ones_own_trains(make: Any, count: int) -> None:
     np.testing.assert_allclose(model(X).numpy(), y.numpy(), atol=0.3)
 
 
-def test_every_variable_of_a_model_of_ones_own_moves() -> None:
-    model = Derived()
+def test_every_variable_of_a_model_of_ones_own_moves_and_layers_know_when_they_train() -> None:
+    seen = []
+
+    class Watching(Derived):
+        def call(self, X: Any, training: Any = None) -> Any:
+            seen.append(training)
+            return super().call(X)
+
     trainer = unrolled.Trainer(max_epochs=1)
-    trainer.prepare(model, regression_data())
+    trainer.prepare(Watching(), regression_data())
     before = {name: v.numpy() for name, v in trainer.parameters.items()}
     assert list(before) == ["dense.kernel", "dense.bias", "scale"]
+    seen.clear()
     trainer.fit_epoch()
+    assert (seen[0], seen[-1], {*seen}) == (True, False, {True, False})
     for name, value in before.items():
         assert not np.array_equal(trainer.parameters[name].numpy(), value), name
 
@@ -227,24 +235,6 @@ def test_a_model_of_ones_own_runs_in_python_inside_another() -> None:
 )
 def test_models_of_the_library_are_compiled(make: Any) -> None:
     assert not make().runs_eagerly
-
-
-def test_layers_know_when_they_train() -> None:
-    seen = []
-
-    class Watching(Derived):
-        def call(self, X: Any, training: Any = None) -> Any:
-            seen.append(training)
-            return super().call(X)
-
-    model = Watching()
-    trainer = unrolled.Trainer(max_epochs=1)
-    trainer.prepare(model, regression_data())
-    seen.clear()
-    trainer.fit_epoch()
-    assert seen[0] is True
-    assert seen[-1] is False
-    assert set(seen) == {True, False}
 
 
 def test_the_import_is_quiet() -> None:
