@@ -160,27 +160,30 @@ def test_digit_sum_models_are_carried_over_in_python(cell, num_hiddens):
         np.testing.assert_allclose(one, found[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_a_run_without_counterpart_is_refused(unrolled, tmp_path, monkeypatch, installed):
-    assert unrolled("run", "linear-regression", "--out", "linear").code == 0
+@pytest.fixture(params=[True, False], ids=["target installed", "not"])
+def installed(request, monkeypatch):
+    place = "unrolled.experiments.convert.frameworks.is_installed"
+    monkeypatch.setattr(place, lambda name: request.param)
+
+
+@pytest.fixture(scope="module")
+def linear_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("linear") / "run"
+    return experiments.run("linear-regression", ("max_epochs=1",), FRAMEWORK, 0, out)
+
+
+def test_a_run_without_counterpart_is_refused(
+    unrolled, linear_run, tmp_path, monkeypatch, installed
+):
     monkeypatch.delattr(linear_regression, "restore")
-    monkeypatch.setattr(
-        "unrolled.experiments.convert.frameworks.is_installed", lambda name: installed
-    )
-    outcome = unrolled("convert", "linear", "--to", FRAMEWORK, "--out", "other")
+    outcome = unrolled("convert", linear_run, "--to", FRAMEWORK, "--out", "other")
     assert outcome.code == 2
     assert "a run of linear-regression is not converted" in outcome.err
     assert "language-model" in outcome.err
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_parameters_that_do_not_fit_are_all_named(
-    unrolled, tiny_run, tmp_path, monkeypatch, installed
-):
-    monkeypatch.setattr(
-        "unrolled.experiments.convert.frameworks.is_installed", lambda name: installed
-    )
+def test_parameters_that_do_not_fit_are_all_named(unrolled, tiny_run, tmp_path, installed):
     values = RunDirectory.open(tiny_run).load_model()
     del values["b_h"]
     values["W_hh"] = values["W_hh"][:3]

@@ -1,7 +1,10 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+import short_runs
+from short_runs import lines, same, summary
 
 from installed import INSTALLED
 from unrolled import experiments
@@ -12,21 +15,7 @@ from unrolled.models.weights import without_prefix
 from unrolled.report.spec import from_dict
 from unrolled.runs.directory import RunDirectory
 
-TINY = {"max_epochs": 2, "num_hiddens": 5, "batch_size": 60, "lr": 0.02}
-
-
-def run(tmp_path, framework=INSTALLED[0], seed=0, **settings):
-    out = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
-    assignments = tuple(f"{name}={value}" for name, value in {**TINY, **settings}.items())
-    return experiments.run("digit-sum", assignments, framework, seed, out)
-
-
-def lines(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def summary(path):
-    return json.loads((path / "summary.json").read_text())
+run = partial(short_runs.run, "digit-sum", max_epochs=2, num_hiddens=5, batch_size=60, lr=0.02)
 
 
 def test_every_cell_and_length_is_told(tmp_path):
@@ -89,11 +78,10 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path, monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    first, again = (run(tmp_path, lengths=5) for _ in range(2))
-    other = run(tmp_path, lengths=5, seed=1)
-    for name in ("metrics.jsonl", "model.safetensors", "charts.json"):
-        assert (first / name).read_bytes() == (again / name).read_bytes()
-        assert (first / name).read_bytes() != (other / name).read_bytes()
+    first, again, other = (run(tmp_path, lengths=5, seed=seed) for seed in (0, 0, 1))
+    files = ("metrics.jsonl", "model.safetensors", "charts.json")
+    assert same(first, again, files)
+    assert not same(first, other, files)
 
 
 def test_the_pictures_are_accuracy_and_the_gates_of_the_shortest_length(tmp_path):

@@ -1,11 +1,13 @@
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import short_runs
+from short_runs import lines, same, summary
 
 from installed import INSTALLED
-from unrolled import experiments
 from unrolled.errors import NotFiniteError
 from unrolled.experiments.gradient_explosion import explain, verdict
 from unrolled.experiments.norms import dead_from
@@ -15,19 +17,11 @@ from unrolled.telemetry.records import TelemetryRecord
 
 SHORT = {"max_epochs": 3, "adam_epochs": 2, "num_hiddens": 6, "length": 8, "batch_size": 100}
 
-
-def run(tmp_path, framework=INSTALLED[0], seed=0, **settings):
-    out = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
-    assignments = tuple(f"{name}={value}" for name, value in settings.items())
-    return experiments.run("gradient-explosion", assignments, framework, seed, out)
-
-
-def summary(path):
-    return json.loads((path / "summary.json").read_text())
+run = partial(short_runs.run, "gradient-explosion")
 
 
 def records(path, part):
-    parsed = [json.loads(line) for line in (path / "telemetry.jsonl").read_text().splitlines()]
+    parsed = lines(path, "telemetry.jsonl")
     return [TelemetryRecord.from_dict(data) for data in parsed if data["part"] == part]
 
 
@@ -65,10 +59,9 @@ def test_every_step_of_every_part_is_recorded(tmp_path, framework):
         assert record.gradient_norm == pytest.approx(first[0].gradient_norm, rel=1e-5)
     values = RunDirectory.open(path).load_model()
     assert {name.partition(".")[0] for name in values} == {"unclipped", "clipped", "learns"}
-    metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["part"] for line in metrics] == ["unclipped"] * 3 + ["clipped"] * 3 + [
-        "learns"
-    ] * 2
+    metrics = lines(path)
+    parts = [*["unclipped"] * 3, *["clipped"] * 3, *["learns"] * 2]
+    assert [line["part"] for line in metrics] == parts
     assert metrics[0]["loss"] == pytest.approx(math.log(19), rel=0.9)  # of one sequence
 
 
@@ -104,11 +97,10 @@ def test_every_form_of_clipping_is_there_by_name(tmp_path, method):
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    first, again = (run(tmp_path, **SHORT) for _ in range(2))
-    other = run(tmp_path, seed=1, **SHORT)
-    for name in ("metrics.jsonl", "telemetry.jsonl", "model.safetensors", "charts.json"):
-        assert (first / name).read_bytes() == (again / name).read_bytes()
-        assert (first / name).read_bytes() != (other / name).read_bytes()
+    first, again, other = (run(tmp_path, seed=seed, **SHORT) for seed in (0, 0, 1))
+    files = ("metrics.jsonl", "telemetry.jsonl", "model.safetensors", "charts.json")
+    assert same(first, again, files)
+    assert not same(first, other, files)
 
 
 def test_every_picture_says_which_norm_it_shows(tmp_path):

@@ -1,11 +1,12 @@
-import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import short_runs
+from short_runs import lines, same, summary
 
 from installed import FRAMEWORK, INSTALLED
-from unrolled import experiments
 from unrolled.errors import RunError, SettingError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
@@ -14,37 +15,16 @@ from unrolled.functional.losses import perplexity
 from unrolled.runs.directory import RunDirectory
 from unrolled.training.evaluation import mean_cross_entropy
 
-TINY = ("max_epochs=2", "num_hiddens=8", "batch_size=4", "num_steps=5", "max_tokens=200")
-TINY += ("telemetry_every=0",)  # its own tests have it; compilers would take seconds more
+TINY = {"max_epochs": 2, "num_hiddens": 8, "batch_size": 4, "num_steps": 5, "max_tokens": 200}
+TINY["telemetry_every"] = 0  # its own tests have it; compilers would take seconds more
 
-
-def run(folder, framework, *assignments, seed=0):
-    out = folder / f"run-{len(list(folder.iterdir()))}"
-    return experiments.run("language-model", (*assignments,), framework, seed, out)
-
-
-def summary(path):
-    return json.loads((path / "summary.json").read_text())
+run = partial(short_runs.run, "language-model")
 
 
 @pytest.fixture(scope="module", params=INSTALLED)
 def tiny(request, tmp_path_factory):
     """A tiny run of each framework, which no test changes."""
-    return run(tmp_path_factory.mktemp(request.param), request.param, *TINY)
-
-
-@pytest.fixture(scope="module")
-def of_framework(tmp_path_factory):
-    """A tiny run where no framework matters to what is asked."""
-    return run(tmp_path_factory.mktemp("one"), FRAMEWORK, *TINY)
-
-
-def same(one, other):
-    """Whether two runs have the same bytes; those of their logs and models agree in that."""
-    files = ("metrics.jsonl", "model.safetensors")
-    equal = [(one / name).read_bytes() == (other / name).read_bytes() for name in files]
-    assert len(set(equal)) == 1
-    return equal[0]
+    return run(tmp_path_factory.mktemp(request.param), request.param, **TINY)
 
 
 def check_samples(path):
@@ -59,48 +39,49 @@ def check_samples(path):
 @pytest.mark.parametrize("kind", ["written out", "layers"])
 def test_the_same_seed_gives_the_same_bytes_and_a_model_that_comes_back(tmp_path, tiny, kind):
     framework = summary(tiny)["framework"]
-    layers = ("use_random_iter=true", "scratch=false", "model=lstm")
-    more = () if kind == "written out" else layers
-    first = tiny if kind == "written out" else run(tmp_path, framework, *TINY, *more)
-    again = run(tmp_path, framework, *TINY, *more)
+    layers = {"use_random_iter": True, "scratch": False, "model": "lstm"}
+    settings = TINY if kind == "written out" else {**TINY, **layers}
+    first = tiny if kind == "written out" else run(tmp_path, framework, **settings)
+    again = run(tmp_path, framework, **settings)
     assert same(first, again)
     assert summary(first)["samples"] == summary(again)["samples"]
     check_samples(first)
 
 
-@pytest.mark.parametrize("more", [(), ("scratch=false",)])
-def test_another_seed_gives_other_bytes(tmp_path, of_framework, more):
-    first = run(tmp_path, FRAMEWORK, *TINY, *more) if more else of_framework
-    assert not same(first, run(tmp_path, FRAMEWORK, *TINY, *more, seed=1))
+@pytest.mark.parametrize("scratch", [True, False])
+def test_another_seed_gives_other_bytes(tmp_path, scratch):
+    one, other = (run(tmp_path, **TINY, scratch=scratch, seed=seed) for seed in (0, 1))
+    assert not same(one, other)
 
 
 def test_a_deep_model_runs_and_comes_back(tmp_path):
     # each kind in some framework: test_convert.py; its numbers in all: test_golden.py
-    check_samples(run(tmp_path, FRAMEWORK, *TINY, "model=gru", "num_layers=2"))
+    check_samples(run(tmp_path, **TINY, model="gru", num_layers=2))
 
 
 def test_the_summary_and_the_log_say_what_came_out(tiny):
     found = summary(tiny)
     keys = "experiment framework seed epochs perplexity heldout_perplexity tokens_per_s samples"
     assert found.keys() >= set(keys.split())
-    lines = [json.loads(line) for line in (tiny / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
-    for line in lines:
+    epochs = lines(tiny)
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    for line in epochs:
         assert line["perplexity"] == math.exp(line["loss"])
-    assert found["perplexity"] == lines[-1]["perplexity"]
-    assert 15 < lines[0]["perplexity"] < 29  # begins near the uniform 28
+    assert found["perplexity"] == epochs[-1]["perplexity"]
+    assert 15 < epochs[0]["perplexity"] < 29  # begins near the uniform 28
     shapes = {n: a.shape for n, a in RunDirectory.open(tiny).load_model().items()}
     books = {"W_xh": (28, 8), "W_hh": (8, 8), "b_h": (8,), "W_hq": (8, 28), "b_q": (28,)}
     assert shapes == books
 
 
-def test_heldout_perplexity_is_that_of_unseen_text_however_it_is_cut(of_framework):
-    trained = load(of_framework)
+def test_heldout_perplexity_is_that_of_unseen_text_however_it_is_cut(tmp_path):
+    path = run(tmp_path, **TINY)
+    trained = load(path)
     backend, model = trained.shell.backend, trained.model
     text = language_model.load_text(complete(Settings()))
     ids = trained.vocab.encode(text)[-(len(text) // 10) :]
     assert len(ids) == 17058
-    found = summary(of_framework)["heldout_perplexity"]
+    found = summary(path)["heldout_perplexity"]
     assert found == pytest.approx(perplexity(mean_cross_entropy(backend, model, ids, 4, 5)), 1e-6)
     ids = np.arange(1, 28).repeat(4)
     whole = mean_cross_entropy(backend, model, ids, 1, 1000)
@@ -111,22 +92,20 @@ def test_heldout_perplexity_is_that_of_unseen_text_however_it_is_cut(of_framewor
 
 
 def test_a_short_training_learns(tmp_path):
-    found = summary(run(tmp_path, FRAMEWORK, "max_epochs=20", "num_hiddens=32", TINY[-1]))
+    found = summary(run(tmp_path, max_epochs=20, num_hiddens=32, telemetry_every=0))
     assert found["perplexity"] < 15
     assert 8 < found["heldout_perplexity"] < 16
 
 
 def test_a_user_text_is_used_whole_but_the_last_tenth(tmp_path):
     (tmp_path / "mine.txt").write_text("abcdefghij" * 100)
-    text = f"text={tmp_path / 'mine.txt'}"
-    path = run(tmp_path, FRAMEWORK, text, "max_epochs=1", "num_hiddens=4", *TINY[2:4])
-    step = json.loads((path / "metrics.jsonl").read_text())["step"]
-    assert step in ((900 - 1) // 4 // 5, (900 - 1 - 5) // 4 // 5)
+    sizes = {"num_hiddens": 4, "batch_size": 4, "num_steps": 5}
+    path = run(tmp_path, text=tmp_path / "mine.txt", max_epochs=1, **sizes)
+    assert lines(path)[0]["step"] in ((900 - 1) // 4 // 5, (900 - 1 - 5) // 4 // 5)
 
 
 def test_a_linear_regression_cannot_be_sampled(tmp_path):
-    out = tmp_path / "other"
-    experiments.run("linear-regression", ("max_epochs=1",), FRAMEWORK, 0, out)
+    out = short_runs.run("linear-regression", tmp_path, max_epochs=1)
     with pytest.raises(RunError, match="a language-model is needed"):
         load(out)
 
@@ -142,17 +121,18 @@ def test_the_closing_words_say_memorised_only_where_it_is():
     assert "before the first epoch" in words(None, 28.0)
 
 
-@pytest.mark.parametrize("setting", ["engine=reference", "precision=bfloat16"])
+@pytest.mark.parametrize("setting", [{"engine": "reference"}, {"precision": "bfloat16"}])
 def test_what_only_a_model_written_out_has_is_not_taken_for_another(tmp_path, setting):
-    with pytest.raises(SettingError, match=f"{setting} .*scratch=false takes the framew"):
-        run(tmp_path, FRAMEWORK, *TINY, "scratch=false", setting)
+    ((name, value),) = setting.items()
+    with pytest.raises(SettingError, match=f"{name}={value} .*scratch=false takes the framew"):
+        run(tmp_path, **TINY, scratch=False, **setting)
     assert not any(tmp_path.iterdir())
 
 
 def test_without_a_gpu_it_says_that_it_takes_the_cpu(tmp_path, capsys):
     if load_shell(FRAMEWORK).backend.devices(1):
         pytest.skip("there is a GPU")
-    run(tmp_path, FRAMEWORK, *TINY, "num_gpus=1")
+    run(tmp_path, **TINY, num_gpus=1)
     assert "sees no GPU here: training on the CPU" in capsys.readouterr().out
 
 
