@@ -8,6 +8,7 @@ import pytest
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled import doctor, kernelcheck, native, selfcheck
+from unrolled.frameworks import FRAMEWORKS
 
 native_only = pytest.mark.skipif(not native.available()[0], reason="no native kernels")
 
@@ -83,6 +84,7 @@ def test_the_doctor_compares_every_installed_framework_with_the_reference(unroll
     (number,) = re.findall("largest difference from the reference: (.*)", out)
     assert float(number) < 1e-5
     assert asked == INSTALLED
+    assert all(title in out for title in FRAMEWORKS.values())
 
 
 @pytest.mark.parametrize("difference", [0.02, math.inf, math.nan])
