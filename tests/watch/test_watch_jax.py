@@ -206,27 +206,31 @@ def test_clipping_and_updates_with_optax():
         params = moved
 
 
-def test_the_project_s_own_cells_have_the_split_too():
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a complex parameter"])
+def test_the_project_s_own_cells_have_the_split_too(beside):
     data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
-    model = u.LanguageModel(len(data.vocab), num_hiddens=8)
-    bound = model.initialize()
+    bound = u.LanguageModel(len(data.vocab), num_hiddens=8).initialize()
     batch = next(iter(data.train_dataloader()))
-    parameters = u.backend.parameters(bound)
+    params = {"own": dict(u.backend.parameters(bound))}
+    if beside:
+        params["z"] = jnp.array(3.0 + 4.0j)
 
-    def loss(parameters, batch):
-        return bound.with_parameters(parameters).loss_and_state(batch, None)[0]
+    def loss(params):
+        own = bound.with_parameters(params["own"])
+        return own.loss_and_state(batch, None)[0] + jnp.abs(params.get("z", 0.0))
 
     watched = watch(loss)
-    value, grads, seen = jax.jit(watched)(dict(parameters), batch)
+    value, grads, seen = jax.jit(watched)(params)
     record = watched.keep(seen)
     (layer,) = record.layers.values()
-    expected = jax.grad(loss)(dict(parameters), batch)
+    expected = jax.jit(jax.grad(loss))(params)
     alike(grads, expected, 1e-3, 1e-6)
     assert record.loss == near(float(value))
-    assert len(layer.weight_gradient_per_step) == 7
+    assert len(layer.hidden_gradient_mean) == len(layer.weight_gradient_per_step) == 7
     # the parts add up to a gradient that is no longer than all of them together
-    whole = float(jnp.linalg.norm(expected["W_hh"]))
+    whole = float(jnp.linalg.norm(expected["own"]["W_hh"]))
     assert 0 < whole <= sum(layer.weight_gradient_per_step) * (1 + 1e-5)
+    assert not beside or record.parameters["z"].weight_norm == near(5.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ pytest.importorskip("jax")
 import jax
 import jax.numpy as jnp
 
-from unrolled import jax as u
 from unrolled.watch import watch
 
 T, B, D, H = 6, 4, 3, 5
@@ -73,27 +72,6 @@ def test_a_linear_recurrent_unit():
     assert layer.hidden_gradient_max == near(norms.max(1).tolist())
     assert layer.decay_per_step == near(0.9, 1e-2)
     assert watched.notes == {}
-
-
-def test_own_cells_beside_complex_parameters():
-    data = u.TextData("hello world " * 30, batch_size=4, num_steps=7, seed=0)
-    bound = u.LanguageModel(len(data.vocab), num_hiddens=8).initialize()
-    batch = next(iter(data.train_dataloader()))
-    own = dict(u.backend.parameters(bound))
-
-    def plain(own):
-        return bound.with_parameters(own).loss_and_state(batch, None)[0]
-
-    alone, beside = (
-        watch(plain),
-        watch(lambda params: plain(params["own"]) + jnp.abs(params["z"])),
-    )
-    (truth,) = alone.keep(jax.jit(alone)(own)[2]).layers.values()
-    seen = jax.jit(beside)({"own": own, "z": jnp.array(3.0 + 4.0j)})[2]
-    record = beside.keep(seen)
-    (found,) = record.layers.values()
-    assert found.hidden_gradient_mean == near(truth.hidden_gradient_mean)
-    assert record.parameters["z"].weight_norm == near(5.0)
 
 
 @pytest.mark.parametrize(

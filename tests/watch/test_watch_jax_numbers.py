@@ -17,14 +17,10 @@ def near(value, rel=1e-5):
     return pytest.approx(value, rel=rel)
 
 
-def weighed(params, scale):
-    return jnp.sum(params["w"]) * scale
-
-
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
 def test_gradients_whose_squares_float32_does_not_hold(scale):
-    watched = watch(weighed)
-    _, grads, seen = jax.jit(watched)({"w": jnp.ones(4)}, scale)
+    watched = watch(lambda params: jnp.sum(params["w"]) * scale)
+    _, grads, seen = jax.jit(watched)({"w": jnp.ones(4)})
     record = watched.keep(seen.after(grads, grads))
     found = record.parameters["w"]
     assert record.gradient_norm == found.gradient_norm == found.clipped_norm == near(2 * scale)
@@ -34,19 +30,19 @@ def test_gradients_whose_squares_float32_does_not_hold(scale):
     assert watched.diagnose() == []
 
 
-def test_what_is_finite_stays_so_where_its_norm_is_not():
-    watched = watch(lambda params: jnp.mean(params["w"] / 4))
-    record = watched.keep(watched({"w": jnp.full(4, 3e38)})[2])
-    assert record.parameters["w"].weight_norm == float("inf")
+@pytest.mark.parametrize(
+    ("w", "scale", "weight_norm", "gradient_norm"),
+    [
+        (jnp.full(4, 3e38), 0.25, float("inf"), 0.5),  # a norm that float32 does not hold
+        (jnp.full(1000, 10, jnp.float16), jnp.float16(2.0), 10 * 1000**0.5, 2 * 1000**0.5),
+    ],
+)
+def test_what_is_finite_stays_so_where_its_norm_is_not(w, scale, weight_norm, gradient_norm):
+    watched = watch(lambda params: jnp.sum(params["w"] * scale))
+    record = watched.keep(watched({"w": w})[2])
+    assert record.parameters["w"].weight_norm == near(weight_norm)
+    assert record.parameters["w"].gradient_norm == near(gradient_norm)
     assert record.parameters["w"].finite
-    assert record.first_not_finite is None
-
-
-def test_norms_of_half_types():
-    watched = watch(lambda params: jnp.sum(params["w"]) * jnp.float16(2.0))
-    record = watched.keep(watched({"w": jnp.full(1000, 10, jnp.float16)})[2])
-    assert record.parameters["w"].weight_norm == near(10 * 1000**0.5)
-    assert record.parameters["w"].gradient_norm == near(2 * 1000**0.5)
     assert record.first_not_finite is None
 
 

@@ -123,42 +123,6 @@ def test_a_layer_whose_outputs_were_written_to_is_not_traced(kind):
         assert watched.last.layers == {}
 
 
-def test_validation_that_forgets_no_grad_and_passes_that_fail_leave_no_trace():
-    model = make(nn.GRU)
-    truth = written_out(model, data())
-
-    def boom(gradient):
-        raise ZeroDivisionError
-
-    with watch(model) as watched:
-        losses = [model(data(seed))[0].sum() for seed in range(20, 30)]
-        assert len(losses) == 10
-        bad = data(2).requires_grad_() * 1
-        bad.register_hook(boom)
-        with pytest.raises(ZeroDivisionError):
-            model(bad)[0].pow(2).sum().backward()
-        model.zero_grad()
-        step(model, model(data())[0].pow(2).sum())
-        layers = watched.last.layers
-    assert set(layers) == {"gru"}
-    assert layers["gru"].hidden_gradient_mean == near(truth.curve())
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_gradients_of_inputs_alone_do_not_count(again):
-    model = make(nn.GRU)
-    truth = written_out(model, data())
-    with watch(model) as watched:
-        x = data().requires_grad_()
-        loss = model(x)[0].pow(2).sum()
-        (slope,) = torch.autograd.grad(loss, x, retain_graph=again)
-        assert slope.norm() > 0
-        step(model, loss if again else model(data())[0].pow(2).sum())
-        layers = watched.last.layers
-    assert set(layers) == {"gru"}
-    assert layers["gru"].hidden_gradient_mean == near(truth.curve())
-
-
 def test_more_sequences_than_are_shown_say_so():
     model = make(nn.GRU)
     with watch(model) as watched:
@@ -305,14 +269,6 @@ def test_tensors_without_numbers_are_let_through():
         for _ in range(3):
             model(torch.ones(T, B, D, device="meta"))[0].sum().backward()
         assert watched.notes["gru"].startswith("not traced")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-def test_tracing_a_watched_model():
-    model = nn.Sequential(make(nn.GRU))
-    with watch(model):
-        traced = torch.jit.trace(model, data())
-        assert torch.equal(traced(data())[0], model(data())[0])
 
 
 def test_masks_are_drawn_again_without_touching_the_generator_of_all(monkeypatch):

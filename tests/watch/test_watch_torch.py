@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import weakref
+from functools import partial
 
 import pytest
 
@@ -162,53 +163,20 @@ def autocasts(kind):
 def test_under_autocast(kind):
     if not autocasts(STEPS[kind]):
         pytest.skip(f"PyTorch has no {kind} layer in bfloat16 for this CPU")
-    model = Reader(STEPS[kind])
-    optimizer = sgd(model)
+
+    def loss_of(model, enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            return model(data()).pow(2).mean()
+
     found = []
     for enabled in (False, True):
-        weights = copy.deepcopy(model.state_dict())
-        optimizer.zero_grad()
-        with watch(model) as watched:
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                loss = model(data()).pow(2).mean()
-            loss.backward()
-            optimizer.step()
-            assert watched.notes == {}
-            found.append(watched.last)
-        model.load_state_dict(weights)
+        model = Reader(STEPS[kind])
+        record, notes = trained_once(model, partial(loss_of, model, enabled))
+        assert notes == {}
+        found.append(record)
     exact, half = (record.layers["rnn"].hidden_gradient_mean for record in found)
     assert half == near(exact, 0.1)  # bfloat16 has three digits
     assert found[1].gradient_norm == near(found[0].gradient_norm, 0.1)
-
-
-def test_two_optimizers_that_share_a_step_make_one_record():
-    model = Reader()
-    first, second = sgd(model.rnn), torch.optim.Adam(model.out.parameters())
-    with watch(model) as watched:
-        for step in (1, 2):
-            first.zero_grad(), second.zero_grad()
-            model(data(step)).pow(2).mean().backward()
-            first.step()
-            second.step()
-            assert watched.steps == step
-        assert all(p.clipped_norm is not None for p in watched.last.parameters.values())
-
-
-def test_two_optimizers_that_take_turns_make_two_records():
-    torch.manual_seed(0)
-    model = nn.ModuleDict({"make": nn.Linear(2, 3), "judge": nn.Linear(3, 1)})
-    makes, judges = sgd(model["make"]), sgd(model["judge"])
-    with watch(model) as watched:
-        for _ in range(3):
-            judges.zero_grad()
-            model["judge"](model["make"](torch.ones(4, 2)).detach()).sum().backward()
-            judges.step()
-            makes.zero_grad()
-            model["judge"](model["make"](torch.ones(4, 2))).sum().backward()
-            makes.step()
-        assert [r.step for r in watched.records] == [1, 2, 3, 4, 5, 6]
-        moved = [{n for n, p in r.parameters.items() if p.update_ratio} for r in watched.records]
-        assert moved[:2] == [{"judge.weight", "judge.bias"}, {"make.weight", "make.bias"}]
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
@@ -336,19 +304,20 @@ def test_a_watch_that_is_never_closed_goes_with_its_model():
     assert len(all_steps().listeners) < len(listeners)
 
 
-@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
-def test_copies_are_not_watched(how):
+def through_a_file(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), through_a_file]
+)
+def test_copies_are_not_watched(copied):
     model = Reader()
     with watch(model) as watched:
-        if how == "deepcopy":
-            other = copy.deepcopy(model)
-        elif how == "pickle":
-            other = pickle.loads(pickle.dumps(model))
-        else:
-            file = io.BytesIO()
-            torch.save(model, file)
-            file.seek(0)
-            other = torch.load(file, weights_only=False)
+        other = copied(model)
         other(data()).sum().backward()
         sgd(other).step()
         assert (watched.steps, watched.last) == (0, None)

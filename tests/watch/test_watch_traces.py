@@ -101,10 +101,11 @@ SENT = {
     "repr": repr,
     "names": lambda m: [(n, type(part)) for n, part in m.named_modules(remove_duplicate=False)],
     "traced": lambda m: torch.jit.trace(m.out.eval(), torch.ones(4, H)).code,
+    "a traced layer": lambda m: torch.jit.trace(m.rnn.eval(), torch.ones(6, 4, D)).code,
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("how", SENT)
 def test_what_is_saved_printed_or_sent_is_that_of_an_unwatched_twin(how, monkeypatch):
     states = []

@@ -68,6 +68,37 @@ def test_validation_that_forgets_no_grad_leaves_no_loss_and_no_nan(kept):
     assert truth.loss == near(model(data()).item())
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_gradients_of_inputs_alone_do_not_count(again):
+    model = WithLoss()
+    truth = alone(model, data())
+    with watch(model) as watched:
+        x = data().requires_grad_()
+        loss = model(x)
+        (slope,) = torch.autograd.grad(loss, x, retain_graph=again)
+        assert slope.norm() > 0
+        (loss if again else model(data())).backward()
+        sgd(model).step()
+        same(watched.last, truth)
+
+
+def test_a_backward_pass_that_fails_leaves_no_trace():
+    def boom(gradient):
+        raise ZeroDivisionError
+
+    model = WithLoss()
+    truth = alone(model, data())
+    with watch(model) as watched:
+        bad = data(2).requires_grad_() * 1
+        bad.register_hook(boom)
+        with pytest.raises(ZeroDivisionError):
+            model(bad).backward()
+        model.zero_grad()
+        model(data()).backward()
+        sgd(model).step()
+        same(watched.last, truth)
+
+
 def test_nothing_grows_while_nothing_is_sent_back():
     model = WithLoss()
     with watch(model) as watched:

@@ -117,7 +117,8 @@ def written_out(layer, x, loss_of=squares):
 def trained_once(model, loss_of, **options):
     """The record and the notes of a watched step of training."""
     with watch(model, **options) as watched:
-        step(model, loss_of())
+        loss_of().backward()
+        sgd(model).step()
         return watched.last, dict(watched.notes)
 
 
