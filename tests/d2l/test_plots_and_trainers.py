@@ -56,35 +56,25 @@ def test_the_points_of_the_loss_stand_where_the_books_draw_them(d2l: Any) -> Non
     assert points["train_loss"] == ear.points()
 
 
-def test_what_a_reader_plots_as_the_loss_is_drawn(d2l: Any) -> None:
-    class Thousandfold(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
+@pytest.mark.parametrize(
+    ("beside_the_loss", "name", "times"),
+    [(False, "loss", 1000), (True, "double", 2), (False, "double", 2)],
+)
+def test_what_a_reader_plots_is_drawn_and_the_loss_beside_it_only_where_that_is_kept(
+    d2l: Any, beside_the_loss: bool, name: str, times: int
+) -> None:
+    class Plotting(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
         def training_step(self, batch: Any) -> Any:
-            loss = self.batch_loss(batch)
-            self.plot("loss", loss * 1000, train=True)
+            keep = super().training_step if beside_the_loss else self.batch_loss
+            loss = keep(batch)
+            self.plot(name, loss * times, train=True)
             return loss
 
-    points, ear = fit(d2l, Thousandfold(2, lr=0.03))
-    assert points["train_loss"] == ear.points(1000)
-
-
-def test_the_loss_is_drawn_beside_what_a_reader_adds_and_not_without_it(d2l: Any) -> None:
-    class Beside(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
-        def training_step(self, batch: Any) -> Any:
-            loss = super().training_step(batch)
-            self.plot("double", loss * 2, train=True)
-            return loss
-
-    class Alone(d2l.LinearRegressionScratch):  # type: ignore[misc,name-defined]
-        def training_step(self, batch: Any) -> Any:
-            loss = self.batch_loss(batch)
-            self.plot("double", loss * 2, train=True)
-            return loss
-
-    points, ear = fit(d2l, Beside(2, lr=0.03))
-    assert points["train_loss"] == ear.points()
-    assert points["train_double"] == ear.points(2)
-    points, ear = fit(d2l, Alone(2, lr=0.03))
-    assert set(points) == {"train_double", "val_loss"}
+    points, ear = fit(d2l, Plotting(2, lr=0.03))
+    assert points.pop(f"train_{name}") == ear.points(times)
+    if beside_the_loss:
+        assert points.pop("train_loss") == ear.points()
+    assert set(points) == {"val_loss"}
 
 
 @with_layers_that_wait
