@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from unrolled.backends.numpy import xp
+from parity.reference import LanguageModel
 from unrolled.bench.competitors import COMPETITORS
 from unrolled.bench.task import Task
-from unrolled.functional.losses import cross_entropy
 from unrolled.functional.recurrent import CELLS
 
 TASK = Task(H=8, B=3, T=4, seed=4)
@@ -23,36 +22,16 @@ def task_for(cell):
 
 
 def true_losses(task, count):
-    """The first losses in NumPy, float64: gradients by central differences of the whole loss."""
+    """The first losses in NumPy, float64, by gradients derived on paper."""
+    reference = LanguageModel(task.cell, 1, task.V, task.H)
     values = {name: value.astype(np.float64) for name, value in task.values().items()}
-    cell = CELLS[task.cell]
-    state = tuple(np.zeros((task.B, task.H)) for _ in range(cell.num_states))
-
-    def loss(values, batch):
-        X, Y = batch
-        *weights, W_hq, b_q = values.values()
-        outputs, last = cell.forward(xp, X.T, state, *weights)
-        logits = outputs.reshape(-1, task.H) @ W_hq + b_q
-        return float(cross_entropy(xp, logits, Y.T.reshape(-1))), last
-
-    losses = []
-    for batch in task.first(count):
-        value, last = loss(values, batch)
-        losses.append(value)
-        grads = {}
-        for name, array in values.items():
-            grads[name] = np.empty_like(array)
-            for place in np.ndindex(array.shape):
-                kept, sides = array[place], []
-                for step in (1e-5, -1e-5):
-                    array[place] = kept + step
-                    sides.append(loss(values, batch)[0])
-                array[place] = kept
-                grads[name][place] = (sides[0] - sides[1]) / 2e-5
-        norm = np.sqrt(sum(np.sum(grad**2) for grad in grads.values()))
-        for name, grad in grads.items():
-            values[name] = values[name] - grad / max(norm, 1)
-        state = last
+    state, losses = reference.begin_state(task.B), []
+    for X, Y in task.first(count):
+        loss, gradients, state = reference.loss_and_gradients(values, X, Y, state)
+        losses.append(loss)
+        norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients.values()))
+        for name, gradient in gradients.items():
+            values[name] = values[name] - gradient / max(norm, 1)
     return losses
 
 

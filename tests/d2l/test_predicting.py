@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.reference import LanguageModel
 from unrolled.errors import TextError
 
 LINES = [list("the time"), list("a mat at tea")]
@@ -47,18 +48,12 @@ def trained(d2l: Any, vocab: Any, ids: list[int], num_epochs: int = 1) -> Any:
     return d2l.train_ch8(net, list(data), vocab, 0.5, num_epochs, d2l.try_gpu())
 
 
-def by_hand(d2l: Any, net: Any, ids: list[int], num_preds: int) -> list[int]:
-    """The likeliest continuation by NumPy's formula of the network."""
-    W_xh, W_hh, b_h, W_hq, b_q = (
-        net.export_parameters()[n] for n in ("W_xh", "W_hh", "b_h", "W_hq", "b_q")
-    )
-    h, ids, read = np.zeros_like(b_h), list(ids), 0
-    for _ in range(num_preds):
-        for i in ids[read:]:
-            h = np.tanh(W_xh[i] + h @ W_hh + b_h)
-        read = len(ids)
-        ids.append(int((h @ W_hq + b_q).argmax()))
-    return ids
+def by_hand(net: Any, ids: list[int], num_preds: int) -> list[int]:
+    """The likeliest continuation, by NumPy."""
+    values = net.export_parameters()
+    reference = LanguageModel("rnn", 1, len(values["b_q"]), len(values["b_h"]))
+    new = reference.continuation(values, np.array(ids), num_preds)
+    return [*ids, *(token for token, _ in new)]
 
 
 @pytest.mark.parametrize("Vocab", [FirstVocab, SecondVocab])
@@ -70,7 +65,7 @@ def test_a_vocabulary_as_printed_serves_and_unknown_tokens_are_written_so(
     printed = [line for line in capsys.readouterr().out.splitlines() if "sec" not in line]
     for prefix in ("the", "time traveller", "Time!", ["t", "tea", "e"]):
         text = d2l.predict_ch8(prefix, 6, net, vocab, d2l.try_gpu())
-        ids = by_hand(d2l, net, vocab[list(prefix)], 6)
+        ids = by_hand(net, vocab[list(prefix)], 6)
         assert text == "".join(vocab.idx_to_token[i] for i in ids)
     # r, v and l are unknown: at epoch 10 and at the end it goes on all the same
     assert [line[:31] for line in printed[:2]] == ["time t<unk>a<unk>e<unk><unk>e<u"] * 2
@@ -83,7 +78,7 @@ def test_a_language_model_of_words_goes_on_from_a_list_of_words(d2l: Any) -> Non
     vocab = d2l.Vocab(words)
     net = trained(d2l, vocab, vocab[words])
     text = d2l.predict_ch8(["the", "machine"], 3, net, vocab, d2l.try_gpu())
-    ids = by_hand(d2l, net, [vocab["the"], 0], 3)
+    ids = by_hand(net, [vocab["the"], 0], 3)
     assert text == "the<unk>" + "".join(vocab.to_tokens(ids[2:]))
 
 
