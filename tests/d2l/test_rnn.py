@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.reference import LanguageModel, rnn_forward
 from unrolled.errors import TextError
 
 T, B, D, H = 4, 2, 3, 5
@@ -16,14 +17,10 @@ def ready(d2l: Any, model: Any, *inputs: Any) -> Any:
     return model.initialize(*inputs) if d2l.backend.name == "jax" else model
 
 
-def in_numpy(X: Any, values: Any, state: Any = None) -> Any:
-    """The hidden states ``(T, B, H)``, step by step."""
-    h = np.zeros((X.shape[1], H)) if state is None else state
-    found = []
-    for x in X:
-        h = np.tanh(x @ values["W_xh"] + h @ values["W_hh"] + values["b_h"])
-        found.append(h)
-    return np.stack(found)
+def in_numpy(X: Any, values: Any) -> Any:
+    """The hidden states ``(T, B, H)``."""
+    states, _, _ = rnn_forward(X, (np.zeros((X.shape[1], H)),), values)
+    return states
 
 
 def test_a_recurrent_layer_gives_every_state_and_goes_on_from_the_last(d2l: Any) -> None:
@@ -52,11 +49,8 @@ def test_a_recurrent_layer_begins_with_the_spread_that_was_asked_for(d2l: Any) -
     inputs = d2l.backend.asarray(np.zeros((1, 1, 200), np.float32))
     rnn = ready(d2l, d2l.RNNScratch(num_inputs=200, num_hiddens=100, sigma=0.1), inputs)
     values = rnn.export_parameters()
-    assert {name: value.shape for name, value in values.items()} == {
-        "W_xh": (200, 100),
-        "W_hh": (100, 100),
-        "b_h": (100,),
-    }
+    shapes = {name: value.shape for name, value in values.items()}
+    assert shapes == {"W_xh": (200, 100), "W_hh": (100, 100), "b_h": (100,)}
     assert 0.095 < values["W_xh"].std() < 0.105
     assert 0.095 < values["W_hh"].std() < 0.105
     assert not values["b_h"].any()
@@ -80,9 +74,10 @@ def test_a_language_model_is_the_layer_and_an_affine_map(d2l: Any) -> None:
     model = ready(d2l, language_model(d2l, data, sigma=0.5), X)
     values = model.export_parameters()
     assert set(values) == {"rnn.W_xh", "rnn.W_hh", "rnn.b_h", "W_hq", "b_q"}
-    rows = np.eye(len(data.vocab))[d2l.backend.to_numpy(X)].swapaxes(0, 1)  # (T, B, V)
-    hidden = in_numpy(rows, {name.removeprefix("rnn."): v for name, v in values.items()})
-    truth = (hidden @ values["W_hq"] + values["b_q"]).swapaxes(0, 1)  # (B, T, V)
+    plain = {name.removeprefix("rnn."): value for name, value in values.items()}
+    reference = LanguageModel("rnn", 1, 28, H)
+    ids, state = d2l.backend.to_numpy(X), reference.begin_state(16)
+    truth = reference.forward(plain, ids, state)[0].reshape(T, 16, 28).swapaxes(0, 1)
     logits = d2l.backend.to_numpy(model(X))
     assert logits.shape == (16, T, 28)
     np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-5)

@@ -166,21 +166,6 @@ def test_every_scan_with_a_tap_of_one_name_is_a_layer_of_its_own(truth):
     assert watched.notes == {}
 
 
-def test_taps_that_cannot_be_seen_have_a_note():
-    params, x = start()
-
-    def chosen(params, x):
-        step = lambda h: tap(cell(params, h, x[0]), "mine")  # noqa: E731
-        h = jax.lax.cond(x.sum() > 0, step, lambda h: h, jnp.ones((B, H)))
-        return jnp.sum(h @ params["out"])
-
-    watched = watch(chosen)
-    value, _, seen = watched(params, x)
-    assert float(value) == near(float(chosen(params, x)))
-    assert watched.keep(seen).layers == {}
-    assert watched.notes == {"mine": "not seen: this tap is inside a cond"}
-
-
 def test_clipping_and_updates_with_optax():
     params, x = start()
     watched = watch(loss, clips_at=0.5)
@@ -336,31 +321,49 @@ def test_a_compiled_cell_that_is_called_twice_has_two_states():
     assert not np.allclose(one["scan0.0"], one["scan0.1"])
 
 
-def test_scans_that_are_left_as_they_are_have_a_note():
+def nested(params, x):
+    def outer(h, part):
+        return jax.lax.scan(lambda h, x: (cell(params, h, x), None), h, part)[0], None
+
+    return jnp.sum(jax.lax.scan(outer, jnp.zeros((B, H)), x.reshape(2, 3, B, D))[0] ** 2)
+
+
+def chosen(params, x):
+    return jax.lax.cond(x.sum() > 0, loss, lambda params, x: jnp.zeros(()), params, x)
+
+
+def chosen_tap(params, x):
+    step = lambda h: tap(cell(params, h, x[0]), "mine")  # noqa: E731
+    h = jax.lax.cond(x.sum() > 0, step, lambda h: h, jnp.ones((B, H)))
+    return jnp.sum(h @ params["out"])
+
+
+def empty(params, x):
+    value = loss(params, x[:1])
+    none = jax.lax.scan(lambda h, x: (cell(params, h, x), None), jnp.zeros((B, H)), x[:0])[0]
+    return value + jnp.sum(none)
+
+
+INSIDE = "scans inside it are not looked into"
+
+
+@pytest.mark.parametrize(
+    ("other", "notes", "lengths"),
+    [
+        (nested, {"scan0": INSIDE}, {"scan0": 2}),
+        (chosen, {"cond": INSIDE}, {}),
+        (chosen_tap, {"mine": "not seen: this tap is inside a cond"}, {}),
+        (empty, {}, {"scan0": 1}),
+    ],
+)
+def test_what_is_left_as_it_is_has_a_note(other, notes, lengths):
     params, x = start()
-
-    def nested(params, x):
-        def outer(h, part):
-            return jax.lax.scan(lambda h, x: (cell(params, h, x), None), h, part)[0], None
-
-        return jnp.sum(jax.lax.scan(outer, jnp.zeros((B, H)), x.reshape(2, 3, B, D))[0] ** 2)
-
-    def chosen(params, x):
-        return jax.lax.cond(x.sum() > 0, loss, lambda params, x: jnp.zeros(()), params, x)
-
-    for other, name in ((nested, "scan0"), (chosen, "cond")):
-        watched = watch(other)
-        value, _, seen = watched(params, x)
-        assert float(value) == near(float(other(params, x)))
-        assert watched.notes == {name: "scans inside it are not looked into"}
-        for layer in watched.keep(seen).layers.values():
-            assert len(layer.hidden_gradient_mean) == 2
-    empty = watch(lambda params, x: loss(params, x[:1]) + jnp.sum(run_empty(params, x)))
-    assert set(empty(params, x)[2].layers) == {"scan0"}
-
-
-def run_empty(params, x):
-    return jax.lax.scan(lambda h, x: (cell(params, h, x), None), jnp.zeros((B, H)), x[:0])[0]
+    watched = watch(other)
+    value, _, seen = watched(params, x)
+    assert float(value) == near(float(other(params, x)))
+    layers = watched.keep(seen).layers
+    assert {name: len(layer.hidden_gradient_mean) for name, layer in layers.items()} == lengths
+    assert watched.notes == notes
 
 
 def test_arguments_and_results_that_are_no_arrays():

@@ -1,5 +1,6 @@
 """Models and loops that ask much of the hooks; truth from layers unrolled under autograd."""
 
+import copy
 import threading
 
 import pytest
@@ -206,35 +207,35 @@ def test_a_loop_that_never_makes_a_step_is_told_why():
         assert "no step" in watched.notes["steps"]
 
 
-def test_optimizers_that_step_while_gradients_come():
-    model = nn.Sequential(make(nn.RNNCell), nn.Linear(H, 1))
-    truth = nn.Sequential(make(nn.RNNCell), nn.Linear(H, 1))
-    truth.load_state_dict(model.state_dict())
-    truth(data()[0]).sum().backward()
-    with watch(model) as watched:
-        for parameter in model.parameters():
-            own = torch.optim.SGD([parameter], lr=0.1)
+def step_while_gradients_come(model, clear=True):
+    """Each parameter has an optimizer of its own, which steps as soon as its gradient is there."""
+    for parameter in model.parameters():
+        own = torch.optim.SGD([parameter], lr=0.1)
 
-            def update(parameter, own=own):
-                own.step()
+        def update(parameter, own=own):
+            own.step()
+            if clear:
                 own.zero_grad()
 
-            parameter.register_post_accumulate_grad_hook(update)
+        parameter.register_post_accumulate_grad_hook(update)
+
+
+def test_optimizers_that_step_while_gradients_come():
+    model = nn.Sequential(make(nn.RNNCell), nn.Linear(H, 1))
+    truth = copy.deepcopy(model)
+    truth(data()[0]).sum().backward()
+    with watch(model) as watched:
+        step_while_gradients_come(model)
         model(data()[0]).sum().backward()
         record = watched.last
         assert watched.steps == 1
     norms = {n: p.grad.norm().item() for n, p in truth.named_parameters()}
     assert {n: p.gradient_norm for n, p in record.parameters.items()} == near(norms)
-
-
-def test_a_layer_whose_weights_have_moved_already_says_so():
-    model = make(nn.RNN)
-    with watch(model) as watched:
-        for parameter in model.parameters():
-            own = torch.optim.SGD([parameter], lr=0.1)
-            parameter.register_post_accumulate_grad_hook(lambda _, own=own: own.step())
-        model(data())[0].sum().backward()
-        assert "weights" in watched.notes["rnn"]
+    layer = make(nn.RNN)
+    with watch(layer) as watched:
+        step_while_gradients_come(layer, clear=False)
+        layer(data())[0].sum().backward()
+        assert "weights" in watched.notes["rnn"]  # they have moved already
         assert watched.last.layers == {}
 
 

@@ -1,5 +1,6 @@
 """Where a watch writes, how it shows itself, and how it ends."""
 
+import contextlib
 import json
 from importlib import import_module
 
@@ -11,6 +12,7 @@ import torch
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry import diagnose
+from unrolled.telemetry.reading import read_telemetry
 from unrolled.watch import watch
 
 
@@ -99,24 +101,24 @@ def test_watch_looked_for_in_its_old_place_is_answered_with_the_new_one(module):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, None])
-def test_a_run_that_an_error_ended_is_not_finished(error, tmp_path, unrolled):
+def test_records_go_to_a_run_that_says_how_it_ended(error, tmp_path, unrolled):
     out, model = tmp_path / "mine", torch.nn.GRU(3, 5)
-
-    def run():
-        with watch(model, out=out):
-            train(model)
+    with contextlib.suppress(ZeroDivisionError, KeyboardInterrupt):  # noqa: SIM117
+        with watch(model, out=out) as watched:
+            train(model, steps=3)
+            kept = watched.records
             if error is not None:
                 raise error
-
-    if error is None:
-        run()
-    else:
-        with pytest.raises(error):
-            run()
-    summary = json.loads((out / "summary.json").read_text())
+    read, skipped = read_telemetry(out / "telemetry.jsonl")
+    assert (list(read), skipped) == (kept, [])
+    config, summary = (
+        json.loads((out / name).read_text()) for name in ("config.json", "summary.json")
+    )
+    assert (config["experiment"], config["settings"]["model"]) == ("watch", "GRU")
     assert summary["status"] == ("finished" if error is None else "interrupted")
-    assert summary["steps"] == 1
-    assert unrolled("diagnose", out).code == 0
+    assert summary["steps"] == 3
+    outcome = unrolled("diagnose", out)
+    assert (outcome.code, outcome.err) == (0, "")
     assert not any(module._forward_hooks for module in model.modules())
 
 

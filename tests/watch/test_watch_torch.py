@@ -3,7 +3,6 @@
 import copy
 import gc
 import io
-import json
 import math
 import pickle
 import weakref
@@ -409,24 +408,6 @@ def test_the_first_that_is_not_finite_has_a_name():
     no_slope = nn.Sequential(nn.Linear(2, 1))
     found = first(no_slope, lambda: torch.sqrt(no_slope(0 * ones) * 0).sum())  # 0 has none
     assert found.startswith("the gradient of 0.")
-
-
-def test_records_go_to_a_run_directory(tmp_path, unrolled):
-    model = Reader()
-    optimizer = sgd(model)
-    with watch(model, out=tmp_path / "mine") as watched:
-        for step in range(3):
-            model(data(step)).sum().backward()
-            optimizer.step()
-        kept = watched.records
-        assert watched.diagnose() == []
-    read, skipped = read_telemetry(tmp_path / "mine" / "telemetry.jsonl")
-    assert (list(read), skipped) == (kept, [])
-    config = json.loads((tmp_path / "mine" / "config.json").read_text())
-    assert (config["experiment"], config["settings"]["model"]) == ("watch", "Reader")
-    assert json.loads((tmp_path / "mine" / "summary.json").read_text())["steps"] == 3
-    outcome = unrolled("diagnose", tmp_path / "mine")
-    assert (outcome.code, outcome.err) == (0, "")
 
 
 def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
