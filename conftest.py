@@ -8,13 +8,12 @@ import pytest
 
 from unrolled.frameworks import FRAMEWORKS, is_installed
 
-# compiling takes JAX's tests most of their time: less optimization, and never the same twice
+# compiling takes JAX's tests most of their time: nothing is compiled twice, nor in the next run
 COMPILED = (
     Path(__file__).parent / ".pytest_cache" / os.environ.get("PYTEST_XDIST_WORKER", "") / "jax"
 )
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 if is_installed("torch") and find_spec("triton"):
     # now, as it crashes once TensorFlow is loaded; and only before can it be told to interpret
