@@ -4,6 +4,9 @@
 the names of `D2L`; ``unrolled.nndl.torch`` has `NNDL`.
 """
 
+import dis
+import sys
+
 OWN = (
     *("DataModule", "HyperParameters", "LanguageModel", "LinearRegression"),
     *("LinearRegressionScratch", "Module", "NativeModel", "ProgressBoard", "RNNModel", "SGD"),
@@ -49,8 +52,11 @@ def names_of_d2l(framework: str) -> set[str]:
     return {*OWN, *D2L} - left_out
 
 
-def no_such_name(module: str, name: str) -> AttributeError:
+def no_such_name(module: str, name: str) -> AttributeError | ImportError:
     """Return the error for a name that a public module lacks; it says which module has it.
+
+    For the module's ``__getattr__``. In ``from module import name`` it is an `ImportError`, as
+    Python would replace the message of an `AttributeError` by its own.
 
     Example:
         >>> print(no_such_name("unrolled.torch", "RNNLMScratch"))
@@ -58,7 +64,7 @@ def no_such_name(module: str, name: str) -> AttributeError:
         unrolled.d2l import torch as d2l
     """
     framework = module.rpartition(".")[2]
-    message = f"module '{module}' has no attribute '{name}'"
+    message = missing = f"module '{module}' has no attribute '{name}'"
     books = {"d2l": names_of_d2l(framework), "nndl": NNDL}
     if name in OWN:
         message += f"; it is in unrolled.{framework}: from unrolled import {framework}"
@@ -73,4 +79,6 @@ def no_such_name(module: str, name: str) -> AttributeError:
                 message += (
                     f"; it is in {place}.{framework}: from {place} import {framework} as {book}"
                 )
-    return AttributeError(message)
+    caller = sys._getframe(2)  # of __getattr__
+    imports = caller.f_code.co_code[caller.f_lasti] == dis.opmap["IMPORT_FROM"]
+    return ImportError(message) if imports and message != missing else AttributeError(message)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import unrolled
-from installed import INSTALLED
+from installed import FRAMEWORK, INSTALLED
 from unrolled.frameworks import FRAMEWORKS
 from unrolled.public_names import D2L, NNDL, NOT_IN_JAX, ONLY_IN_JAX, OWN, names_of_d2l
 
@@ -101,6 +101,23 @@ def test_a_name_in_the_wrong_place_is_answered_with_the_right_one(framework: str
         own.watch  # noqa: B018
     with pytest.raises(AttributeError, match=r"has no attribute 'Trianer'$"):
         own.Trianer  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("from unrolled.{} import RNNLMScratch", "from unrolled.d2l import {} as d2l$"),
+        ("from unrolled.{} import GRU", "from unrolled.nndl import {} as nndl$"),
+        ("from unrolled.nndl.{} import RNN", "from unrolled.d2l import {} as d2l$"),
+        ("from unrolled.d2l.{} import SRN", "from unrolled.nndl import {} as nndl$"),
+        ("from unrolled.{} import watch", "from unrolled.watch import watch$"),
+        ("from unrolled.telemetry import watch", "from unrolled.watch import watch$"),
+        ("from unrolled.{} import Trianer", "cannot import name 'Trianer'"),
+    ],
+)
+def test_an_import_from_the_wrong_place_is_answered_too(line: str, answer: str) -> None:
+    with pytest.raises(ImportError, match=answer.format(FRAMEWORK)):
+        exec(line.format(FRAMEWORK))
 
 
 def test_jax_says_why_it_lacks_a_name() -> None:

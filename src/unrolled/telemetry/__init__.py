@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from unrolled.public_names import WATCH, no_such_name
 from unrolled.telemetry.diagnose import Diagnosis, Finding, diagnose, diagnose_run
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
 
@@ -17,6 +18,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    if name == "watch":
-        raise AttributeError("watch is in unrolled.watch: from unrolled.watch import watch")
+    if name in WATCH:
+        raise no_such_name(__name__, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
