@@ -152,17 +152,6 @@ class TestModelsThatComputeSomethingElse:
         assert generate(backend, net, VOCAB, "time", 20) == text
         return issubclass(found[0], NativeStepper)
 
-    def test_a_forward_of_its_own(self, monkeypatch):
-        _, net = model_of("torch")
-
-        class Other(type(net)):
-            def forward(self, X, state=None):
-                logits, state = super().forward(X, state)
-                return -logits, state
-
-        net.__class__ = Other
-        assert not self.write(net, monkeypatch)
-
     @pytest.mark.parametrize("choose", [None, {"temperature": 1.0, "seed": 3}])
     def test_a_forward_that_is_another_late_in_the_text(self, choose, monkeypatch):
         """Found by the check of the whole text: at its start the stepper computes the same."""

@@ -53,21 +53,17 @@ def test_type_checkers_take_no_name_of_the_book_for_a_private_import(framework: 
 
 
 @pytest.mark.parametrize("framework", INSTALLED)
-def test_every_framework_has_the_names_of_the_table(framework: str) -> None:
-    names: dict[str, Any] = {}
-    exec(f"from unrolled.{framework} import *", names)
-    assert names.keys() - {"__builtins__"} == set(OWN)
-    assert set(OWN) <= {*dir(module("unrolled", framework))}
-
-
-@pytest.mark.parametrize("framework", INSTALLED)
-def test_the_names_of_the_books_are_in_their_modules(framework: str) -> None:
-    d2l, nndl = module("unrolled.d2l", framework), module("unrolled.nndl", framework)
-    names: dict[str, Any] = {}
-    exec(f"from unrolled.d2l.{framework} import *", names)
-    assert names.keys() - {"__builtins__"} == names_of_d2l(framework)
+def test_every_framework_has_the_names_of_the_tables_in_their_modules(framework: str) -> None:
+    for name, expected in (("unrolled", set(OWN)), ("unrolled.d2l", names_of_d2l(framework))):
+        names: dict[str, Any] = {}
+        exec(f"from {name}.{framework} import *", names)
+        assert names.keys() - {"__builtins__"} == expected
+    own, d2l, nndl = (
+        module(name, framework) for name in ("unrolled", "unrolled.d2l", "unrolled.nndl")
+    )
+    assert set(OWN) <= {*dir(own)}
     assert all(hasattr(nndl, name) for name in NNDL)
-    assert d2l.Trainer is module("unrolled", framework).Trainer
+    assert d2l.Trainer is own.Trainer
 
 
 def test_the_published_names_are_there() -> None:

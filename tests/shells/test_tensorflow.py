@@ -303,7 +303,7 @@ def test_a_layer_of_several_cells_is_several_layers(cell: str) -> None:
 # The book's functions
 
 
-@pytest.mark.parametrize("kind", ["ours", "keras", "function"])
+@pytest.mark.parametrize("kind", ["keras", "function"])
 def test_an_epoch_takes_any_kind_of_updater(kind: str) -> None:
     def function(params: Any, gradients: Any) -> None:
         for param, gradient in zip(params, gradients, strict=True):
