@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from installed import FRAMEWORK
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import DataError, ParameterError, SettingError
 from unrolled.training.records import Listener
@@ -160,6 +161,8 @@ class Gradients(Listener):
 
 @pytest.mark.parametrize("cell", ["SRN", "BiGRU"])
 def test_every_parameter_has_a_gradient_and_one_epoch_lowers_the_loss(nndl, cell):
+    if cell == "BiGRU" and nndl.backend.name != FRAMEWORK:
+        pytest.skip("one framework shows that both directions are reached")
     ear = Gradients()
     trainer = nndl.Trainer(3, listeners=[ear])
     model = classifier(nndl, cell, lr=0.01)

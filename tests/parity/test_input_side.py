@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from installed import INSTALLED
+from installed import FRAMEWORK, INSTALLED
 from unrolled.frameworks import load
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.recurrent import CELLS, input_side
@@ -14,8 +14,10 @@ SIZES = {"step by step": (4, 3), "all at once": (9, 2)}  # V, B
 
 
 @pytest.mark.parametrize(("V", "B"), SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("framework", INSTALLED)
+@pytest.mark.parametrize(
+    ("framework", "cell"),
+    [*((FRAMEWORK, cell) for cell in CELLS), *((name, "gru") for name in INSTALLED[1:])],
+)
 def test_ids_and_one_hot_rows_have_the_same_loss_and_gradients(framework, cell, V, B):
     backend = load(framework).backend
     network = RecurrentNetwork(backend, cell)
