@@ -152,7 +152,9 @@ def test_gluon_nets_without_values_get_some() -> None:
             return self.rnn.begin_state(*args, **kwargs)
 
     data, vocab = d2l.load_data_time_machine(8, 6, max_tokens=500, seed=1)
-    d2l.train_ch8(RNNModel(), data, vocab, 0.5, 1, d2l.try_gpu())
+    net = RNNModel()
+    d2l.train_ch8(net, data, vocab, 0.5, 1, d2l.try_gpu())
+    assert net.dense.weight.shape == (V, 8)
 
 
 def test_short_names(d2l: Any) -> None:

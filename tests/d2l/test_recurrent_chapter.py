@@ -225,6 +225,7 @@ def test_a_state_can_be_cut_off_in_place(cell: str) -> None:
     for part in state:
         part.detach_()  # as the books' loops do; on a view it is an error
     net(X, state)[0].sum().backward()
+    assert all(part.grad_fn is None for part in state)
 
 
 @pytest.mark.skipif("mxnet" not in INSTALLED, reason="needs MXNet")

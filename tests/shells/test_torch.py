@@ -515,6 +515,7 @@ def test_huge_finite_weights_are_no_alarm():
         model.w.fill_(3e19)
     X = torch.full((2, 1), 1e-19)
     unrolled.Trainer(1).fit(model, Batches((X, torch.ones(2, 1))))
+    assert model.w.item() == torch.tensor(3e19).item()
 
 
 def test_an_empty_training_loader_is_told() -> None:
@@ -524,7 +525,9 @@ def test_an_empty_training_loader_is_told() -> None:
 
 def test_no_epochs_leave_a_lazy_model_alone():
     data = unrolled.SyntheticRegressionData([1.0], 0.0, seed=0)
-    unrolled.Trainer(0).fit(unrolled.LinearRegression(0.1), data)
+    model = unrolled.LinearRegression(0.1)
+    unrolled.Trainer(0).fit(model, data)
+    assert len(list(model.parameters())) == 2
 
 
 def test_equal_seeds_do_not_link_weights_and_data():
