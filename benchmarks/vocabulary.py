@@ -24,7 +24,7 @@ import torch
 from unrolled.backends import torch as backend
 from unrolled.backends.rows import row_gradients
 from unrolled.functional import losses
-from unrolled.functional.updates import clip
+from unrolled.functional.clipping import clip
 from unrolled.torch import SGD
 
 xp = backend.xp

@@ -30,9 +30,9 @@ from unrolled.backends import Backend, Namespace
 from unrolled.backends.numpy import xp as numpy_xp
 from unrolled.backends.rows import MANY, row_gradients
 from unrolled.frameworks import FRAMEWORKS, is_installed, load
+from unrolled.functional.clipping import clip
 from unrolled.functional.losses import cross_entropy, squared_loss
 from unrolled.functional.recurrent import CELLS, gru, lstm, rnn
-from unrolled.functional.updates import clip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from installed import FRAMEWORK, INSTALLED
 from unrolled import experiments
 from unrolled.errors import NotFiniteError, SettingError
 from unrolled.frameworks import load
-from unrolled.functional.updates import CLIP_METHODS
+from unrolled.functional.clipping import CLIP_METHODS
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.reading import read_telemetry
 from unrolled.telemetry.recorder import RECORDS, Telemetry

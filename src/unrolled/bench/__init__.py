@@ -1,4 +1,4 @@
-"""``unrolled bench``: training speed beside other ways to train the same model.
+"""``unrolled bench``: time training steps of one model, here and in other frameworks, in turns.
 
 - `task`: the work that all do; `competitors`: the list; ``<framework>.py``, `ours`: their code;
 - `race`: turns, and the clock; `limit`: the bare matrix product that all are measured by;

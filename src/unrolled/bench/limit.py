@@ -1,4 +1,4 @@
-"""Measure the machine's fastest matrix product, of which each competitor reaches a share.
+"""Matrix products of several libraries, timed like competitors: the fastest is the limit.
 
 The product is that of one weight over a whole minibatch, ``(T * B, H) x (H, H)``, on random
 numbers. The fastest library of those that are here is the limit.

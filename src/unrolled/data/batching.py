@@ -1,4 +1,4 @@
-"""Minibatches of sequences: contiguous streams or random order, one loader object an epoch."""
+"""Loaders of minibatches: rows of arrays, or windows of a long sequence; each epoch draws anew."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -23,7 +23,7 @@ from unrolled.experiments import digit_sum_training
 from unrolled.experiments.context import Context
 from unrolled.experiments.norms import SETTLED, Norms
 from unrolled.experiments.settings import setting
-from unrolled.functional.updates import CLIP_METHODS
+from unrolled.functional.clipping import CLIP_METHODS
 from unrolled.report.spec import Axis, Chart, Picture, Series
 from unrolled.runs.progress import say
 

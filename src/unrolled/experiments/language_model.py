@@ -21,9 +21,9 @@ from unrolled.errors import (
 )
 from unrolled.experiments.context import Context
 from unrolled.experiments.settings import saved, setting
+from unrolled.functional.clipping import CLIP_METHODS
 from unrolled.functional.losses import perplexity
 from unrolled.functional.recurrent import CELLS
-from unrolled.functional.updates import CLIP_METHODS
 from unrolled.kernels import ENGINES, PRECISIONS, check_engine, chosen
 from unrolled.models.generation import check_prefix, generate, generate_batch
 from unrolled.models.weights import parameter_shapes

@@ -1,4 +1,4 @@
-"""``Trainer``, data modules and ``SGD`` for JAX; the loop is in `unrolled.training.trainer`."""
+"""``Trainer`` and data modules bound to JAX's backend (the loop is shared), and ``SGD``."""
 
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""``Trainer``, data modules and ``SGD`` for MXNet; the loop is in `unrolled.training.trainer`."""
+"""``Trainer`` and data modules bound to MXNet's backend (the loop is shared), and ``SGD``."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar

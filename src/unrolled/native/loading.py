@@ -1,4 +1,4 @@
-"""Load the library of native kernels, and say whether it is there and what it uses."""
+"""Load the library of native kernels, say if it is there, and choose its instruction set."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Print a table of parameters in a terminal or a notebook."""
+"""Format a table of parameters for a terminal or a notebook."""
 
 import html
 import math

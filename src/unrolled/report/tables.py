@@ -1,4 +1,4 @@
-"""The tables of a report: settings, environment, parameters, results."""
+"""The tables of a report as rows: settings, environment, parameters, results."""
 
 from collections.abc import Sequence
 from typing import Any

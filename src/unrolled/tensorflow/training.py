@@ -1,4 +1,4 @@
-"""``Trainer``, data modules, ``SGD(lr)`` for TensorFlow; the loop: `unrolled.training.trainer`."""
+"""``Trainer`` and data modules bound to TensorFlow's backend (the loop is shared), and ``SGD``."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from unrolled.backends.rows import MANY, row_gradients
-from unrolled.functional.updates import SCALING
+from unrolled.functional.clipping import SCALING
 from unrolled.training.records import Listener
 
 EVENTS = ("on_gradients", "on_backward", "on_not_finite")

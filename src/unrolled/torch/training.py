@@ -1,4 +1,4 @@
-"""``Trainer``, data modules, ``SGD`` for PyTorch; the loop is in `unrolled.training.trainer`."""
+"""``Trainer`` and data modules bound to PyTorch's backend (the loop is shared), and ``SGD``."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar

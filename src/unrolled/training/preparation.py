@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.functional.updates import clip
+from unrolled.functional.clipping import clip
 from unrolled.training.tracing import Tracer
 from unrolled.training.truncation import InitialState, Truncation
 

@@ -1,4 +1,4 @@
-"""Records of steps and epochs, and `Listener`, which is told of them."""
+"""Records of steps, backward passes and epochs, and `Listener`, which is told of them."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
-from unrolled.functional.updates import check_clip_method
+from unrolled.functional.clipping import check_clip_method
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.clipping import Clipping
 from unrolled.training.losses import Losses
@@ -35,7 +35,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
             0 clips nothing.
         listeners: told of every step and epoch.
         gradient_clip_method: ``"global_norm"``, ``"per_tensor"``, ``"value"`` or
-            ``"adaptive"``, see `unrolled.functional.updates`.
+            ``"adaptive"``, see `unrolled.functional.clipping`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
 
     Raises:

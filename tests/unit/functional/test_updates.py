@@ -9,14 +9,8 @@ from hypothesis.extra.numpy import arrays
 from clipping_by_hand import by_hand, norm_of
 from unrolled.backends.numpy import xp
 from unrolled.errors import ParameterError, SettingError
-from unrolled.functional.updates import (
-    CLIP_METHODS,
-    clip,
-    clip_by_global_norm,
-    clip_coefficient,
-    global_norm,
-    sgd,
-)
+from unrolled.functional.clipping import CLIP_METHODS, clip
+from unrolled.functional.updates import clip_by_global_norm, clip_coefficient, global_norm, sgd
 
 values = st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6)
 gradient_dicts = st.fixed_dictionaries(
