@@ -36,7 +36,7 @@ def looking_up(N: int, H: int, V: int) -> Callable[[], Any]:
     return lambda: xp.take(W, ids)
 
 
-def training(by_rows: bool) -> Callable[[int, int, int], Callable[[], Any]]:
+def training(sparse: bool) -> Callable[[int, int, int], Callable[[], Any]]:
     """A training step of ``W_xh`` alone."""
 
     def ready(N: int, H: int, V: int) -> Callable[[], Any]:
@@ -49,7 +49,7 @@ def training(by_rows: bool) -> Callable[[int, int, int], Callable[[], Any]]:
 
         def step() -> None:
             nonlocal copy
-            with row_gradients(by_rows):
+            with row_gradients(sparse):
                 _, gradients = differentiate(parameters)
             clipped, _, _ = clip(xp, "global_norm", gradients, {}, 1.0)
             copy = backend.snapshot(parameters, copy, clipped)

@@ -134,7 +134,7 @@ def with_values(model: Any, seed: int = 0) -> Any:
     if frozen:
         model.rnn.trainable = True
     places = {name: tuple(array.shape) for name, array in model.backend.named_arrays(model).items()}
-    model = model.take({n: rng.normal(0, 0.9, s).astype("f4") for n, s in places.items()})
+    model = model.load_values({n: rng.normal(0, 0.9, s).astype("f4") for n, s in places.items()})
     if frozen:
         model.rnn.trainable = False
     return model

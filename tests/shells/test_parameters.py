@@ -386,7 +386,7 @@ def test_the_frameworks_own_tie_is_listed_once_and_has_the_sum_of_the_gradients(
     apart = native.pair()
     shared = case.names[:4] + case.names[2:]  # the tied layer in both places
     take = {name: parameters[of].values for name, of in zip(apart.names, shared, strict=True)}
-    u.parameters(apart.model).take({name: value.copy() for name, value in take.items()})
+    u.parameters(apart.model).load_values({name: value.copy() for name, value in take.items()})
     np.testing.assert_allclose(outputs(u, apart), outputs(u, case), rtol=1e-5, atol=1e-6)
     two = native.backward(apart, X)
     expected = sum(two[name].gradient for name in weights(apart))
@@ -409,7 +409,7 @@ def test_one_call_ties_and_the_gradient_is_the_sum_over_both_uses(u: Any, native
     case = native.pair()
     parameters, (one, other) = u.parameters(case.model), weights(case)
     values = {name: parameters[name].values for name in case.names}
-    parameters.take(values | {other: values[one].copy()})
+    parameters.load_values(values | {other: values[one].copy()})
     two = native.backward(case, X)
     before, expected = outputs(u, case), two[one].gradient + two[other].gradient
     assert len(two) == len(case.names)  # equal values are not tied
@@ -447,7 +447,7 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
         return trainer, {name.removeprefix("net."): value for name, value in learned.items()}
 
     apart = native.pair()
-    u.parameters(apart.model).take({name: value.copy() for name, value in values.items()})
+    u.parameters(apart.model).load_values({name: value.copy() for name, value in values.items()})
     _, two = fit(apart)
     trainer, both = fit(case)
     np.testing.assert_allclose(both[one], two[one] + two[other] - values[one], atol=1e-6)
@@ -540,7 +540,7 @@ def test_every_name_that_does_not_fit_is_told_and_nothing_is_loaded(u: Any, nati
     values["extra"] = np.zeros(2, np.float32)
     before = outputs(u, case)
     with pytest.raises(ParameterError) as error:
-        parameters.take(values)
+        parameters.load_values(values)
     for line in (f"{missing}: missing", f"{misshapen}: has shape (3,)", "extra: unexpected"):
         assert line in str(error.value)
     np.testing.assert_array_equal(outputs(u, case), before)
@@ -568,10 +568,10 @@ def test_numbers_that_a_cast_would_change_are_refused(
     values = {name: parameters[name].values for name in case.names}
     values[case.names[1]] = np.ones_like(values[case.names[1]], dtype=kind)
     with pytest.raises(ParameterError, match=rf"{case.names[1]}.*floating-point numbers are exp"):
-        parameters.take(values)
+        parameters.load_values(values)
     values[case.names[1]] = [1.0, 2.0]
     with pytest.raises(ParameterError, match="is list; an array is expected"):
-        parameters.take(values)
+        parameters.load_values(values)
     np.testing.assert_array_equal(outputs(u, case), before)
 
 
@@ -579,6 +579,6 @@ def test_numbers_that_a_cast_would_change_are_refused(
 def test_longer_numbers_are_rounded_to_those_of_the_model(u: Any, native: Native) -> None:
     parameters = u.parameters(native.pair().model)
     exact = {p.name: np.random.default_rng(0).normal(size=p.shape) for p in parameters.values()}
-    parameters.take(exact)
+    parameters.load_values(exact)
     for name, value in exact.items():
         np.testing.assert_array_equal(parameters[name].values, value.astype(np.float32))

@@ -47,7 +47,7 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def by_rows(W: torch.Tensor, ids: torch.Tensor) -> bool:
+def sparse_gradient(W: torch.Tensor, ids: torch.Tensor) -> bool:
     """Whether the gradient of a table shall hold only the rows that ids look up.
 
     Hooks of others get whole gradients, and so does what a computed table was made of.
@@ -59,7 +59,7 @@ def by_rows(W: torch.Tensor, ids: torch.Tensor) -> bool:
 
 def _take(W: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     # embedding, not W[ids]: its backward adds up rows in parallel
-    return nn.functional.embedding(ids, W, sparse=by_rows(W, ids))
+    return nn.functional.embedding(ids, W, sparse=sparse_gradient(W, ids))
 
 
 def _one_hot(ids: torch.Tensor, depth: int) -> torch.Tensor:

@@ -176,9 +176,9 @@ class Module(module.Module, nn.Module):
             )
         return self.initialize().import_parameters(values)
 
-    def take(self, values: Mapping[str, Any]) -> Any:
+    def load_values(self, values: Mapping[str, Any]) -> Any:
         params = backend.nested(backend.named_arrays(self))
-        Parameters(backend, params).take(values)
+        Parameters(backend, params).load_values(values)
         return self.unbind()[0].bind({"params": params})
 
     def with_parameters(self, parameters: Mapping[str, Any], **options: Any) -> Any:

@@ -117,7 +117,7 @@ class Operations:
         kept: bptt.Arrays,
         dY: Array,
         d_last: bptt.Arrays,
-        by_rows: bool = False,
+        sparse: bool = False,
         **unused: bool,
     ) -> Result:
         """All gradients, also those that nobody asks for.
@@ -127,7 +127,7 @@ class Operations:
             outputs, kept: from there.
             dY: gradient with respect to the outputs, ``(T, B, H)``.
             d_last: gradient with respect to the last state, ``(B, H)`` each.
-            by_rows: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
+            sparse: of ``W_x``, whose rows ids have looked up, give the gradients of those rows,
                 ``(T * B, H)``, one for each id, the same ids not added up.
         """
         xp, n, w = self.xp, len(state), weights_by_kind(cell, weights)
@@ -135,7 +135,7 @@ class Operations:
         g = self.passes.backward(xp, cell, tape, bptt.stack_gates(xp, w.h), dY, d_last)
         G = len(bptt.GATES[cell])
         rows = xp.reshape(g.inputs, (-1, g.inputs.shape[-1]))  # (T * B, G * H)
-        if by_rows:
+        if sparse:
             dX, dW_x = None, rows
         elif xp.is_integer(X):
             dX, dW_x = None, xp.add_rows(rows, xp.reshape(X, (-1,)), w.x[0].shape[0])

@@ -111,12 +111,12 @@ class NativeRecurrence:
         d_last: Sequence[Array],
         with_hidden: bool = False,
         with_inputs: bool = True,
-        by_rows: bool = False,
+        sparse: bool = False,
         with_state: bool = True,
     ) -> Result:
         """All gradients; those of the inputs, of the state and dL/dH_t only if asked for."""
         w, G = weights_by_kind(cell, weights), len(weights) // 3
-        ids = X if self.xp.is_integer(X) and not by_rows else None
+        ids = X if self.xp.is_integer(X) and not sparse else None
         sums = ["dW_h", "db"]
         if w.rest:
             sums.append("db_hh")
@@ -135,7 +135,7 @@ class NativeRecurrence:
             None if ids is None else w.x,
         )
         dX, dW_x = None, found.get("dW_x")
-        if by_rows:
+        if sparse:
             dW_x = bptt.gates(self._rows(g.inputs), G)
         elif dW_x is None:
             dA = self._rows(g.inputs)

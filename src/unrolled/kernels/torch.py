@@ -18,7 +18,7 @@ import torch
 
 from unrolled import native
 from unrolled.backends.namespace import python_scan
-from unrolled.backends.torch import by_rows, in_transform
+from unrolled.backends.torch import in_transform, sparse_gradient
 from unrolled.backends.torch import xp as framework_xp
 from unrolled.errors import SettingError
 from unrolled.functional import bptt
@@ -124,7 +124,7 @@ class _Recurrence(torch.autograd.Function):
             d_last,
             with_hidden=ctx.num_taps > 0,
             with_inputs=ctx.needs_input_grad[5],
-            by_rows=ctx.sparse,
+            sparse=ctx.sparse,
             with_state=True in ctx.needs_input_grad[first : first + ctx.num_states],
         )
         if torch.is_grad_enabled():  # second derivatives are asked for
@@ -190,8 +190,8 @@ def differentiable(
     """A recurrence by an engine, an `Operations` or `NativeRecurrence`, as one operation."""
     tables = weights[0 : 3 * len(bptt.GATES[cell]) : 3]
     # the gates' tables have one size: where the first is too small, all are
-    sparse = not X.is_floating_point() and by_rows(tables[0], X)
-    sparse = sparse and all(by_rows(W, X) for W in tables)
+    sparse = not X.is_floating_point() and sparse_gradient(tables[0], X)
+    sparse = sparse and all(sparse_gradient(W, X) for W in tables)
     counts, keep = (len(taps), len(state)), torch.is_grad_enabled()
     outputs, *last = _Recurrence.apply(  # type: ignore[no-untyped-call]
         engine, cell, counts, keep, sparse, X, *taps, *state, *weights

@@ -144,7 +144,7 @@ class RunnerV3(runner.RunnerV3):
     def native_model(*arguments: Any) -> Any:
         return around(NativeModel, *arguments)
 
-    def take(self, values: Mapping[str, Any]) -> None:
+    def load_values(self, values: Mapping[str, Any]) -> None:
         self.model = backend.bind(self.model, backend.initialize(values))
 
 

@@ -160,14 +160,14 @@ class RunnerV3:
             {name: tuple(value.shape) for name, value in self.values().items()},
             {name: tuple(value.shape) for name, value in values.items()},
         )
-        self.take(values)
+        self.load_values(values)
 
     def values(self) -> dict[str, Any]:
         """NumPy arrays of all that belongs to the model, by name."""
         places, to_numpy = self.backend.named_arrays(self.model), self.backend.to_numpy
         return {name: to_numpy(array) for name, array in places.items()}
 
-    def take(self, values: Mapping[str, Any]) -> None:
+    def load_values(self, values: Mapping[str, Any]) -> None:
         """The inverse of `values`."""
         self.backend.assign(self.backend.named_arrays(self.model), values)
 

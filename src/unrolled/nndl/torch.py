@@ -78,7 +78,7 @@ class RunnerV3(runner.RunnerV3):
         """Running statistics belong to a model too, so all of ``state_dict()``."""
         return {name: backend.to_numpy(v) for name, v in self.model.state_dict().items()}
 
-    def take(self, values: Mapping[str, Any]) -> None:
+    def load_values(self, values: Mapping[str, Any]) -> None:
         self.model.load_state_dict({n: torch.from_numpy(v) for n, v in values.items()})
 
 

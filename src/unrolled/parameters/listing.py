@@ -277,12 +277,12 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
             kept = [values[place] for place in places if place in values]
             values |= {place: kept[0] for place in places if kept and place not in values}
         try:
-            self.take(values)
+            self.load_values(values)
         except ParameterError as error:
             advice = _advice({*arrays}, {*values})
             raise ParameterError(f"{error}{advice}") from None
 
-    def take(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    def load_values(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take values for all places; those that share one array are tied from now on.
 
         Numbers of a longer type are rounded to that of the parameter.

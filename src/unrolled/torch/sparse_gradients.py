@@ -18,11 +18,11 @@ def with_sparse_gradients(trainer: Any, objective: Callable[..., Any]) -> Callab
     if not rows_suffice(trainer):
         return objective
 
-    def by_rows(*arguments: Any) -> Any:
+    def sparse(*arguments: Any) -> Any:
         with row_gradients(True):
             return objective(*arguments)
 
-    return by_rows
+    return sparse
 
 
 def rows_suffice(trainer: Any) -> bool:

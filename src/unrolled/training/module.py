@@ -199,15 +199,15 @@ class Module(HyperParameters):
                 told at once, or what is tied here differs there; nothing is changed.
         """
         self.check_values(values)
-        return self.take(self.native_values(values))
+        return self.load_values(self.native_values(values))
 
     def check_values(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Make sure that values fit this model; raises a `ParameterError` if not."""
         check_fit(shapes_of(self.export_parameters()), shapes_of(values))
 
-    def take(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
+    def load_values(self, values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """The model with values that stand under the framework's own names."""
-        Parameters(self.backend, self).take(values)
+        Parameters(self.backend, self).load_values(values)
         return self
 
     def native_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
