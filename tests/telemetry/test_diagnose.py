@@ -243,6 +243,19 @@ def test_nothing_known_is_nothing_found():
     assert only(diagnose(two[1]), "divergence").numbers["last"] == 5e28
 
 
+def test_a_lucky_first_minibatch_is_no_progress_that_a_loss_could_lose():
+    false_alarms = 0
+    for seed in range(50):
+        draws = np.random.default_rng(seed)
+        losses = draws.chisquare(8, 50) / 8  # the loss of eight examples by a model that stands
+        losses[0] = losses.min()
+        records = [TelemetryRecord(step, loss=x) for step, x in enumerate(losses.tolist(), 1)]
+        false_alarms += "divergence" in names(diagnose(records))
+        risen = [TelemetryRecord(step, loss=x + step / 4) for step, x in enumerate(losses, 1)]
+        assert "divergence" in names(diagnose(risen))
+    assert false_alarms == 0
+
+
 # runs, from their directories
 
 

@@ -25,6 +25,10 @@ LOST = 0.5
 ROSE, FAR_UP = 0.5, 10.0
 """Rise above the first loss, in parts of it, that is divergence; and after a few steps already."""
 
+BEYOND_NOISE = 5.0
+"""Standard deviations of a minibatch's loss by which it must rise above the first, which may have
+been lucky; half of it above the best, which is a median of several."""
+
 MEMORISED, HELDOUT_ABOVE = 2.0, 2.0
 """A training perplexity below 2, with one more than twice as high on held-out data: memory,
 not skill."""
@@ -70,7 +74,9 @@ def diverged(h: History) -> int | None:
     few = len(values) < ENOUGH
     lost, gained = loss.last - loss.best, loss.first - loss.best
     rose = loss.last > loss.first + (FAR_UP if few else ROSE) * loss.scale
+    rose = rose and (few or _noises(values, loss.first, loss.last) > BEYOND_NOISE)
     fell_back = not few and lost > LOST * gained > 0.1 * loss.scale and lost > 0.2 * loss.scale
+    fell_back = fell_back and _noises(values, loss.best, loss.last) > BEYOND_NOISE / 2
     if not (rose or (fell_back and _apart(values))):
         return None
     up = loss.best + 0.2 * lost
@@ -79,6 +85,19 @@ def diverged(h: History) -> int | None:
     )
     rows = np.flatnonzero(above & (share_of_rest(above) >= 0.9))
     return int(rows[0]) if len(rows) else None
+
+
+def _noises(values: Column, first: float, last: float) -> float:
+    """How many standard deviations of a minibatch's loss lie between two losses.
+
+    The deviation is that of successive losses, whose trend does not count, and of their
+    logarithms, as a loss that explodes varies with its size: the median of ``|x - y|`` is 0.954
+    standard deviations of normal numbers.
+    """
+    if values.min() > 0:
+        values, first, last = np.log(values), math.log(first), math.log(last)
+    noise = float(np.median(abs(np.diff(values)))) / 0.954
+    return (last - first) / noise if noise > 0 else math.inf
 
 
 def _apart(values: Column) -> bool:
