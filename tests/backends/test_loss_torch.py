@@ -7,8 +7,9 @@ torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from unrolled.backends import torch as kernel  # noqa: E402
-from unrolled.backends.torch import cross_entropy, xp  # noqa: E402
+from unrolled.backends.loss import torch as kernel  # noqa: E402
+from unrolled.backends.loss.torch import cross_entropy  # noqa: E402
+from unrolled.backends.torch import xp  # noqa: E402
 from unrolled.functional import losses  # noqa: E402
 
 SIZES = [(1, 1), (1, 5), (7, 3), (5, 28), (13, 1000)]

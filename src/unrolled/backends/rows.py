@@ -43,7 +43,7 @@ class SparseRows:
 
 
 asked: ContextVar[bool] = ContextVar("row_gradients", default=False)
-"""Whether gradients of tables with few rows looked up may hold only those rows."""
+"""True where gradients may be sparse: only the rows of a table that were looked up."""
 
 
 @contextmanager

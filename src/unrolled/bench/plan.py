@@ -23,7 +23,7 @@ SWEEP = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to race, and who cannot."""
+    """The races to run, and the competitors that are absent."""
 
     races: list[Race]  # one for each table
     here: list[Competitor]

@@ -39,7 +39,7 @@ MOST_PIECES = 64
 
 @dataclass(frozen=True)
 class Entrant:
-    """What takes turns."""
+    """A competitor or matrix product that takes turns in a race."""
 
     name: str  # short, as on the command line
     title: str  # for the table

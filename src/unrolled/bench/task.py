@@ -30,7 +30,7 @@ the device, and gives the loss of the last one."""
 
 @dataclass(frozen=True)
 class Task:
-    """What to train."""
+    """Sizes and settings of the model to train."""
 
     cell: str = "rnn"  # name in `unrolled.functional.recurrent.CELLS`
     H: int = 512  # hidden units

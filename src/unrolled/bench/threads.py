@@ -49,7 +49,7 @@ def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
         os.sched_setaffinity(0, sorted(cores)[:count])
     try:
         if "torch" in frameworks:
-            importlib.import_module("torch").set_num_threads(count)
+            importlib.import_module("unrolled.bench.torch").use_threads(count)
         yield
     finally:
         if cores:

@@ -14,6 +14,7 @@ from unrolled.d2l.three_functions import *
 from unrolled.d2l.tools import *
 from unrolled.models.language_model import RecurrentNetwork
 from unrolled.mxnet import *
+from unrolled.mxnet.language_model import OnOneDevice
 from unrolled.mxnet.module import ArraysModule
 from unrolled.mxnet.module import Module as Module
 from unrolled.mxnet.training import SGD as SGD
@@ -49,20 +50,11 @@ get_gru_params, init_gru_state, gru = _gru.initial_parameters, _gru.begin_state,
 get_lstm_params, init_lstm_state, lstm = _lstm.initial_parameters, _lstm.begin_state, _lstm.forward
 
 
-class RNNModelScratch(three_functions.RNNModelScratch, Module):
+class RNNModelScratch(OnOneDevice, three_functions.RNNModelScratch, Module):
     params = mx.gluon.Block.params  # what Gluon lists; their arrays: weights()
 
     def begin_state(self, batch_size: int = 1, device: Any = None, ctx: Any = None) -> Any:
-        state = super().begin_state(batch_size, device or ctx)
-        return backend.to_device(state, self.weights()[0].ctx)
-
-    def forward(self, X: Any, state: Any = None) -> Any:
-        if len(X.shape) == 2:  # ids, which MXNet makes floats of where nobody says better
-            X = X.astype("int64")
-        return super().forward(X, state)
-
-    def configure_optimizers(self) -> SGD:
-        return SGD(backend.parameters(self).values(), self.lr)
+        return super().begin_state(batch_size, device or ctx)
 
 
 class BookModel(chapters.BookModel, Module):

@@ -18,7 +18,7 @@ __all__ = ["DATA_HUB", "DATA_URL", "download"]
 __all__ += ["load_corpus_time_machine", "read_time_machine", "tokenize"]
 
 DATA_URL = ""
-"""What the books put before the names of their files; here nothing is loaded from anywhere."""
+"""The address of the books' files; nothing is downloaded from it."""
 
 DATA_HUB: dict[str, tuple[str, str]] = {}
 """The table that programs of the books add to: by name, address and SHA-1."""

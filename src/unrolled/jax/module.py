@@ -212,7 +212,7 @@ class ScratchModule(Module):
         return jnp.array(self.initial_values(*self.given())[name])
 
     def given(self) -> tuple[Any, ...]:
-        """What there is to give to ``initial_values``, from the fields."""
+        """Return the arguments of ``initial_values``, taken from the fields."""
         return ()
 
 

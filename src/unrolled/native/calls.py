@@ -173,7 +173,7 @@ def norms(arrays: Sequence[Any], out: Any, minus: Sequence[Any] = (), *, threads
         precision=precision_of("", type),
         instructions=in_use(),
         threads=threads,
-        openmp=hasattr(like, "data_ptr"),
+        openmp=is_tensor(like),
         count=count,
         a=addresses.buffer_info()[0],
         b=others.buffer_info()[0] if minus else None,
@@ -265,7 +265,7 @@ def call(
         precision=precision_of(precision, type),
         instructions=in_use(),
         threads=threads,
-        openmp=hasattr(like, "data_ptr"),
+        openmp=is_tensor(like),
         **fields,
     )
     for name in kind.sizes:
@@ -287,10 +287,14 @@ def call(
     return made
 
 
+def is_tensor(array: Any) -> bool:
+    """Return whether an array is PyTorch's, not NumPy's."""
+    return hasattr(array, "data_ptr")
+
+
 def start_of(array: Any) -> int:
-    """The address of an array's first number; tensors have another way to tell it than NumPy."""
-    tensor = hasattr(array, "data_ptr")
-    start: int = array.data_ptr() if tensor else array.__array_interface__["data"][0]
+    """Return the address of an array's first number."""
+    start: int = array.data_ptr() if is_tensor(array) else array.__array_interface__["data"][0]
     return start
 
 

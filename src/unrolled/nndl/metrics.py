@@ -1,7 +1,7 @@
 """``Accuracy`` of *Neural Networks and Deep Learning*, its base class, and `evaluate`."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,8 @@ class Accuracy(Metric):
         1.0
     """
 
+    backend: ClassVar[Backend | None] = None
+
     def __init__(self, is_logist: bool = True) -> None:
         self.is_logist = is_logist
         self.reset()
@@ -59,7 +61,7 @@ class Accuracy(Metric):
         self.num_correct = self.num_count = 0
 
     def update(self, outputs: Any, labels: Any) -> None:
-        """Add a minibatch, arrays of any framework or of NumPy, or lists.
+        """Add a minibatch, arrays of the framework or of NumPy, or lists.
 
         Args:
             outputs: ``(N, C)``, of which the largest of a row is the prediction; or
@@ -69,7 +71,7 @@ class Accuracy(Metric):
         Raises:
             DataError: the shapes do not fit; nothing is added.
         """
-        outputs, labels = _as_numpy(outputs), _as_numpy(labels)
+        outputs, labels = self.as_numpy(outputs), self.as_numpy(labels)
         if outputs.ndim != 2 or outputs.shape[1] == 0:
             raise DataError(
                 f"outputs have shape {outputs.shape}; Accuracy expects (N, C), one column "
@@ -92,15 +94,11 @@ class Accuracy(Metric):
         """Return the right ones of all; 0 before the first minibatch."""
         return self.num_correct / self.num_count if self.num_count else 0.0
 
-
-def _as_numpy(array: Any) -> npt.NDArray[Any]:
-    """An array of any framework, or a list, as NumPy's."""
-    if hasattr(array, "asnumpy"):  # MXNet's
-        array = array.asnumpy()
-    elif hasattr(array, "detach"):  # PyTorch's
-        array = array.detach().cpu()
-        array = array.float() if array.is_floating_point() else array  # no bfloat16 in NumPy
-    return np.asarray(array)
+    def as_numpy(self, array: Any) -> npt.NDArray[Any]:
+        """Return an array of the framework, or of NumPy, or a list, as NumPy's."""
+        if self.backend is None or isinstance(array, (list, tuple, np.ndarray)):
+            return np.asarray(array)
+        return self.backend.to_numpy(array)
 
 
 def evaluate(

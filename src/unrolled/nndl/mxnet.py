@@ -16,7 +16,7 @@ from unrolled.nndl import layers, metrics, runner, sequence_classifier
 from unrolled.public_names import no_such_name
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Accuracy, Metric = metrics.Accuracy, metrics.Metric
+Metric = metrics.Metric
 
 
 class SRN(layers.SRN, ArraysModule):
@@ -66,6 +66,10 @@ class DigitSumDataset(digit_sum.DigitSumDataset):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
+
+
+class Accuracy(metrics.Accuracy):
+    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

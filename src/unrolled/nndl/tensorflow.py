@@ -18,7 +18,7 @@ from unrolled.tensorflow.module import NativeModel, VariablesModule
 from unrolled.tensorflow.training import DataModule, Trainer
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Accuracy, Metric = metrics.Accuracy, metrics.Metric
+Metric = metrics.Metric
 
 
 class SRN(layers.SRN, VariablesModule):
@@ -68,6 +68,10 @@ class DigitSumDataset(digit_sum.DigitSumDataset):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
+
+
+class Accuracy(metrics.Accuracy):
+    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

@@ -17,7 +17,7 @@ from unrolled.torch.module import Module, NativeModel
 from unrolled.torch.training import DataModule, Trainer
 
 generate_data, load_data = digit_sum.generate_data, digit_sum.load_data
-Accuracy, Metric = metrics.Accuracy, metrics.Metric
+Metric = metrics.Metric
 
 
 class SRN(layers.SRN, Module):
@@ -67,6 +67,10 @@ class DigitSumDataset(digit_sum.DigitSumDataset, torch.utils.data.Dataset[Any]):
 
 class DigitSumData(digit_sum.DigitSumData, DataModule):
     pass
+
+
+class Accuracy(metrics.Accuracy):
+    backend: ClassVar[Backend] = backend
 
 
 class RunnerV3(runner.RunnerV3):

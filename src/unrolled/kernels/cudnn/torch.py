@@ -34,7 +34,7 @@ Tensors = tuple[torch.Tensor, ...]
 def suits(
     X: torch.Tensor, state: Tensors, weights: Sequence[torch.Tensor], taps: Tensors = ()
 ) -> bool:
-    """Whether the layer takes such tensors: of one type (or autocast), few rows, no taps."""
+    """Return whether the layer takes these tensors: one type (or autocast), few rows, no taps."""
     types = {x.dtype for x in (X, *state, *weights) if x.is_floating_point()}
     one_type = len(types) == 1 or torch.is_autocast_enabled(X.device.type)
     few_rows = X.is_floating_point() or weights[0].shape[0] <= LARGEST_ONE_HOT

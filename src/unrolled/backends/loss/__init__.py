@@ -1,0 +1,1 @@
+"""Cross-entropy that saves memory over large vocabularies, as ``loss/<framework>.py``."""
