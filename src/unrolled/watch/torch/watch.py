@@ -1,18 +1,14 @@
 """`Watch` hooks a model and its optimizers, and records every complete step."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakMethod
 
 import torch
 from torch import nn
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
-from unrolled.torch.through_time.fused_call import FUSED
 from unrolled.torch.through_time.hooks import Hooks
-from unrolled.torch.through_time.parameter_names import named_parts
 from unrolled.torch.through_time.recurrences import Recurrences
 from unrolled.watch.record_store import RecordStore, Sink
 from unrolled.watch.torch.build_records import assemble
@@ -20,8 +16,9 @@ from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
 from unrolled.watch.torch.data_updates import DataUpdates
 from unrolled.watch.torch.forward_trace import ForwardTrace
 from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
+from unrolled.watch.torch.model_hooks import ModelHooks, weakly
 from unrolled.watch.torch.optimizer_hooks import all_steps, is_stepping
-from unrolled.watch.torch.states import StateNames, States, check_states, of_cell
+from unrolled.watch.torch.states import StateNames, States, check_states
 from unrolled.watch.torch.step import Named, Step, learning_rates
 from unrolled.watch.torch.step_facts import StepFacts
 from unrolled.watch.torch.tracked_parameters import TrackedParameters
@@ -37,10 +34,8 @@ NO_STEP = (
 
 UNSEEN = "no pass was seen to bring their first gradients: norms before clipping may be missing"
 
-SCRIPTED = "not looked into, it is compiled by torch.jit: its weights are recorded"
 
-
-class Watch(RecordStore):
+class Watch(ModelHooks, RecordStore):
     """A watched model; made by `unrolled.watch.torch.watch`, which says what its arguments are.
 
     Passes of the model, gradients that arrive and steps of optimizers call it, in that order; it
@@ -91,7 +86,7 @@ class Watch(RecordStore):
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
         scripted = isinstance(model, torch.jit.ScriptModule)
-        on_gradient = self._on_gradient if scripted else _weakly(self._on_gradient)
+        on_gradient = self._on_gradient if scripted else weakly(self._on_gradient)
         self.tracked = TrackedParameters(self.hooks, on_gradient)
         try:
             if not scripted:
@@ -147,11 +142,6 @@ class Watch(RecordStore):
         self.current.stepped |= mine.keys()
         self._complete()
 
-    @property
-    def parameters(self) -> Named:
-        """Those of the model that are trained, by name."""
-        return self.tracked.parameters
-
     def settle(self) -> None:
         """Finish a step of which only some parameters have moved, by an optimizer of those."""
         if not self.closed and self.stepping is None and self.current.stepped:
@@ -165,53 +155,6 @@ class Watch(RecordStore):
             self.recurrences.clear()
             self.recurrences, self.forward_trace = Recurrences(self.notes), ForwardTrace()
             self.current, self.stepping, self.data_updates = Step(), None, DataUpdates()
-
-    def _hook_model(self) -> None:
-        """Hook what has no hooks yet: a model may get new layers and weights at any time."""
-        modules, parameters = named_parts(self.model)
-        for name, module in modules:
-            if self.hooks.is_new(module):
-                self._hook_module(name, module)
-        self.tracked.take(parameters)
-
-    def _hook_module(self, name: str, module: nn.Module) -> None:
-        """Hook a module according to its class."""
-        if isinstance(module, torch.jit.ScriptModule):  # it takes no hooks, its parameters do
-            self.notes[name] = SCRIPTED
-            for part in module.modules():
-                self.hooks.is_new(part)
-            return
-        cell = of_cell(module)
-        if cell is not None:
-            self.states.named.setdefault(name, cell)
-        opaque = isinstance(module, FUSED) or cell is not None
-        if self.through_time and name in self.states.named:
-            hook = self._when_seen(name, self.states.after, self.states.after_unseen)
-            self.hooks.after(module, hook, eager=opaque)
-        elif self.through_time and opaque:
-            self.hooks.before(module, self._when_seen(name, self.recurrences.before_fused))
-            hook = self._when_seen(name, self.recurrences.after_fused, self._after_unseen)
-            self.hooks.after(module, hook, eager=True)
-        elif self.through_time and not self._is_known(module):
-            self.hooks.after(module, self._when_seen(name, self.states.after_unnamed))
-        if not list(module.children()):
-            # those of an opaque module run in between compiled code, not inside it
-            self.hooks.after(module, self._when_seen(name, self._after_leaf), eager=opaque)
-
-    def _is_known(self, module: nn.Module) -> bool:
-        """Whether a module is PyTorch's, or has its recurrence in one of those inside it."""
-        kind = getattr(type(module).forward, "__module__", None) or ""
-        parts = module.modules()
-        recurrent = any(isinstance(part, FUSED) or of_cell(part) is not None for part in parts)
-        return kind.startswith("torch.") or recurrent or self.states.are_in(module)
-
-    def _take_new(self, look: bool = False) -> list[str]:
-        """Names of parameters that are trained from now on."""
-        if not (look or self.tracked.have_changed()):
-            return []
-        before = {id(p) for p in self.parameters.values()}
-        self._hook_model()
-        return [name for name, p in self.parameters.items() if id(p) not in before]
 
     def _after_root(self, *given: Any) -> None:
         self.forward_passes += 1
@@ -227,34 +170,6 @@ class Watch(RecordStore):
         self.facts.ran.add(name)
         self.scaling.after_leaf(given[0], given[3])
         self.forward_trace.after_leaf(name, *given)
-
-    def _after_unseen(self, name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
-        """A fused layer has run in a step that is not recorded, the next may be."""
-        last = output[1]
-        self.recurrences.has_ended(name, last[0] if isinstance(last, tuple) else last)
-
-    def _when_seen(
-        self, name: str, seen: Callable[..., None], unseen: Callable[..., None] | None = None
-    ) -> Callable[..., None]:
-        """A hook that works on recorded steps, and not in the middle of compiled code."""
-
-        def hook(*given: Any) -> None:
-            # while the model is compiled or traced, our operations must not come along
-            if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-                return
-            function = seen if self._sees() else unseen
-            if function is None or self.closed:
-                return
-            if backend.in_transform():
-                self.notes["torch.func"] = "what runs inside its transforms is not looked at"
-                return
-            try:
-                function(name, *given)
-            except RuntimeError as error:
-                # what PyTorch says of tensors that cannot be looked at: the training must go on
-                self.notes[name] = f"not traced: {type(error).__name__}: {error}"
-
-        return hook
 
     def _logs(self) -> bool:
         return not self.closed and self.steps % self.every == 0
@@ -423,19 +338,3 @@ class Watch(RecordStore):
             self.notes.setdefault("scaler", said)
         self.steps += 1
         self.add(record)
-
-
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """A method that is called as long as its object lives, and does not keep it alive.
-
-    Parameters' hooks need it: the garbage collector does not see what they refer to, so a watch
-    in them, which refers to the parameters, would never go.
-    """
-    reference = WeakMethod(method)
-
-    def call(*given: Any) -> None:
-        function = reference()
-        if function is not None:
-            function(*given)
-
-    return call
