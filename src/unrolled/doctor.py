@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unrolled import __version__, frameworks, native
 from unrolled.kernels import explain
-from unrolled.runs.environment import processor
+from unrolled.training.surroundings import processor
 
 LONGEST_CHECK_S = 300
 """Seconds after which a check counts as hanging; the kernels take one, a framework some ten."""

@@ -8,7 +8,7 @@ import dis
 import sys
 
 OWN = (
-    *("DataModule", "HyperParameters", "LanguageModel", "LinearRegression"),
+    *("Checkpointing", "DataModule", "HyperParameters", "LanguageModel", "LinearRegression"),
     *("LinearRegressionScratch", "Module", "NativeModel", "ProgressBoard", "RNNModel", "SGD"),
     *("SyntheticRegressionData", "TextData", "Trainer", "Vocab", "add_to_class", "backend"),
     *("parameters", "recurrent_layer"),

@@ -19,6 +19,7 @@ EPOCH = EpochRecord(
     clipped_norm=1.0,
     num_targets=100,
     train_s=0.5,
+    timed_targets=100,
 )
 RECORD = TelemetryRecord(
     step=3,

@@ -13,7 +13,7 @@ class FakeTrainer:
 
 
 def epoch(number):
-    return EpochRecord(number, 2 * number, 1.0, None, 1.5, 3.0, 1.0, 100, 0.5)
+    return EpochRecord(number, 2 * number, 1.0, None, 1.5, 3.0, 1.0, 100, 0.5, 100)
 
 
 def lines_of(monkeypatch, *, terminal, width=120):

@@ -168,7 +168,10 @@ def test_drawn_states_come_from_the_seed(framework, cell):
         truncation = Truncation(state="drawn", sigma=sigma, seed=seed)
         trainer = library.Trainer(1, truncation=truncation)
         trainer.prepare(library.LanguageModel(V, H, cell), data)
-        drawn = [trainer.initial_state.state(trainer, batch, None) for batch in data]
+        drawn = []
+        for batch in data:
+            drawn.append(trainer.initial_state.state(trainer, batch, None))
+            trainer.train_batch_idx += 1
         return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
 
     first = states(seed=3)

@@ -335,7 +335,7 @@ class Chapters:
             updater = _Updater(updater)
         model = self.model(net, lambda: updater, loss)
         last, _ = self._fit(model, train_iter, 1, device, use_random_iter)
-        return perplexity(last.loss), last.num_targets / last.train_s
+        return perplexity(last.loss), last.targets_per_s
 
     @checked
     def train_ch8(
@@ -368,7 +368,7 @@ class Chapters:
 
         model = self.model(net, lambda: self.sgd(net, lr))
         last, trained = self._fit(model, train_iter, num_epochs, device, use_random_iter, show)
-        speed = last.num_targets / last.train_s
+        speed = last.targets_per_s
         where = place_of(device) or self.backend.cpu()
         print(f"perplexity {perplexity(last.loss):.1f}, {speed:.1f} tokens/sec on {where}")
         show(trained.net)

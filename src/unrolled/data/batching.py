@@ -1,7 +1,13 @@
-"""Loaders of minibatches: rows of arrays, or windows of a long sequence; each epoch draws anew."""
+"""Loaders of minibatches: rows of arrays, or windows of a long sequence.
 
+What an epoch sees is a function of the seed and the epoch's number alone, so that a training
+can go on from any minibatch of any epoch.
+"""
+
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,12 +21,60 @@ from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None
 
+BLOCK, BLOCKS = 2**16, 256
+"""Bytes that are looked at together to tell data from others, and how often in an array."""
+
 RELEASE_EVERY = 512
 """Sequences after which the memory of mapped ids is given back. To look at one brings in some
 64 kB around it, so these are some 32 MB."""
 
 
-class ArrayLoader:
+class EpochLoader:
+    """Base class of loaders: iterating gives the minibatches of one epoch after the other.
+
+    Attributes:
+        epoch: what the next iteration gives, from 0; one that comes to its end adds 1.
+    """
+
+    seed: Seed
+    epoch = 0
+
+    def minibatches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
+        """The minibatches of an epoch, from 0, beginning with the ``start``-th, from 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define minibatches(epoch, start)")
+
+    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+        """The arrays that the minibatches are cut out of."""
+        raise NotImplementedError(f"{type(self).__name__} must define arrays_behind()")
+
+    @cached_property
+    def sha256(self) -> str:
+        """What tells these data from others; of a large array a sample of its parts is looked at."""
+        found = hashlib.sha256()
+        for array in self.arrays_behind():
+            found.update(f"{array.dtype.str} {array.shape}".encode())
+            block = max(1, BLOCK // max(1, array[:1].nbytes))  # rows
+            every = max(block, len(array) // BLOCKS)
+            for first in range(0, len(array), every):
+                found.update(np.ascontiguousarray(array[first : first + block]).tobytes())
+        return found.hexdigest()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        yield from self.minibatches(self.epoch)
+        self.epoch += 1
+
+
+def known(seed: Seed) -> Seed:
+    """The seed itself; one drawn by the system in the place of None."""
+    return np.random.SeedSequence().entropy if seed is None else seed
+
+
+def generator_at(seed: Seed, position: int) -> np.random.Generator:
+    """The random generator of an epoch, or of a step."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(position,)))
+
+
+class ArrayLoader(EpochLoader):
     """Minibatches of arrays that share their first axis; the last may be smaller.
 
     Args:
@@ -28,7 +82,7 @@ class ArrayLoader:
         batch_size: rows of a minibatch.
         shuffle: draw a new order for every epoch.
         asarray: what makes an array of the framework from one of NumPy.
-        seed: of the orders.
+        seed: of the orders; None draws one.
 
     Raises:
         SettingError: the arrays differ in rows, or ``batch_size`` is below 1.
@@ -55,20 +109,24 @@ class ArrayLoader:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.asarray = asarray
-        self.rng = np.random.default_rng(seed)
+        self.seed = known(seed)
 
     def __len__(self) -> int:
         return math.ceil(len(self.arrays[0]) / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        count = len(self.arrays[0])
-        order = self.rng.permutation(count) if self.shuffle else np.arange(count)
-        for start in range(0, count, self.batch_size):
-            rows = order[start : start + self.batch_size]
+    def minibatches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
+        count, size = len(self.arrays[0]), self.batch_size
+        shuffled = self.shuffle
+        order = generator_at(self.seed, epoch).permutation(count) if shuffled else np.arange(count)
+        for first in range(start * size, count, size):
+            rows = order[first : first + size]
             yield tuple(self.asarray(array[rows]) for array in self.arrays)
 
+    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+        yield from self.arrays
 
-class SequenceLoader:
+
+class SequenceLoader(EpochLoader):
     """Minibatches ``(X, Y)`` of ``(B, T)`` ids from one long sequence, ``Y`` one step ahead.
 
     - Sequential: a random offset in ``[0, T]``, then ``B`` contiguous streams;
@@ -77,7 +135,7 @@ class SequenceLoader:
     - Random (``use_random_iter``): a random offset in ``[0, T - 1]``, subsequences in
       random order; nothing continues.
 
-    Offset and order are drawn anew for every epoch. A minibatch is cut out of the corpus
+    Offset and order are others in every epoch. A minibatch is cut out of the corpus
     when its turn comes; nothing is copied before.
 
     With ``back_steps`` above ``T``, minibatches overlap: ``X (B, back_steps)`` and ``Y (B, T)``,
@@ -90,7 +148,7 @@ class SequenceLoader:
         num_steps: ``T``.
         use_random_iter: random instead of sequential.
         asarray: what makes an array of the framework from one of NumPy.
-        seed: of offsets and orders.
+        seed: of offsets and orders; None draws one.
         back_steps: inputs of a sequence; None: ``T``.
 
     Raises:
@@ -139,7 +197,7 @@ class SequenceLoader:
         self.before = before
         self.continues = not use_random_iter
         self.asarray = asarray
-        self.rng = np.random.default_rng(seed)
+        self.seed = known(seed)
 
     def __len__(self) -> int:
         """Minibatches of an epoch; some offsets give one less."""
@@ -148,29 +206,34 @@ class SequenceLoader:
             return ((len(self.corpus) - 1) // B - self.before) // T
         return (len(self.corpus) - 1 - self.before) // T // B
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def minibatches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
         every = max(1, RELEASE_EVERY // self.batch_size)
-        for number, (X, Y) in enumerate(self._sequential() if self.continues else self._random()):
+        of_epoch = self._sequential if self.continues else self._random
+        for number, (X, Y) in enumerate(of_epoch(generator_at(self.seed, epoch), start)):
             if number % every == 0:
                 release(self.corpus)
             yield self.asarray(indices(X)), self.asarray(indices(Y))
 
-    def _sequential(self) -> Iterator[tuple[Ids, Ids]]:
+    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+        yield self.corpus
+        release(self.corpus)
+
+    def _sequential(self, rng: np.random.Generator, start: int) -> Iterator[tuple[Ids, Ids]]:
         B, T, before = self.batch_size, self.num_steps, self.before
-        offset = int(self.rng.integers(0, T + 1))
+        offset = int(rng.integers(0, T + 1))
         length = (len(self.corpus) - offset - 1) // B  # of one stream
         Xs = self.corpus[offset : offset + B * length].reshape(B, length)
         Ys = self.corpus[offset + 1 : offset + 1 + B * length].reshape(B, length)
-        for start in range(before, length - T + 1, T):
-            yield Xs[:, start - before : start + T], Ys[:, start : start + T]
+        for t in range(before + start * T, length - T + 1, T):
+            yield Xs[:, t - before : t + T], Ys[:, t : t + T]
 
-    def _random(self) -> Iterator[tuple[Ids, Ids]]:
+    def _random(self, rng: np.random.Generator, start: int) -> Iterator[tuple[Ids, Ids]]:
         B, T, before = self.batch_size, self.num_steps, self.before
-        offset = int(self.rng.integers(0, T))
+        offset = int(rng.integers(0, T))
         count = (len(self.corpus) - offset - before - 1) // T  # subsequences
         windows = sliding_window_view(self.corpus[offset:], before + T + 1)[::T]  # views
         order = np.arange(count, dtype=smallest_type(count))  # an eighth to a half of int64's
-        self.rng.shuffle(order)
-        for start in range(0, count - B + 1, B):
-            XY = windows[order[start : start + B]]  # (B, before + T + 1)
+        rng.shuffle(order)
+        for first in range(start * B, count - B + 1, B):
+            XY = windows[order[first : first + B]]  # (B, before + T + 1)
             yield XY[:, :-1], XY[:, before + 1 :]

@@ -57,6 +57,10 @@ def build(
     return nndl.Model_RNN4SeqClass(layer, *sizes, seed=[seed, 4], **options)
 
 
+KEPT = ("loss", "dev_loss", "dev_accuracy", "best", "best_epoch", "values", "_sum")
+"""What a checkpoint must keep of `Scores`."""
+
+
 class Scores(Listener):
     """Accuracy on the validation examples after every epoch; keeps the best model.
 
@@ -88,6 +92,13 @@ class Scores(Listener):
             # copies: PyTorch's arrays of NumPy share the memory of the parameters
             self.values = {name: v.copy() for name, v in model.export_parameters().items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in KEPT}
+
+    def load_state_dict(self, state: Any) -> None:
+        for name in KEPT:
+            setattr(self, name, state[name])
+
     def score(self, model: Any, split: str) -> tuple[float, float]:
         """Accuracy and mean loss of a model on ``"dev"`` or ``"test"``."""
         backend = self.data.backend
@@ -115,6 +126,7 @@ def train(
     data: Any,
     max_epochs: int,
     keeps_best: bool = False,
+    listeners: Iterable[Listener] = (),
     sinks: Iterable[Sink] = (),
     **clipping: Any,
 ) -> tuple[Scores, Any]:
@@ -124,11 +136,12 @@ def train(
         context, part, model, data: see `Context.fit`.
         max_epochs: passes over the training examples.
         keeps_best: keep the model with the best scores, not the last one.
+        listeners: told of every step and epoch, after the scores.
         sinks: called with a telemetry record of every step; without any there is none.
         clipping: options of the trainer.
     """
     scores = Scores(data)
-    trainer = context.shell.Trainer(max_epochs, listeners=[scores], **clipping)
+    trainer = context.shell.Trainer(max_epochs, listeners=[scores, *listeners], **clipping)
     report = TrainingProgress(scores.fields, scores.line, max(1, max_epochs // 5), "sequences")
     context.fit(
         trainer,

@@ -74,7 +74,7 @@ def run(context: Context, settings: Settings) -> None:
         net = digit_sum_training.build(context.nndl, "srn", settings.num_hiddens, seed, **options)
         norms = Norms()
         scores, trainer = digit_sum_training.train(
-            context, part, net, data, epochs, sinks=[norms.add], **clipping
+            context, part, net, data, epochs, listeners=[norms], sinks=[norms.add], **clipping
         )
         accuracies = {
             f"{split}_accuracy": scores.score(trainer.bound_model, split)[0]

@@ -4,8 +4,11 @@ import math
 import statistics
 from typing import Any
 
+import numpy as np
+
 from unrolled.telemetry.findings.gradients import EXPLODED_NORM
 from unrolled.telemetry.records import TelemetryRecord
+from unrolled.training.records import Listener
 
 WATCHED = {name: f"rnn_model.{name}" for name in ("W", "U", "b")}
 """The parameters of the recurrent layer, and what the model calls them."""
@@ -30,7 +33,7 @@ SETTLED = 100
 """The median is that of the steps after this one."""
 
 
-class Norms:
+class Norms(Listener):
     """Gradient norms of W, U and b at every step, and the share of saturated units.
 
     Attributes:
@@ -54,6 +57,18 @@ class Norms:
             self.after[name].append(of.clipped_norm or 0.0)
         (layer,) = record.layers.values()
         self.saturated.append(layer.saturated or 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        lines = {"before": self.before, "after": self.after}
+        arrays = {kind: {n: np.array(x) for n, x in of.items()} for kind, of in lines.items()}
+        return {**arrays, "saturated": np.array(self.saturated)}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.before, self.after = (
+            {name: line.tolist() for name, line in state[kind].items()}
+            for kind in ("before", "after")
+        )
+        self.saturated = state["saturated"].tolist()
 
     def summary(self) -> dict[str, Any]:
         """What the norms say, before clipping where it is not said.

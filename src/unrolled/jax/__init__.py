@@ -41,6 +41,7 @@ from unrolled.jax.training import TextData as TextData
 from unrolled.jax.training import Trainer as Trainer
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
+from unrolled.training.checkpointing import Checkpointing as Checkpointing
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

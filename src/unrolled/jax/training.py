@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 import optax
 
 from unrolled.backends import Backend
@@ -77,6 +78,12 @@ class Trainer(trainer.Trainer):
             self.differentiate = backend.compile(self._published_step)
         self._validate = backend.compile(self._validation_step)
         self._key = jax.random.key(backend.fresh_seed())
+
+    def own_state(self) -> Any:
+        return np.asarray(jax.random.key_data(self._key))
+
+    def load_own_state(self, state: Any) -> None:
+        self._key = jax.random.wrap_key_data(jax.numpy.asarray(state))
 
     @property
     def context(self) -> tuple[Any, ...]:  # type: ignore[override]  # read-only

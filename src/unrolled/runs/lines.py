@@ -36,7 +36,7 @@ class EpochLog(Listener):
             "clipped_norm": epoch.clipped_norm,
         }
         self.metrics({**where, **self.fields(epoch), **norms})
-        timing = {"train_s": epoch.train_s, "targets_per_s": epoch.num_targets / epoch.train_s}
+        timing = {"train_s": epoch.train_s, "targets_per_s": epoch.targets_per_s}
         self.timings({**where, **timing})
 
 

@@ -1,8 +1,10 @@
 """The progress display of a training run: lines that stay, on a terminal a live line below."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from typing import Any, TextIO, TypeVar, cast
 
 from rich.console import Console
@@ -103,8 +105,11 @@ class TrainingProgress(Listener):
         self._task = self._progress.add_task(f"epoch 1/{self.epochs}", total=total)
         self._steps = trainer.num_train_batches
         self._started = self._spoke = time.monotonic()
+        self._done_before: float | None = None  # share of the steps that another process took
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
+        if self._done_before is None:
+            self._done_before = (step.step - 1) / (self.epochs * self._steps)
         if self._live:
             self._progress.update(self._task, completed=step.step)
             if self.last is None:
@@ -118,9 +123,9 @@ class TrainingProgress(Listener):
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self.last = epoch
-        self.trained_targets += epoch.num_targets
+        self.trained_targets += epoch.timed_targets
         self.train_s += epoch.train_s
-        speed = f"{epoch.num_targets / epoch.train_s:,.0f} {self.targets}/s"
+        speed = f"{epoch.targets_per_s:,.0f} {self.targets}/s"
         parts = [
             f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}",
             self.line(epoch),
@@ -139,13 +144,22 @@ class TrainingProgress(Listener):
             for text in self.sample():
                 self._print(f"  {text}")
 
+    def state_dict(self) -> dict[str, Any] | None:
+        if self.last is None:
+            return {"last": None}
+        # how long it took is of the process, and differs from run to run
+        return {"last": {**asdict(self.last), "train_s": math.nan, "timed_targets": 0}}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.last = state["last"] and EpochRecord(**state["last"])
+
     def targets_per_s(self) -> float | None:
         """Over all finished epochs, training only; None before the first."""
         return self.trained_targets / self.train_s if self.train_s else None
 
     def _left(self, share_done: float) -> str:
-        passed = time.monotonic() - self._started
-        seconds = max(0, round(passed / share_done - passed))
+        passed, before = time.monotonic() - self._started, self._done_before or 0.0
+        seconds = max(0, round(passed * (1 - share_done) / (share_done - before)))
         return f"{seconds // 60}:{seconds % 60:02} left"
 
     def _print(self, text: str) -> None:

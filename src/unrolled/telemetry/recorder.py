@@ -79,6 +79,12 @@ class Telemetry(Listener):
         self._logs = False
         self._forget()
 
+    def state_dict(self) -> int:
+        return self.period
+
+    def load_state_dict(self, state: int) -> None:
+        self.period = state  # also where there are more epochs now
+
     def on_batch(self, trainer: Any, step: int) -> bool:
         self._logs = bool(self.period) and (step - 1) % self.period == 0
         if self._logs and self._watch is not None:

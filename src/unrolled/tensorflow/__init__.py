@@ -37,6 +37,7 @@ from unrolled.tensorflow.training import DataModule as DataModule
 from unrolled.tensorflow.training import SyntheticRegressionData as SyntheticRegressionData
 from unrolled.tensorflow.training import TextData as TextData
 from unrolled.tensorflow.training import Trainer as Trainer
+from unrolled.training.checkpointing import Checkpointing as Checkpointing
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

@@ -36,6 +36,7 @@ from unrolled.torch.training import DataModule as DataModule
 from unrolled.torch.training import SyntheticRegressionData as SyntheticRegressionData
 from unrolled.torch.training import TextData as TextData
 from unrolled.torch.training import Trainer as Trainer
+from unrolled.training.checkpointing import Checkpointing as Checkpointing
 
 backend, parameters = _backend, partial(Parameters, _backend)
 __all__ = list(OWN)

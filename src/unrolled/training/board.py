@@ -1,8 +1,10 @@
 """`Board`: the points of a training's curves, averaged so that their number stays bounded."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from unrolled.hyperparameters import HyperParameters
 
@@ -68,6 +70,18 @@ class Board(HyperParameters):
 
     def show(self) -> None:
         """Show the lines with all their points, where there is something to show them in."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep to go on drawing."""
+        points = {label: np.array(line) for label, line in self.points.items()}
+        return {"points": points, "waiting": dict(self._waiting), "merged": dict(self._merged)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.points.clear()
+        for label, line in state["points"].items():
+            self.points[label] = [(x, y) for x, y in line.tolist()]
+        self._waiting, self._merged = dict(state["waiting"]), dict(state["merged"])
 
     def _added(self) -> None:
         """Called after every point that was added to a line."""

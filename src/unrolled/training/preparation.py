@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
+from unrolled.training.position import Position
+from unrolled.training.records import EpochSums
 from unrolled.training.tracing import Tracer
 from unrolled.training.truncation import InitialState, Truncation
 
@@ -17,6 +19,9 @@ class Preparation:
 
     Attributes:
         epoch: the running one, from 0.
+        offset: minibatches of the running epoch that are done.
+        hidden_state: the state after the last of them, to carry on.
+        sums: of their losses and norms.
         train_batch_idx, val_batch_idx: minibatches seen so far.
         num_train_batches, num_val_batches: minibatches of an epoch.
         train_curves: what the model has plotted of its training steps.
@@ -47,6 +52,8 @@ class Preparation:
         self.check_model(model)
         self.prepare_data(data)
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+        self.begin_epoch()
+        self.position = Position(self.backend, self.train_dataloader)
         self.train_curves: set[str] = set()
         self.draws_losses = self.leaves_losses = False
         self.prepare_model(self.build(model, data))
@@ -54,6 +61,10 @@ class Preparation:
         self.parameters = self.backend.parameters(self.model)
         self.compile_functions()
         self.last_good = None
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
+        self.offset, self.hidden_state, self.sums = 0, None, EpochSums()
 
     def check_model(self, model: Any) -> None:
         """Make sure that the trainer can train a model."""
@@ -70,6 +81,7 @@ class Preparation:
 
     def prepare_data(self, data: Any) -> None:
         """Take the loaders of a data module, and count their minibatches."""
+        self.data = data
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
         self.num_train_batches = count(self.train_dataloader)
@@ -111,6 +123,13 @@ class Preparation:
     def prepare_batch(self, batch: Any) -> Any:
         """The minibatch on the model's device."""
         return self.backend.to_device(batch, self.gpus[0]) if self.gpus else batch
+
+    def own_state(self) -> Any:
+        """What a checkpoint must keep of a framework's trainer beside what all have."""
+        return None
+
+    def load_own_state(self, state: Any) -> None:
+        """Go on from what `own_state` gave."""
 
     @property
     def bound_model(self) -> Any:

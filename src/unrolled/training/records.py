@@ -1,7 +1,6 @@
 """Records of steps, backward passes and epochs, and `Listener`, which is told of them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +41,8 @@ class EpochRecord:
         gradient_norm_max: the largest before clipping.
         num_targets: how many targets were trained on.
         train_s: seconds of training, validation not counted.
+        timed_targets: how many targets were trained on in that time: all, or fewer where the
+            epoch was begun by a process that has ended.
     """
 
     epoch: int
@@ -53,22 +54,50 @@ class EpochRecord:
     clipped_norm: float
     num_targets: int
     train_s: float
+    timed_targets: int
+
+    @property
+    def targets_per_s(self) -> float:
+        """Targets trained on per second."""
+        return self.timed_targets / self.train_s
 
 
-def summarize(steps: Sequence[StepRecord], val_loss: float | None, train_s: float) -> EpochRecord:
-    """The record of an epoch of one or more steps; a smaller last minibatch weighs less."""
-    targets = sum(step.num_targets for step in steps)
-    return EpochRecord(
-        epoch=steps[-1].epoch,
-        step=steps[-1].step,
-        loss=math.fsum(step.loss * step.num_targets for step in steps) / targets,
-        val_loss=val_loss,
-        gradient_norm=math.fsum(s.gradient_norm for s in steps) / len(steps),
-        gradient_norm_max=max(s.gradient_norm for s in steps),
-        clipped_norm=math.fsum(s.clipped_norm for s in steps) / len(steps),
-        num_targets=targets,
-        train_s=train_s,
-    )
+@dataclass
+class EpochSums:
+    """What the record of an epoch is made of, summed up step by step."""
+
+    steps: int = 0
+    num_targets: int = 0
+    loss: float = 0.0
+    gradient_norm: float = 0.0
+    gradient_norm_max: float = 0.0
+    clipped_norm: float = 0.0
+
+    def add(self, step: StepRecord) -> None:
+        """Add a step; the loss of a smaller last minibatch weighs less."""
+        self.steps += 1
+        self.num_targets += step.num_targets
+        self.loss += step.loss * step.num_targets
+        self.gradient_norm += step.gradient_norm
+        self.gradient_norm_max = max(self.gradient_norm_max, step.gradient_norm)
+        self.clipped_norm += step.clipped_norm
+
+    def record(
+        self, epoch: int, step: int, val_loss: float | None, train_s: float, timed_targets: int
+    ) -> EpochRecord:
+        """The record of an epoch of one or more steps, the last of which is ``step``."""
+        return EpochRecord(
+            epoch=epoch,
+            step=step,
+            loss=self.loss / self.num_targets,
+            val_loss=val_loss,
+            gradient_norm=self.gradient_norm / self.steps,
+            gradient_norm_max=self.gradient_norm_max,
+            clipped_norm=self.clipped_norm / self.steps,
+            num_targets=self.num_targets,
+            train_s=train_s,
+            timed_targets=timed_targets,
+        )
 
 
 @dataclass(frozen=True)
@@ -136,3 +165,15 @@ class Listener:
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         """A pass over the data, and the validation after it, are done."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """The training is over: all epochs are done, or `Trainer.stop` was called."""
+
+    def state_dict(self) -> Any:
+        """What a checkpoint must keep of the listener, as a tree of numbers, texts and arrays of
+        NumPy; see `unrolled.checkpoints.tree`. None: nothing.
+        """
+        return None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from what `state_dict` gave; called after `on_fit_start`."""

@@ -9,11 +9,12 @@ from unrolled.backends import Backend
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import check_clip_method
 from unrolled.hyperparameters import HyperParameters
+from unrolled.training.checkpointing import Checkpointing, as_checkpointing
 from unrolled.training.clipping import Clipping
 from unrolled.training.losses import Losses
 from unrolled.training.not_finite import check_weights, stop_not_finite
 from unrolled.training.preparation import Preparation
-from unrolled.training.records import Backward, Listener, StepRecord, summarize
+from unrolled.training.records import Backward, Listener, StepRecord
 from unrolled.training.tracing import ThroughTime
 from unrolled.training.truncation import Truncation
 
@@ -37,6 +38,8 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         gradient_clip_method: ``"global_norm"``, ``"per_tensor"``, ``"value"`` or
             ``"adaptive"``, see `unrolled.functional.clipping`.
         truncation: what a minibatch begins with, and how far back its gradient goes.
+        checkpoint: a run directory to save checkpoints in, every ten minutes and at the end, or a
+            `Checkpointing` that says how often.
 
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
@@ -59,6 +62,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
     listeners: Sequence[Listener] = ()
     gradient_clip_method: str = "global_norm"
     truncation: Truncation = Truncation()
+    checkpoint: Checkpointing | None = None
     gpus: Sequence[Any] = ()
     stopping: bool = False
 
@@ -70,19 +74,30 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         listeners: Iterable[Listener] = (),
         gradient_clip_method: str = gradient_clip_method,
         truncation: Truncation = truncation,
+        checkpoint: Any = None,
     ) -> None:
         check_clip_method(gradient_clip_method)
-        self.save_hyperparameters(ignore=["listeners"])
+        self.save_hyperparameters(ignore=["listeners", "checkpoint"])
         self.listeners = list(listeners)
+        self.checkpoint = None if checkpoint is None else as_checkpointing(checkpoint)
         self.gpus = self.backend.devices(num_gpus)
 
-    def fit(self, model: Any, data: Any) -> None:
+    def fit(self, model: Any, data: Any, resume: Any = None, force: bool = False) -> None:
         """Train ``model`` on ``data`` for ``max_epochs``, or until `stop`.
+
+        Args:
+            model: what to train.
+            data: a data module.
+            resume: a run directory, to go on from its newest checkpoint: what follows is, to the
+                byte, what would have followed if the training had never ended.
+            force: go on also where it cannot be the same: with other settings, versions or
+                threads.
 
         Raises:
             NotFiniteError: the loss or a gradient became NaN or infinite.
+            RunError: no whole checkpoint is there, or (without ``force``) it would not be the same.
         """
-        for _ in self.epochs(model, data):
+        for _ in self.epochs(model, data, resume, force):
             self.fit_epoch()
 
     def steps(self, model: Any, data: Any) -> Iterator[StepRecord]:
@@ -105,16 +120,22 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         for _ in self.epochs(model, data):
             yield from self.epoch_steps()
 
-    def epochs(self, model: Any, data: Any) -> Iterator[int]:
+    def epochs(
+        self, model: Any, data: Any, resume: Any = None, force: bool = False
+    ) -> Iterator[int]:
         """Prepare the training, give the number of every epoch to train, and check the result."""
         self.stopping = False  # a `stop` from now on counts, during the preparation too
         self.prepare(model, data)
         self.notify("on_fit_start")
-        for self.epoch in range(self.max_epochs):  # noqa: B020
+        if resume is not None:
+            as_checkpointing(resume).restore(self, force)
+        for self.epoch in range(self.epoch, self.max_epochs):  # noqa: B020
+            self.position.begin(self.epoch)
             yield self.epoch
             if self.stopping:
                 break
         check_weights(self)
+        self.notify("on_fit_end")
         self.model.board.show()
 
     def stop(self) -> None:
@@ -131,23 +152,25 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
             pass
 
     def epoch_steps(self) -> Iterator[StepRecord]:
-        """Take one optimizer step for each minibatch, then validate."""
+        """Take one optimizer step for each minibatch left of the epoch, then validate."""
         self.backend.set_training(self.model, True)
-        started, state = time.perf_counter(), None
-        steps: list[StepRecord] = []
+        started, before = time.perf_counter(), self.sums.num_targets
         continues = getattr(self.train_dataloader, "continues", False)
-        for batch in self.train_dataloader:
+        for batch in self.position.minibatches(self.offset):
             if self.stopping:
                 return
-            step, state = self.fit_batch(self.prepare_batch(batch), state if continues else None)
-            steps.append(step)
+            state = self.hidden_state if continues else None
+            step, self.hidden_state = self.fit_batch(self.prepare_batch(batch), state)
+            self.sums.add(step)
+            self.offset += 1
             self.notify("on_step", step)
             given = time.perf_counter()
             yield step
             started += time.perf_counter() - given  # the caller's time is no training
         self.backend.synchronize()
-        train_s = time.perf_counter() - started
-        record = summarize(steps, self.validate(), train_s)
+        timing = time.perf_counter() - started, self.sums.num_targets - before
+        record = self.sums.record(self.epoch + 1, self.train_batch_idx, self.validate(), *timing)
+        self.begin_epoch()
         self.model.epoch_end(record)
         self.notify("on_epoch", record)
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from unrolled.backends import Backend
+from unrolled.data.batching import generator_at
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.kernels.taps import begin_piece
 
@@ -87,11 +86,10 @@ class Truncation:
 
 
 class InitialState:
-    """Gives every minibatch of a training its first state."""
+    """Gives every minibatch of a training its first state, drawn from the seed and its step."""
 
     def __init__(self, truncation: Truncation) -> None:
         self.truncation = truncation
-        self.rng = np.random.default_rng([truncation.seed, 2])
 
     def state(self, trainer: Any, batch: Any, carried: Any) -> Any:
         """The state that a minibatch begins with."""
@@ -107,11 +105,13 @@ class InitialState:
                 f"{type(model).__name__} has none; take state=zero"
             )
 
+        rng = generator_at([self.truncation.seed, 2], trainer.train_batch_idx)
+
         def draw(like: Any) -> Any:
             if isinstance(like, (tuple, list)):
                 return type(like)(map(draw, like))
             zeros = backend.to_numpy(like)
-            values = self.rng.normal(0, self.truncation.sigma, zeros.shape)
+            values = rng.normal(0, self.truncation.sigma, zeros.shape)
             return backend.asarray(values.astype(zeros.dtype), device)
 
         return draw(model.begin_state(batch[0].shape[0]))

@@ -194,9 +194,51 @@ def test_sequential_minibatches_are_views_of_the_corpus():
 
 def test_a_random_order_is_that_of_numpy(monkeypatch):
     T, seed = 4, 3
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     offset = int(rng.integers(0, T))
     order = rng.permutation((401 - offset - 1) // T)
     loader = SequenceLoader(np.arange(401), 2, T, use_random_iter=True, seed=seed)
     firsts = [int(row[0]) for X, _ in loader for row in X]
     assert firsts == [offset + T * int(i) for i in order[: len(firsts)]]
+
+
+def cut(minibatches):
+    return [[np.array(part).tolist() for part in batch] for batch in minibatches]
+
+
+def loaders(seed):
+    corpus, rows = np.arange(401), np.arange(23)
+    yield ArrayLoader([rows, rows**2], 4, shuffle=True, seed=seed)
+    yield SequenceLoader(corpus, 2, 5, seed=seed)
+    yield SequenceLoader(corpus, 2, 5, seed=seed, back_steps=7)
+    yield SequenceLoader(corpus, 2, 5, use_random_iter=True, seed=seed)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("seed", [0, [3, 1], None])
+def test_an_epoch_is_a_function_of_seed_and_number(number, seed):
+    one = list(loaders(seed))[number]
+    other = list(loaders(one.seed))[number]
+    epochs = [cut(one.minibatches(epoch)) for epoch in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    for epoch in (2, 0, 1):  # in any order, from any place, whatever was begun before
+        next(iter(other))
+        for start in (0, 1, 4, len(epochs[epoch])):
+            assert cut(other.minibatches(epoch, start)) == epochs[epoch][start:]
+    assert [cut(other), cut(other)] == epochs[:2]
+
+
+def test_a_loader_draws_from_no_generator_but_its_own():
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()
+    for loader in loaders(0):
+        list(loader)
+    assert (np.random.get_state(legacy=False)["state"]["key"] == before).all()
+
+
+def test_other_data_have_another_hash():
+    corpus = np.arange(10**6, dtype=np.int32)
+    other = corpus.copy()
+    other[0] += 1
+    assert SequenceLoader(corpus, 2, 5).sha256 == SequenceLoader(corpus + 0, 3, 4).sha256
+    hashes = {SequenceLoader(ids, 2, 5).sha256 for ids in (corpus, other, corpus[:-1])}
+    assert len(hashes) == 3

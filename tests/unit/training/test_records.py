@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.training.records import Listener, StepRecord, summarize
+from unrolled.training.records import EpochSums, Listener, StepRecord
 
 steps = st.builds(
     StepRecord,
@@ -30,21 +30,30 @@ def step(**values):
     return StepRecord(**(defaults | values))
 
 
+def summed(records, val_loss=None, train_s=1.5):
+    sums = EpochSums()
+    for record in records:
+        sums.add(record)
+    targets = sum(record.num_targets for record in records)
+    return sums.record(3, records[-1].step, val_loss, train_s, targets)
+
+
 @given(st.lists(steps, min_size=1, max_size=10))
 def test_the_loss_is_the_mean_over_all_targets(records):
     losses = [record.loss for record in records for _ in range(record.num_targets)]
     expected = math.fsum(losses) / len(losses)
-    assert summarize(records, None, 0.0).loss == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert summed(records).loss == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @given(st.lists(steps, min_size=1, max_size=10), st.none() | st.floats(0, 10))
 def test_an_epoch_sums_up_its_steps(records, val_loss):
-    epoch = summarize(records, val_loss, train_s=1.5)
+    epoch = summed(records, val_loss)
     assert epoch.epoch == 3
     assert epoch.step == records[-1].step
     assert epoch.val_loss == val_loss
     assert epoch.train_s == 1.5
     assert epoch.num_targets == sum(record.num_targets for record in records)
+    assert epoch.targets_per_s == epoch.num_targets / 1.5
     count = len(records)
     norms, clipped = [[getattr(r, k) for r in records] for k in ("gradient_norm", "clipped_norm")]
     assert epoch.gradient_norm == pytest.approx(sum(norms) / count)
@@ -52,7 +61,7 @@ def test_an_epoch_sums_up_its_steps(records, val_loss):
     assert epoch.gradient_norm_max == max(norms)
 
 
-@pytest.mark.parametrize("record", [step(), summarize([step()], None, 0.0)])
+@pytest.mark.parametrize("record", [step(), summed([step()])])
 def test_records_cannot_be_changed_and_are_plain_data(record):
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.loss = 0.0
@@ -64,4 +73,4 @@ def test_a_listener_need_not_override_anything():
     assert listener.on_fit_start(None) is None
     assert listener.on_gradients(None, {}) is None
     assert listener.on_step(None, step()) is None
-    assert listener.on_epoch(None, summarize([step()], None, 0.0)) is None
+    assert listener.on_epoch(None, summed([step()])) is None

@@ -1,0 +1,164 @@
+"""The whole state of a training as a tree, and the way back: what a checkpoint holds."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from unrolled.backends.rows import SparseRows
+from unrolled.data.batching import EpochLoader
+from unrolled.errors import check_fit
+from unrolled.parameters import shapes_of
+from unrolled.training.position import generators, load_generators
+from unrolled.training.records import EpochSums, Listener
+from unrolled.training.surroundings import differences, surroundings
+
+MAY_CHANGE = ("max_epochs", "checkpoint", "plot_train_per_epoch", "plot_valid_per_epoch")
+"""Hyperparameters that change no number of the steps which both trainings take."""
+
+
+def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
+    """The state of a training whose next minibatch is the ``offset``-th of an epoch, both from 0.
+
+    Arrays may share the memory of the framework's: write them at once.
+    """
+    backend, model = trainer.backend, trainer.bound_model
+    settings = hyperparameters(trainer)
+    return {
+        "position": {
+            "epoch": epoch,
+            "offset": offset,
+            "step": trainer.train_batch_idx,
+            "validation_step": trainer.val_batch_idx,
+        },
+        "sums": dataclasses.asdict(trainer.sums),
+        "parameters": _to_numpy(backend, trainer.parameters),
+        "buffers": _to_numpy(backend, backend.state.buffers(model)),
+        "optimizer": backend.state.optimizer_state(trainer.optim),
+        "hidden_state": _to_numpy(backend, trainer.hidden_state),
+        "last_good": _to_numpy(backend, trainer.last_good),
+        "generators": generators(backend),
+        "trainer": trainer.own_state(),
+        "data": trainer.position.state(offset, trainer.last_batch),
+        "board": trainer.model.board.state_dict(),
+        "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
+        "settings": settings,
+        "settings_sha256": _sha256(json.dumps(settings, sort_keys=True).encode()),
+        "surroundings": _surroundings(trainer),
+    }
+
+
+def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
+    """Bring a prepared training into the state that `training_state` gave."""
+    backend, position = trainer.backend, state["position"]
+    device = trainer.gpus[0] if trainer.gpus else None
+    check_fit(shapes_of(trainer.parameters), shapes_of(state["parameters"]))
+    trainer.epoch, trainer.offset = position["epoch"], position["offset"]
+    trainer.train_batch_idx = position["step"]
+    trainer.val_batch_idx = position["validation_step"]
+    trainer.sums = EpochSums(**state["sums"])
+    trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
+    backend.state.load_buffers(trainer.bound_model, state["buffers"])
+    backend.state.load_optimizer_state(trainer.optim, state["optimizer"])
+    trainer.hidden_state = _from_numpy(backend, state["hidden_state"], device)
+    trainer.last_good = _from_numpy(backend, state["last_good"], device)
+    trainer.load_own_state(state["trainer"])
+    trainer.model.board.load_state_dict(state["board"])
+    for name, listener in _listeners(trainer):
+        if state["listeners"][name] is not None:
+            listener.load_state_dict(state["listeners"][name])
+    trainer.position.load_state(state["data"], trainer.offset)
+    load_generators(backend, state["generators"])
+
+
+def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
+    """What makes this another training than that of a checkpoint, in words.
+
+    Settings, data, and listeners whose state the checkpoint has, or lacks.
+    """
+    found = differences(state["settings"], hyperparameters(trainer))
+    loader = trainer.train_dataloader
+    sha256 = loader.sha256 if isinstance(loader, EpochLoader) else None
+    if sha256 != state["data"].get("sha256"):
+        found.append("the training data are others")
+    before, now = set(state["listeners"]), {name for name, _ in _listeners(trainer)}
+    found += [f"the listener {name} was there" for name in sorted(before - now)]
+    found += [f"the listener {name} is new" for name in sorted(now - before)]
+    return found
+
+
+def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
+    """What of the surroundings makes a training go on with other roundings, in words."""
+    return differences(state["surroundings"], _surroundings(trainer))
+
+
+def hyperparameters(trainer: Any) -> dict[str, Any]:
+    """What trainer, model and data were made with, as far as JSON can say it."""
+    found = {}
+    for part, owner in (("trainer", trainer), ("model", trainer.model), ("data", trainer.data)):
+        kept = getattr(owner, "hparams", {})
+        found[part] = {n: _plain(v) for n, v in kept.items() if n not in MAY_CHANGE and _says(v)}
+    return found
+
+
+def _says(value: Any) -> bool:
+    """Whether JSON can say what a hyperparameter is."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_says, value))
+    return value is None or isinstance(value, (bool, int, float, str)) or _is_record(value)
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _plain(value: Any) -> Any:
+    if _is_record(value):
+        return {n: _plain(v) for n, v in dataclasses.asdict(value).items() if _says(v)}
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
+
+
+def _surroundings(trainer: Any) -> dict[str, Any]:
+    found = surroundings(trainer.backend)
+    del found["platform"]  # a new kernel of the system changes no number
+    return {**found, "device": str(trainer.gpus[0]) if trainer.gpus else "cpu"}
+
+
+def _listeners(trainer: Any) -> Iterator[tuple[str, Listener]]:
+    """The listeners that have a state, by name; a second one of a class gets a number."""
+    seen: dict[str, int] = {}
+    for listener in trainer.listeners:
+        kind = type(listener)
+        if kind.state_dict is not Listener.state_dict:
+            seen[kind.__name__] = number = seen.get(kind.__name__, 0) + 1
+            yield kind.__name__ if number == 1 else f"{kind.__name__} {number}", listener
+
+
+def _to_numpy(backend: Any, value: Any) -> Any:
+    """Arrays of a framework, nested anyhow, as arrays of NumPy."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {name: _to_numpy(backend, part) for name, part in value.items()}
+    if isinstance(value, SparseRows):
+        return {"ids": backend.to_numpy(value.ids), "rows": backend.to_numpy(value.values)}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_to_numpy(backend, part) for part in value)
+    return backend.to_numpy(value)
+
+
+def _from_numpy(backend: Any, value: Any, device: Any) -> Any:
+    """The inverse of `_to_numpy`."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        parts = {name: _from_numpy(backend, part, device) for name, part in value.items()}
+        return SparseRows(parts["ids"], parts["rows"]) if set(parts) == {"ids", "rows"} else parts
+    if isinstance(value, (tuple, list)):
+        return type(value)(_from_numpy(backend, part, device) for part in value)
+    return backend.asarray(value, device)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
