@@ -1,0 +1,114 @@
+"""The files of a checkpoint as bytes: model.safetensors, training.safetensors and state.json."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from unrolled.checkpoints.tree import Array, flatten, unflatten
+from unrolled.errors import RunError
+from unrolled.parameters.files import to_bytes
+
+MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
+
+
+def pack(tree: Any, model: Mapping[str, Array]) -> dict[str, bytes]:
+    """The files of a checkpoint, by name: the same bytes whenever they hold the same.
+
+    Args:
+        tree: the state of the training, see `unrolled.checkpoints.tree`.
+        model: the parameters by name; one array under several names is tied, and kept once.
+
+    Raises:
+        SettingError: something cannot be kept; the message names its place and type.
+    """
+    parameters, model_arrays = flatten(dict(model))
+    state, arrays = flatten(tree)
+    names = {place: part["$array"][0] for place, part in parameters.items()}
+    tied = {place: name for place, name in names.items() if name != place}
+    text = json.dumps({"model": parameters, "state": state}, ensure_ascii=False, allow_nan=False)
+    return {
+        MODEL: to_bytes(model_arrays, tied),
+        TRAINING: to_bytes(arrays),
+        STATE: text.encode() + b"\n",
+    }
+
+
+def unpack(files: Mapping[str, bytes]) -> tuple[Any, dict[str, Array]]:
+    """The tree and the parameters by name that `pack` was given; arrays can be written to.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    for name in (MODEL, TRAINING, STATE):
+        if name not in files:
+            raise RunError(f"{name} is missing; use another checkpoint")
+    value = read_json(files[STATE], STATE)
+    if type(value) is not dict or value.keys() != {"model", "state"}:
+        _damaged(STATE, "it is no object of 'model' and 'state'")
+    model = unflatten(value["model"], _read_arrays(files[MODEL], MODEL))
+    if type(model) is not dict or not all(type(part) is np.ndarray for part in model.values()):
+        _damaged(STATE, "its 'model' is no object of arrays")
+    return unflatten(value["state"], _read_arrays(files[TRAINING], TRAINING)), model
+
+
+def read_json(content: bytes, name: str) -> Any:
+    """A value from JSON as the standard has it: no NaN, no key twice in an object.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        RunError: it is something else, or nested too deep.
+
+    Example:
+        >>> read_json(b'{"a": 1, "a": 2}', "state.json")
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.RunError: state.json is damaged: the key 'a' is there twice
+    """
+    try:
+        text = content.decode()
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+    except UnicodeDecodeError:
+        _damaged(name, "it is not UTF-8")
+    except RecursionError:
+        _damaged(name, "it is nested too deep")
+    except ValueError as error:
+        _damaged(name, error)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in value if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.40} is there twice")
+    return value
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _read_arrays(content: bytes, name: str) -> dict[str, Array]:
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or size > len(content) - 8:
+        _damaged(name, f"its header is to be {size:,} bytes long; the file has {len(content):,}")
+    read_json(content[8 : 8 + size], f"the header of {name}")
+    try:
+        arrays = load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        _damaged(name, f"{error!r:.200}")
+    # some versions of safetensors give views of bytes, which cannot be written to
+    return {
+        each: array if array.flags.writeable else array.copy() for each, array in arrays.items()
+    }
+
+
+def _damaged(name: str, why: object) -> NoReturn:
+    raise RunError(f"{name} is damaged: {why}")
