@@ -81,10 +81,11 @@ def unflatten(value: Any, arrays: Mapping[str, Array]) -> Any:
 
 
 def _shown(path: tuple[Any, ...]) -> str:
-    # no more than 64 bits of a number: Python refuses to write long ones
-    parts = (str(part % 2**64) if type(part) is int else str(part) for part in path)
-    text = ".".join(parts) or "state"
-    return text.encode("utf-8", "replace").decode()  # halves of characters cannot be written
+    # Python refuses to write long numbers as decimal ones; halves of characters cannot be written
+    parts = (
+        f"{part:#x}" if type(part) is int and abs(part) >= 2**64 else f"{part}" for part in path
+    )
+    return (".".join(parts) or "state").encode("utf-8", "replace").decode()
 
 
 class _Flattening:
@@ -142,7 +143,7 @@ class _Flattening:
         return {"$scalar" if isinstance(given, np.generic) else "$array": [name, dtype.name]}
 
     def _new_name(self, place: str) -> str:
-        # {"a": {"b": ...}, "a.b": ...} has one place twice; safetensors keeps a name for itself
+        # {"a": {"b": ...}, "a.b": ...} has a place twice; one name has a meaning to safetensors
         name, number = place, 1
         while name in self.arrays or name == "__metadata__":
             number += 1
