@@ -38,6 +38,10 @@ class RunError(UnrolledError):
     """A run directory that cannot be written or read."""
 
 
+class ResumeError(RunError):
+    """A run that cannot be resumed, or not exactly."""
+
+
 class ParameterError(UnrolledError, ValueError):
     """Parameters that are not there, or do not fit a model."""
 

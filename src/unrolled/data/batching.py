@@ -49,7 +49,7 @@ class EpochLoader:
 
     @cached_property
     def sha256(self) -> str:
-        """What tells these data from others; of a large array a sample of its parts is looked at."""
+        """What tells these data from others; a large array is looked at in samples."""
         found = hashlib.sha256()
         for array in self.arrays_behind():
             found.update(f"{array.dtype.str} {array.shape}".encode())

@@ -1,15 +1,19 @@
 """`Checkpointing` saves the state of a training on a schedule, and goes on from what it saved."""
 
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from unrolled.checkpoints import folder
+from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import Schedule
-from unrolled.errors import SettingError
+from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
+    not_exact,
     load_training_state,
     not_the_same,
     training_state,
@@ -17,6 +21,10 @@ from unrolled.training.training_state import (
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run directory that they are in."""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=5)
 
 
 class Checkpointing(Listener, HyperParameters):
@@ -35,6 +43,8 @@ class Checkpointing(Listener, HyperParameters):
             smallest loss, on the validation data where there are any.
         part: the model's name, where a run trains several; they have a folder each.
         least_s: a training that ends sooner by itself leaves no checkpoint, unless one was due.
+        tell: called with what there is to say of a checkpoint that is resumed: others that are
+            damaged, and what is not as it was. By default it makes a warning.
 
     Example:
         >>> import tempfile
@@ -53,6 +63,8 @@ class Checkpointing(Listener, HyperParameters):
     takes_rows: ClassVar[bool] = True
     part: str | None
     least_s: float
+    tell: Callable[[str], None]
+    schedule: Schedule
 
     def __init__(
         self,
@@ -61,9 +73,12 @@ class Checkpointing(Listener, HyperParameters):
         keep: int = 2,
         part: str | None = None,
         least_s: float = 0,
+        tell: Callable[[str], None] = _warn,
     ) -> None:
         self.save_hyperparameters()
-        self.schedule = Schedule.parse(f"every={every},keep={keep}")
+        schedule = Schedule.parse(f"every={every},keep={keep}")
+        assert schedule is not None  # it is, of "off" only
+        self.schedule = schedule
         self.folder = Path(directory) / CHECKPOINTS / (part or "")
         self.score: float | None = None
 
@@ -74,7 +89,8 @@ class Checkpointing(Listener, HyperParameters):
                 "in a loop of your own take unrolled.Checkpoints"
             )
         trainer.position.keep()
-        self._place, self._saved = (trainer.epoch, trainer.offset), None
+        self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
+        self._saved: tuple[int, int] | None = None
         self._began = self._last = time.monotonic()
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
@@ -101,20 +117,65 @@ class Checkpointing(Listener, HyperParameters):
 
     def save(self, trainer: Any) -> None:
         """Save a checkpoint now, unless there is one of this very place."""
-        if self._place != self._saved:
-            state = training_state(trainer, *self._place)
-            parameters = state.pop("parameters")
-            files = folder.pack(state, parameters)
-            folder.write(self.folder, trainer.train_batch_idx, files, self.score)
-            folder.prune(self.folder, self.schedule.keep)
-            self._saved, self._last = self._place, time.monotonic()
+        if self._place == self._saved:
+            return
+        state = training_state(trainer, *self._place)
+        files = pack(state, state.pop("parameters"))
+        folder.write(self.folder, trainer.train_batch_idx, files, self.score)
+        folder.prune(self.folder, self.schedule.keep)
+        self._saved, self._last = self._place, time.monotonic()
+
+    def newest(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The state in the newest whole checkpoint, or None; and what is wrong with later ones."""
+        found, problems = folder.newest(self.folder)
+        if found is None:
+            return None, problems
+        state, parameters = unpack(found[1])
+        return {**state, "parameters": parameters}, problems
 
     def restore(self, trainer: Any, force: bool) -> None:
-        """Bring a prepared training to where the newest whole checkpoint was saved."""
-        step, files, problems = folder.newest(self.folder)
-        state = folder.unpack(files)
-        differ = not_the_same(trainer, state)
-        load_training_state(trainer, state)
+        """Bring a prepared training to where the newest whole checkpoint was saved.
+
+        Raises:
+            ResumeError: there is none, or (without ``force``) what follows would not be the same.
+        """
+        state, problems = self.newest()
+        if state is None:
+            raise ResumeError("\n".join([f"'{self.folder}' holds no whole checkpoint", *problems]))
+        try:
+            told = [*problems, *check(trainer, state, force)]
+            load_training_state(trainer, state)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ResumeError(
+                f"the checkpoint of step {state['position']['step']} in '{self.folder}' does not "
+                f"fit this training: {error}"
+            ) from None
+        for text in told:
+            self.tell(text)
+        own = trainer.checkpoint
+        if own is not None:
+            own.score, own._place = self.score, (trainer.epoch, trainer.offset)
+            own._saved = own._place if own.folder == self.folder else None
+
+
+def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
+    """What is not as it was when a checkpoint was saved, in sentences.
+
+    Raises:
+        ResumeError: there is something, and no ``force``; or there is nothing left to train.
+    """
+    done = state["position"]["epoch"]
+    if done > trainer.max_epochs:
+        raise ResumeError(f"{done} epochs are trained, and max_epochs is {trainer.max_epochs}")
+    differ, why = not_the_same(trainer, state), not_exact(trainer, state)
+    told = []
+    if differ:
+        told.append(f"this is another training than that of the checkpoint: {', '.join(differ)}")
+    if why:
+        told.append(f"not exact, because {', '.join(why)}")
+    if told and not force:
+        raise ResumeError("\n".join([*told, "To go on all the same: force=True, or --force"]))
+    return told
 
 
 def as_checkpointing(given: Any) -> Checkpointing:

@@ -10,7 +10,7 @@ import numpy as np
 from unrolled.backends import Backend
 from unrolled.backends.state.generators import load_python_generators, python_generators
 from unrolled.data.batching import EpochLoader
-from unrolled.errors import RunError, SettingError
+from unrolled.errors import ResumeError, SettingError
 
 
 class Position:
@@ -77,13 +77,12 @@ class Position:
             self._generators = state["generators"]
             load_generators(self.backend, self._generators)
             self._ahead = batches = iter(self.loader)
-            last = None
-            for last in islice(batches, offset):
-                pass
-            if last is None or self._sha256(last) != state["last_sha256"]:
-                raise RunError(
-                    f"the training data differ: minibatch {offset} of the {type(self.loader).__name__} "
-                    "is another than it was; give the same data, in the same order"
+            *_, last = islice(batches, offset)
+            if self._sha256(last) != state["last_sha256"]:
+                raise ResumeError(
+                    f"the training data differ: minibatch {offset} of the "
+                    f"{type(self.loader).__name__} is another than it was; give the same data, in "
+                    "the same order"
                 )
 
     def _sha256(self, batch: Any) -> str:

@@ -9,7 +9,7 @@ from unrolled.backends import Backend
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
 from unrolled.training.position import Position
-from unrolled.training.records import EpochSums
+from unrolled.training.records import EpochSums, Listener
 from unrolled.training.tracing import Tracer
 from unrolled.training.truncation import InitialState, Truncation
 
@@ -35,9 +35,12 @@ class Preparation:
     gradient_clip_val: float
     gradient_clip_method: str
     truncation: Truncation
+    listeners: Sequence[Listener]
+    checkpoint: Listener | None
     parameters: dict[str, Any]
     last_good: dict[str, Any] | None
     clip_gradients: Callable[[float, Any], Any]
+    _running: tuple[Any, Any]
     context: tuple[Any, ...] = ()
     """Further arguments of the objective; in JAX the random key is one."""
     draws_losses: bool = False
@@ -50,6 +53,9 @@ class Preparation:
     def prepare(self, model: Any, data: Any) -> None:
         """Make everything ready for the first minibatch; `fit` begins with it."""
         self.check_model(model)
+        if self.checkpoint is not None:  # the last one: it saves what the others know
+            others = [each for each in self.listeners if each is not self.checkpoint]
+            self.listeners = [*others, self.checkpoint]
         self.prepare_data(data)
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         self.begin_epoch()
@@ -65,6 +71,11 @@ class Preparation:
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
         self.offset, self.hidden_state, self.sums = 0, None, EpochSums()
+
+    @property
+    def last_batch(self) -> Any:
+        """The minibatch of the last step."""
+        return self._running[0]
 
     def check_model(self, model: Any) -> None:
         """Make sure that the trainer can train a model."""

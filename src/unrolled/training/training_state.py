@@ -32,10 +32,11 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
             "step": trainer.train_batch_idx,
             "validation_step": trainer.val_batch_idx,
         },
+        "max_epochs": trainer.max_epochs,
         "sums": dataclasses.asdict(trainer.sums),
         "parameters": _to_numpy(backend, trainer.parameters),
         "buffers": _to_numpy(backend, backend.state.buffers(model)),
-        "optimizer": backend.state.optimizer_state(trainer.optim),
+        "optimizer": backend.state.optimizer_state(trainer.optim, trainer.parameters),
         "hidden_state": _to_numpy(backend, trainer.hidden_state),
         "last_good": _to_numpy(backend, trainer.last_good),
         "generators": generators(backend),
@@ -46,6 +47,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         "settings": settings,
         "settings_sha256": _sha256(json.dumps(settings, sort_keys=True).encode()),
         "surroundings": _surroundings(trainer),
+        "draws": backend.state.not_exact(trainer.differentiate),
     }
 
 
@@ -60,13 +62,13 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     trainer.sums = EpochSums(**state["sums"])
     trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
     backend.state.load_buffers(trainer.bound_model, state["buffers"])
-    backend.state.load_optimizer_state(trainer.optim, state["optimizer"])
+    backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
     trainer.hidden_state = _from_numpy(backend, state["hidden_state"], device)
     trainer.last_good = _from_numpy(backend, state["last_good"], device)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
     for name, listener in _listeners(trainer):
-        if state["listeners"][name] is not None:
+        if state["listeners"].get(name) is not None:
             listener.load_state_dict(state["listeners"][name])
     trainer.position.load_state(state["data"], trainer.offset)
     load_generators(backend, state["generators"])
@@ -75,22 +77,20 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
 def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """What makes this another training than that of a checkpoint, in words.
 
-    Settings, data, and listeners whose state the checkpoint has, or lacks.
+    Its settings and its data.
     """
     found = differences(state["settings"], hyperparameters(trainer))
     loader = trainer.train_dataloader
     sha256 = loader.sha256 if isinstance(loader, EpochLoader) else None
     if sha256 != state["data"].get("sha256"):
         found.append("the training data are others")
-    before, now = set(state["listeners"]), {name for name, _ in _listeners(trainer)}
-    found += [f"the listener {name} was there" for name in sorted(before - now)]
-    found += [f"the listener {name} is new" for name in sorted(now - before)]
     return found
 
 
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
-    """What of the surroundings makes a training go on with other roundings, in words."""
-    return differences(state["surroundings"], _surroundings(trainer))
+    """What makes a training go on with other roundings or random draws, in words."""
+    draws = [] if state["draws"] is None else [state["draws"]]
+    return differences(state["surroundings"], _surroundings(trainer)) + draws
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:
