@@ -348,7 +348,7 @@ def describe() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return {
-        "version": torch.__version__,
+        "version": str(torch.__version__),  # of a class of its own
         "devices": ["cpu", *gpus, *mps],
         "threads": torch.get_num_threads(),
         "numpy": np.__version__,

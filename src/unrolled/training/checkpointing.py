@@ -13,8 +13,8 @@ from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
-    not_exact,
     load_training_state,
+    not_exact,
     not_the_same,
     training_state,
 )
