@@ -57,7 +57,7 @@ class Settings:
     num_layers: int = setting(1, "recurrent layers", least=1)
     batch_size: int = setting(32, "sequences of a minibatch", least=1)
     num_steps: int = setting(35, "characters of a sequence", least=1)
-    max_epochs: int = setting(500, "passes over the text", least=1)
+    max_epochs: int = setting(500, "passes over the text", least=1, may_change=True)
     lr: float = setting(1.0, "learning rate", above=0)
     gradient_clip_val: float = setting(
         1.0, "what gradients are clipped at; 0 does not clip", least=0
@@ -91,7 +91,10 @@ class Settings:
         shown="true; false for a text of your own",
     )
     prefix: str | None = setting(
-        None, "what to continue", shown="time traveller; the start of a text of your own"
+        None,
+        "what to continue",
+        shown="time traveller; the start of a text of your own",
+        may_change=True,
     )
     engine: str = setting(
         "auto",
@@ -218,7 +221,7 @@ def run(context: Context, settings: Settings) -> None:
             "out, and scratch=false takes the framework's own layer; leave out one of them"
         )
     text = load_text(settings)
-    prefixes = choose_prefixes(settings, text)
+    prefixes = context.before("prefix", settings) or choose_prefixes(settings, text)
     settings = replace(settings, prefix=prefixes[0])
     shell, seed = context.shell, context.seed
     shell.backend.seed(seed)

@@ -26,6 +26,7 @@ def setting(
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
     shown: str | None = None,
+    may_change: bool = False,
 ) -> Any:
     """A field of a settings dataclass, with its help and the values allowed.
 
@@ -35,14 +36,19 @@ def setting(
         least, most, above: its smallest and largest value; the one that it must exceed.
         choices: the values allowed.
         shown: how to show the default in listings, where it depends on other settings.
+        may_change: whether a run that is resumed may have another one, and stay exact.
     """
     limits = {"least": least, "most": most, "above": above, "choices": choices}
-    rules = {"help": help, **limits, "shown": shown}
+    rules = {"help": help, **limits, "shown": shown, "may_change": may_change}
     return dataclasses.field(default=default, metadata=rules)
 
 
-def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
+def parse(
+    cls: type[Settings], assignments: Iterable[str], before: Settings | None = None
+) -> Settings:
     """Settings from assignments ``name=value``; what is not named keeps its default.
+
+    Or, of settings ``before``, the value that it had.
 
     A `SettingError` names every unknown name, wrong type and value out of range, all at once.
 
@@ -76,7 +82,17 @@ def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
                 mistakes.append(f"{assignment}: {error}")
     if mistakes:
         raise SettingError("\n".join(mistakes))
-    return cls(**values)
+    return cls(**values) if before is None else dataclasses.replace(before, **values)  # type: ignore[type-var]
+
+
+def changed(before: Any, after: Any) -> list[str]:
+    """What a resumed run cannot have otherwise and stay exact, as ``"lr is 2.0 and was 1.0"``."""
+    found = []
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old != new and not field.metadata["may_change"]:
+            found.append(f"{field.name} is {_show(new)} and was {_show(old)}")
+    return found
 
 
 def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
