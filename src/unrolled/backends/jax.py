@@ -5,7 +5,6 @@ a model, this one takes a module bound to its parameters, or the nested dict of 
 """
 
 import os
-import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,10 +20,14 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from unrolled.backends.namespace import Array, Namespace
+from unrolled.backends.protocol import StateFunctions
+from unrolled.backends.state import jax as jax_state
 from unrolled.backends.tied import first_places, without_ties
 from unrolled.errors import SettingError
 
 name = "jax"
+
+state: StateFunctions = jax_state
 
 
 def _scan(
@@ -281,15 +284,12 @@ def dry_run(function: Callable[..., Any], *arguments: Any) -> None:
     jax.eval_shape(function, *arguments)
 
 
-_seeds = random.Random()
-
-
 def seed(seed: int) -> None:
-    _seeds.seed(seed)
+    jax_state.seeds.seed(seed)
 
 
 def fresh_seed() -> int:
-    return _seeds.getrandbits(31)
+    return jax_state.seeds.getrandbits(31)
 
 
 def devices(num_gpus: int) -> list[Any]:

@@ -15,12 +15,16 @@ import numpy.typing as npt
 from mxnet import autograd, gluon
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.protocol import StateFunctions
+from unrolled.backends.state import mxnet as mxnet_state
 from unrolled.backends.tied import without_ties
 from unrolled.errors import ParameterError
 
 mx.npx.set_np()
 
 name = "mxnet"
+
+state: StateFunctions = mxnet_state
 
 
 def _unstack(x: Any) -> list[Array]:

@@ -16,6 +16,64 @@ from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.rows import SparseRows
 
 
+class StateFunctions(Protocol):
+    """What a framework must keep for training to go on exactly, and put back.
+
+    A *tree* is None, bool, int, float, str, a NumPy array, or lists, tuples and dicts (with keys
+    of str or int) of trees. Its arrays are copies: training on does not change them, and what is
+    put back shares nothing with them.
+    """
+
+    def buffers(self, model: Any) -> dict[str, Array]:
+        """The live arrays of a model that are no parameters, by dotted name.
+
+        Running statistics, for one, frozen weights, and the states of its own generators.
+        """
+
+    def load_buffers(self, model: Any, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Overwrite them all, in place.
+
+        Raises:
+            ParameterError: names, shapes or types are others.
+        """
+
+    def optimizer_state(self, optimizer: Any, parameters: Mapping[str, Array]) -> Any:
+        """The tree of all that an optimizer's next steps depend on.
+
+        Args:
+            optimizer: the framework's own, ours, or one with ``state_dict()`` and
+                ``load_state_dict(state)``.
+            parameters: those that it moves, by dotted name, as `Backend.apply_gradients` gets them.
+
+        Raises:
+            SettingError: it has something that cannot be kept.
+        """
+
+    def load_optimizer_state(
+        self, optimizer: Any, tree: Any, parameters: Mapping[str, Array]
+    ) -> None:
+        """Put it back into one of the same class and parameters, whether it has stepped or not.
+
+        Raises:
+            ParameterError: the state is of another optimizer, or of other parameters.
+        """
+
+    def generators(self) -> Any:
+        """The tree of the framework's global generators; NumPy's and Python's are not in it."""
+
+    def load_generators(self, tree: Any) -> None:
+        """Put it back: the next draws are those that would have followed."""
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Make what a step draws follow from seed and step, where generators cannot be kept."""
+
+    def not_exact(self, compiled: Any) -> str | None:
+        """Why training with a function of `Backend.compile` cannot go on exactly, if it cannot.
+
+        The function must have run: only then is known what it draws with.
+        """
+
+
 class Backend(Protocol):
     """The functions of a backend."""
 
@@ -24,6 +82,9 @@ class Backend(Protocol):
 
     xp: Namespace
     """Its array operations."""
+
+    state: StateFunctions
+    """What to keep of its objects, and how to put it back."""
 
     def asarray(self, values: Any, device: Any = None) -> Array:
         """An array of the framework from NumPy values or numbers; its own arrays pass."""

@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.protocol import StateFunctions
 from unrolled.backends.tied import without_ties
 from unrolled.errors import SettingError, UnrolledError
 
@@ -54,6 +55,9 @@ with _without_notices():
     import keras
     import tensorflow as tf
 
+    from unrolled.backends.state import tensorflow as tensorflow_state
+    from unrolled.backends.variables.tensorflow import children, variables
+
 if keras.backend.backend() != "tensorflow":
     raise SettingError(
         f"Keras runs on {keras.backend.backend()} in this process; unrolled.tensorflow needs it "
@@ -61,6 +65,8 @@ if keras.backend.backend() != "tensorflow":
     )
 
 name = "tensorflow"
+
+state: StateFunctions = tensorflow_state
 
 
 def _transpose(x: Array) -> Array:
@@ -127,49 +133,7 @@ def parameters(model: Any) -> dict[str, Array]:
 
 
 def named_arrays(model: Any, frozen: bool = False) -> dict[str, Array]:
-    return {".".join(path): variable for path, variable in _variables(model, (), frozen)}
-
-
-def variable_of(variable: Any) -> tf.Variable:
-    """The TensorFlow variable inside one of Keras' own."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def _variables(
-    node: Any, above: tuple[Any, ...], frozen: bool
-) -> Iterator[tuple[list[str], tf.Variable]]:
-    """Variables in order of declaration, each with its path of attributes.
-
-    Only those that are trained, or those that are frozen, too.
-    """
-    for part, child in _children(node, frozen):
-        if isinstance(child, (tf.Variable, keras.Variable)):
-            if child.trainable or frozen:
-                yield [part], variable_of(child)
-        elif not any(child is other for other in above):  # a way back up
-            for path, variable in _variables(child, (*above, node), frozen):
-                yield [part, *path], variable
-
-
-def _children(node: Any, frozen: bool = False) -> Iterable[tuple[str, Any]]:
-    """What a module, a layer or a container of them holds, by name."""
-    if isinstance(node, keras.Sequential) or hasattr(node, "operations"):  # of given layers
-        node = node.layers
-    if isinstance(node, (list, tuple)):
-        return ((str(i), child) for i, child in enumerate(node))
-    if isinstance(node, Mapping):
-        return ((str(key), child) for key, child in node.items())
-    if not isinstance(node, (tf.Module, keras.Layer)):
-        return ()
-    if not (frozen or getattr(node, "trainable", True)):
-        return ()
-    # Keras keeps Dense.kernel as _kernel; its private containers list all once more
-    return (
-        (part.lstrip("_"), child)
-        for part, child in vars(node).items()
-        if isinstance(child, (tf.Variable, keras.Variable, tf.Module, keras.Layer))
-        or (isinstance(child, (list, tuple, Mapping)) and part[0] != "_" and part != "hparams")
-    )
+    return {".".join(path): variable for path, variable in variables(model, (), frozen)}
 
 
 def is_lazy(model: Any) -> bool:
@@ -185,10 +149,10 @@ def gradient(array: Array) -> Array | None:
 def tie(model: Any, place: str, to: str) -> None:
     holder, key = _holder(model, place)
     other, other_key = _holder(model, to)
-    shared = dict(_children(other))[other_key]
+    shared = dict(children(other))[other_key]
     if isinstance(holder, keras.Layer):
         # a built layer is closed to changes: past its guard, and in its own list too
-        old = dict(_children(holder))[key]
+        old = dict(children(holder))[key]
         attribute = key if key in vars(holder) else "_" + key
         listed = holder._trainable_variables
         listed[[variable is old for variable in listed].index(True)] = shared
@@ -203,7 +167,7 @@ def _holder(model: Any, place: str) -> tuple[Any, str]:
     """What has the parameter of this name, and what it calls it."""
     *path, leaf = place.split(".")
     for part in path:
-        model = dict(_children(model))[part]
+        model = dict(children(model))[part]
     return model, leaf
 
 
@@ -298,7 +262,7 @@ def evaluating(model: Any) -> Iterator[None]:
 def _told(model: Any) -> Iterator[Any]:
     """The model and all its parts that are told by ``training`` whether they are trained."""
     yield model
-    for _, child in _children(model):
+    for _, child in children(model):
         if hasattr(child, "training"):
             yield from _told(child)
 
@@ -325,6 +289,7 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise error.__context__ from None
             raise
 
+    call.graphs = (plain, translated)  # type: ignore[attr-defined]  # for `state.not_exact`
     return call
 
 

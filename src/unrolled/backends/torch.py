@@ -13,9 +13,13 @@ from torch import nn
 from unrolled import native
 from unrolled.backends.loss.torch import cross_entropy
 from unrolled.backends.namespace import Array, Namespace, python_scan
+from unrolled.backends.protocol import StateFunctions
 from unrolled.backends.rows import FEW, MANY, SparseRows, asked
+from unrolled.backends.state import torch as torch_state
 
 name = "torch"
+
+state: StateFunctions = torch_state
 
 SMALLEST_SHARE = 2**17
 """Numbers to read under which a thread is not worth starting."""

@@ -9,8 +9,7 @@ from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
-from unrolled.hyperparameters import HyperParameters
-from unrolled.training import trainer
+from unrolled.training import sgd, trainer
 
 
 class DataModule(data_module.DataModule):
@@ -36,7 +35,7 @@ class Trainer(trainer.Trainer):
             autograd.set_training(training)
 
 
-class SGD(HyperParameters):
+class SGD(sgd.SGD):
     """Minibatch stochastic gradient descent: ``param -= lr * grad``.
 
     Args:
@@ -54,8 +53,6 @@ class SGD(HyperParameters):
         >>> round(w.item(), 2)
         0.7
     """
-
-    lr: float
 
     def __init__(self, params: Iterable[Any], lr: float) -> None:
         self.save_hyperparameters(ignore=["params"])

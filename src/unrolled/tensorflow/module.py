@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from unrolled.backends.tied import without_ties
+from unrolled.backends.variables.tensorflow import variable_of
 from unrolled.errors import ParameterError
 from unrolled.models import native
 from unrolled.report.board import ProgressBoard
@@ -82,7 +83,7 @@ class Module(_Shell, keras.Model):  # type: ignore[misc]  # Keras is untyped
 
         Those of a `Module` inside this one are listed there.
         """
-        known = {id(backend.variable_of(variable)) for variable in super().variables}
+        known = {id(variable_of(variable)) for variable in super().variables}
         every = without_ties(backend.named_arrays(self, frozen=True))
         return {name: variable for name, variable in every.items() if id(variable) not in known}
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import activations
 
+from unrolled.backends.variables.tensorflow import variable_of
 from unrolled.checks import checked
 from unrolled.errors import ParameterError, SettingError
 from unrolled.models.layer_options import (
@@ -205,7 +206,7 @@ class RNNModel(_RNNModel, Module):
         """The names of a layer's arrays among the parameters of this model, frozen ones too."""
         places = backend.named_arrays(self, frozen=True)
         names = {id(variable): name for name, variable in places.items()}
-        found = {kind: names.get(id(backend.variable_of(getattr(layer, kind)))) for kind in kinds}
+        found = {kind: names.get(id(variable_of(getattr(layer, kind)))) for kind in kinds}
         missing = ", ".join(kind for kind, name in found.items() if name is None)
         if missing:
             raise ParameterError(

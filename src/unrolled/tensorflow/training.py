@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
-from unrolled.hyperparameters import HyperParameters
-from unrolled.training import trainer
+from unrolled.training import sgd, trainer
 
 
 class DataModule(data_module.DataModule):
@@ -46,7 +45,7 @@ class Trainer(trainer.Trainer):
         return dict(zip(names, found, strict=True))
 
 
-class SGD(HyperParameters):
+class SGD(sgd.SGD):
     """Minibatch stochastic gradient descent: ``param -= lr * grad``.
 
     Args:
@@ -61,8 +60,6 @@ class SGD(HyperParameters):
         >>> round(float(w[0]), 2)
         0.7
     """
-
-    lr: float
 
     def __init__(self, lr: float) -> None:
         self.save_hyperparameters()

@@ -8,10 +8,9 @@ import torch
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
 from unrolled.data import data_module, synthetic, text_data
-from unrolled.hyperparameters import HyperParameters
 from unrolled.torch.sparse_gradients import with_sparse_gradients
 from unrolled.torch.through_time.layer_watch import LayerWatch, watch_layers
-from unrolled.training import trainer
+from unrolled.training import sgd, trainer
 
 
 class DataModule(data_module.DataModule):
@@ -36,7 +35,7 @@ class Trainer(trainer.Trainer):
         return watch_layers(self.model)
 
 
-class SGD(HyperParameters):
+class SGD(sgd.SGD):
     """Minibatch stochastic gradient descent: ``param -= lr * grad``.
 
     Args:
@@ -53,7 +52,6 @@ class SGD(HyperParameters):
     """
 
     takes_rows: ClassVar[bool] = True
-    lr: float
 
     def __init__(self, params: Iterable[torch.Tensor], lr: float) -> None:
         self.save_hyperparameters(ignore=["params"])

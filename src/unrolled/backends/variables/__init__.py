@@ -1,0 +1,1 @@
+"""Find the variables of a model, as ``variables/<framework>.py``."""
