@@ -67,6 +67,11 @@ class StateFunctions(Protocol):
     def seed_step(self, seed: int, step: int) -> None:
         """Make what a step draws follow from seed and step, where generators cannot be kept."""
 
+    def is_replayable(self, loader: Any) -> bool:
+        """Whether a loader is the framework's own, and gives the same minibatches again with the
+        same states of all generators.
+        """
+
     def not_exact(self, compiled: Any) -> str | None:
         """Why training with a function of `Backend.compile` cannot go on exactly, if it cannot.
 

@@ -52,6 +52,7 @@ def run(
     seed: int = 0,
     out: str | Path | None = None,
     log: tuple[str, ...] = (),
+    checkpoint: str = "every=1min",
 ) -> Path:
     """Run an experiment as the command line does.
 
@@ -62,6 +63,7 @@ def run(
         seed: of all random draws.
         out: the run directory to make; None takes ``runs/<name>-<number>``.
         log: trackers that get the records as well: ``"csv"``, ``"tensorboard"``.
+        checkpoint: how often to save one, see `unrolled.training.checkpointing`; ``"off"``.
 
     Returns:
         The run directory.
@@ -77,6 +79,45 @@ def run(
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
     check_seed(seed)
-    context = Context(name, framework, seed, Path(out) if out is not None else None, log)
+    context = Context(name, framework, seed, Path(out) if out is not None else None, log, checkpoint)
     module.run(context, settings)
+    return context.directory.path
+
+
+def resume(
+    path: str | Path,
+    assignments: tuple[str, ...] = (),
+    force: bool = False,
+    log: tuple[str, ...] = (),
+    checkpoint: str = "every=1min",
+) -> Path:
+    """Go on with a run that was interrupted or killed, from its newest checkpoint.
+
+    What follows is to the byte what would have followed without the break.
+
+    Args:
+        path: the run directory.
+        assignments: settings to change, as ``"name=value"``: more epochs, for one.
+        force: go on also where it cannot be exact: with other settings, versions or threads.
+        log, checkpoint: as of `run`.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        ResumeError: it cannot be resumed, or not exactly; nothing is changed then.
+    """
+    from unrolled import frameworks
+    from unrolled.experiments.context import Context
+    from unrolled.experiments.resuming import Resumption
+
+    with Resumption(Path(path), force) as resumption:
+        config = resumption.config
+        module = get(config["experiment"]).load()
+        frameworks.require(config["framework"])
+        settings = resumption.settings(module.Settings, assignments)
+        check_seed(config["seed"])
+        head = config["experiment"], config["framework"], config["seed"]
+        context = Context(*head, None, log, checkpoint, resumption)
+        module.run(context, settings)
     return context.directory.path

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
-from unrolled.errors import NotFiniteError, RunError, TerminatedError, UnrolledError
+from unrolled.checkpoints.schedule import Schedule
+from unrolled.errors import (
+    NotFiniteError,
+    ResumeError,
+    RunError,
+    TerminatedError,
+    UnrolledError,
+)
+from unrolled.experiments.resuming import Logs, Resumption
 from unrolled.models.weights import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
@@ -18,7 +26,13 @@ from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
+from unrolled.training.checkpointing import CHECKPOINTS, Checkpointing
 from unrolled.training.records import Listener
+
+
+CHECKPOINT, LEAST_S = "every=1min", 60.0
+"""How often a run saves a checkpoint by default, and seconds of a training that has no need of one.
+"""
 
 
 class Context:
@@ -35,6 +49,8 @@ class Context:
         seed: int,
         out: Path | None,
         log: tuple[str, ...] = (),
+        checkpoint: str = CHECKPOINT,
+        resumption: Resumption | None = None,
     ) -> None:
         self.experiment = experiment
         self.framework = framework
@@ -43,6 +59,9 @@ class Context:
         self.log = trackers.check(log)
         if out is not None:
             check_free(out)
+        self.schedule = Schedule.parse(checkpoint)
+        self.checkpoint = checkpoint
+        self.resumption = resumption
         self.status = "finished"
         self.failure: NotFiniteError | RunError | None = None
         self._values: Values = {}
@@ -61,9 +80,15 @@ class Context:
     @cached_property
     def directory(self) -> RunDirectory:
         """The run directory, made when first asked for: ask after all else is checked."""
+        if self.resumption is not None:
+            return self.resumption.directory
         if self.out is None:
             return RunDirectory.create_next(Path("runs"), self.experiment)
         return RunDirectory.create(self.out)
+
+    def used_before(self, name: str) -> Any:
+        """What an open setting came to when the run that is resumed began; else None."""
+        return None if self.resumption is None else self.resumption.config["used"].get(name)
 
     def begin(
         self, settings: Any, files: Mapping[str, Any] = {}, used: Mapping[str, Any] = {}
@@ -82,6 +107,9 @@ class Context:
             "settings": dataclasses.asdict(settings),
             "used": dict(used),
         }
+        if self.resumption is not None:
+            self.resumption.begin(config, files, self.shell.backend)
+            return
         with self.directory.all_or_nothing():
             self.directory.begin(config, self.shell.backend)
             for name, value in files.items():
@@ -120,12 +148,21 @@ class Context:
             lines = to_lines(self.directory.lines(TELEMETRY), part)
             records = [tracker.record for tracker in attached]
             listeners.append(Telemetry(telemetry_every, [lines, *records, *sinks]))
+        listeners.append(Logs(self.directory, self.resumption))
         trainer.listeners.extend(listeners)
+        options = {"part": part, "least_s": LEAST_S, "tell": say}
+        if self.schedule is not None:
+            trainer.checkpoint = Checkpointing(self.directory.path, self.checkpoint, **options)
+        source = None
+        if self.resumption is not None:
+            source = self.resumption.source(Checkpointing(self.directory.path, **options), trainer)
         with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:
             for tracker in attached:
                 stack.callback(tracker.close)
             try:
-                trainer.fit(model, data)
+                trainer.fit(model, data, source, self.resumption is not None and self.resumption.force)
+            except ResumeError:
+                raise
             except NotFiniteError as error:
                 self.status, self.failure = "diverged", error
             except RunError as error:  # a log cannot be written
@@ -163,10 +200,14 @@ class Context:
             RunError: a log, or what it had to say, could not be written; the run is kept.
             KeyboardInterrupt, TerminatedError: a signal ended it.
         """
+        if self.resumption is not None:
+            self.resumption.go_on()  # if there was nothing left to train
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
+        if self.status != "finished" and (self.directory.path / CHECKPOINTS).is_dir():
+            say(f"go on with: unrolled run --resume {self.directory.path}")
         if self.failure is not None:
             raise self.failure
         if self.status == "interrupted":

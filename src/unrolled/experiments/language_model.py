@@ -221,7 +221,10 @@ def run(context: Context, settings: Settings) -> None:
             "out, and scratch=false takes the framework's own layer; leave out one of them"
         )
     text = load_text(settings)
-    prefixes = context.before("prefix", settings) or choose_prefixes(settings, text)
+    prefixes = choose_prefixes(settings, text)
+    before = context.used_before("prefix")
+    if before and before[0] == prefixes[0]:  # both of the books' two, though one is a setting now
+        prefixes = tuple(before)
     settings = replace(settings, prefix=prefixes[0])
     shell, seed = context.shell, context.seed
     shell.backend.seed(seed)

@@ -8,7 +8,7 @@ from typing import Any
 from unrolled.backends import Backend
 from unrolled.errors import ParameterError, ResumeError
 from unrolled.experiments.settings import changed, parse, saved
-from unrolled.locking import give_back
+from unrolled.locking import give_back, leave
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.progress import say
 from unrolled.training.checkpointing import Checkpointing
@@ -34,9 +34,23 @@ class Resumption:
         self.directory = RunDirectory.take(path)
         self.force = force
         self.config: dict[str, Any] = {}
-        self._logs: Mapping[str, Any] | None = None  # at the end of the last finished training
-        self._goes_on = False
-        self._finished = False
+        self._config: Mapping[str, Any] = {}  # what it will say
+        self._logs: Mapping[str, Any] = {}  # at the end of the last finished training
+        self._goes_on = self._is_last = False
+
+    def __enter__(self) -> "Resumption":
+        try:
+            self.config = {"used": {}, **self.directory.read_config()}
+        except BaseException:
+            give_back(self.directory.path)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._goes_on:
+            leave(self.directory.path)
+        else:
+            give_back(self.directory.path)
 
     def settings(self, cls: type[Any], assignments: tuple[str, ...]) -> Any:
         """The settings to go on with; a `ResumeError` names those that would change the numbers."""
@@ -59,35 +73,59 @@ class Resumption:
                 )
         return after
 
-    def source(self, checkpoints: Checkpointing, max_epochs: int) -> Checkpointing | None:
+    def begin(
+        self, config: Mapping[str, Any], files: Mapping[str, Any], backend: Backend
+    ) -> None:
+        """Check that the run is what it was; write nothing yet."""
+        for name, value in files.items():
+            if self.directory.read_json(name) != value and not self.force:
+                raise ResumeError(
+                    f"not exact, because {name} would be another: the text differs. Put it back, "
+                    "or give --force"
+                )
+        self._config = {**config, "used": {**config["used"], **self.config["used"]}}
+        self._backend = backend
+
+    def source(self, checkpoints: Checkpointing, trainer: Any) -> Checkpointing | None:
         """What the next training goes on from; None: it begins anew."""
-        if self._goes_on:  # in a training before this one, which was begun too early then
+        if self._goes_on:  # an earlier training was not finished when this one began
             shutil.rmtree(checkpoints.folder, ignore_errors=True)
             return None
         state, problems = checkpoints.newest()
         if state is None:
-            if self._logs is None:
-                raise ResumeError(
-                    "\n".join([f"'{checkpoints.folder}' holds no whole checkpoint", *problems])
-                    + "\nRun it once more, with --checkpoint every=1min"
-                )
-            for text in problems:
-                say(text)
-            self._goes_on = True
+            if not self._logs:
+                text = f"'{checkpoints.folder}' holds no whole checkpoint; run it once more"
+                raise ResumeError("\n".join([text, *problems]))
+            for problem in problems:
+                say(problem)
+            self.go_on()
             return None
-        self._finished = state["position"]["epoch"] >= max_epochs
+        self._is_last = state["position"]["epoch"] < trainer.max_epochs
         return checkpoints
+
+    def found(self, logs: Mapping[str, Any]) -> None:
+        """Hear that a training is where it was when the logs were so long."""
+        self._logs = logs
+        if self._is_last:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Cut the logs to where the trainings are, and write down that the run goes on."""
+        if not self._goes_on:
+            self._goes_on = True
+            self.directory.go_on(self._config, self._logs, self._backend)
 
 
 class Logs(Listener):
     """Keeps how long the logs are at a checkpoint, and cuts them to that when a run goes on."""
 
-    def __init__(self, directory: RunDirectory, go_on: Any) -> None:
+    def __init__(self, directory: RunDirectory, resumption: Resumption | None) -> None:
         self.directory = directory
-        self.go_on = go_on
+        self.resumption = resumption
 
     def state_dict(self) -> dict[str, Any]:
         return self.directory.log_positions()
 
     def load_state_dict(self, state: Any) -> None:
-        self.go_on(state)
+        if self.resumption is not None:
+            self.resumption.found(state)

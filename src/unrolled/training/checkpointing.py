@@ -37,10 +37,10 @@ class Checkpointing(Listener, HyperParameters):
 
     Args:
         directory: the run directory.
-        every: how often: ``"1000steps"``, ``"5epochs"`` or ``"10min"``. There is one at the end
-            of the training in any case.
-        keep: so many of the last ones are kept, and the best one: that after the epoch with the
-            smallest loss, on the validation data where there are any.
+        schedule: how often, ``"every=1000steps"``, ``"every=5epochs"`` or ``"every=10min"``; there
+            is one at the end of the training in any case. ``"every=5epochs,keep=3"`` keeps the
+            last three, not two, and the best one: that after the epoch with the smallest loss, on
+            the validation data where there are any.
         part: the model's name, where a run trains several; they have a folder each.
         least_s: a training that ends sooner by itself leaves no checkpoint, unless one was due.
         tell: called with what there is to say of a checkpoint that is resumed: others that are
@@ -52,7 +52,7 @@ class Checkpointing(Listener, HyperParameters):
         >>> run = tempfile.mkdtemp()
         >>> data = torch.TextData("hello world " * 100, batch_size=4, num_steps=10, seed=0)
         >>> model = torch.LanguageModel(len(data.vocab), num_hiddens=8, seed=0)
-        >>> torch.Trainer(2, checkpoint=torch.Checkpointing(run, "1epoch")).fit(model, data)
+        >>> torch.Trainer(2, checkpoint=torch.Checkpointing(run, "every=1epoch")).fit(model, data)
         >>> again = torch.LanguageModel(len(data.vocab), num_hiddens=8, seed=1)
         >>> trainer = torch.Trainer(max_epochs=3)
         >>> trainer.fit(again, data, resume=run)
@@ -69,16 +69,16 @@ class Checkpointing(Listener, HyperParameters):
     def __init__(
         self,
         directory: str | Path,
-        every: str = "10min",
-        keep: int = 2,
+        schedule: str = "every=10min,keep=2",
         part: str | None = None,
         least_s: float = 0,
         tell: Callable[[str], None] = _warn,
     ) -> None:
-        self.save_hyperparameters()
-        schedule = Schedule.parse(f"every={every},keep={keep}")
-        assert schedule is not None  # it is, of "off" only
-        self.schedule = schedule
+        self.save_hyperparameters(ignore=["schedule"])
+        found = Schedule.parse(schedule)
+        if found is None:
+            raise SettingError("schedule is off; leave checkpoint out, or say how often")
+        self.schedule = found
         self.folder = Path(directory) / CHECKPOINTS / (part or "")
         self.score: float | None = None
 

@@ -156,3 +156,7 @@ def seed_step(seed: int, step: int) -> None:
 
 def not_exact(compiled: Any) -> str | None:
     return None
+
+
+def is_replayable(loader: Any) -> bool:
+    return False

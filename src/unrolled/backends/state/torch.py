@@ -116,3 +116,8 @@ def seed_step(seed: int, step: int) -> None:
 
 def not_exact(compiled: Any) -> str | None:
     return None
+
+
+def is_replayable(loader: Any) -> bool:
+    ours = isinstance(loader, torch.utils.data.DataLoader) and loader.generator is None
+    return ours and not isinstance(loader.dataset, torch.utils.data.IterableDataset)
