@@ -1,14 +1,22 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, flush them to the disk, open them without following links."""
 
+import errno
+import os
+import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
+UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems say that cannot flush a file."""
+
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all, and flush it to the disk.
 
     A link stays a link, to a file that is replaced. What is no file, ``/dev/stdout`` or a named
-    pipe, is written to as it is.
+    pipe, is written to as it is. A process that is killed meanwhile may leave a file beside it,
+    ``.<name>.<random>.unfinished``.
 
     Raises:
         OSError: it cannot be written; what was there before is there still.
@@ -18,11 +26,56 @@ def write_whole(path: str | Path, content: bytes) -> None:
         path.write_bytes(content)
         return
     path = path.resolve()
-    unfinished = path.parent / f".{path.name}.unfinished"
+    unfinished = path.parent / f".{path.name}.{secrets.token_hex(4)}.unfinished"
     try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError:
+        with unfinished.open("xb") as file:  # two processes never write the same one
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+        unfinished.replace(path)  # after its content, lest a power cut leaves an empty file
+    except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # Windows opens no directories
+        sync_directory(path.parent)
+
+
+def sync(file: int) -> None:
+    """Flush an open file to the disk, if its file system can."""
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the names in a directory to the disk."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        sync(directory)
+    finally:
+        os.close(directory)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what killed processes have left in a directory; nobody else may write to it now."""
+    with suppress(OSError):
+        for each in directory.glob(".*.unfinished"):
+            each.unlink()
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a plain file as `os.open` does; follow no link, wait for nobody at a named pipe.
+
+    Raises:
+        OSError: it cannot be opened, is a link (a hard one, too), or no file.
+    """
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # not on Windows
+    file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)  # only there
+    found = os.fstat(file)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return file
+    os.close(file)
+    raise OSError(0, "it is a link, or no file")

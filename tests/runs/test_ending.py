@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from unrolled.errors import RunError
+from unrolled.locking import LOCK
 from unrolled.runs import ending
 from unrolled.runs.directory import RunDirectory
 from unrolled.telemetry.diagnose import as_text, diagnose_run
@@ -87,7 +88,7 @@ def test_a_run_that_goes_on_is_no_dead_one(tmp_path):
         found = ending.no_end(tmp_path / "run")
         assert found.severity == "note"
         assert "step 7" in found.text
-        with pytest.raises(RunError, match="still running"):
+        with pytest.raises(RunError, match=f"still running: process {process.pid} on host"):
             RunDirectory.open(tmp_path / "run")
     assert WORDS in ending.no_end(tmp_path / "run").text
 
@@ -122,15 +123,34 @@ def test_a_run_with_an_end_has_no_lock_and_says_how_long_it_took(tmp_path):
     directory.end({"status": "finished"})
     after = directory.read_json("environment.json")
     assert ending.no_end(tmp_path / "run") is None
-    assert not (tmp_path / "run" / ending.LOCK).exists()
+    assert not (tmp_path / "run" / LOCK).exists()
     assert after.items() - {("took_s", after["took_s"])} == before.items()
     assert after["took_s"] >= 0
 
 
 def test_runs_of_earlier_versions_are_not_called_dead(made):
     run = made(KILLED)
-    (run / ending.LOCK).unlink()
+    (run / LOCK).unlink()
     assert "has died, or still runs" in ending.no_end(run).text
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_an_end(made, monkeypatch):
+    run = made(KILLED)
+
+    def end(path):
+        (run / "summary.json").write_text("{}")
+        return "unknown"
+
+    monkeypatch.setattr(ending, "state", end)
+    assert ending.no_end(run) is None
+
+
+def test_runs_of_the_version_before_this_are_understood(made):
+    run = made(KILLED)
+    (run / LOCK).write_bytes(b"")
+    assert WORDS in ending.no_end(run).text
+    (run / LOCK).write_bytes(b"the process ended without finishing the run\n")
+    assert "program ended after step 7, before" in ending.no_end(run).text
 
 
 def test_a_file_system_without_locks_is_no_obstacle(monkeypatch, tmp_path):

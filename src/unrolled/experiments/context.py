@@ -21,7 +21,8 @@ from unrolled.experiments.resuming import Logs, Resumption
 from unrolled.models.weights import Values, with_prefix
 from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
-from unrolled.runs.directory import RunDirectory, check_free
+from unrolled.runs.claiming import check_free
+from unrolled.runs.directory import RunDirectory
 from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY

@@ -11,7 +11,9 @@ from typing import Any
 from unrolled import frameworks
 from unrolled.errors import RunError
 from unrolled.experiments import EXPERIMENTS, get
-from unrolled.runs.directory import RunDirectory, check_free
+from unrolled.locking import release
+from unrolled.runs.claiming import check_free
+from unrolled.runs.directory import RunDirectory
 
 CARRIED = ("environment.json", "vocabulary.json", "summary.json")
 """Copied as they are, where the run has them: they tell how the numbers came about."""
@@ -52,6 +54,7 @@ def convert(run: Path, to: str, out: Path) -> str:
         for name, content in carried.items():
             directory.write_json(name, content)
         directory.save_model(values)
+    release(out)
     return checked
 
 

@@ -10,7 +10,7 @@
 ``vocabulary.json`` the tokens by id (language models only)
 ``model.safetensors``  the trained parameters by name
 ``summary.json``    the result
-``running.lock``    held by the process while it runs, see `unrolled.runs.ending`
+``running.lock``    held by the process while it runs, see `unrolled.locking`
 ==================  ==============================================================
 
 A run that trains several models, its parts, tells them apart: their lines begin with
@@ -21,7 +21,6 @@ Every file but the logs is written whole or not at all, and of a log every line.
 
 import errno
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,11 +31,13 @@ import numpy.typing as npt
 
 from unrolled.backends import Backend
 from unrolled.errors import ParameterError, RunError, did_you_mean
+from unrolled.locking import give_back, hold, release
 from unrolled.parameters import read, to_bytes, untied
-from unrolled.runs.ending import CONFIG, SUMMARY, hold, is_watch, no_end, release
+from unrolled.runs.claiming import check_free, claim, remove_empty
+from unrolled.runs.ending import CONFIG, SUMMARY, is_watch, no_end
 from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import Lines, cut, unwritten, writable
-from unrolled.writing import write_whole
+from unrolled.writing import remove_unfinished, write_whole
 
 MODEL = "model.safetensors"
 VOCABULARY = "vocabulary.json"
@@ -50,26 +51,10 @@ ROOM = 64 * 1024
 """Bytes for what a run writes after its model."""
 
 
-def check_free(path: Path) -> None:
-    """Raise a `RunError` if a run cannot be written to a path."""
-    if path.is_dir():
-        if any(path.iterdir()):
-            what = "a run" if (path / CONFIG).exists() else "other files"
-            raise RunError(f"'{path}' already holds {what}; choose another --out, or remove it")
-    elif path.exists():
-        raise RunError(f"'{path}' is a file; choose a directory for --out")
-    parent = path
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(
-            f"'{path}' cannot be made: '{parent}' is not a directory to write to; "
-            "choose another --out"
-        )
-
-
 class RunDirectory:
     """The files of one run; what cannot be read or written raises a `RunError`.
+
+    One that was made or taken is locked for this process until `end`, or the process's end.
 
     ``made`` are the directories that were made for it, the innermost first.
     """
@@ -83,46 +68,35 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
-        """Make an empty one, or raise a `RunError` if that cannot be."""
+        """Make an empty one, or raise a `RunError` if that cannot be, or another process has it."""
         check_free(path)
-        return cls._make(path, exist_ok=True)
+        return cls(path, claim(path))
 
     @classmethod
     def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
         """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist."""
         number = 1
         while True:
+            path = parent / f"{experiment}-{number}"
             try:
-                return cls._make(parent / f"{experiment}-{number}", exist_ok=False)
+                return cls(path, claim(path, exist_ok=False))
             except FileExistsError:
                 number += 1
 
     @classmethod
-    def _make(cls, path: Path, exist_ok: bool) -> "RunDirectory":
-        made = [each for each in (path, *path.parents) if not each.exists()]
-        try:
-            path.mkdir(parents=True, exist_ok=exist_ok)
-        except OSError as error:
-            if isinstance(error, FileExistsError) and not exist_ok:
-                raise
-            _remove_empty(made)
-            raise RunError(
-                f"'{path}' cannot be made: {error.strerror}; give a directory that can be written "
-                "to: --out DIRECTORY"
-            ) from None
-        return cls(path, made)
+    def take(cls, path: Path) -> "RunDirectory":
+        """Lock one that a run has left behind, to go on with it; a `RunError` if it still runs."""
+        if not path.is_dir():
+            raise _missing(path)
+        hold(path)
+        remove_unfinished(path)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """One that a run has left behind; a `RunError` says what is missing."""
         if not path.is_dir():
-            beside = _runs_beside(path)
-            near = did_you_mean(path.name, beside, 10) if beside else ""
-            what = "it is a file" if path.exists() else "there is no such directory"
-            raise RunError(
-                f"'{path}' is not a run directory: {what}"
-                + (f"; {near}" if near else "; make one with: unrolled run language-model")
-            )
+            raise _missing(path)
         missing = [name for name in COMPLETE if not (path / name).is_file()]
         if missing and CONFIG not in missing and is_watch(path):
             raise RunError(
@@ -135,7 +109,6 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], backend: Backend | None = None) -> None:
         """Write down what is about to run and where; `end` follows, or the process has died."""
-        hold(self.path)
         self._began = time.monotonic()
         self._environment = environment(backend)
         self.write_json(CONFIG, config)
@@ -157,15 +130,18 @@ class RunDirectory:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Where a file inside it cannot be written, the others and the directory go, too."""
+        """Where a file inside it cannot be written, the others that are new go, and what is empty.
+
+        The lock is given back.
+        """
         try:
             yield
         except BaseException:  # Ctrl-C, too
             with suppress(OSError):
-                release(self.path)
                 for file in self._written:
                     file.unlink(missing_ok=True)
-            _remove_empty(self._made)
+            give_back(self.path)  # not before: then another process may make its run here
+            remove_empty(self._made)
             raise
 
     def write_json(self, name: str, value: Any) -> None:
@@ -236,18 +212,30 @@ class RunDirectory:
         self._logs.append(Lines(self.path / name))
         return self._logs[-1]
 
+    def resume_lines(self, name: str, lines: int, sha256: str | None = None) -> Lines:
+        """The same after the first so many lines of a file, see `Lines.resume`."""
+        self._logs.append(Lines.resume(self.path / name, lines, sha256))
+        return self._logs[-1]
+
     def _replace(self, name: str, content: bytes) -> None:
+        path = self.path / name
+        is_new = not path.exists()
         try:
-            write_whole(self.path / name, content)
+            write_whole(path, content)
         except OSError as error:
-            raise unwritten(self.path / name, error) from None
-        self._written.append(self.path / name)
+            raise unwritten(path, error) from None
+        if is_new:
+            self._written.append(path)
 
 
-def _remove_empty(directories: Sequence[Path]) -> None:
-    with suppress(OSError):  # not empty, or not there
-        for directory in directories:
-            directory.rmdir()
+def _missing(path: Path) -> RunError:
+    beside = _runs_beside(path)
+    near = did_you_mean(path.name, beside, 10) if beside else ""
+    what = "it is a file" if path.exists() else "there is no such directory"
+    return RunError(
+        f"'{path}' is not a run directory: {what}"
+        + (f"; {near}" if near else "; make one with: unrolled run language-model")
+    )
 
 
 def _damaged(path: Path, why: object) -> RunError:

@@ -1,71 +1,24 @@
-"""Lock a run directory while it runs; tell whether one without a summary still runs or was killed.
+"""Tell whether a run without a summary still runs, was killed or was left open.
 
-The process of a run holds an advisory lock on a file of the run directory, which the system
-releases when the process ends. (A process's number would not do: numbers are given again.)
+The process of a run holds the lock of its directory, see `unrolled.locking`.
 """
 
-import atexit
 import json
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-if sys.platform != "win32":  # there it stays unknown whether a run is alive
-    import fcntl
+from unrolled.locking import owner, state
 
-LOCK, CONFIG, SUMMARY = "running.lock", "config.json", "summary.json"
+CONFIG, SUMMARY = "config.json", "summary.json"
 
 WATCH = "watch"
 """The experiment of a run that ``watch(model, out=...)`` has made: it keeps no weights."""
 
-LEFT = b"the process ended without finishing the run\n"
-"""What stands in the lock file if Python itself ended: nobody has killed it."""
-
 TAIL = 2**20
 """Bytes at the end of a log in which its last whole line is looked for."""
-
-_held: dict[Path, BinaryIO] = {}
-
-
-def hold(path: Path) -> None:
-    """Lock a run directory, if its file system can, until `release` or the process's end."""
-    if sys.platform == "win32":
-        return
-    unlocked = path / f".{LOCK}.unfinished"
-    with suppress(OSError):
-        file = unlocked.open("wb", buffering=0)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unlocked.rename(path / LOCK)  # locked from the moment that it is there
-        except OSError:
-            file.close()
-            unlocked.unlink()
-        else:
-            _held[path.absolute()] = file
-
-
-def release(path: Path) -> None:
-    """Give the lock up and remove its file, if there is one."""
-    file = _held.pop(path.absolute(), None)
-    if file is not None:
-        with suppress(OSError):
-            (path / LOCK).unlink(missing_ok=True)
-        file.close()
-
-
-@atexit.register
-def _leave() -> None:
-    for file in _held.values():
-        with suppress(OSError, ValueError):
-            file.write(LEFT)
-
-
-if hasattr(os, "register_at_fork"):
-    # a child shares the lock, and must not keep it beyond the end of its parent
-    os.register_at_fork(after_in_child=lambda: [file.close() for file in _held.values()])
 
 
 @dataclass(frozen=True)
@@ -87,24 +40,28 @@ def no_end(path: Path) -> NoEnd | None:
     """What is known of a run without a summary; None if it has one, or is no run."""
     if (path / SUMMARY).exists() or not (path / CONFIG).exists():
         return None
-    step, state = last_step(path), _state(path)
-    if state == "running":
+    step, how = last_step(path), state(path)
+    if how == "running":
         last = "nothing is recorded yet" if step is None else f"the last record is of step {step:,}"
-        return NoEnd("note", f"The run is still running; {last}.", "Look again at its end", step)
+        by = f": {found}" if (found := owner(path)) else ""
+        text = f"The run is still running{by}; {last}."
+        return NoEnd("note", text, "Look again at its end", step)
+    if (path / SUMMARY).exists():  # it has ended meanwhile
+        return None
     after = "before its first record" if step is None else f"after step {step:,}"
-    if state == "killed":
+    if how == "killed":
         text = f"The process ended without a word {after}: it was killed, or it crashed."
         remedy = (
             "Ask the system's log whether memory ran out, and `unrolled doctor` whether the native "
             "kernels crash here. Then run it again"
         )
-    elif state == "left" and is_watch(path):
+    elif how == "left" and is_watch(path):
         text = (
             f"The program ended {after} without closing its watch: the last steps may be missing."
         )
         remedy = "Write `with watch(...) as watched:`, or call watched.close()"
         return NoEnd("warning", text, remedy, step)
-    elif state == "left":
+    elif how == "left":
         text = f"The program ended {after}, before the run was complete."
         remedy = "Read the error that it has printed, and run it again"
     else:
@@ -119,19 +76,6 @@ def is_watch(path: Path) -> bool:
         config = json.loads((path / CONFIG).read_bytes())
         return isinstance(config, dict) and config.get("experiment") == WATCH
     return False
-
-
-def _state(path: Path) -> str:
-    if sys.platform == "win32":
-        return "unknown"
-    try:
-        with (path / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return "left" if file.read() == LEFT else "killed"
-    except BlockingIOError:
-        return "running"
-    except OSError:  # there is none: an older version has made the run, or a system without locks
-        return "unknown"
 
 
 def last_step(path: Path) -> int | None:

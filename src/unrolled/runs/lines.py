@@ -1,5 +1,6 @@
 """Append lines of JSON to the files of a running training."""
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,10 @@ from typing import Any
 
 from unrolled.errors import RunError
 from unrolled.training.records import EpochRecord, Listener
+from unrolled.writing import open_plain, sync
+
+CHUNK = 2**20
+"""Bytes of a log that are read at once."""
 
 
 class EpochLog(Listener):
@@ -44,21 +49,76 @@ class Lines:
     """Appends whole lines to a file; see `RunDirectory.lines`.
 
     There is no buffer: one that could not be written would fail once more when it is closed.
+
+    Attributes:
+        lines: how many the file has.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self.file = path.open("ab", buffering=0)
+            self.lines, self._hash = 0, hashlib.sha256()
+            if self.file.seek(0, os.SEEK_END):
+                with path.open("rb") as written:
+                    for chunk in iter(lambda: written.read(CHUNK), b""):
+                        self.lines += chunk.count(b"\n")
+                        self._hash.update(chunk)
         except OSError as error:
             raise unwritten(path, error) from None
+
+    @classmethod
+    def resume(cls, path: Path, lines: int, sha256: str | None = None) -> "Lines":
+        """Append to a log after its first so many lines; what follows them is cut off.
+
+        Args:
+            path: the log.
+            lines: how many a checkpoint knows of.
+            sha256: of the bytes of these, in hexadecimal; None takes whatever they are.
+
+        Raises:
+            RunError: the log is missing, a link or no file, has fewer lines, or others; it is
+                left as it is.
+        """
+        log = cls.__new__(cls)
+        log.path = path
+        try:
+            # without lines it need not be there
+            flags = os.O_RDWR | os.O_APPEND | (0 if lines else os.O_CREAT)
+            log.file = os.fdopen(open_plain(path, flags), "ab", buffering=0)
+        except FileNotFoundError:
+            raise _other_log(path, f"is missing; the checkpoint knows of {lines:,} lines") from None
+        except OSError as error:
+            raise unwritten(path, error) from None
+        try:
+            log.lines, log._hash, end = _first_lines(log.file.fileno(), lines)
+            if log.lines < lines:
+                what = f"has {log.lines:,} of the {lines:,} lines that the checkpoint knows of"
+                raise _other_log(path, what)
+            if sha256 not in (None, log.sha256):
+                what = f"has been changed within its first {lines:,} lines"
+                raise _other_log(path, f"{what}, those that the checkpoint knows of")
+            log.file.truncate(end)
+        except OSError as error:
+            log.file.close()
+            raise unwritten(path, error) from None
+        except RunError:
+            log.file.close()
+            raise
+        return log
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes of the file, in hexadecimal."""
+        return self._hash.hexdigest()
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         try:
             text = json.dumps(record, allow_nan=False)
         except ValueError:  # seldom, so not looked for in every number of every line
             text = json.dumps(writable(record), allow_nan=False)
-        left = memoryview((text + "\n").encode())
+        line = (text + "\n").encode()
+        left = memoryview(line)
         begin = self.file.seek(0, os.SEEK_END)
         try:
             while left:
@@ -67,6 +127,36 @@ class Lines:
             with suppress(OSError):
                 self.file.truncate(begin)
             raise unwritten(self.path, error) from None
+        self.lines += 1
+        self._hash.update(line)
+
+    def sync(self) -> None:
+        """Flush what is written to the disk."""
+        try:
+            sync(self.file.fileno())
+        except OSError as error:
+            raise unwritten(self.path, error) from None
+
+
+def _first_lines(file: int, lines: int) -> tuple[int, "hashlib._Hash", int]:
+    """Of the first so many lines of a file: how many there are, their hash, where they end."""
+    found, end, digest = 0, 0, hashlib.sha256()
+    os.lseek(file, 0, os.SEEK_SET)
+    while found < lines and (chunk := os.read(file, CHUNK)):
+        count = chunk.count(b"\n")
+        if found + count >= lines:  # the last of them ends within this chunk
+            at = -1
+            for _ in range(lines - found):
+                at = chunk.index(b"\n", at + 1)
+            chunk, count = chunk[: at + 1], lines - found
+        found += count
+        end += len(chunk)
+        digest.update(chunk)
+    return found, digest, end
+
+
+def _other_log(path: Path, what: str) -> RunError:
+    return RunError(f"'{path}' {what}\nTake it from a copy, or run it once more")
 
 
 def cut(file: Path, size: int) -> None:

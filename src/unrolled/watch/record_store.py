@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unrolled.errors import RunError, SettingError
+from unrolled.locking import LOCK, give_back, hold, release
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.ending import WATCH
 from unrolled.telemetry import showing
@@ -73,8 +74,9 @@ class RecordStore:
         self._head = {"experiment": WATCH, "framework": framework, "seed": None}
         if out is not None:
             self._directory = make_directory(Path(out), overwrite)
-            self._directory.begin({**self._head, "settings": dict(settings or {})}, backend)
-            self._write = self._directory.lines(TELEMETRY)
+            with self._directory.all_or_nothing():
+                self._directory.begin({**self._head, "settings": dict(settings or {})}, backend)
+                self._write = self._directory.lines(TELEMETRY)
 
     def add(self, record: TelemetryRecord) -> None:
         """Keep a record, and hand it on."""
@@ -196,20 +198,34 @@ def make_directory(path: Path, overwrite: bool) -> RunDirectory:
     """A new run directory, under the next free name if it may not replace what is there."""
     if path.exists() and not path.is_dir():
         raise RunError(f"'{path}' is a file; give a directory as out")
-    if path.is_dir() and any(path.iterdir()):
-        if overwrite:
-            _remove_run(path)
-        else:
-            taken, path = path, _next_free(path)
-            what = f"'{taken}' already holds something: this run is written to '{path}'"
+    if overwrite and _is_taken(path):
+        _remove_run(path)
+    wanted = path
+    while True:
+        if not overwrite and _is_taken(path):
+            path = _next_free(path)
+        try:
+            directory = RunDirectory.create(path)
+        except RunError as error:
+            if not overwrite and _is_taken(path):
+                continue  # another process was faster
+            raise _in_python(error) from None
+        if path != wanted:
+            what = f"'{wanted}' already holds something: this run is written to '{path}'"
             warnings.warn(
                 f"watch: {what}; overwrite=True replaces a run", RuntimeWarning, stacklevel=5
             )
-    try:
-        return RunDirectory.create(path)
-    except RunError as error:
-        what, _, _ = str(error).partition(";")
-        raise RunError(f"{what}; give another directory as out") from None
+        return directory
+
+
+def _is_taken(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def _in_python(error: RunError) -> RunError:
+    """The error with advice for Python, in the place of that for the command line."""
+    what, _, _ = str(error).rpartition(";")
+    return RunError(f"{what}; give another directory as out")
 
 
 def _next_free(path: Path) -> Path:
@@ -237,11 +253,20 @@ def _remove_run(path: Path) -> None:
             f"'{path}' holds files that are no run: overwrite=True replaces only runs; give "
             "another directory as out"
         ) from None
+    release(path)  # of a watch in this process that is not closed: a notebook's cell runs again
+    try:
+        hold(path)
+    except RunError as error:
+        raise _in_python(error) from None
     try:
         for each in path.iterdir():
+            if each.name == LOCK:
+                continue
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
             else:
                 each.unlink()
     except OSError as error:
+        give_back(path)
         raise RunError(f"'{path}' cannot be replaced: {error.strerror}") from None
+    release(path)

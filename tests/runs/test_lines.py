@@ -1,0 +1,116 @@
+"""Logs of a run, and going on with one."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from unrolled.errors import RunError
+from unrolled.runs import lines as module
+from unrolled.runs.directory import RunDirectory
+from unrolled.runs.lines import Lines
+
+RECORDS = [{"step": step, "text": "ü" * (7 * step % 11), "nothing": None} for step in range(40)]
+
+
+@pytest.fixture(params=[1, 16, 2**20])
+def log(request, tmp_path, monkeypatch):
+    """A log of 40 lines, read in chunks of different sizes."""
+    monkeypatch.setattr(module, "CHUNK", request.param)
+    write_all(tmp_path / "telemetry.jsonl", RECORDS)
+    return tmp_path / "telemetry.jsonl"
+
+
+def write_all(path, records):
+    write = Lines(path)
+    for record in records:
+        write(record)
+    write.sync()
+    write.file.close()
+    return write
+
+
+def begin_of(log, count):
+    return b"".join(log.read_bytes().splitlines(keepends=True)[:count])
+
+
+def test_a_log_knows_its_lines_and_their_hash_also_where_it_goes_on(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for count in (40, 80):
+        write = write_all(path, RECORDS)
+        assert write.lines == count
+        assert write.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("count", [0, 1, 39, 40])
+@pytest.mark.parametrize("torn", [b"", b'{"step": 4'])
+def test_a_log_that_goes_on_is_that_of_a_run_that_never_stopped(log, count, torn):
+    whole, begin = log.read_bytes(), begin_of(log, count)
+    with log.open("ab") as file:
+        file.write(torn)
+    write = Lines.resume(log, count, hashlib.sha256(begin).hexdigest())
+    assert log.read_bytes() == begin
+    for record in RECORDS[count:]:
+        write(record)
+    write.file.close()
+    assert log.read_bytes() == whole
+    assert (write.lines, write.sha256) == (40, hashlib.sha256(whole).hexdigest())
+
+
+def test_a_log_without_a_hash_may_hold_anything(log):
+    log.write_bytes(b"other\n" * 3 + b"more")
+    Lines.resume(log, 2).file.close()
+    assert log.read_bytes() == b"other\n" * 2
+
+
+def test_a_log_that_lacks_lines_or_holds_others_is_refused_and_stays(log):
+    whole, digest = log.read_bytes(), hashlib.sha256(log.read_bytes()).hexdigest()
+    for damaged, words in (
+        (begin_of(log, 12), r"has 12 of the 40 lines that the checkpoint knows of"),
+        (whole[:-1], r"has 39 of the 40 lines"),
+        (b"", r"has 0 of the 40 lines"),
+        (whole[:100] + b"!" + whole[101:], r"has been changed within its first 40 lines"),
+    ):
+        log.write_bytes(damaged)
+        with pytest.raises(RunError, match=rf"telemetry\.jsonl' {words}"):
+            Lines.resume(log, 40, digest)
+        assert log.read_bytes() == damaged
+
+
+def test_a_log_that_is_missing_is_made_if_it_had_no_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(RunError, match="is missing; the checkpoint knows of 3 lines"):
+        Lines.resume(path, 3)
+    assert not path.exists()
+    with RunDirectory(tmp_path) as directory:
+        directory.resume_lines("metrics.jsonl", 0, hashlib.sha256().hexdigest())({"step": 1})
+    assert json.loads(path.read_bytes()) == {"step": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "directory"])
+def test_a_log_that_is_no_file_of_the_run_is_not_cut(kind, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine\n" * 3)
+    make = {
+        "link": lambda path: path.symlink_to(tmp_path / "mine.txt"),
+        "hard link": lambda path: path.hardlink_to(tmp_path / "mine.txt"),
+        "pipe": os.mkfifo,
+        "directory": os.mkdir,
+    }
+    make[kind](tmp_path / "metrics.jsonl")
+    for count in (0, 1):
+        with pytest.raises(RunError, match=r"metrics\.jsonl' cannot be written"):
+            Lines.resume(tmp_path / "metrics.jsonl", count)
+    assert (tmp_path / "mine.txt").read_text() == "mine\n" * 3
+
+
+def test_a_line_that_cannot_be_written_is_not_counted(tmp_path):
+    write = Lines(tmp_path / "metrics.jsonl")
+    write({"a": 1})
+    before = (write.lines, write.sha256)
+    write.file.close()
+    refused = pytest.raises(RunError, match="cannot be written")
+    with open(os.devnull, "rb", buffering=0) as write.file, refused:  # it is open for reading
+        write({"a": 2})
+    assert (write.lines, write.sha256) == before
