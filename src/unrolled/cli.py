@@ -13,7 +13,7 @@ import click
 
 from unrolled import __version__, frameworks
 from unrolled.arguments import PATH, REAL, WHOLE, Commands, Number, ReaderGoneError, explain
-from unrolled.errors import RunError, UnrolledError
+from unrolled.errors import RunError, SettingError, UnrolledError
 from unrolled.output import output_lost, silence
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -62,9 +62,9 @@ def list_() -> None:
 
 
 @cli.command()
-@click.argument("experiment")
-@click.option("--framework", default="torch", show_default=True, help="Framework to run on.")
-@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of all random draws.")
+@click.argument("experiment", required=False)
+@click.option("--framework", help="Framework to run on.  [default: torch]")
+@click.option("--seed", type=WHOLE, help="Seed of all random draws.  [default: 0]")
 @click.option(
     "--out",
     type=PATH,
@@ -83,15 +83,32 @@ def list_() -> None:
     metavar="TRACKER",
     help="Keep the records for other programs, too: csv or tensorboard.",
 )
+@click.option(
+    "--checkpoint",
+    default="every=1min",
+    metavar="WHEN",
+    help="Save all that is needed to go on: every=1000steps, every=5epochs, every=10min, or off; "
+    "with ,keep=3 the last three and the best.  [default: every=1min, for runs that take longer]",
+)
+@click.option(
+    "--resume",
+    type=PATH,
+    metavar="RUN",
+    help="Go on with a run that was stopped or killed, from its newest checkpoint.",
+)
+@click.option("--force", is_flag=True, help="Resume also where it cannot be exact.")
 def run(
-    experiment: str,
-    framework: str,
-    seed: int,
+    experiment: str | None,
+    framework: str | None,
+    seed: int | None,
     out: Path | None,
     assignments: tuple[str, ...],
     log: tuple[str, ...],
+    checkpoint: str,
+    resume: Path | None,
+    force: bool,
 ) -> None:
-    """Run an EXPERIMENT and keep it in a run directory.
+    """Run an EXPERIMENT and keep it in a run directory; or go on with one.
 
     \b
     Examples:
@@ -103,10 +120,26 @@ def run(
       unrolled run digit-sum --set cells=srn,gru,lstm --set lengths=10,20
       unrolled run gradient-explosion --seed 1
       unrolled run language-model --log tensorboard
+      unrolled run language-model --checkpoint every=5epochs,keep=3
+      unrolled run --resume runs/language-model-1
+      unrolled run --resume runs/language-model-1 --set max_epochs=600
     """
     from unrolled import experiments
 
-    experiments.run(experiment, assignments, framework, seed, out, log)
+    if resume is None:
+        if experiment is None:
+            names = ", ".join(experiments.EXPERIMENTS)
+            raise SettingError(f"name an experiment: {names}; or a run to go on with: --resume RUN")
+        if force:
+            raise SettingError("--force is for --resume RUN; leave it out")
+        experiments.run(
+            experiment, assignments, framework or "torch", seed or 0, out, log, checkpoint
+        )
+        return
+    if out is not None:
+        raise SettingError("a run that is resumed stays where it is; leave out --out")
+    given = {"experiment": experiment, "framework": framework, "seed": seed}
+    experiments.resume(resume, assignments, force, log, checkpoint, given)
 
 
 @cli.command()

@@ -4,6 +4,7 @@ This table is light, so that the command line can list them without loading them
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def run(
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
     check_seed(seed)
-    context = Context(name, framework, seed, Path(out) if out is not None else None, log, checkpoint)
+    context = Context(
+        name, framework, seed, Path(out) if out is not None else None, log, checkpoint
+    )
     module.run(context, settings)
     return context.directory.path
 
@@ -90,6 +93,7 @@ def resume(
     force: bool = False,
     log: tuple[str, ...] = (),
     checkpoint: str = "every=1min",
+    given: Mapping[str, Any] = {},
 ) -> Path:
     """Go on with a run that was interrupted or killed, from its newest checkpoint.
 
@@ -100,6 +104,7 @@ def resume(
         assignments: settings to change, as ``"name=value"``: more epochs, for one.
         force: go on also where it cannot be exact: with other settings, versions or threads.
         log, checkpoint: as of `run`.
+        given: what the run must be of: ``experiment``, ``framework`` and ``seed``; None is any.
 
     Returns:
         The run directory.
@@ -113,6 +118,7 @@ def resume(
 
     with Resumption(Path(path), force) as resumption:
         config = resumption.config
+        resumption.check(given)
         module = get(config["experiment"]).load()
         frameworks.require(config["framework"])
         settings = resumption.settings(module.Settings, assignments)

@@ -1,12 +1,15 @@
 """`Context` of a running experiment: its framework, run directory, progress and Ctrl-C."""
 
 import dataclasses
+import random
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unrolled import frameworks
 from unrolled.checkpoints.schedule import Schedule
@@ -29,7 +32,6 @@ from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
 from unrolled.training.checkpointing import CHECKPOINTS, Checkpointing
 from unrolled.training.records import Listener
-
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
 """How often a run saves a checkpoint by default, and seconds of a training that has no need of one.
@@ -63,6 +65,9 @@ class Context:
         self.schedule = Schedule.parse(checkpoint)
         self.checkpoint = checkpoint
         self.resumption = resumption
+        # a layer, or a listener of a reader's own, may draw from these
+        random.seed(seed)
+        np.random.seed(seed)
         self.status = "finished"
         self.failure: NotFiniteError | RunError | None = None
         self._values: Values = {}
@@ -151,17 +156,13 @@ class Context:
             listeners.append(Telemetry(telemetry_every, [lines, *records, *sinks]))
         listeners.append(Logs(self.directory, self.resumption))
         trainer.listeners.extend(listeners)
-        options = {"part": part, "least_s": LEAST_S, "tell": say}
-        if self.schedule is not None:
-            trainer.checkpoint = Checkpointing(self.directory.path, self.checkpoint, **options)
-        source = None
-        if self.resumption is not None:
-            source = self.resumption.source(Checkpointing(self.directory.path, **options), trainer)
+        source = self._with_checkpoints(trainer, part)
+        force = self.resumption is not None and self.resumption.force
         with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:
             for tracker in attached:
                 stack.callback(tracker.close)
             try:
-                trainer.fit(model, data, source, self.resumption is not None and self.resumption.force)
+                trainer.fit(model, data, source, force)
             except ResumeError:
                 raise
             except NotFiniteError as error:
@@ -174,6 +175,18 @@ class Context:
         kept = values() or trainer.bound_model.export_parameters()
         self._values |= kept if part is None else with_prefix(f"{part}.", kept)
         self.directory.save_model(self._values)
+
+    def _with_checkpoints(self, trainer: Any, part: str | None) -> Checkpointing | None:
+        """Have a trainer save checkpoints; return what it goes on from, if anything."""
+
+        def checkpoints(schedule: str) -> Checkpointing:
+            return Checkpointing(self.directory.path, schedule, part, LEAST_S, say)
+
+        if self.schedule is not None:
+            trainer.checkpoint = checkpoints(self.checkpoint)
+        if self.resumption is None:
+            return None
+        return self.resumption.source(checkpoints(CHECKPOINT), trainer)
 
     def going_through(self, what: str) -> Callable[[Sequence[Part]], Iterator[Part]]:
         """How to go through the parts of something that is done after the training.

@@ -52,6 +52,20 @@ class Resumption:
         else:
             give_back(self.directory.path)
 
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Make sure that the run is of the experiment, framework and seed that were asked for."""
+        for name, value in given.items():
+            found = self.config[name]
+            if value is not None and value != found:
+                advice = (
+                    f"carry it there: unrolled convert {self.directory.path} --to {value} --out NEW"
+                    if name == "framework"
+                    else f"leave out the {name}"
+                )
+                raise ResumeError(
+                    f"'{self.directory.path}' is a run with {name} {found}, not {value}; {advice}"
+                )
+
     def settings(self, cls: type[Any], assignments: tuple[str, ...]) -> Any:
         """The settings to go on with; a `ResumeError` names those that would change the numbers."""
         try:
@@ -73,9 +87,7 @@ class Resumption:
                 )
         return after
 
-    def begin(
-        self, config: Mapping[str, Any], files: Mapping[str, Any], backend: Backend
-    ) -> None:
+    def begin(self, config: Mapping[str, Any], files: Mapping[str, Any], backend: Backend) -> None:
         """Check that the run is what it was; write nothing yet."""
         for name, value in files.items():
             if self.directory.read_json(name) != value and not self.force:
@@ -100,7 +112,11 @@ class Resumption:
                 say(problem)
             self.go_on()
             return None
-        self._is_last = state["position"]["epoch"] < trainer.max_epochs
+        position = state["position"]
+        self._is_last = position["epoch"] < trainer.max_epochs
+        if self._is_last:
+            epoch, step = position["epoch"] + 1, position["step"]
+            say(f"going on after step {step:,}, in epoch {epoch} of {trainer.max_epochs}")
         return checkpoints
 
     def found(self, logs: Mapping[str, Any]) -> None:

@@ -27,10 +27,10 @@ class TextData(text_data.TextData, DataModule):
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
-    def epochs(self, model: Any, data: Any) -> Iterator[int]:
+    def epochs(self, *arguments: Any) -> Iterator[int]:
         training = autograd.is_training()
         try:
-            yield from super().epochs(model, data)
+            yield from super().epochs(*arguments)
         finally:  # the mode is the thread's, not the model's
             autograd.set_training(training)
 

@@ -10,6 +10,7 @@
 ``vocabulary.json`` the tokens by id (language models only)
 ``model.safetensors``  the trained parameters by name
 ``summary.json``    the result
+``checkpoints/``    what the run goes on from, see `unrolled.training.checkpointing`
 ``running.lock``    held by the process while it runs, see `unrolled.locking`
 ==================  ==============================================================
 
@@ -36,7 +37,8 @@ from unrolled.parameters import read, to_bytes, untied
 from unrolled.runs.claiming import check_free, claim, remove_empty
 from unrolled.runs.ending import CONFIG, SUMMARY, is_watch, no_end
 from unrolled.runs.environment import ENVIRONMENT, environment
-from unrolled.runs.lines import Lines, cut, unwritten, writable
+from unrolled.runs.lines import TIMINGS, Lines, cut, unwritten, writable
+from unrolled.training.checkpointing import CHECKPOINTS
 from unrolled.writing import remove_unfinished, write_whole
 
 MODEL = "model.safetensors"
@@ -116,8 +118,10 @@ class RunDirectory:
 
     def end(self, summary: Mapping[str, Any]) -> None:
         """Write down how long it took, and the summary."""
-        took = round(time.monotonic() - self._began, 3)
-        self.write_json(ENVIRONMENT, {**self._environment, "took_s": took})
+        took = {"took_s": round(time.monotonic() - self._began, 3)}
+        resumed = self._environment.get("resumed")
+        last = {"resumed": [*resumed[:-1], {**resumed[-1], **took}]} if resumed else took
+        self.write_json(ENVIRONMENT, {**self._environment, **last})
         self.write_json(SUMMARY, summary)
         release(self.path)
 
@@ -185,6 +189,8 @@ class RunDirectory:
         except RunError as error:
             if getattr(error.__context__, "errno", None) not in FULL:
                 raise
+            if (self.path / CHECKPOINTS).is_dir():  # it is kept there, and knows these logs
+                raise
             sizes = {log.path: log.path.stat().st_size for log in self._logs if log.path.exists()}
             longest = max(sizes, key=lambda path: sizes[path], default=None)
             if longest is None or sizes[longest] < len(content):
@@ -212,10 +218,35 @@ class RunDirectory:
         self._logs.append(Lines(self.path / name))
         return self._logs[-1]
 
-    def resume_lines(self, name: str, lines: int, sha256: str | None = None) -> Lines:
-        """The same after the first so many lines of a file, see `Lines.resume`."""
-        self._logs.append(Lines.resume(self.path / name, lines, sha256))
-        return self._logs[-1]
+    def log_positions(self) -> dict[str, Any]:
+        """How long the open logs are, and their hash, once all of it is on the disk."""
+        positions = {}
+        for log in self._open_logs():
+            log.sync()
+            # how long something took differs from run to run, and so does its hash
+            sha256 = None if log.path.name == TIMINGS else log.sha256
+            positions[log.path.name] = {"lines": log.lines, "sha256": sha256}
+        return positions
+
+    def go_on(
+        self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend
+    ) -> None:
+        """Go on with a run that was `take`n: cut its logs, and write down where it goes on."""
+        for log in self._open_logs():
+            log.cut_to(**positions.get(log.path.name, {"lines": 0}))
+        before: dict[str, Any] = {}
+        with suppress(RunError):  # it says nothing that training needs
+            before = self.read_json(ENVIRONMENT)
+        now = environment(backend)
+        resumed = [*before.get("resumed", []), {name: now[name] for name in ("began", "command")}]
+        self._began = time.monotonic()
+        self._environment = {**(before or now), "resumed": resumed}
+        self.write_json(ENVIRONMENT, self._environment)
+        self.write_json(CONFIG, config)
+        (self.path / SUMMARY).unlink(missing_ok=True)
+
+    def _open_logs(self) -> list[Lines]:
+        return [log for log in self._logs if not log.file.closed]
 
     def _replace(self, name: str, content: bytes) -> None:
         path = self.path / name

@@ -13,6 +13,8 @@ from unrolled.errors import RunError
 from unrolled.training.records import EpochRecord, Listener
 from unrolled.writing import open_plain, sync
 
+METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+
 CHUNK = 2**20
 """Bytes of a log that are read at once."""
 
@@ -29,7 +31,7 @@ class EpochLog(Listener):
         fields: Callable[[EpochRecord], dict[str, Any]],
         part: str | None = None,
     ) -> None:
-        self.metrics, self.timings = open_lines("metrics.jsonl"), open_lines("timings.jsonl")
+        self.metrics, self.timings = open_lines(METRICS), open_lines(TIMINGS)
         self.fields = fields
         self.head = {} if part is None else {"part": part}
 
@@ -57,55 +59,35 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.file = path.open("ab", buffering=0)
-            self.lines, self._hash = 0, hashlib.sha256()
-            if self.file.seek(0, os.SEEK_END):
-                with path.open("rb") as written:
-                    for chunk in iter(lambda: written.read(CHUNK), b""):
-                        self.lines += chunk.count(b"\n")
-                        self._hash.update(chunk)
+            file = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            self.file = os.fdopen(file, "ab", buffering=0)
+            self.lines, self._hash, _ = _first_lines(file)
         except OSError as error:
             raise unwritten(path, error) from None
 
-    @classmethod
-    def resume(cls, path: Path, lines: int, sha256: str | None = None) -> "Lines":
-        """Append to a log after its first so many lines; what follows them is cut off.
+    def cut_to(self, lines: int, sha256: str | None = None) -> None:
+        """Cut off what follows the first so many lines.
 
         Args:
-            path: the log.
             lines: how many a checkpoint knows of.
             sha256: of the bytes of these, in hexadecimal; None takes whatever they are.
 
         Raises:
-            RunError: the log is missing, a link or no file, has fewer lines, or others; it is
-                left as it is.
+            RunError: there are fewer lines, or others; the log is left as it is.
         """
-        log = cls.__new__(cls)
-        log.path = path
+        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
+        found, digest, end = _first_lines(self.file.fileno(), lines)
+        if found < lines:
+            what = f"has {found:,} of the {lines:,} lines that the checkpoint knows of"
+            raise _other_log(self.path, what)
+        if sha256 not in (None, digest.hexdigest()):
+            what = f"has been changed within its first {lines:,} lines"
+            raise _other_log(self.path, f"{what}, those that the checkpoint knows of")
         try:
-            # without lines it need not be there
-            flags = os.O_RDWR | os.O_APPEND | (0 if lines else os.O_CREAT)
-            log.file = os.fdopen(open_plain(path, flags), "ab", buffering=0)
-        except FileNotFoundError:
-            raise _other_log(path, f"is missing; the checkpoint knows of {lines:,} lines") from None
+            self.file.truncate(end)
         except OSError as error:
-            raise unwritten(path, error) from None
-        try:
-            log.lines, log._hash, end = _first_lines(log.file.fileno(), lines)
-            if log.lines < lines:
-                what = f"has {log.lines:,} of the {lines:,} lines that the checkpoint knows of"
-                raise _other_log(path, what)
-            if sha256 not in (None, log.sha256):
-                what = f"has been changed within its first {lines:,} lines"
-                raise _other_log(path, f"{what}, those that the checkpoint knows of")
-            log.file.truncate(end)
-        except OSError as error:
-            log.file.close()
-            raise unwritten(path, error) from None
-        except RunError:
-            log.file.close()
-            raise
-        return log
+            raise unwritten(self.path, error) from None
+        self.lines, self._hash = found, digest
 
     @property
     def sha256(self) -> str:
@@ -138,17 +120,16 @@ class Lines:
             raise unwritten(self.path, error) from None
 
 
-def _first_lines(file: int, lines: int) -> tuple[int, "hashlib._Hash", int]:
+def _first_lines(file: int, most: float = math.inf) -> tuple[int, "hashlib._Hash", int]:
     """Of the first so many lines of a file: how many there are, their hash, where they end."""
     found, end, digest = 0, 0, hashlib.sha256()
-    os.lseek(file, 0, os.SEEK_SET)
-    while found < lines and (chunk := os.read(file, CHUNK)):
+    while found < most and (chunk := os.read(file, CHUNK)):
         count = chunk.count(b"\n")
-        if found + count >= lines:  # the last of them ends within this chunk
+        if found + count >= most:  # the last of them ends within this chunk
             at = -1
-            for _ in range(lines - found):
+            for _ in range(int(most) - found):
                 at = chunk.index(b"\n", at + 1)
-            chunk, count = chunk[: at + 1], lines - found
+            chunk, count = chunk[: at + 1], int(most) - found
         found += count
         end += len(chunk)
         digest.update(chunk)
