@@ -83,7 +83,7 @@ def read_mark(folder: Path) -> Mark:
         score = None if about["score"] is None else _exactly(float, about["score"])
     except (KeyError, TypeError) as error:
         damaged(folder, f"{COMPLETE} lacks something: {error!r:.80}")
-    if not all(map(FILE.fullmatch, files)) or COMPLETE in files:
+    if not all(FILE.fullmatch(name) and 0 <= size < 2**63 for name, (size, _) in files.items()):
         damaged(folder, f"{COMPLETE} names files that no checkpoint has: {sorted(files)!r:.200}")
     if f"step-{step:06d}" not in (folder.name, folder.stem.removeprefix(".")):
         damaged(folder, f"{COMPLETE} is of step {step!r:.20}; do not rename checkpoints")
@@ -121,9 +121,7 @@ def read_file(folder: Path, name: str, size: int | None = None) -> bytes:
             if size is None and found.st_size > MOST_BYTES:
                 damaged(folder, f"{name} is {found.st_size:,} bytes long")
             if size is not None and found.st_size != size:
-                damaged(
-                    folder, f"{name} is {found.st_size:,} bytes long; {size!r:.20} were written"
-                )
+                damaged(folder, f"{name} is {found.st_size:,} bytes long; {size:,} were written")
             return file.read(found.st_size)
     except FileNotFoundError:
         damaged(folder, f"{name} is missing")

@@ -129,7 +129,7 @@ class _Flattening:
         if not dtype.isnative:
             raise _refused(path, f"{type(given).__name__} of another byte order ({dtype.str})")
         if dtype.name in PAIRS:
-            stored = np.asarray(given)[..., np.newaxis].copy(order="C").view(PAIRS[dtype.name])
+            stored = np.asarray(given)[..., np.newaxis].view(PAIRS[dtype.name])
         elif dtype.name in BITS:
             stored = np.asarray(given).view(BITS[dtype.name])
         elif dtype.name in PLAIN:
@@ -273,10 +273,8 @@ def _restored(stored: Array, dtype: str, path: tuple[Any, ...]) -> Array:
     """An array of the type that it had, from what kept it."""
     if dtype in PLAIN:
         return stored
-    if dtype not in BITS and dtype not in PAIRS:
-        _damaged(path, f"an array of type {dtype!r:.40}, which is unknown")
-    if stored.dtype.name != (BITS | PAIRS)[dtype]:
-        _damaged(path, f"{stored.dtype} where {(BITS | PAIRS)[dtype]} keeps {dtype}")
+    if stored.dtype.name != (BITS | PAIRS).get(dtype):
+        _damaged(path, f"an array of {stored.dtype}, which does not keep {dtype!r:.40}")
     if dtype in PAIRS:
         if stored.shape[-1:] != (2,):
             _damaged(path, f"pairs of numbers of shape {stored.shape}")
