@@ -87,6 +87,31 @@ def test_training_goes_on_exactly(name: str) -> None:
     assert resumed(backend, functools.partial(make, name), step)
 
 
+@pytest.mark.parametrize("name", ["momentum", "adam", "lbsgd"])
+def test_gluon_may_list_the_parameters_in_another_order(name: str) -> None:
+    class Other(gluon.Block):
+        """Whose layers have names, made up by Gluon, in the other order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            first, last = next(orders)
+            self.first = gluon.nn.Dense(6, in_units=3, prefix=first)
+            self.last = gluon.nn.Dense(2, in_units=6, prefix=last)
+
+        def forward(self, X: Any) -> Any:
+            return self.last(self.first(X))
+
+    orders = iter([("dense9_", "dense10_"), ("dense10_", "dense11_")])
+
+    def make_other() -> Any:
+        net = Other()
+        net.initialize()
+        rule, more = RULES[name]
+        return net, trainer(net, rule, more)
+
+    assert resumed(backend, make_other, step, compare=("parameters",))
+
+
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_and_not_without_any_part(name: str) -> None:
     # the statistics are among the parameters, too
@@ -145,15 +170,21 @@ def test_statistics_are_put_back_in_place() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    _, optimizer = make("adam")
-    tree = state.optimizer_state(optimizer, {})
+    model, optimizer = make("adam")
+    parameters = backend.parameters(model)
+    tree = state.optimizer_state(optimizer, parameters)
     with pytest.raises(ParameterError, match="of the optimizer Adam, this one is a SGD"):
         state.load_optimizer_state(make("sgd")[1], tree, {})
+    with pytest.raises(ParameterError, match=r"moves \w+, which is no parameter of the model"):
+        state.optimizer_state(optimizer, {})
+    fewer = gluon.Trainer(model[0].collect_params(), "adam")
+    with pytest.raises(ParameterError, match=r"the state is of .*the trainer moves 0\.bias, 0\.w"):
+        state.load_optimizer_state(fewer, tree, parameters)
     with pytest.raises(SettingError, match="object, which has no state_dict"):
         state.optimizer_state(object(), {})
     optimizer.optimizer.odd = {1, 2}
-    with pytest.raises(SettingError, match=r"the Adam of the gluon\.Trainer has a builtins\.set"):
-        state.optimizer_state(optimizer, {})
+    with pytest.raises(SettingError, match=r"the Adam of the gluon\.Trainer has builtins\.set"):
+        state.optimizer_state(optimizer, parameters)
 
 
 # MXNet's generator cannot be read: each step is seeded

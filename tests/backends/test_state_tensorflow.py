@@ -224,6 +224,10 @@ def test_what_does_not_fit_is_named() -> None:
         state.load_optimizer_state(OPTIMIZERS["sgd"](), tree, parameters)
     with pytest.raises(ParameterError, match=r"the state is of scale, which the model has not"):
         state.load_optimizer_state(OPTIMIZERS["adam"](), tree, {})
+    fewer = OPTIMIZERS["adam"]()
+    fewer.build([parameters["scale"]])
+    with pytest.raises(ParameterError, match=r"the state is of .*; the optimizer moves scale$"):
+        state.load_optimizer_state(fewer, tree, parameters)
     with pytest.raises(ParameterError, match="which is no parameter of the model"):
         state.optimizer_state(optimizer, {})
     with pytest.raises(SettingError, match="object, which has no state_dict"):

@@ -24,6 +24,9 @@ from unrolled.errors import ParameterError, SettingError
 NOT_STATE = ("param_dict", "sym_info", "lr_scheduler", "_index_update_count")
 """Attributes of MXNet's optimizers: what they move, what is kept on its own, and a second name."""
 
+COUNTS = "_all_index_update_counts"
+"""The attribute that has, for each device, how many steps each parameter has taken."""
+
 IS_NP = "__mx.np__"
 
 
@@ -51,6 +54,7 @@ def optimizer_state(optimizer: Any, parameters: Mapping[str, Array]) -> Any:
     scaler = getattr(optimizer, "_amp_loss_scaler", None)
     return {
         "class": class_name(rule),
+        "moves": _moved(optimizer, parameters),
         "rule": _attributes(rule),
         "schedule": _attributes(rule.lr_scheduler),
         "scaler": _attributes(scaler),
@@ -70,16 +74,53 @@ def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Arr
             f"the state is of training on {len(tree['states'])} devices, the trainer has "
             f"{len(optimizer._updaters)}"
         )
-    _load_attributes(rule, tree["rule"])
-    rule._index_update_count = rule._all_index_update_counts[0]
+    moved = _moved(optimizer, parameters)
+    if sorted(moved) != sorted(tree["moves"]):
+        raise ParameterError(
+            f"the state is of {', '.join(tree['moves'])}; the trainer moves {', '.join(moved)}"
+        )
+    places = {i: moved.index(name) for i, name in enumerate(tree["moves"])}
+    rule_tree = tree["rule"] | {"attributes": _renumbered(tree["rule"]["attributes"], places)}
+    _load_attributes(rule, rule_tree)
+    rule._index_update_count = getattr(rule, COUNTS)[0]
     _load_attributes(rule.lr_scheduler, tree["schedule"])
     _load_attributes(getattr(optimizer, "_amp_loss_scaler", None), tree["scaler"])
     for updater, states, context in zip(
         optimizer._updaters, tree["states"], optimizer._contexts, strict=True
     ):
         with context:
-            updater.states = decode(states, _decoded)
+            updater.states = decode(_by_place(states, places), _decoded)
         updater.states_synced = dict.fromkeys(updater.states, True)
+
+
+def _moved(trainer: gluon.Trainer, parameters: Mapping[str, Array]) -> list[str]:
+    """The names of the parameters that a trainer moves, in its order.
+
+    Gluon sorts them by names that it makes up, ``dense9_weight`` after ``dense10_weight``: the
+    order depends on how many layers there have been before.
+    """
+    names = {id(array): name for name, array in parameters.items()}
+    unknown = [p.name for p in trainer._params if id(p.list_data()[0]) not in names]
+    if unknown:
+        raise ParameterError(
+            f"the gluon.Trainer moves {unknown[0]}, which is no parameter of the model: make the "
+            "layer that has it a child of the model, or give it a trainer of its own"
+        )
+    return [names[id(p.list_data()[0])] for p in trainer._params]
+
+
+def _renumbered(attributes: Any, places: Mapping[int, int]) -> Any:
+    """The attributes of an optimizer, in whose dicts parameters have their places as keys."""
+    moved = {
+        name: _by_place(value, places) if isinstance(value, dict) and name != COUNTS else value
+        for name, value in attributes.items()
+    }
+    counts = attributes[COUNTS].items()
+    return moved | {COUNTS: {device: _by_place(count, places) for device, count in counts}}
+
+
+def _by_place(values: Mapping[Any, Any], places: Mapping[int, int]) -> dict[Any, Any]:
+    return {places.get(key, key): value for key, value in values.items()}
 
 
 def _attributes(part: Any) -> Any:

@@ -50,20 +50,25 @@ def load_buffers(model: Any, values: Mapping[str, npt.NDArray[Any]]) -> None:
 def optimizer_state(optimizer: Any, parameters: Mapping[str, Array]) -> Any:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         return state_of(optimizer, _array)
+    return {
+        "class": class_name(optimizer),
+        # Keras makes the state at the first step, for those that have a gradient then
+        "built_for": _moved(optimizer, parameters) if optimizer.built else None,
+        "variables": [_array(variable) for variable in optimizer.variables],
+    }
+
+
+def _moved(optimizer: Any, parameters: Mapping[str, Array]) -> list[str]:
+    """The names of the variables for which an optimizer has made its state."""
     names = {id(variable): name for name, variable in parameters.items()}
-    moved = [variable_of(v) for v in getattr(optimizer, "_trainable_variables", ())]
+    moved = [variable_of(variable) for variable in optimizer._trainable_variables]
     unknown = [variable.name for variable in moved if id(variable) not in names]
     if unknown:
         raise ParameterError(
             f"the optimizer moves {unknown[0]}, which is no parameter of the model: keep it as "
             "an attribute of the model, or give it an optimizer of its own"
         )
-    return {
-        "class": class_name(optimizer),
-        # Keras makes the state at the first step, for those that have a gradient then
-        "built_for": [names[id(variable)] for variable in moved] if optimizer.built else None,
-        "variables": [_array(variable) for variable in optimizer.variables],
-    }
+    return [names[id(variable)] for variable in moved]
 
 
 def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Array]) -> None:
@@ -78,6 +83,11 @@ def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Arr
             raise ParameterError(f"the state is of {missing[0]}, which the model has not")
         with keras.name_scope(optimizer.name):
             optimizer.build([parameters[name] for name in names])
+    if optimizer.built and names != _moved(optimizer, parameters):
+        raise ParameterError(
+            f"the state is of {', '.join(names or ['no variables'])}; the optimizer moves "
+            f"{', '.join(_moved(optimizer, parameters))}"
+        )
     found = optimizer.variables
     check_arrays(_numbered(map(_array, found)), _numbered(tree["variables"]))
     for variable, value in zip(found, tree["variables"], strict=True):
