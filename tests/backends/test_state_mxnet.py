@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(SettingError, match="object, which has no state_dict"):
         state.optimizer_state(object(), {})
     optimizer.optimizer.odd = {1, 2}
-    with pytest.raises(SettingError, match=r"the Adam of the gluon\.Trainer has builtins\.set"):
+    with pytest.raises(SettingError, match=r"the Adam of the gluon\.Trainer has a builtins\.set"):
         state.optimizer_state(optimizer, parameters)
 
 
