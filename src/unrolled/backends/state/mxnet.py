@@ -177,6 +177,7 @@ def load_generators(tree: Any) -> None:
 
 
 def seed_step(seed: int, step: int) -> None:
+    # milliseconds: MXNet then seeds about a thousand generators, beside the caller
     mx.random.seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
 
