@@ -61,7 +61,7 @@ def test_of_processes_that_race_for_a_directory_one_gets_it_and_the_others_say_w
     racers = [start(tmp_path, RACE) for _ in range(3)]
     for racer in racers:
         racer.stdout.readline()
-    for number in range(20):
+    for number in range(10):
         for racer in racers:
             racer.stdin.write(f"{number}\n")
             racer.stdin.flush()
@@ -138,11 +138,14 @@ def test_a_run_that_was_left_is_taken_and_given_back_as_it_was(tmp_path):
     assert locking.state(run) == "left"
 
 
-@pytest.mark.parametrize("name", ["file", "nothing"])
-def test_what_is_no_directory_is_not_taken(name, tmp_path):
+@pytest.mark.parametrize("name", ["file", "nothing", "notes"])
+def test_what_is_no_run_is_not_taken(name, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="is not a run directory"):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / ".mine.unfinished").touch()
+    with pytest.raises(RunError, match=r"is not a run directory|config\.json missing"):
         RunDirectory.take(tmp_path / name)
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == [".mine.unfinished"]
 
 
 def test_a_watch_leaves_the_run_of_another_process_alone(tmp_path, running):

@@ -2,7 +2,7 @@
 
 import io
 import json
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -34,6 +34,9 @@ class Full(io.RawIOBase):
     def truncate(self, size=None):
         return self.file.truncate(size)
 
+    def fileno(self):
+        return self.file.fileno()
+
     def close(self):
         self.file.close()
         super().close()
@@ -42,13 +45,13 @@ class Full(io.RawIOBase):
 @pytest.fixture
 def small_disk(monkeypatch):
     """Logs find room for 500 bytes each."""
-    opened = Path.open
+    opened = os.fdopen
 
-    def limited(self, mode="r", *options, **more):
-        file = opened(self, mode, *options, **more)
+    def limited(descriptor, mode="r", *options, **more):
+        file = opened(descriptor, mode, *options, **more)
         return Full(file, 500) if mode == "ab" else file
 
-    monkeypatch.setattr(Path, "open", limited)
+    monkeypatch.setattr(os, "fdopen", limited)
 
 
 def test_a_training_keeps_its_model_when_its_log_cannot_be_written(unrolled, small_disk, tmp_path):

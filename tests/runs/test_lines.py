@@ -1,7 +1,6 @@
 """Logs of a run, and going on with one."""
 
 import hashlib
-import json
 import os
 
 import pytest
@@ -31,6 +30,16 @@ def write_all(path, records):
     return write
 
 
+def cut(path, lines, sha256=None):
+    log = Lines(path)
+    try:
+        log.cut_to(lines, sha256)
+    except BaseException:
+        log.file.close()
+        raise
+    return log
+
+
 def begin_of(log, count):
     return b"".join(log.read_bytes().splitlines(keepends=True)[:count])
 
@@ -49,7 +58,7 @@ def test_a_log_that_goes_on_is_that_of_a_run_that_never_stopped(log, count, torn
     whole, begin = log.read_bytes(), begin_of(log, count)
     with log.open("ab") as file:
         file.write(torn)
-    write = Lines.resume(log, count, hashlib.sha256(begin).hexdigest())
+    write = cut(log, count, hashlib.sha256(begin).hexdigest())
     assert log.read_bytes() == begin
     for record in RECORDS[count:]:
         write(record)
@@ -60,7 +69,7 @@ def test_a_log_that_goes_on_is_that_of_a_run_that_never_stopped(log, count, torn
 
 def test_a_log_without_a_hash_may_hold_anything(log):
     log.write_bytes(b"other\n" * 3 + b"more")
-    Lines.resume(log, 2).file.close()
+    cut(log, 2).file.close()
     assert log.read_bytes() == b"other\n" * 2
 
 
@@ -74,18 +83,34 @@ def test_a_log_that_lacks_lines_or_holds_others_is_refused_and_stays(log):
     ):
         log.write_bytes(damaged)
         with pytest.raises(RunError, match=rf"telemetry\.jsonl' {words}"):
-            Lines.resume(log, 40, digest)
+            cut(log, 40, digest)
         assert log.read_bytes() == damaged
 
 
-def test_a_log_that_is_missing_is_made_if_it_had_no_lines(tmp_path):
+def test_a_log_that_is_missing_is_told(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    with pytest.raises(RunError, match="is missing; the checkpoint knows of 3 lines"):
-        Lines.resume(path, 3)
-    assert not path.exists()
-    with RunDirectory(tmp_path) as directory:
-        directory.resume_lines("metrics.jsonl", 0, hashlib.sha256().hexdigest())({"step": 1})
-    assert json.loads(path.read_bytes()) == {"step": 1}
+    with pytest.raises(RunError, match="has 0 of the 3 lines that the checkpoint knows of"):
+        cut(path, 3)
+
+
+def test_the_positions_of_a_run_cut_its_logs(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.begin({"experiment": "x"})
+    with directory:
+        metrics, timings = directory.lines("metrics.jsonl"), directory.lines("timings.jsonl")
+        for write in (metrics, timings):
+            write({"step": 1})
+        positions = directory.log_positions()
+        assert positions["timings.jsonl"] == {"lines": 1, "sha256": None}
+        for write in (metrics, timings):
+            write({"step": 2})
+    with directory:
+        directory.lines("metrics.jsonl"), directory.lines("timings.jsonl")
+        directory.go_on({"experiment": "y"}, positions, None)
+    for name in positions:
+        assert (tmp_path / "run" / name).read_text() == '{"step": 1}\n'
+    assert directory.read_json("config.json") == {"experiment": "y"}
+    assert len(directory.read_json("environment.json")["resumed"]) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -101,7 +126,7 @@ def test_a_log_that_is_no_file_of_the_run_is_not_cut(kind, tmp_path):
     make[kind](tmp_path / "metrics.jsonl")
     for count in (0, 1):
         with pytest.raises(RunError, match=r"metrics\.jsonl' cannot be written"):
-            Lines.resume(tmp_path / "metrics.jsonl", count)
+            cut(tmp_path / "metrics.jsonl", count)
     assert (tmp_path / "mine.txt").read_text() == "mine\n" * 3
 
 

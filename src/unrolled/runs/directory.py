@@ -90,6 +90,8 @@ class RunDirectory:
         """Lock one that a run has left behind, to go on with it; a `RunError` if it still runs."""
         if not path.is_dir():
             raise _missing(path)
+        if not (path / CONFIG).is_file():
+            raise _incomplete(path, [CONFIG])
         hold(path)
         remove_unfinished(path)
         return cls(path)
@@ -229,7 +231,7 @@ class RunDirectory:
         return positions
 
     def go_on(
-        self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend
+        self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend | None
     ) -> None:
         """Go on with a run that was `take`n: cut its logs, and write down where it goes on."""
         for log in self._open_logs():
