@@ -85,7 +85,6 @@ def list_() -> None:
 )
 @click.option(
     "--checkpoint",
-    default="every=1min",
     metavar="WHEN",
     help="Save all that is needed to go on: every=1000steps, every=5epochs, every=10min, or off; "
     "with ,keep=3 the last three and the best.  [default: every=1min, for runs that take longer]",
@@ -104,7 +103,7 @@ def run(
     out: Path | None,
     assignments: tuple[str, ...],
     log: tuple[str, ...],
-    checkpoint: str,
+    checkpoint: str | None,
     resume: Path | None,
     force: bool,
 ) -> None:
@@ -129,7 +128,9 @@ def run(
     if resume is None:
         if experiment is None:
             names = ", ".join(experiments.EXPERIMENTS)
-            raise SettingError(f"name an experiment: {names}; or a run to go on with: --resume RUN")
+            raise SettingError(
+                f"'EXPERIMENT' is missing: name one of {names}; or go on with a run: --resume RUN"
+            )
         if force:
             raise SettingError("--force is for --resume RUN; leave it out")
         experiments.run(

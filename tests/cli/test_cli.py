@@ -115,7 +115,7 @@ def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, argumen
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run"], ["'EXPERIMENT' is missing", "write: unrolled run [OPTIONS] EXPERIMENT"]),
+        (["run"], ["'EXPERIMENT' is missing", "language-model", "--resume RUN"]),
         (["run", "linear-regression", "more"], ["cannot use 'more'", "unrolled run --help"]),
         (["run", "x", "--framwork", "torch"], ["no option '--framwork'", "'--framework'?"]),
         (["sample", "x", "--seed"], ["'--seed' takes a value"]),

@@ -53,7 +53,7 @@ def run(
     seed: int = 0,
     out: str | Path | None = None,
     log: tuple[str, ...] = (),
-    checkpoint: str = "every=1min",
+    checkpoint: str | None = None,
 ) -> Path:
     """Run an experiment as the command line does.
 
@@ -64,7 +64,8 @@ def run(
         seed: of all random draws.
         out: the run directory to make; None takes ``runs/<name>-<number>``.
         log: trackers that get the records as well: ``"csv"``, ``"tensorboard"``.
-        checkpoint: how often to save one, see `unrolled.training.checkpointing`; ``"off"``.
+        checkpoint: how often to save one, see `unrolled.training.checkpointing`; ``"off"``. None:
+            every minute, of runs that take longer.
 
     Returns:
         The run directory.
@@ -92,7 +93,7 @@ def resume(
     assignments: tuple[str, ...] = (),
     force: bool = False,
     log: tuple[str, ...] = (),
-    checkpoint: str = "every=1min",
+    checkpoint: str | None = None,
     given: Mapping[str, Any] = {},
 ) -> Path:
     """Go on with a run that was interrupted or killed, from its newest checkpoint.

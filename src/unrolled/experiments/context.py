@@ -52,7 +52,7 @@ class Context:
         seed: int,
         out: Path | None,
         log: tuple[str, ...] = (),
-        checkpoint: str = CHECKPOINT,
+        checkpoint: str | None = None,
         resumption: Resumption | None = None,
     ) -> None:
         self.experiment = experiment
@@ -62,8 +62,8 @@ class Context:
         self.log = trackers.check(log)
         if out is not None:
             check_free(out)
-        self.schedule = Schedule.parse(checkpoint)
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint or CHECKPOINT
+        self.is_off = Schedule.parse(self.checkpoint) is None
         self.resumption = resumption
         # a layer, or a listener of a reader's own, may draw from these
         random.seed(seed)
@@ -167,6 +167,9 @@ class Context:
                 raise
             except NotFiniteError as error:
                 self.status, self.failure = "diverged", error
+            except KeyboardInterrupt:  # a second one
+                self._say_how_to_go_on()
+                raise
             except RunError as error:  # a log cannot be written
                 self.status, self.failure = "interrupted", error
         if trainer.stopping:
@@ -180,9 +183,11 @@ class Context:
         """Have a trainer save checkpoints; return what it goes on from, if anything."""
 
         def checkpoints(schedule: str) -> Checkpointing:
-            return Checkpointing(self.directory.path, schedule, part, LEAST_S, say)
+            # of several models each one is kept: the next begins where the one before has ended
+            least_s = LEAST_S if part is None else 0
+            return Checkpointing(self.directory.path, schedule, part, least_s, say)
 
-        if self.schedule is not None:
+        if not self.is_off:
             trainer.checkpoint = checkpoints(self.checkpoint)
         if self.resumption is None:
             return None
@@ -220,8 +225,8 @@ class Context:
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
-        if self.status != "finished" and (self.directory.path / CHECKPOINTS).is_dir():
-            say(f"go on with: unrolled run --resume {self.directory.path}")
+        if self.status != "finished":
+            self._say_how_to_go_on()
         if self.failure is not None:
             raise self.failure
         if self.status == "interrupted":
@@ -232,6 +237,10 @@ class Context:
         for lost in LOST:
             if not isinstance(lost, BrokenPipeError):  # its reader has had enough
                 raise output_lost(lost, f"; the run is kept in {self.directory.path}")
+
+    def _say_how_to_go_on(self) -> None:
+        if (self.directory.path / CHECKPOINTS).is_dir():
+            say(f"go on with: unrolled run --resume {self.directory.path}")
 
     def _write_report(self) -> None:
         """The run as a page; whatever goes wrong there, the run itself is done and kept."""

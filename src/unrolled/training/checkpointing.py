@@ -2,6 +2,7 @@
 
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +10,9 @@ from typing import Any, ClassVar
 from unrolled.checkpoints import folder
 from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import Schedule
-from unrolled.errors import ResumeError, SettingError
+from unrolled.errors import ResumeError, RunError, SettingError
 from unrolled.hyperparameters import HyperParameters
+from unrolled.locking import hold, is_held, release
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
     load_training_state,
@@ -65,6 +67,7 @@ class Checkpointing(Listener, HyperParameters):
     least_s: float
     tell: Callable[[str], None]
     schedule: Schedule
+    directory: Path
 
     def __init__(
         self,
@@ -74,12 +77,13 @@ class Checkpointing(Listener, HyperParameters):
         least_s: float = 0,
         tell: Callable[[str], None] = _warn,
     ) -> None:
-        self.save_hyperparameters(ignore=["schedule"])
+        self.save_hyperparameters(ignore=["schedule", "directory"])
         found = Schedule.parse(schedule)
         if found is None:
             raise SettingError("schedule is off; leave checkpoint out, or say how often")
         self.schedule = found
-        self.folder = Path(directory) / CHECKPOINTS / (part or "")
+        self.directory = Path(directory)
+        self.folder = self.directory / CHECKPOINTS / (part or "")
         self.score: float | None = None
 
     def on_fit_start(self, trainer: Any) -> None:
@@ -89,6 +93,7 @@ class Checkpointing(Listener, HyperParameters):
                 "in a loop of your own take unrolled.Checkpoints"
             )
         trainer.position.keep()
+        self._hold()
         self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
         self._saved: tuple[int, int] | None = None
         self._began = self._last = time.monotonic()
@@ -108,12 +113,25 @@ class Checkpointing(Listener, HyperParameters):
         short = time.monotonic() - self._began < self.least_s
         if trainer.stopping or not short or self._saved is not None:
             self.save(trainer)
+        if self._lock is not None:
+            self._lock()
 
     def state_dict(self) -> dict[str, Any]:
         return {"score": self.score}
 
     def load_state_dict(self, state: Any) -> None:
         self.score = state["score"]
+
+    def _hold(self) -> None:
+        """Lock the directory while it is trained in, unless this process has done so."""
+        self._lock: Callable[[], object] | None = None
+        if not is_held(self.directory):
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"'{self.directory}' cannot be made: {error.strerror}") from None
+            hold(self.directory)
+            self._lock = weakref.finalize(self, release, self.directory)
 
     def save(self, trainer: Any) -> None:
         """Save a checkpoint now, unless there is one of this very place."""
@@ -146,9 +164,9 @@ class Checkpointing(Listener, HyperParameters):
             told = [*problems, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise ResumeError(
-                f"the checkpoint of step {state['position']['step']} in '{self.folder}' does not "
-                f"fit this training: {error}"
+                f"the newest checkpoint in '{self.folder}' does not fit this training: {why}"
             ) from None
         for text in told:
             self.tell(text)

@@ -1,8 +1,6 @@
 """The whole state of a training as a tree, and the way back: what a checkpoint holds."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,7 +22,6 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
     Arrays may share the memory of the framework's: write them at once.
     """
     backend, model = trainer.backend, trainer.bound_model
-    settings = hyperparameters(trainer)
     return {
         "position": {
             "epoch": epoch,
@@ -32,7 +29,6 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
             "step": trainer.train_batch_idx,
             "validation_step": trainer.val_batch_idx,
         },
-        "max_epochs": trainer.max_epochs,
         "sums": dataclasses.asdict(trainer.sums),
         "parameters": _to_numpy(backend, trainer.parameters),
         "buffers": _to_numpy(backend, backend.state.buffers(model)),
@@ -44,8 +40,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         "data": trainer.position.state(offset, trainer.last_batch),
         "board": trainer.model.board.state_dict(),
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
-        "settings": settings,
-        "settings_sha256": _sha256(json.dumps(settings, sort_keys=True).encode()),
+        "settings": hyperparameters(trainer),
         "surroundings": _surroundings(trainer),
         "draws": backend.state.not_exact(trainer.differentiate),
     }
@@ -67,10 +62,10 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     trainer.last_good = _from_numpy(backend, state["last_good"], device)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
+    trainer.position.load_state(state["data"], trainer.offset)
     for name, listener in _listeners(trainer):
         if state["listeners"].get(name) is not None:
             listener.load_state_dict(state["listeners"][name])
-    trainer.position.load_state(state["data"], trainer.offset)
     load_generators(backend, state["generators"])
 
 
@@ -158,7 +153,3 @@ def _from_numpy(backend: Any, value: Any, device: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_from_numpy(backend, part, device) for part in value)
     return backend.asarray(value, device)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
