@@ -20,7 +20,10 @@ def write_whole(path: str | Path, content: bytes) -> None:
     path = path.resolve()
     unfinished = path.parent / f".{path.name}.unfinished"
     try:
-        unfinished.write_bytes(content)
+        # what is there may be a link or a pipe that somebody else has put there
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as file:
+            file.write(content)
         unfinished.replace(path)
     except OSError:
         with suppress(OSError):

@@ -12,6 +12,7 @@ from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
 from unrolled.data.data_module import DataModule
 from unrolled.errors import DataError, SettingError
+from unrolled.untrusted import MOST_DATA, read_bytes
 
 LENGTHS = (5, 10, 15, 20, 25, 30, 35)
 """The published lengths, in the order in which they are drawn."""
@@ -127,7 +128,7 @@ def load_data(path: str | Path) -> Any:
 
 def _read(path: Path) -> list[Example]:
     try:
-        lines = path.read_bytes().decode().splitlines()
+        lines = read_bytes(path, MOST_DATA).decode().splitlines()
     except FileNotFoundError:
         raise DataError(
             f"'{path}' does not exist; generate_data(length, k, path) writes such a file"

@@ -82,7 +82,7 @@ def parse(cls: type[Settings], assignments: Iterable[str]) -> Settings:
 def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
     """Settings from the content of a run's ``config.json``; others are a `ParameterError`."""
     try:
-        given = config["settings"]
+        given = config.get("settings")
         if not isinstance(given, dict):
             raise TypeError(f"they are {type(given).__name__}, no object")
         types = get_type_hints(cls)

@@ -5,13 +5,14 @@ releases when the process ends. (A process's number would not do: numbers are gi
 """
 
 import atexit
-import json
 import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from unrolled.untrusted import open_regular, parse_json, read_bytes
 
 if sys.platform != "win32":  # there it stays unknown whether a run is alive
     import fcntl
@@ -115,8 +116,8 @@ def no_end(path: Path) -> NoEnd | None:
 
 def is_watch(path: Path) -> bool:
     """Whether `watch` has made a run, which then keeps no weights."""
-    with suppress(OSError, ValueError, RecursionError):
-        config = json.loads((path / CONFIG).read_bytes())
+    with suppress(OSError, ValueError):
+        config = parse_json(read_bytes(path / CONFIG, inside=path))
         return isinstance(config, dict) and config.get("experiment") == WATCH
     return False
 
@@ -125,9 +126,9 @@ def _state(path: Path) -> str:
     if sys.platform == "win32":
         return "unknown"
     try:
-        with (path / LOCK).open("rb") as file:
+        with open_regular(path / LOCK, inside=path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return "left" if file.read() == LEFT else "killed"
+            return "left" if file.read(len(LEFT) + 1) == LEFT else "killed"
     except BlockingIOError:
         return "running"
     except OSError:  # there is none: an older version has made the run, or a system without locks
@@ -147,11 +148,11 @@ def last_step(path: Path) -> int | None:
 
 def _last_record(file: Path) -> list[tuple[str, int]]:
     """Model and step of the last whole line of a log, or nothing."""
-    with file.open("rb") as log:
+    with open_regular(file, inside=file.parent) as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
         for line in reversed(log.read().splitlines()):
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
+            with suppress(ValueError):
+                record = parse_json(line)
                 if isinstance(record, dict) and type(record.get("step")) is int:
                     return [(str(record.get("part") or ""), record["step"])]
     return []
