@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 from click.testing import CliRunner
+from targets import folder, no_hang, whole_run
 
 from installed import FRAMEWORK
-from targets import folder, no_hang, whole_run
 from unrolled import cli, doctor, frameworks
 from unrolled.bench import command as bench
 from unrolled.errors import UnrolledError
@@ -55,11 +55,12 @@ def run(arguments: list[str]) -> tuple[int, str]:
         for where, name, other in INSTEAD:
             stack.enter_context(patch.object(where, name, other))
         stack.enter_context(patch.object(sys, "argv", ["unrolled", *arguments]))
-        output = stack.enter_context(CliRunner().isolation())[0]
+        outputs = stack.enter_context(CliRunner().isolation())[:2]
         code: object = None
         with no_hang():
             try:
                 cli.main()
             except SystemExit as end:
                 code = end.code
-        return int(code or 0), output.getvalue().decode(errors="replace")
+        said = b"".join(each.getvalue() for each in outputs)
+        return int(code or 0), said.decode(errors="replace")

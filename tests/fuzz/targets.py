@@ -21,6 +21,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 import made_runs
+
 from unrolled.data import digit_sum, encodings, text, tokens, vocabulary
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
@@ -29,7 +30,6 @@ from unrolled.parameters.other_files import what_else
 from unrolled.report import page, trackers
 from unrolled.report.reading import read_runs
 from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series, Shade
-from unrolled.runs.directory import RunDirectory
 from unrolled.runs.ending import LEFT, last_step, no_end
 from unrolled.telemetry.diagnose import as_text as diagnosis_text
 from unrolled.telemetry.diagnose import diagnose, diagnose_run

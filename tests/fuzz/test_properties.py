@@ -10,13 +10,13 @@ import os
 import warnings
 
 import click
+import command_line
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import command_line
-from installed import INSTALLED
 from targets import TARGETS, no_hang, safetensors, whole_run
+
+from installed import INSTALLED
 from unrolled import cli
 from unrolled.experiments import EXPERIMENTS
 from unrolled.experiments.settings import describe
@@ -41,16 +41,23 @@ def answered(name, data):
 
 # values
 
-ODD = ['"><script>x()', 10**19, -(10**19), 2**53, 10**290, 10**400, -1, 0, 0.5, 1e308, -1e-320, float("nan"),
-       float("inf"), float("-inf"), "", "\ud800", "\0", "../../etc/passwd", "a" * 300, "<script>",
+ODD = ['"><script>x()', 10**19, -(10**19), 2**53, 10**290, 10**400, -1, 0, 0.5, 1e308, -1e-320,
+       float("nan"), float("inf"), float("-inf"), "", "\ud800", "\0", "../../etc/passwd", "a" * 300, "<script>",
        "é\u202e", [], {}, [[]], {"": None}, True, None]  # fmt: skip
 
 scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(ODD)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(ODD)
 )
 values = st.recursive(
     scalars,
-    lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(max_size=5), part, max_size=4),
+    lambda part: (
+        st.lists(part, max_size=4) | st.dictionaries(st.text(max_size=5), part, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -124,8 +131,12 @@ def weights(draw):
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     small = {
-        "a": {"dtype": draw(st.sampled_from(("F32", "BF16", "I64", "BOOL", "F8_E4M3", "C64", "F4")))},
-        "__metadata__": {"unrolled": json.dumps(draw(changed({"order": ["a"], "tied": {"b": "a"}})))},
+        "a": {
+            "dtype": draw(st.sampled_from(("F32", "BF16", "I64", "BOOL", "F8_E4M3", "C64", "F4")))
+        },
+        "__metadata__": {
+            "unrolled": json.dumps(draw(changed({"order": ["a"], "tied": {"b": "a"}})))
+        },
     }
     small["a"] |= {"shape": [2, 1], "data_offsets": [0, draw(st.sampled_from((1, 2, 4, 8, 16)))]}
     kind = draw(st.sampled_from(("small", "changed small", "changed")))
@@ -181,15 +192,16 @@ def test_texts_and_tables(data):
 
 # what is typed
 
-numbers = st.integers(-2, 5) | st.integers() | st.floats() | st.sampled_from([10**30, 10**4000, 2**31])
+numbers = (
+    st.integers(-2, 5) | st.integers() | st.floats() | st.sampled_from([10**30, 10**4000, 2**31])
+)
 plain = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=12)
 words = st.sampled_from([
-    "true", "none", "rnn", "lstm", "srn,gru", "10,20", "1,000", "1_0", " 3 ", "٣", "1e5", "0x10", "nan", "-inf",
-    "", "-", "--", "..", ".", "zero", "drawn", "value", "\udcff", "=", "fast", "bfloat16", "%s", "{}",
+    "true", "none", "rnn", "lstm", "srn,gru", "10,20", "1,000", "1_0", " 3 ", "٣", "1e5", "0x10",
+    "nan", "-inf", "", "-", "--", "..", ".", "zero", "drawn", "value", "\udcff", "=", "fast", "bfloat16",
+    "%s", "{}",
 ]) | plain | numbers.map(str)  # fmt: skip
-SETTINGS = [
-    name for each in EXPERIMENTS.values() for name, _, _ in describe(each.load().Settings)
-]
+SETTINGS = [name for each in EXPERIMENTS.values() for name, _, _ in describe(each.load().Settings)]
 assigned = st.tuples(st.sampled_from(SETTINGS) | plain, words).map("=".join) | words
 
 

@@ -37,3 +37,12 @@ def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
     reader.join()
     assert found == [b"content"]
     assert pipe.is_fifo()
+
+
+def test_nothing_is_written_through_a_link_that_somebody_has_put_beside(tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".file.unfinished").symlink_to("mine")
+    write_whole(tmp_path / "file", b"content")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert not (tmp_path / "file").is_symlink()

@@ -379,7 +379,9 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
         raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")
     settings = complete(saved(Settings, config))
     if settings.num_layers > len(values):
-        raise ParameterError(f"{len(values)} parameters are too few for {settings.num_layers} layers")
+        raise ParameterError(
+            f"{len(values)} parameters are too few for {settings.num_layers} layers"
+        )
     shape = settings.model, settings.num_layers, len(tokens), settings.num_hiddens or 0
     check_fit(parameter_shapes(*shape), shapes_of(values))
     check_floating(values)

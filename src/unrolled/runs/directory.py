@@ -182,8 +182,8 @@ class RunDirectory:
             raise _incomplete(self.path, [name]) from None
         except OSError as error:
             raise RunError(
-                f"'{self.path / name}' cannot be read: {error.strerror}; see that you may read it, or "
-                "take it from a copy"
+                f"'{self.path / name}' cannot be read: {error.strerror}; see that you may read it, "
+                "or take it from a copy"
             ) from None
         except ValueError as error:
             raise _damaged(self.path / name, error) from None

@@ -95,10 +95,8 @@ def which_lines(lines: Sequence[int]) -> str:
 
 def _to_next_line(file: BinaryIO) -> bool:
     """Go on to the next line of a log; False where none is found in `MOST_GAP` bytes."""
-    for _ in range(0, MOST_GAP, MOST_LINE):
-        if file.readline(MOST_LINE).endswith(b"\n"):
-            return True
-    return False
+    pieces = (file.readline(MOST_LINE) for _ in range(0, MOST_GAP, MOST_LINE))
+    return any(piece.endswith(b"\n") for piece in pieces)
 
 
 def _object(line: bytes) -> dict[str, Any]:

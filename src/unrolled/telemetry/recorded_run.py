@@ -1,6 +1,6 @@
 """Read a run directory, whole or damaged: its files, epochs and telemetry, for every command."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,14 +94,16 @@ class RecordedRun:
             self.problems.append(f"{name} is damaged and left out: it holds no object")
         return value if isinstance(value, dict) else {}
 
-    def _lines(self, name: str, *how: Any) -> Iterator[Any]:
+    def _lines(
+        self, name: str, convert: Callable[[dict[str, Any]], Any], every: int
+    ) -> Iterator[Any]:
         """What `read_jsonl` gives of a file; what cannot be read goes to `problems`."""
         file = self.path / name
         if not file.is_file():
             self.missing.append(name)
             return
         try:
-            found, bad = read_jsonl(file, *how, inside=self.path)
+            found, bad = read_jsonl(file, convert, every, inside=self.path)
         except RunError as error:
             self.problems.append(str(error))
             return
@@ -113,7 +115,6 @@ class RecordedRun:
             self.problems.append(f"{name}: {which_lines(bad)} damaged and left out")
         if not count:
             self.problems.append(f"{name} {'holds no whole line' if bad else 'is empty'}")
-
 
     def _part(self, line: dict[str, Any]) -> str:
         """The model that a line is about; ``""`` where the run has only one."""
