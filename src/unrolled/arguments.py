@@ -104,10 +104,11 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic in later ver
             what += f" and at most {self.most:,}"
         try:
             number = self.kind(value)
+            if self.name == "integer" and abs(number) > MOST_WHOLE:
+                what += " of at most 18 digits"
+                raise ValueError
         except ValueError:
             number = None
-        if self.kind is int and number is not None and abs(number) > MOST_WHOLE:
-            number, what = None, f"{what} of at most 18 digits"
         bounded = (self.least, self.most) != (-math.inf, math.inf)
         if number is None or (bounded and not self.least <= number <= self.most):
             raise SettingError(f"{hint} is '{shortened(str(value))}'; it must be {what}")

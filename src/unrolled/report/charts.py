@@ -7,7 +7,8 @@ from typing import Any
 
 from unrolled.report.downsample import Line, Spans
 from unrolled.report.reading import Metrics, Run
-from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, from_dict, show
+from unrolled.report.saved_pictures import from_dict
+from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, show
 from unrolled.report.style import PALETTE, style
 from unrolled.report.telemetry import Telemetry
 from unrolled.telemetry.recorded_run import DAMAGED, left_out
