@@ -105,7 +105,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic in later ver
         try:
             number = self.kind(value)
             if self.name == "integer" and abs(number) > MOST_WHOLE:
-                what += " of at most 18 digits"
+                what += " of at most 30 digits"
                 raise ValueError
         except ValueError:
             number = None

@@ -16,8 +16,8 @@ MOST_NAMES = 40
 """Names that a message lists: more than there are settings, fewer than a screen full."""
 
 
-MOST_WHOLE = 10**18
-"""Whole numbers that every array of every framework can count to."""
+MOST_WHOLE = 10**30
+"""Whole numbers whose products still fit a float; what is typed must not be larger."""
 
 LONGEST_SHOWN = 60
 """Characters of what was given that a message about it shows."""

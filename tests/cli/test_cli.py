@@ -445,8 +445,8 @@ def test_settings_are_listed_on_a_narrow_terminal(unrolled, monkeypatch):
 
 
 def test_a_number_beyond_every_array_is_refused_in_a_short_message(unrolled):
-    for arguments in (("bench", "--hiddens", "9" * 4000), ("sample", "run", "--top-k", "9" * 30)):
+    for arguments in (("bench", "--hiddens", "9" * 4000), ("sample", "run", "--top-k", "9" * 31)):
         outcome = unrolled(*arguments)
         assert outcome.code == 2
-        assert "of at most 18 digits" in outcome.err
+        assert "of at most 30 digits" in outcome.err
         assert len(outcome.err) < 250

@@ -380,6 +380,7 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
     settings = complete(saved(Settings, config))
     if settings.num_layers > len(values):
         raise ParameterError(
+            "the values do not fit the model: "
             f"{len(values)} parameters are too few for {settings.num_layers} layers"
         )
     shape = settings.model, settings.num_layers, len(tokens), settings.num_hiddens or 0

@@ -157,7 +157,7 @@ def _check(value: Any, rules: Any) -> None:
             f"'{shortened(value)}' is unknown: {did_you_mean(value, rules['choices'])}"
         )
     if isinstance(value, int) and abs(value) > MOST_WHOLE:
-        raise ValueError("it must have at most 18 digits")
+        raise ValueError("it must have at most 30 digits")
     if rules["least"] is not None and value < rules["least"]:
         raise ValueError(f"it must be at least {rules['least']:g}")
     if rules["most"] is not None and value > rules["most"]:
