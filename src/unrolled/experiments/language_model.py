@@ -378,7 +378,7 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
     if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
         raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")
     settings = complete(saved(Settings, config))
-    if settings.num_layers > len(values):
+    if settings.num_layers > max(1, len(values)):
         raise ParameterError(
             "the values do not fit the model: "
             f"{len(values)} parameters are too few for {settings.num_layers} layers"
