@@ -16,9 +16,10 @@ BOTH_CORES := -n 2 --dist loadfile
 test test-core test-long: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
-MINUTES ?= 10
+sanitize: MINUTES ?= 10
+fuzz: MINUTES ?= 5
 
-.PHONY: help run test test-core test-long lint check sanitize format reproduce bench clean
+.PHONY: help run test test-core test-long lint check sanitize fuzz format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
@@ -28,6 +29,7 @@ help:
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
+	@echo "make fuzz       bad files for everything that parses one, under atheris (MINUTES=5 for each)"
 	@echo "make format     format the code"
 	@echo "make reproduce  the published runs over three seeds (some minutes)"
 	@echo "make bench      training speed beside everything else (five minutes)"
@@ -77,6 +79,9 @@ check: lint test
 
 sanitize:
 	@$(PYTHON) tests/kernels/fuzz/run.py --minutes $(MINUTES)
+
+fuzz: $(TEST_ENV)/installed
+	@$(TEST_ENV)/bin/python tests/fuzz/run.py --minutes $(MINUTES)
 
 format: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format .

@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
-from unrolled.errors import RunError, SettingError, UnrolledError, did_you_mean
-
-LONGEST_SHOWN = 60
-"""Characters of a path that a message about it shows."""
+from unrolled.errors import (
+    MOST_WHOLE,
+    RunError,
+    SettingError,
+    UnrolledError,
+    did_you_mean,
+    shortened,
+)
 
 
 class ReaderGoneError(Exception):
@@ -100,11 +104,14 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic in later ver
             what += f" and at most {self.most:,}"
         try:
             number = self.kind(value)
+            if self.name == "integer" and abs(number) > MOST_WHOLE:
+                what += " of at most 30 digits"
+                raise ValueError
         except ValueError:
             number = None
         bounded = (self.least, self.most) != (-math.inf, math.inf)
         if number is None or (bounded and not self.least <= number <= self.most):
-            raise SettingError(f"{hint} is '{value}'; it must be {what}")
+            raise SettingError(f"{hint} is '{shortened(str(value))}'; it must be {what}")
         return number
 
 
@@ -121,7 +128,7 @@ class Name(click.Path):
         try:
             Path(value).exists()
         except OSError as error:
-            start = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
+            start = shortened(value)
             raise RunError(f"{hint} cannot be '{start}': {error.strerror}; name another") from None
         return super().convert(value, param, ctx)
 

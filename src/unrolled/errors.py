@@ -16,6 +16,13 @@ MOST_NAMES = 40
 """Names that a message lists: more than there are settings, fewer than a screen full."""
 
 
+MOST_WHOLE = 10**30
+"""Whole numbers whose products still fit a float; what is typed must not be larger."""
+
+LONGEST_SHOWN = 60
+"""Characters of what was given that a message about it shows."""
+
+
 class UnrolledError(Exception):
     """Base of all errors below."""
 
@@ -87,6 +94,16 @@ def did_you_mean(given: str, known: Iterable[str], most: int = MOST_NAMES) -> st
     more = f" and {len(known) - most} more" if len(known) > most else ""
     every = f"here are: {', '.join(known[:most])}{more}"
     return f"did you mean '{near[0]}'? T{every}" if near else f"t{every}"
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that is too long for a message.
+
+    Example:
+        >>> shortened("9" * 4000)[-8:]
+        '99999...'
+    """
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def check_seed(seed: int) -> int:

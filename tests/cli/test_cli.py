@@ -442,3 +442,11 @@ def test_settings_are_listed_on_a_narrow_terminal(unrolled, monkeypatch):
     lines = unrolled("list").out.splitlines()
     # names and defaults are not broken up, prose is
     assert all(len(line) <= 40 for line in lines if "=" not in line)
+
+
+def test_a_number_beyond_every_array_is_refused_in_a_short_message(unrolled):
+    for arguments in (("bench", "--hiddens", "9" * 4000), ("sample", "run", "--top-k", "9" * 31)):
+        outcome = unrolled(*arguments)
+        assert outcome.code == 2
+        assert "of at most 30 digits" in outcome.err
+        assert len(outcome.err) < 250

@@ -8,7 +8,7 @@ from installed import FRAMEWORK, INSTALLED
 from parity.reference import LanguageModel
 from unrolled import experiments
 from unrolled.errors import ParameterError
-from unrolled.experiments import digit_sum_training, linear_regression
+from unrolled.experiments import digit_sum_training, language_model, linear_regression
 from unrolled.experiments.language_model import load
 from unrolled.frameworks import FRAMEWORKS
 from unrolled.frameworks import load as load_shell
@@ -237,3 +237,9 @@ def test_a_tie_inside_a_frameworks_layers_has_no_counterpart_and_is_named(name):
     with pytest.raises(ParameterError, match="which has no") as error:
         model.export_parameters()
     assert f"{other} is tied to {one}" in str(error.value)
+
+
+def test_more_layers_than_parameters_are_refused_at_once():
+    config = {"settings": {"num_layers": 10**12}}
+    with pytest.raises(ParameterError, match="1 parameters are too few for 1000000000000 layers"):
+        language_model.checked(config, {"W_xh": np.ones((2, 2))}, ["a", "b"])

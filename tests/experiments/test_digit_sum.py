@@ -12,7 +12,7 @@ from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import SettingError
 from unrolled.experiments import digit_sum_training
 from unrolled.models.weights import without_prefix
-from unrolled.report.spec import from_dict
+from unrolled.report.saved_pictures import from_dict
 from unrolled.runs.directory import RunDirectory
 
 run = partial(short_runs.run, "digit-sum", max_epochs=2, num_hiddens=5, batch_size=60, lr=0.02)

@@ -11,7 +11,7 @@ from installed import INSTALLED
 from unrolled.errors import NotFiniteError
 from unrolled.experiments.gradient_explosion import explain, verdict
 from unrolled.experiments.norms import dead_from
-from unrolled.report.spec import from_dict
+from unrolled.report.saved_pictures import from_dict
 from unrolled.runs.directory import RunDirectory
 from unrolled.telemetry.records import TelemetryRecord
 

@@ -116,3 +116,17 @@ def test_a_number_out_of_reach_is_told_its_limit():
     assert parse(Sizes, ["count=100,000,000"]).count == 10**8
     with pytest.raises(SettingError, match="count=1000000000: it must be at most 100,000,000"):
         parse(Sizes, ["count=1000000000"])
+
+
+def test_a_run_without_settings_is_refused():
+    with pytest.raises(ParameterError, match="they are NoneType, no object"):
+        saved(Example, {})
+
+
+@pytest.mark.parametrize("number", ["9" * 31, "9" * 4000, "-" + "9" * 300])
+def test_numbers_beyond_every_array_are_refused_in_a_short_message(number):
+    with pytest.raises(SettingError, match="at most 30 digits") as error:
+        parse(Example, [f"count={number}"])
+    assert len(str(error.value)) < 200
+    with pytest.raises(ParameterError, match="at most 30 digits"):
+        saved(Example, {"settings": {"count": int(number[:200])}})

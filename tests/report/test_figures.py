@@ -11,7 +11,7 @@ from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series, Shade, on_s
 
 pytest.importorskip("matplotlib")
 
-from unrolled.report.figures import draw, new_figure, save
+from unrolled.report.figures import as_written, draw, new_figure, save
 
 
 @pytest.fixture
@@ -114,6 +114,14 @@ def test_a_group_is_one_file_with_the_same_axes(tmp_path, monkeypatch):
 )
 def test_pictures_without_much_in_them_can_be_drawn(axes, chart, tmp_path):
     assert [file.suffix for file in save([chart], tmp_path)] == [".png", ".pdf"]
+
+
+def test_texts_are_no_formulas_and_unknown_colours_no_error(tmp_path):
+    line = Series(r"$\frac{", [1, 2], [1.0, 2.0], colour="no colour")
+    chart = Chart("c", "$a$ costs $5", Axis("$x"), Axis("y$$"), [line], [Mark("y", 1, "$_$")])
+    assert as_written(chart).title == r"\$a\$ costs \$5"
+    assert as_written(chart).series[0].y == [1.0, 2.0]
+    assert [file.name for file in save([chart], tmp_path)] == ["c.png", "c.pdf"]
 
 
 def test_the_same_pictures_give_the_same_files(tmp_path):

@@ -238,6 +238,61 @@ def test_a_text_in_a_run_cannot_become_a_script(run):
     assert evil not in report.write([run]).read_text()
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"id": '"><script>alert(1)</script>'},
+        {"id": "../../elsewhere"},
+        {"group": "/tmp/elsewhere"},
+        {"title": None},
+        {"x": {"title": "x", "scale": "cubic"}},
+        {"marks": [{"axis": "z", "at": 1, "label": ""}]},
+        {"series": [{"label": "a", "x": ["1"], "y": [1]}]},
+        {"series": [{"label": "a", "x": [1], "y": [True]}]},
+        {"series": [{"label": "a", "x": [1], "y": [1], "dash": "wavy"}]},
+        {"kind": "heatmap", "z": {"title": "z"}, "columns": [1, 2], "rows": [1], "values": [[1]]},
+    ],
+)
+def test_pictures_of_another_form_are_left_out(run, part):
+    chart = {"kind": "chart", "id": "a", "title": "A", "x": {"title": "x"}, "y": {"title": "y"}}
+    if part.get("kind") != "heatmap":
+        chart["series"] = []
+    (run / "charts.json").write_text(json.dumps([chart | {"series": []}]))
+    assert read_run(run, "").problems == []
+    assert "charts.json" not in report.write([run]).read_text()
+    (run / "charts.json").write_text(json.dumps([chart | part]))
+    page = report.write([run]).read_text()
+    assert "charts.json is damaged and left out" in page
+    assert "alert(1)" not in page
+
+
+def test_only_so_many_pictures_measures_and_columns_are_shown(run, monkeypatch):
+    monkeypatch.setattr("unrolled.report.charts.MOST_SAVED", 3)
+    monkeypatch.setattr("unrolled.report.reading.MOST_MEASURES", 5)
+    monkeypatch.setattr("unrolled.report.tables.MOST_COLUMNS", 4)
+    chart = {"kind": "chart", "id": "a", "title": "A", "x": {"title": "x"}, "y": {"title": "y"},
+             "series": []}  # fmt: skip
+    (run / "charts.json").write_text(json.dumps([chart] * 9))
+    lines = [json.dumps({"epoch": e, f"measure {e}": e}) for e in range(1, 10)]
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    (run / "summary.json").write_text(json.dumps({"of": {f"r{i}": {f"c{i}": i} for i in range(9)}}))
+    page = report.write([run]).read_text()
+    assert "charts.json has 9 pictures; 3 are shown" in page
+    assert "measure-5" in page
+    assert "measure-6" not in page
+    assert "r8.c8" in page
+
+
+def test_gradients_through_no_time_step_are_no_picture(run):
+    lines = (run / "telemetry.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        for layer in record["layers"].values():
+            layer["hidden_gradient_mean"] = []
+    (run / "telemetry.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert "Gradient through time" not in report.write([run]).read_text()
+
+
 def test_the_command_writes_the_page_and_the_figures(unrolled, tmp_path):
     pytest.importorskip("matplotlib")
     run = made_runs.language_model(tmp_path / "run", epochs=2, telemetry=False)

@@ -1,6 +1,7 @@
 """Values by name go through a file unchanged, with their order and their ties."""
 
 import json
+import os
 import pickle
 import sys
 import tempfile
@@ -210,3 +211,47 @@ class TestFilesOfSafetensorsOwnFunctions:
         (tmp_path / "file").write_bytes(to_bytes(values))
         with pytest.raises(ParameterError, match=r"running_mean: un(.|\n)*load_state_dict"):
             load("torch").parameters(model).load(tmp_path / "file")
+
+
+def with_header(path, size, content=b""):
+    path.write_bytes(size.to_bytes(8, "little") + content)
+    return path
+
+
+def test_sizes_that_a_header_declares_are_checked_before_memory_is_taken(tmp_path):
+    file = with_header(tmp_path / "file", 2**26)
+    os.truncate(file, 2**27)
+    with pytest.raises(ParameterError, match="its header has 67,108,864 bytes; at most 16,777,216"):
+        read(file)
+    os.truncate(file, 2**43)
+    with_header(tmp_path / "small", 2**62, b"{}")
+    for name, told in (("file", "."), ("small", "damaged or no safetensors file")):
+        with pytest.raises(ParameterError, match=told):
+            read(tmp_path / name)
+
+
+def test_a_file_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_bytes(to_bytes({"a": np.ones(9)}))
+    monkeypatch.setattr("unrolled.parameters.files.memory", lambda: 50)
+    with pytest.raises(ParameterError, match=r"this machine has .* of memory; read it on a larger"):
+        read(file)
+    monkeypatch.setattr("unrolled.parameters.files.memory", lambda: None)
+    assert read(file)[0]["a"].size == 9
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ParameterError, match="it is a pipe or a device"):
+        read(tmp_path / "pipe")
+
+
+def test_many_names_in_the_metadata_take_no_time_each(tmp_path):
+    count = 30_000
+    names = {f"a{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(count)}
+    metadata = {f"b{i}": f"a{i}" for i in range(count)}
+    header = json.dumps({"__metadata__": metadata, **names}).encode()
+    values, tied = read(with_header(tmp_path / "file", len(header), header))
+    assert len(values) == len(tied) == count

@@ -96,3 +96,12 @@ def test_what_killed_processes_have_left_is_removed(tmp_path):
         (tmp_path / name).touch()
     writing.remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"b", ".c"}
+
+
+def test_nothing_is_written_through_a_link_that_somebody_has_put_beside(tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".file.unfinished").symlink_to("mine")
+    write_whole(tmp_path / "file", b"content")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert not (tmp_path / "file").is_symlink()

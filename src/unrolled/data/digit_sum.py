@@ -11,7 +11,8 @@ from unrolled.backends import Backend
 from unrolled.checks import checked
 from unrolled.data.batching import ArrayLoader
 from unrolled.data.data_module import DataModule
-from unrolled.errors import DataError, SettingError
+from unrolled.errors import DataError, SettingError, shortened
+from unrolled.untrusted import MOST_DATA, read_bytes
 
 LENGTHS = (5, 10, 15, 20, 25, 30, 35)
 """The published lengths, in the order in which they are drawn."""
@@ -127,7 +128,7 @@ def load_data(path: str | Path) -> Any:
 
 def _read(path: Path) -> list[Example]:
     try:
-        lines = path.read_bytes().decode().splitlines()
+        lines = read_bytes(path, MOST_DATA).decode().splitlines()
     except FileNotFoundError:
         raise DataError(
             f"'{path}' does not exist; generate_data(length, k, path) writes such a file"
@@ -154,12 +155,18 @@ def _parse(line: str, where: str) -> Example:
     except ValueError:
         sequence, total = [], 0
     if not tab or not sequence:
-        raise DataError(f"{where}: {line!r} is damaged; expected digits, a tab, and a label")
+        raise DataError(
+            f"{where}: {shortened(repr(line))} is damaged; expected digits, a tab, and a label"
+        )
     for digit in sequence:
         if not 0 <= digit < NUM_DIGITS:
-            raise DataError(f"{where}: {digit} is no digit; expected 0 to {NUM_DIGITS - 1}")
+            raise DataError(
+                f"{where}: {shortened(str(digit))} is no digit; expected 0 to {NUM_DIGITS - 1}"
+            )
     if not 0 <= total < NUM_CLASSES:
-        raise DataError(f"{where}: label {total} is out of range 0 to {NUM_CLASSES - 1}")
+        raise DataError(
+            f"{where}: label {shortened(str(total))} is out of range 0 to {NUM_CLASSES - 1}"
+        )
     if len(sequence) < 3:
         raise DataError(f"{where}: {len(sequence)} digits; a sequence has at least 3")
     return sequence, total

@@ -10,6 +10,7 @@ language/encoding detection, 19th International Unicode Conference, 2001.
 
 import codecs
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from typing import BinaryIO
 
 SAMPLE = 2**16
 """Bytes to judge by: the first lines that are not ASCII."""
+
+MOST_JUDGED = 2**30
+"""Bytes of a file from which on its encoding is not looked for: all of it would be read."""
 
 MARGIN = 8.0
 """The least difference of log-likelihoods to the next text, a factor of 3,000."""
@@ -175,6 +179,8 @@ ENCODINGS = {
 def encoding_of(path: str | Path) -> str | None:
     """The encoding of a text file, by its name in ``iconv``; None if it is not certain."""
     with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_JUDGED:
+            return None
         head = file.read(SAMPLE)
         name = next((name for bom, name in BOMS.items() if head.startswith(bom)), None)
         if name is None:

@@ -47,7 +47,7 @@ class Settings:
         most=10**4,
     )
     max_epochs: int = setting(500, "passes over the 300 training examples", least=1)
-    num_hiddens: int = setting(32, "hidden units of a layer and direction", least=1)
+    num_hiddens: int = setting(32, "hidden units of a layer and direction", least=1, most=10**4)
     batch_size: int = setting(8, "sequences of a minibatch", least=1)
     lr: float = setting(0.001, "learning rate of Adam", above=0)
     forget_bias: float | None = setting(

@@ -33,7 +33,7 @@ class Settings:
     """Settings of ``gradient-explosion``; the defaults are the published run."""
 
     length: int = setting(20, "digits of a sequence", least=3, most=10**4)
-    num_hiddens: int = setting(32, "hidden units", least=1)
+    num_hiddens: int = setting(32, "hidden units", least=1, most=10**4)
     batch_size: int = setting(64, "sequences of a minibatch", least=1)
     lr: float = setting(0.2, "learning rate of SGD, on a summed loss", above=0)
     max_epochs: int = setting(50, "passes over the 300 training examples", least=1)

@@ -35,6 +35,7 @@ from unrolled.telemetry.findings.losses import is_memorized
 from unrolled.telemetry.recorder import period
 from unrolled.training.evaluation import mean_cross_entropy
 from unrolled.training.truncation import STATES, Truncation
+from unrolled.untrusted import memory
 
 PUBLISHED_PREFIXES = ("time traveller", "traveller")
 PREFIX_LENGTH = 15
@@ -160,11 +161,8 @@ def check_memory(cell: str, num_layers: int, vocab_size: int, num_hiddens: int) 
         for layers in (1, 2)
     )
     needed = 3 * 4 * (one + (num_layers - 1) * (two - one))
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if needed > there:
+    there = memory()
+    if there is not None and needed > there:
         raise SettingError(
             f"num_hiddens={num_hiddens:,} in num_layers={num_layers:,} with {vocab_size:,} kinds "
             f"of characters needs {needed / 2**30:,.0f} GiB to train, and this machine has "
@@ -386,6 +384,11 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
     if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
         raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")
     settings = complete(saved(Settings, config))
+    if settings.num_layers > max(1, len(values)):
+        raise ParameterError(
+            "the values do not fit the model: "
+            f"{len(values)} parameters are too few for {settings.num_layers} layers"
+        )
     shape = settings.model, settings.num_layers, len(tokens), settings.num_hiddens or 0
     check_fit(parameter_shapes(*shape), shapes_of(values))
     check_floating(values)

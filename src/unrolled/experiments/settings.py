@@ -10,7 +10,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from unrolled.errors import ParameterError, SettingError, did_you_mean
+from unrolled.errors import (
+    MOST_WHOLE,
+    ParameterError,
+    SettingError,
+    did_you_mean,
+    shortened,
+)
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -67,9 +73,9 @@ def parse(
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if not equals:
-            mistakes.append(f"'{assignment}' sets nothing; write name=value")
+            mistakes.append(f"'{shortened(assignment)}' sets nothing; write name=value")
         elif name not in fields:
-            mistakes.append(f"unknown setting '{name}': {did_you_mean(name, fields)}")
+            mistakes.append(f"unknown setting '{shortened(name)}': {did_you_mean(name, fields)}")
         elif name in values:
             mistakes.append(f"{name} is set twice")
         else:
@@ -79,7 +85,7 @@ def parse(
                 for value in values[name] if several else (values[name],):
                     _check(value, fields[name].metadata)
             except ValueError as error:
-                mistakes.append(f"{assignment}: {error}")
+                mistakes.append(f"{shortened(assignment)}: {error}")
     if mistakes:
         raise SettingError("\n".join(mistakes))
     return cls(**values) if before is None else dataclasses.replace(before, **values)  # type: ignore[type-var]
@@ -98,7 +104,7 @@ def changed(before: Any, after: Any) -> list[str]:
 def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
     """Settings from the content of a run's ``config.json``; others are a `ParameterError`."""
     try:
-        given = config["settings"]
+        given = config.get("settings")
         if not isinstance(given, dict):
             raise TypeError(f"they are {type(given).__name__}, no object")
         types = get_type_hints(cls)
@@ -126,11 +132,11 @@ def _checked(name: str, value: Any, type_: Any, rules: Any) -> Any:
     # a truth value is a number to Python; a whole number may stand for any number
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ValueError(f"{name} is {value!r}; expected {expected}")
+        raise ValueError(f"{name} is {shortened(repr(value))}; expected {expected}")
     try:
         _check(value, rules)
     except ValueError as error:
-        raise ValueError(f"{name} is {value!r}: {error}") from None
+        raise ValueError(f"{name} is {shortened(repr(value))}: {error}") from None
     return value
 
 
@@ -148,14 +154,14 @@ def _convert(text: str, type_: Any) -> Any:
     if type_ is bool:
         if text.lower() in TRUE + FALSE:
             return text.lower() in TRUE
-        raise ValueError(f"'{text}' is neither true nor false")
+        raise ValueError(f"'{shortened(text)}' is neither true nor false")
     try:
         value = int(text.replace(",", "").replace("_", "")) if type_ is int else type_(text)
     except ValueError:
         kind = "a whole number" if type_ is int else "a number"
-        raise ValueError(f"'{text}' is not {kind}") from None
+        raise ValueError(f"'{shortened(text)}' is not {kind}") from None
     if type_ is float and not math.isfinite(value):
-        raise ValueError(f"'{text}' is not a finite number")
+        raise ValueError(f"'{shortened(text)}' is not a finite number")
     return value
 
 
@@ -163,7 +169,11 @@ def _check(value: Any, rules: Any) -> None:
     if value is None:
         return
     if rules["choices"] is not None and value not in rules["choices"]:
-        raise ValueError(f"'{value}' is unknown: {did_you_mean(value, rules['choices'])}")
+        raise ValueError(
+            f"'{shortened(value)}' is unknown: {did_you_mean(value, rules['choices'])}"
+        )
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        raise ValueError("it must have at most 30 digits")
     if rules["least"] is not None and value < rules["least"]:
         raise ValueError(f"it must be at least {rules['least']:g}")
     if rules["most"] is not None and value > rules["most"]:

@@ -1,9 +1,10 @@
 """Save and load parameters in safetensors files."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from safetensors.numpy import save
 from unrolled.backends.tied import first_places
 from unrolled.errors import ParameterError
 from unrolled.parameters.other_files import what_else
+from unrolled.untrusted import MOST_HEADER, memory, open_regular, parse_json
 
 Values = dict[str, npt.NDArray[Any]]
 
@@ -61,22 +63,31 @@ def untied(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str]) -> V
     return {**values, **{place: values[name] for place, name in tied.items() if name in values}}
 
 
-def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+def read(
+    path: str | Path, inside: Path | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Values by name in the model's order, and tied places, from a safetensors file.
 
     Numbers in bfloat16, which NumPy lacks, come as float32, which holds them all.
 
+    Args:
+        path: the file.
+        inside: a directory that no link may lead out of; None follows links.
+
     Raises:
-        ParameterError: it is missing, cannot be read, is damaged, no safetensors file, or has
-            numbers of another type that NumPy lacks.
+        ParameterError: it is missing, cannot be read, is damaged, no safetensors file, larger than
+            this machine's memory, or has numbers of another type that NumPy lacks.
     """
     try:
-        with open(path, "rb"), safe_open(path, framework="numpy") as file:
+        with open_regular(path, inside) as opened:
+            _check_sizes(path, opened)
+        with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             names = list(file.keys())
+            known = set(names)
             order, tied = _about(metadata[METADATA]) if METADATA in metadata else ({}, {})
             # safetensors.torch.save_model writes what it has left out, and the name of its like
-            tied |= {n: to for n, to in metadata.items() if to in names and n not in names}
+            tied |= {n: to for n, to in metadata.items() if to in known and n not in known}
             names.sort(key=lambda name: order.get(name, len(order)))
             return {name: _known(path, file, name) for name in names}, tied
     except ParameterError:
@@ -85,10 +96,26 @@ def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]
         raise ParameterError(_told(path, error)) from None
 
 
+def _check_sizes(path: str | Path, file: BinaryIO) -> None:
+    """Make sure that a file's header and arrays fit the memory, before any is taken."""
+    size, there = os.fstat(file.fileno()).st_size, memory()
+    header = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < header <= size - 8:
+        raise ParameterError(
+            f"'{path}' says that its header has {header:,} bytes; at most {MOST_HEADER:,} are "
+            "expected. The file is damaged, or its arrays belong into several files"
+        )
+    if there is not None and size > there:
+        raise ParameterError(
+            f"'{path}' has {size / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f} GiB "
+            "of memory; read it on a larger one"
+        )
+
+
 def _told(path: str | Path, error: Exception) -> str:
     """Why a file cannot be read, and what to do."""
     try:
-        other = what_else(Path(path))
+        other = None if isinstance(error, PermissionError) else what_else(Path(path))
     except OSError:
         other = None
     if other is not None:
@@ -103,7 +130,7 @@ def _told(path: str | Path, error: Exception) -> str:
 
 def _about(text: str) -> tuple[dict[str, int], dict[str, str]]:
     """What `to_bytes` has written into the metadata: places in the order, and tied places."""
-    about = json.loads(text)
+    about = parse_json(text.encode())
     message = f"its metadata '{METADATA}' holds no order of names and no ties"
     if not isinstance(about, dict):
         raise ValueError(message)
@@ -133,9 +160,9 @@ def _bfloat16(path: str | Path, name: str) -> npt.NDArray[np.float32]:
 
     Source: https://github.com/huggingface/safetensors, the section on the format.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = int.from_bytes(file.read(8), "little")
-        about = json.loads(file.read(size))[name]
+        about = parse_json(file.read(size))[name]
         begin, end = about["data_offsets"]
         file.seek(8 + size + begin)
         halves = np.frombuffer(file.read(end - begin), "<u2")

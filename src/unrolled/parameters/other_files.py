@@ -3,8 +3,11 @@
 Nothing of them is read but names inside an archive: no pickle is opened.
 """
 
-import zipfile
+import os
 from pathlib import Path
+from typing import BinaryIO
+
+from unrolled.untrusted import MIB, open_regular
 
 SAVE = "parameters({}).save('new.safetensors')"
 
@@ -85,18 +88,30 @@ def _found(path: Path) -> str | None:
         checkpoint = path.with_name(path.name + ".index").exists()
         call = "model.load_weights or tf.train.Checkpoint"
         return f"a checkpoint of TensorFlow. {KERAS.format(call=call)}" if checkpoint else None
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(32)
-    if head.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile:
-            return "a damaged ZIP archive. Save or download it again"
-        return _first(IN_ARCHIVE, names) or "a ZIP archive. Name a safetensors file"
+        if head.startswith(b"PK"):
+            return _archive(file)
     kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
     is_map = head[:1] in (*(bytes([0x80 + n]) for n in range(1, 16)), b"\xde", b"\xdf")
     return MSGPACK if kind is None and is_map else kind
+
+
+def _archive(file: BinaryIO) -> str:
+    """What a ZIP archive is, by the names in its directory, which is the end of the file.
+
+    The standard library's reader would take memory for whatever sizes a damaged one declares.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - MIB))
+    directory = file.read(MIB)
+    entries = [entry for entry in directory.split(b"PK\1\2")[1:] if len(entry) >= 42]
+    if b"PK\5\6" not in directory:
+        return "a damaged ZIP archive. Save or download it again"
+    # of each entry 42 bytes of sizes and dates stand before its name, among them its length
+    lengths = [int.from_bytes(entry[24:26], "little") for entry in entries]
+    names = [e[42 : 42 + n].decode(errors="replace") for e, n in zip(entries, lengths, strict=True)]
+    return _first(IN_ARCHIVE, names) or "a ZIP archive. Name a safetensors file"
 
 
 def _first(kinds: list[tuple[str, str]], names: list[str]) -> str | None:

@@ -42,6 +42,8 @@ def write(
 
     runs = read_runs([Path(path) for path in paths], hurry)
     file = Path(out) if out is not None else (runs[0].path if len(runs) == 1 else Path()) / FILE
+    if out is None and file.is_symlink():
+        raise RunError(f"'{file}' is a link to '{file.readlink()}'; name a file for --out")
     _check_free(file, page.GENERATOR)
     if figures is not None:
         check(Path(figures))

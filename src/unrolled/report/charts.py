@@ -1,6 +1,5 @@
 """Charts of a run: losses, learning rates, gradient norms, and what an experiment has saved."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +7,12 @@ from typing import Any
 
 from unrolled.report.downsample import Line, Spans
 from unrolled.report.reading import Metrics, Run
-from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, from_dict, show
+from unrolled.report.saved_pictures import from_dict
+from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, show
 from unrolled.report.style import PALETTE, style
 from unrolled.report.telemetry import Telemetry
-from unrolled.telemetry.recorded_run import DAMAGED
+from unrolled.telemetry.recorded_run import DAMAGED, left_out
+from unrolled.untrusted import MOST_CHARTS, parse_json, read_bytes
 
 STEP, EPOCH = Axis("training step", whole=True), Axis("epoch", whole=True)
 PLACES = {"step": STEP, "epoch": EPOCH}
@@ -37,6 +38,9 @@ MOST_WITH_EXTREMES = 2
 
 PARAMETERS_DRAWN = 10
 USUAL_UPDATE_RATIO = 1e-3
+
+MOST_SAVED = 200
+"""Pictures of `SAVED` that a page shows."""
 
 SAVED = "charts.json"
 """A list of what ``as_dict`` of the experiment's own pictures gives."""
@@ -354,9 +358,12 @@ def saved(run: Run) -> list[Picture]:
     if not file.is_file():
         return []
     try:
-        return [_told_apart(from_dict(each)) for each in json.loads(file.read_bytes())]
-    except DAMAGED:
-        run.problems.append(f"{SAVED} is damaged and left out")
+        found = parse_json(read_bytes(file, MOST_CHARTS, run.path))
+        if len(found) > MOST_SAVED:
+            run.problems.append(f"{SAVED} has {len(found):,} pictures; {MOST_SAVED} are shown")
+        return [_told_apart(from_dict(each)) for each in found[:MOST_SAVED]]
+    except DAMAGED as error:
+        run.problems.append(left_out(SAVED, error))
         return []
 
 

@@ -6,6 +6,7 @@ The same specifications as on the page, in the colours of a light ground.
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def save(pictures: Sequence[Picture], directory: Path) -> list[Path]:
     for row in rows(pictures):
         columns = min(len(row), MOST_COLUMNS)
         lines = -(-len(row) // columns)
+        row = [as_written(picture) for picture in row]
         figure = new_figure((SIZE_INCHES[0] * columns, SIZE_INCHES[1] * lines))
         for number, picture in enumerate(row, 1):
             axes = figure.add_subplot(lines, columns, number)
@@ -104,6 +106,18 @@ def draw(axes: Any, picture: Picture) -> list[Any]:
         where = "best" if points < MOST_TO_AVOID else "upper right"  # to look for it takes long
         axes.legend(fontsize=8, loc=where, **(ground if bright else {"frameon": False}))
     return added
+
+
+def as_written(part: Any) -> Any:
+    """A picture, or a part of it, whose texts matplotlib does not take for formulas."""
+    if isinstance(part, str):
+        return part.replace("$", r"\$")
+    if isinstance(part, (list, tuple)) and part and not isinstance(part[0], (int, float)):
+        return [as_written(each) for each in part]
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    held = {each.name: getattr(part, each.name) for each in fields(part)}
+    return replace(part, **{name: as_written(value) for name, value in held.items()})
 
 
 def _chart(axes: Any, chart: Chart) -> list[Any]:
@@ -226,5 +240,9 @@ def _log_ticks(axes: Any, ground: float | None) -> None:
 
 def colour_of(colour: int | str) -> str:
     """A place in the palette, or any other colour that matplotlib knows."""
+    from matplotlib.colors import is_color_like
+
     palette = PALETTE["light"]
-    return colour if isinstance(colour, str) else palette[colour % len(palette)]
+    if isinstance(colour, str):
+        return colour if is_color_like(colour) else palette[0]
+    return palette[colour % len(palette)]

@@ -16,7 +16,7 @@ def figure(picture: Picture) -> str:
     """A picture: title, place to draw on, how to read it; a table is there without scripts."""
     told = "".join(f"<p>{escape(text)}</p>" for text in (picture.caption, picture.note) if text)
     return (
-        f'<figure id="{picture.id}"><h3>{escape(picture.title)}</h3>'
+        f'<figure id="{escape(picture.id)}"><h3>{escape(picture.title)}</h3>'
         f"{canvas(picture)}"
         f"<figcaption>{told}{values(picture)}</figcaption></figure>"
     )
@@ -25,7 +25,7 @@ def figure(picture: Picture) -> str:
 def canvas(picture: Picture, id: str | None = None) -> str:
     """The place that ``static/common.js`` draws on, with a text alternative."""
     return (
-        f'<div class="unrolled" role="img" id="{id or f"{picture.id}-plot"}" '
+        f'<div class="unrolled" role="img" id="{escape(id or f"{picture.id}-plot")}" '
         f'aria-label="{escape(alternative(picture))}"></div>'
     )
 

@@ -20,6 +20,9 @@ HURRY_BYTES = 8_000_000
 """Telemetry read at most where a report must be quick, at the end of a run."""
 
 
+MOST_MEASURES = 100
+"""Measures of an epoch that are drawn."""
+
 NEVER_MISSING = ("loss", "perplexity", "gradient_norm")
 """Measures that are numbers in every line: null in a file stands for NaN or infinity."""
 
@@ -48,7 +51,9 @@ class Metrics:
         self.not_finite.add(x, bad)
         for name, value in line.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if name not in ("epoch", "step") and (is_number or value is None):
+            if name in ("epoch", "step") or not (is_number or value is None):
+                continue
+            if name in self.fields or len(self.fields) < MOST_MEASURES:
                 self.fields[name].add(x, finite(value))
 
 
@@ -127,9 +132,10 @@ def read_run(path: Path, name: str, hurry: bool = False) -> Run:
     if isinstance(tokens := run.read_json(VOCABULARY), list):
         run.vocabulary = len(tokens)
     try:
-        run.parameters = read(path / MODEL)[0] if (path / MODEL).is_file() else {}
-    except ParameterError:
-        run.problems.append(f"{MODEL} is damaged and left out")
+        run.parameters = read(path / MODEL, path)[0] if (path / MODEL).is_file() else {}
+    except ParameterError as error:
+        link = "outside its directory" in str(error)
+        run.problems.append(str(error) if link else f"{MODEL} is damaged and left out")
     if not (path / MODEL).is_file():
         run.missing.append(MODEL)
     return run

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Number = float | None
@@ -172,29 +172,12 @@ class Heatmap:
     def summary_rows(self) -> list[int]:
         """Which rows `summary` shows: the last, those in between by quarters, the first."""
         last = len(self.rows) - 1
+        if last < 0:
+            return []
         return list(dict.fromkeys(round(last * part / 4) for part in (4, 3, 2, 1, 0)))
 
 
 Picture = Chart | Heatmap
-
-
-def from_dict(data: dict[str, Any]) -> Picture:
-    """The inverse of ``as_dict``.
-
-    Example:
-        >>> chart = Chart("a", "A", Axis("x"), Axis("y"), [Series("s", [1], [2])])
-        >>> from_dict(chart.as_dict()).as_dict() == chart.as_dict()
-        True
-    """
-    kind: Any = {"chart": Chart, "heatmap": Heatmap}[data["kind"]]
-    parts = {f.name: data[f.name] for f in fields(kind) if f.name in data}
-    for name in parts.keys() & {"x", "y", "z"}:
-        parts[name] = Axis(**parts[name])
-    lists = {"series": Series, "overlays": Series, "marks": Mark, "shades": Shade}
-    for name in parts.keys() & lists.keys():
-        parts[name] = [lists[name](**each) for each in parts[name]]
-    picture: Picture = kind(**parts)
-    return picture
 
 
 def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:

@@ -18,6 +18,9 @@ MISSING = "\N{EN DASH}"
 
 MOST_TILES = 8
 
+MOST_COLUMNS = 50
+"""Columns of a table of results; more are listed one below the other."""
+
 
 DIFFERENCES_OPEN = 12
 """Rows of what differs between runs that stand under the title; further ones are folded away."""
@@ -189,11 +192,12 @@ def nested(summary: dict[str, Any]) -> list[tuple[str, str]]:
         title = name.replace("_", " ")
         if isinstance(value, list):
             value = {str(i): part for i, part in enumerate(value)}
-        if all(isinstance(part, dict) for part in value.values()):
-            columns = list(dict.fromkeys(key for part in value.values() for key in flat(part)))
+        parts = {key: flat(part) for key, part in value.items() if isinstance(part, dict)}
+        columns = list(dict.fromkeys(column for part in parts.values() for column in part))
+        if len(parts) == len(value) and len(columns) <= MOST_COLUMNS:
             rows = [
-                [key, *[text(flat(part).get(column)) for column in columns]]
-                for key, part in value.items()
+                [key, *[text(part.get(column)) for column in columns]]
+                for key, part in parts.items()
             ]
             heads = [column.replace("_", " ") for column in columns]
             found.append((title, table(("", *heads), rows, numbers=True, name=title)))
@@ -249,10 +253,10 @@ def _shown(value: Any) -> str:
 def _values(value: Any) -> list[str]:
     """Shape, size, mean, standard deviation and largest size of a parameter."""
     shape = "\N{MULTIPLICATION SIGN}".join(map(str, value.shape)) or "1"
-    if not value.size or not np.issubdtype(value.dtype, np.number):
+    if not value.size or value.dtype.kind not in "iuf":
         return [shape, f"{value.size:,}", *[MISSING] * 3]
-    wide = value.astype(np.float64)
     with np.errstate(all="ignore"):
+        wide = value.astype(np.float64)
         found = wide.mean(), wide.std(), np.abs(wide).max()
     shown = [show(float(v)) if np.isfinite(v) else str(v) for v in found]
     return [shape, f"{value.size:,}", *shown]

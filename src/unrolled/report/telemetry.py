@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 from unrolled.report.downsample import Columns, Line, Spans
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
+from unrolled.untrusted import MOST_PARAMETERS
 
 PARAMETER_POINTS = 150
 """There may be hundreds of parameters, so their curves are coarser."""
+
+
+MOST_GROUPS = 100
+"""Parameter groups whose learning rates are drawn."""
 
 
 @dataclass
@@ -81,10 +86,11 @@ class Telemetry:
         if record.clip_method is not None:
             self.method, self.threshold = record.clip_method, record.clip_threshold
         for name, parameter in record.parameters.items():
-            self.parameters[name].add(step, parameter)
+            if name in self.parameters or len(self.parameters) < MOST_PARAMETERS:
+                self.parameters[name].add(step, parameter)
         for name, layer in record.layers.items():
             self.layers[name].add(step, layer)
-        self._add_rates(step, record.learning_rate, record.learning_rates)
+        self._add_rates(step, record.learning_rate, record.learning_rates[:MOST_GROUPS])
         finite = all(parameter.finite for parameter in record.parameters.values())
         self.not_finite.add(step, record.first_not_finite is not None or not finite)
 

@@ -24,7 +24,7 @@ def pictures(found: Sequence[Source]) -> list[Picture]:
     layers = [(s, n, x) for s in found for n, x in s.telemetry.layers.items()]
     drawn, rest = layers[:MOST_LAYERS], layers[MOST_LAYERS:]
     few = f"Shown are the first {MOST_LAYERS} of {len(layers)} layers." if rest else ""
-    traced = [each for each in drawn if each[2].gradients.x]
+    traced = [each for each in drawn if any(each[2].gradients.values)]
     return [
         *(heatmap(*each, number, few) for number, each in enumerate(traced, 1)),
         *profiles(traced, few),

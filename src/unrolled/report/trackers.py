@@ -173,9 +173,14 @@ class Table:
         self.close()
         rows: list[dict[str, str]] = []
         if self.file.exists():
-            with self.file.open(newline="", encoding="utf-8") as old:
-                reader = csv.DictReader(old)
-                rows, self.columns = list(reader), list(reader.fieldnames or ())
+            try:
+                with self.file.open(newline="", encoding="utf-8") as old:
+                    reader = csv.DictReader(old)
+                    rows, self.columns = list(reader), list(reader.fieldnames or ())
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise RunError(
+                    f"'{self.file}' is damaged: {error}; move it away, and it is begun anew"
+                ) from None
         self.columns += [name for name in row if name not in self.columns]
         unfinished = self.file.with_name(f".{self.file.name}.unfinished")
         with unfinished.open("w", newline="", encoding="utf-8") as new:

@@ -39,6 +39,7 @@ from unrolled.runs.ending import CONFIG, SUMMARY, is_watch, no_end
 from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import TIMINGS, Lines, cut, unwritten, writable
 from unrolled.training.checkpointing import CHECKPOINTS
+from unrolled.untrusted import parse_json, read_bytes
 from unrolled.writing import remove_unfinished, write_whole
 
 MODEL = "model.safetensors"
@@ -158,16 +159,15 @@ class RunDirectory:
     def read_json(self, name: str) -> Any:
         """Read a JSON file; a `RunError` says that it is missing or damaged."""
         try:
-            value = json.loads((self.path / name).read_bytes())
-            json.dumps(value, ensure_ascii=False).encode()  # half a character is no text
-            return value
+            return parse_json(read_bytes(self.path / name, inside=self.path))
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
         except OSError as error:
             raise RunError(
-                f"'{self.path / name}' cannot be read: {error.strerror}; see that you may read it"
+                f"'{self.path / name}' cannot be read: {error.strerror}; see that you may read it, "
+                "or take it from a copy"
             ) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise _damaged(self.path / name, error) from None
 
     def read_config(self) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class RunDirectory:
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
         """The parameters by name; those that are tied share one array."""
         try:
-            return untied(*read(self.path / MODEL))
+            return untied(*read(self.path / MODEL, inside=self.path))
         except ParameterError as error:
             raise RunError(str(error)) from None
 

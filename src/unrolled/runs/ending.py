@@ -3,7 +3,6 @@
 The process of a run holds the lock of its directory, see `unrolled.locking`.
 """
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from unrolled.locking import owner, state
+from unrolled.untrusted import open_regular, parse_json, read_bytes
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
@@ -72,8 +72,8 @@ def no_end(path: Path) -> NoEnd | None:
 
 def is_watch(path: Path) -> bool:
     """Whether `watch` has made a run, which then keeps no weights."""
-    with suppress(OSError, ValueError, RecursionError):
-        config = json.loads((path / CONFIG).read_bytes())
+    with suppress(OSError, ValueError):
+        config = parse_json(read_bytes(path / CONFIG, inside=path))
         return isinstance(config, dict) and config.get("experiment") == WATCH
     return False
 
@@ -91,11 +91,11 @@ def last_step(path: Path) -> int | None:
 
 def _last_record(file: Path) -> list[tuple[str, int]]:
     """Model and step of the last whole line of a log, or nothing."""
-    with file.open("rb") as log:
+    with open_regular(file, inside=file.parent) as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
         for line in reversed(log.read().splitlines()):
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
+            with suppress(ValueError):
+                record = parse_json(line)
                 if isinstance(record, dict) and type(record.get("step")) is int:
                     return [(str(record.get("part") or ""), record["step"])]
     return []

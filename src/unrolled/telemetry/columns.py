@@ -18,25 +18,28 @@ lucky minibatch is no recovery."""
 
 
 class Table:
-    """Columns of equal length by name; NaN where a row has no value."""
+    """Columns of equal length by name; NaN where a row has no value, which takes no memory."""
 
     def __init__(self) -> None:
         self.length = 0
-        self._columns: dict[str, array[float]] = {}
+        self._columns: dict[str, tuple[array[int], array[float]]] = {}  # rows, and their values
 
     def add(self, row: int, values: Mapping[str, float | None]) -> None:
         """Set the values of a new row; rows left out are NaN."""
         self.length = max(self.length, row + 1)
         for name, value in values.items():
-            column = self._columns.setdefault(name, array("d"))
-            column.extend([math.nan] * (row + 1 - len(column)))
             if value is not None:
-                column[row] = value
+                if name not in self._columns:
+                    self._columns[name] = array("q"), array("d")
+                rows, held = self._columns[name]
+                rows.append(row)
+                held.append(value)
 
     def __getitem__(self, name: str) -> Column:
         column = np.full(self.length, np.nan)
-        values = self._columns.get(name, array("d"))
-        column[: len(values)] = values
+        if name in self._columns:
+            rows, held = self._columns[name]
+            column[np.array(rows)] = np.array(held)
         return column
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from unrolled.telemetry.columns import Table
 from unrolled.telemetry.facts import Clip, Loss, clip_of, course_of, is_adaptive
 from unrolled.telemetry.records import LayerRecord, TelemetryRecord
+from unrolled.untrusted import MOST_PARAMETERS
 
 
 class History:
@@ -53,6 +54,8 @@ class History:
         row = self.steps.length
         update = weights = 0.0
         for name, p in record.parameters.items():
+            if name not in self.parameters and len(self.parameters) >= MOST_PARAMETERS:
+                continue
             values = {
                 "gradient": p.gradient_norm,
                 "clipped": p.clipped_norm,

@@ -4,26 +4,26 @@ A run may have been killed in the middle of a line, a disk may have been full, a
 have been edited by hand. What is whole is used; what is not is skipped, and counted.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unrolled.errors import RunError
 from unrolled.telemetry.records import TelemetryRecord
+from unrolled.untrusted import MOST_GAP, MOST_LINE, open_regular, parse_json
 
 TELEMETRY, METRICS, NOTES = "telemetry.jsonl", "metrics.jsonl", "notes.json"
-
-LONGEST_LINE = 64 * 2**20
-"""Bytes. A longer line is no record: a damaged file must not fill the memory."""
 
 LINES_NAMED = 8
 """Places in a file, lines or spans of lines, that a message names at most."""
 
 
 def read_jsonl(
-    path: str | Path, convert: Callable[[dict[str, Any]], Any] = dict, every: int = 1
+    path: str | Path,
+    convert: Callable[[dict[str, Any]], Any] = dict,
+    every: int = 1,
+    inside: Path | None = None,
 ) -> tuple[Iterator[Any], list[int]]:
     """Iterate over the objects of a file with one JSON object a line.
 
@@ -31,6 +31,7 @@ def read_jsonl(
         path: the file.
         convert: makes of an object what is wanted; a ValueError skips the line.
         every: of so many lines one is read.
+        inside: a directory that no link may lead out of; None follows links.
 
     Returns:
         An iterator, and the numbers (from 1) of the lines that were skipped, empty ones left out;
@@ -41,7 +42,7 @@ def read_jsonl(
     """
     path = Path(path)
     try:
-        file = path.open("rb")
+        file = open_regular(path, inside)
     except OSError as error:
         raise RunError(f"'{path}' cannot be read: {error.strerror}") from None
     skipped: list[int] = []
@@ -49,18 +50,17 @@ def read_jsonl(
     def records() -> Iterator[Any]:
         with file:
             for number in count(1):
-                line = file.readline(LONGEST_LINE)
+                line = file.readline(MOST_LINE)
                 if not line:
                     return
-                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                    while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
-                        pass
+                if len(line) == MOST_LINE and not line.endswith(b"\n"):
                     skipped.append(number)
+                    if not _to_next_line(file):
+                        return
                 elif (number - 1) % every == 0 and line.strip():
                     try:
                         record = convert(_object(line))
-                    # JSON nested too deeply is a RecursionError
-                    except (ValueError, RecursionError):
+                    except ValueError:
                         skipped.append(number)
                     else:
                         yield record
@@ -93,8 +93,14 @@ def which_lines(lines: Sequence[int]) -> str:
     return f"line {texts[0]} is" if len(lines) == 1 else f"lines {', '.join(texts)} are"
 
 
+def _to_next_line(file: BinaryIO) -> bool:
+    """Go on to the next line of a log; False where none is found in `MOST_GAP` bytes."""
+    pieces = (file.readline(MOST_LINE) for _ in range(0, MOST_GAP, MOST_LINE))
+    return any(piece.endswith(b"\n") for piece in pieces)
+
+
 def _object(line: bytes) -> dict[str, Any]:
-    data = json.loads(line)
+    data = parse_json(line)
     if not isinstance(data, dict):
         raise ValueError("no object")
     return data

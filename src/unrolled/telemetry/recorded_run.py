@@ -1,14 +1,15 @@
 """Read a run directory, whole or damaged: its files, epochs and telemetry, for every command."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unrolled.errors import RunError
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, NOTES, TELEMETRY, read_jsonl, which_lines
 from unrolled.telemetry.records import TelemetryRecord
+from unrolled.untrusted import MOST_EPOCHS, MOST_PARTS, parse_json, read_bytes
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """Errors that reading a damaged file can raise."""
@@ -46,11 +47,19 @@ class RecordedRun:
         self.unseen = own if isinstance(own, dict) else {}
         if (self.path / NOTES).is_file():
             self.unseen = self.read_dict(NOTES)
-        for part, record in self._lines(TELEMETRY, _part_and_record, self.every):
+        for part, record in self._lines(TELEMETRY, self._part_and_record, self.every):
             self.add_record(part, record)
-        for line in self._lines(METRICS):
-            self.add_epoch(_part(line), line)
+        for part, line in self._lines(METRICS, self._part_and_line, self._every_epoch()):
+            self.add_epoch(part, line)
         return self
+
+    def _every_epoch(self) -> int:
+        """Of how many lines of `METRICS` one is read, as all of them are kept in memory."""
+        file = self.path / METRICS
+        every = -(-file.stat().st_size // MOST_EPOCHS) if file.is_file() else 1
+        if every > 1:
+            self.problems.append(f"{METRICS} is long: of {every:,} lines one was read")
+        return max(1, every)
 
     def add_epoch(self, part: str, line: dict[str, Any]) -> None:
         """Take in a line of ``metrics.jsonl``."""
@@ -71,11 +80,11 @@ class RecordedRun:
     def read_json(self, name: str) -> Any:
         """The content of a JSON file; None if it is missing or damaged."""
         try:
-            return json.loads((self.path / name).read_bytes())
+            return parse_json(read_bytes(self.path / name, inside=self.path))
         except FileNotFoundError:
             self.missing.append(name)
-        except DAMAGED:
-            self.problems.append(f"{name} is damaged and left out")
+        except DAMAGED as error:
+            self.problems.append(left_out(name, error))
         return None
 
     def read_dict(self, name: str) -> dict[str, Any]:
@@ -85,13 +94,19 @@ class RecordedRun:
             self.problems.append(f"{name} is damaged and left out: it holds no object")
         return value if isinstance(value, dict) else {}
 
-    def _lines(self, name: str, *how: Any) -> Iterator[Any]:
+    def _lines(
+        self, name: str, convert: Callable[[dict[str, Any]], Any], every: int
+    ) -> Iterator[Any]:
         """What `read_jsonl` gives of a file; what cannot be read goes to `problems`."""
         file = self.path / name
         if not file.is_file():
             self.missing.append(name)
             return
-        found, bad = read_jsonl(file, *how)
+        try:
+            found, bad = read_jsonl(file, convert, every, inside=self.path)
+        except RunError as error:
+            self.problems.append(str(error))
+            return
         count = 0
         for each in found:
             count += 1
@@ -101,11 +116,23 @@ class RecordedRun:
         if not count:
             self.problems.append(f"{name} {'holds no whole line' if bad else 'is empty'}")
 
+    def _part(self, line: dict[str, Any]) -> str:
+        """The model that a line is about; ``""`` where the run has only one."""
+        part = line.get("part") or ""
+        if not isinstance(part, str) or (
+            part not in self.histories and len(self.histories) >= MOST_PARTS
+        ):
+            raise ValueError(f"part is {part!r}; one of {MOST_PARTS} names at most is expected")
+        return part
 
-def _part(line: dict[str, Any]) -> str:
-    """The model that a line is about; ``""`` where the run has only one."""
-    return str(line.get("part") or "")
+    def _part_and_record(self, line: dict[str, Any]) -> tuple[str, TelemetryRecord]:
+        return self._part(line), TelemetryRecord.from_dict(line)
+
+    def _part_and_line(self, line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return self._part(line), line
 
 
-def _part_and_record(line: dict[str, Any]) -> tuple[str, TelemetryRecord]:
-    return _part(line), TelemetryRecord.from_dict(line)
+def left_out(name: str, error: Exception) -> str:
+    """Say that a file is left out, and why if it is more than damaged."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{name} is left out: {reason}" if reason else f"{name} is damaged and left out"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_origin
 
 from unrolled.telemetry import showing
+from unrolled.untrusted import MOST_PARAMETERS
 
 OLD_NAMES = {
     "fall_per_step": "decay_per_step",
@@ -163,6 +164,10 @@ class TelemetryRecord:
         """
         if type(data.get("step")) is not int:
             raise ValueError("it has no step")
+        for name in ("parameters", "layers"):
+            held = data.get(name)
+            if isinstance(held, dict) and len(held) > MOST_PARAMETERS:
+                raise ValueError(f"it has more than {MOST_PARAMETERS:,} {name}")
         return cls(**_checked_fields(cls, data))
 
 

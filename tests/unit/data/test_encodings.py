@@ -1,5 +1,7 @@
 """Proposed encodings lead to the text, or there is none; texts are told by those who wrote them."""
 
+import os
+
 import pytest
 
 from unrolled.data.encodings import BOMS, ENCODINGS, encoding_of
@@ -77,3 +79,10 @@ def test_repetition_is_no_evidence(told, repeated):
 def test_every_encoding_is_one_that_python_knows():
     for name in [codec for codec, *_ in ENCODINGS.values()] + [*BOMS.values()]:
         assert "a".encode(name).decode(name) == "a"
+
+
+def test_a_file_of_terabytes_is_not_read_to_its_end(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes("größer als früher".encode("cp1252"))
+    os.truncate(file, 2**40)
+    assert encoding_of(file) is None

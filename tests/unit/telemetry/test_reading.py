@@ -101,7 +101,7 @@ def test_any_bytes_can_be_read(tmp_path_factory, lines):
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(reading, "MOST_LINE", 1000)
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b"x" * 5500 + b'\n{"a": 1}\n' + b"y" * 5000)
     records, skipped = read_jsonl(file)

@@ -1,0 +1,149 @@
+"""Open, read and parse files that somebody else may have made, with every limit in one place.
+
+A run directory or a file of weights may come from the web. A file of it must be a regular one (a
+named pipe or a device may never end), lie where it seems to lie (no link leads out of its
+directory), and be no larger than what such a file ever needs.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MIB = 2**20
+
+MOST_JSON = 16 * MIB
+"""Bytes of a JSON file: ten times the vocabulary of all characters there are."""
+
+MOST_CHARTS = 64 * MIB
+"""Bytes of ``charts.json``, which holds heatmaps."""
+
+MOST_LINE = 16 * MIB
+"""Bytes of a line of a log: the record of 50,000 parameters."""
+
+MOST_EPOCHS = 64 * MIB
+"""Bytes of ``metrics.jsonl`` that are kept in memory: 300,000 epochs."""
+
+MOST_GAP = 1024 * MIB
+"""Bytes without an end of line after which a log holds no further lines."""
+
+MOST_HEADER = 16 * MIB
+"""Bytes of the header of a safetensors file: 100,000 arrays."""
+
+MOST_DATA = 256 * MIB
+"""Bytes of a data file that is read at once."""
+
+MOST_PARAMETERS = 20_000
+"""Parameters whose telemetry is kept: ten times those of a model of 100 layers."""
+
+MOST_PARTS = 500
+"""Models that a run has trained; the digit sums of all cells and lengths are 21."""
+
+MOST_NESTED = 50
+"""Levels of lists and objects in a JSON file."""
+
+MOST_DIGITS = 300
+"""Digits of a whole number in a JSON file: what a float can hold."""
+
+LINK = "it is a link to '{}', outside its directory; put the file itself in its place"
+
+
+def open_regular(path: str | Path, inside: str | Path | None = None) -> BinaryIO:
+    """Open a regular file to read its bytes.
+
+    Args:
+        path: the file.
+        inside: a directory that no link may lead out of; None follows links.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is no regular file; or a link leads out.
+    """
+    real = os.path.realpath(path)
+    if inside is not None and not Path(real).is_relative_to(os.path.realpath(inside)):
+        raise OSError(errno.EPERM, LINK.format(real), str(path))
+    _check_regular(os.stat(path), path)
+    # should it become a named pipe in between, opening must not wait for its other end
+    waits = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waits))  # noqa: SIM115
+    try:
+        _check_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(found: os.stat_result, path: str | Path) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device; a file is expected", str(path))
+
+
+def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | None = None) -> bytes:
+    """The content of a regular file of at most so many bytes; arguments as of `open_regular`.
+
+    Raises:
+        OSError: as `open_regular`, or it is larger.
+    """
+    with open_regular(path, inside) as file:
+        size = os.fstat(file.fileno()).st_size
+        # more than was told is not read either, should the file grow meanwhile
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        found = f"it has {max(size, len(content)):,} bytes; at most {most:,} are expected"
+        raise OSError(errno.EFBIG, found, str(path))
+    return content
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text, nested at most `MOST_NESTED` deep.
+
+    Raises:
+        ValueError: it is no JSON, nested too deeply, or holds half a character or a number beyond
+            every float.
+
+    Example:
+        >>> parse_json(b'{"step": 3}')
+        {'step': 3}
+    """
+    try:
+        value = DECODER.decode(data.decode(json.detect_encoding(data)))
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
+    # most lines of a log have fewer brackets than that, and need no search
+    level = [value] if data.count(b"[") + data.count(b"{") > MOST_NESTED else []
+    for _ in range(MOST_NESTED):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (dict, list))
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, (dict, list))
+        ]
+        if not level:
+            break
+    else:
+        raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+    if b"\\u" in data:  # half a character is no text
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"it holds a number of {len(text):,} digits")
+    return int(text)
+
+
+DECODER = json.JSONDecoder(parse_int=_whole)
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine has; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
