@@ -142,6 +142,9 @@ class Logs(Listener):
     def state_dict(self) -> dict[str, Any]:
         return self.directory.log_positions()
 
+    def flush(self) -> None:
+        self.directory.sync_logs()
+
     def load_state_dict(self, state: Any) -> None:
         if self.resumption is not None:
             self.resumption.found(state)

@@ -221,14 +221,18 @@ class RunDirectory:
         return self._logs[-1]
 
     def log_positions(self) -> dict[str, Any]:
-        """How long the open logs are, and their hash, once all of it is on the disk."""
+        """How long the open logs are, and their hash."""
         positions = {}
         for log in self._open_logs():
-            log.sync()
             # how long something took differs from run to run, and so does its hash
             sha256 = None if log.path.name == TIMINGS else log.sha256
             positions[log.path.name] = {"lines": log.lines, "sha256": sha256}
         return positions
+
+    def sync_logs(self) -> None:
+        """Flush the open logs to the disk."""
+        for log in self._open_logs():
+            log.sync()
 
     def go_on(
         self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend | None

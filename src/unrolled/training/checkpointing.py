@@ -4,6 +4,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from unrolled.checkpoints.schedule import Schedule
 from unrolled.errors import ResumeError, RunError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.locking import hold, is_held, release
-from unrolled.training.records import EpochRecord, Listener, StepRecord
+from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
     load_training_state,
     not_exact,
@@ -35,7 +36,8 @@ class Checkpointing(Listener, HyperParameters):
     A checkpoint is a folder ``<directory>/checkpoints/step-000123``: see
     `unrolled.checkpoints.folder`. It is there whole or not at all. `Trainer.fit` goes on from it
     with ``resume=directory``, and computes what it would have computed without the break, to the
-    byte: weights, optimizer, order of the minibatches, random draws, logs.
+    byte: weights, optimizer, order of the minibatches, random draws, logs. The training waits only
+    while its state is copied; a thread writes it.
 
     Args:
         directory: the run directory.
@@ -85,6 +87,8 @@ class Checkpointing(Listener, HyperParameters):
         self.directory = Path(directory)
         self.folder = self.directory / CHECKPOINTS / (part or "")
         self.score: float | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
 
     def on_fit_start(self, trainer: Any) -> None:
         if not trainer.fit_epoch.__module__.startswith("unrolled."):
@@ -98,7 +102,12 @@ class Checkpointing(Listener, HyperParameters):
         self._saved: tuple[int, int] | None = None
         self._began = self._last = time.monotonic()
 
+    def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
+        self.wait()
+
     def on_step(self, trainer: Any, step: StepRecord) -> None:
+        if self._writing is not None and self._writing.done():
+            self.wait()
         self._place = trainer.epoch, trainer.offset
         if self.schedule.due(step.step, None, time.monotonic() - self._last):
             self.save(trainer)
@@ -113,6 +122,7 @@ class Checkpointing(Listener, HyperParameters):
         short = time.monotonic() - self._began < self.least_s
         if trainer.stopping or not short or self._saved is not None:
             self.save(trainer)
+        self.wait()
         if self._lock is not None:
             self._lock()
 
@@ -137,11 +147,26 @@ class Checkpointing(Listener, HyperParameters):
         """Save a checkpoint now, unless there is one of this very place."""
         if self._place == self._saved:
             return
+        self.wait()
         state = training_state(trainer, *self._place)
-        files = pack(state, state.pop("parameters"))
-        folder.write(self.folder, trainer.train_batch_idx, files, self.score)
-        folder.prune(self.folder, self.schedule.keep)
+        how = trainer.train_batch_idx, state, self.score, list(trainer.listeners)
+        self._writing = self._thread.submit(self._write, *how)
         self._saved, self._last = self._place, time.monotonic()
+
+    def _write(
+        self, step: int, state: dict[str, Any], score: float | None, listeners: list[Listener]
+    ) -> None:
+        """Write a checkpoint, beside the training that goes on."""
+        for listener in listeners:
+            listener.flush()
+        folder.write(self.folder, step, pack(state, state.pop("parameters")), score)
+        folder.prune(self.folder, self.schedule.keep)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on the disk; raise what went wrong with it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The state in the newest whole checkpoint, or None; and what is wrong with later ones."""

@@ -175,5 +175,10 @@ class Listener:
         """
         return None
 
+    def flush(self) -> None:
+        """Bring to the disk what the listener has written; called before a checkpoint is there,
+        from the thread that writes it.
+        """
+
     def load_state_dict(self, state: Any) -> None:
         """Go on from what `state_dict` gave; called after `on_fit_start`."""

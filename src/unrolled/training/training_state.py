@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from unrolled.backends.rows import SparseRows
 from unrolled.data.batching import EpochLoader
 from unrolled.errors import check_fit
@@ -19,7 +21,7 @@ MAY_CHANGE = ("max_epochs", "checkpoint", "plot_train_per_epoch", "plot_valid_pe
 def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
     """The state of a training whose next minibatch is the ``offset``-th of an epoch, both from 0.
 
-    Arrays may share the memory of the framework's: write them at once.
+    Its arrays are copies: the training may go on.
     """
     backend, model = trainer.backend, trainer.bound_model
     return {
@@ -131,16 +133,16 @@ def _listeners(trainer: Any) -> Iterator[tuple[str, Listener]]:
 
 
 def _to_numpy(backend: Any, value: Any) -> Any:
-    """Arrays of a framework, nested anyhow, as arrays of NumPy."""
+    """Copies of a framework's arrays, nested anyhow, as arrays of NumPy."""
     if value is None:
         return None
     if isinstance(value, Mapping):
         return {name: _to_numpy(backend, part) for name, part in value.items()}
     if isinstance(value, SparseRows):
-        return {"ids": backend.to_numpy(value.ids), "rows": backend.to_numpy(value.values)}
+        return {"ids": _to_numpy(backend, value.ids), "rows": _to_numpy(backend, value.values)}
     if isinstance(value, (tuple, list)):
         return type(value)(_to_numpy(backend, part) for part in value)
-    return backend.to_numpy(value)
+    return np.array(backend.to_numpy(value))
 
 
 def _from_numpy(backend: Any, value: Any, device: Any) -> Any:
