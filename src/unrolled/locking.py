@@ -100,9 +100,14 @@ def hold(path: Path) -> None:
     raise _in_use(path, owner(path))
 
 
+def is_held(path: Path) -> bool:
+    """Whether this process holds the lock of a directory."""
+    return path.absolute() in _held
+
+
 def check_unused(path: Path) -> None:
     """Raise a `RunError` if another process holds the lock of a directory."""
-    if path.absolute() in _held:
+    if is_held(path):
         return
     for _ in range(ATTEMPTS):
         if state(path) != "running":
