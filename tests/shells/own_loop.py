@@ -1,7 +1,8 @@
 """A PyTorch loop as people write them, in a process of its own; its end as a digest.
 
-Arguments: a directory, "epochs" (saves at their ends; the loader draws from PyTorch's generator) or
-"steps" (saves at every one), before which flush to the disk to kill the process, and a seed.
+Arguments: a directory, a mode, before which flush to the disk to kill it, and a seed. Modes:
+"epochs" saves at their ends, and the loader draws from PyTorch's generator; "steps" saves at every
+one; "drawn" does so, with data that draw when they are read.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import unrolled
 
@@ -34,6 +35,14 @@ class Net(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen += 1
         return self.out(self.dropout(self.norm(self.rnn(self.table(x))[0][:, -1]))) * self.seen
+
+
+class Drawn(TensorDataset):
+    """Draws whenever it is read."""
+
+    def __getitem__(self, place: int) -> Any:
+        x, y = super().__getitem__(place)
+        return x, y + torch.rand(1) + np.random.rand()
 
 
 def make(seed: int) -> list[Any]:
@@ -68,9 +77,16 @@ def train(
         step = checkpoints.restore()
         done, offset = divmod(step, len(dataset) // SIZE)
         for epoch in range(done, EPOCHS):
-            order = torch.Generator().manual_seed(9 + epoch) if mode == "steps" else None
-            batches = DataLoader(dataset, SIZE, shuffle=True, generator=order)
-            for inputs, targets in itertools.islice(batches, offset, None):
+            order = None if mode == "epochs" else torch.Generator().manual_seed(9 + epoch)
+            if mode == "drawn":
+                left = torch.randperm(len(x), generator=order)[offset * SIZE :].tolist()
+                batches = iter(
+                    DataLoader(Subset(Drawn(*dataset.tensors), left), SIZE, generator=order)
+                )
+            else:
+                loader = DataLoader(dataset, SIZE, shuffle=True, generator=order)
+                batches = itertools.islice(loader, offset, None)
+            for inputs, targets in batches:
                 noise = random.random() + np.random.rand()
                 loss = nn.functional.mse_loss(model(inputs), targets + noise)
                 optimizer.zero_grad()
@@ -79,7 +95,7 @@ def train(
                 warmup.step()
                 plateau.step(loss.item())
                 step += 1
-                if mode == "steps":
+                if mode != "epochs":
                     checkpoints.save(step)
                 if step == stop:
                     return ""

@@ -72,8 +72,14 @@ def test_no_object_and_no_generator_can_be_left_out(
     assert resumed(None, 1) == straight
     for left_out in (1, 2, 3):
         assert resumed(left_out, 2) != straight
-    monkeypatch.setattr("unrolled.torch.checkpoints.load_generators", lambda *state: None)
+    monkeypatch.setattr("unrolled.torch.object_state.load_generators", lambda *state: None)
     assert resumed(None, 3) != straight
+
+
+def test_the_middle_of_an_epoch_of_data_that_draw_when_they_are_read(tmp_path: Path) -> None:
+    straight = own_loop.train(tmp_path / "straight", "drawn")
+    own_loop.train(tmp_path / "stopped", "drawn", stop=11)
+    assert own_loop.train(tmp_path / "stopped", "drawn", seed=1) == straight
 
 
 def everything(seed: int) -> list[Any]:

@@ -4,9 +4,7 @@ import os
 import time
 import warnings
 import weakref
-from copy import deepcopy
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from torch import nn
@@ -19,15 +17,15 @@ from unrolled.errors import ParameterError, ResumeError, RunError, SettingError
 from unrolled.locking import hold, is_held, release
 from unrolled.torch.object_state import (
     check_objects_state,
-    load_objects_state,
+    load_or_leave,
     named,
     objects_state,
+    put_parameters,
+    take_parameters,
 )
 from unrolled.training.checkpointing import CHECKPOINTS
-from unrolled.training.position import generators, load_generators
+from unrolled.training.position import generators
 from unrolled.training.surroundings import check_same, differences, no_fit, rounding
-
-KEEP = 2
 
 _open: "weakref.WeakValueDictionary[Path, Checkpoints]" = weakref.WeakValueDictionary()
 
@@ -60,8 +58,7 @@ class Checkpoints:
             has, or the schedule counts epochs.
         RunError: another process uses the directory (it is named), or it cannot be made.
 
-    Not kept are your own variables: what a loop needs of them follows from the number of steps.
-    Gradients are not kept, either: save after ``optimizer.step()``.
+    Your own variables are not kept, nor are gradients: save after ``optimizer.step()``.
 
     Example, exact at the end of an epoch, where a ``DataLoader`` is about to draw a new order from
     PyTorch's generator:
@@ -109,8 +106,12 @@ class Checkpoints:
             offset = 0
 
     This is exact if the dataset draws nothing when it is read. If it does (augmentation), read only
-    what is left: ``Subset(dataset, torch.randperm(n, generator=order)[offset * 16:].tolist())``
-    with ``shuffle=False`` and ``num_workers=0``; or pass torchdata's ``StatefulDataLoader``.
+    what is left, without ``islice`` and workers::
+
+            left = torch.randperm(len(dataset), generator=order)[offset * 16 :].tolist()
+            batches = DataLoader(Subset(dataset, left), 16, drop_last=True, generator=order)
+
+    Or give torchdata's ``StatefulDataLoader`` as one of the objects.
     """
 
     def __init__(
@@ -125,8 +126,6 @@ class Checkpoints:
                 f"directory is a {type(directory).__name__}; the first argument is the path to "
                 "save in, then follow the objects"
             )
-        if not objects:
-            raise SettingError("nothing to save is given; name the model, the optimizer, ...")
         self._schedule, self.keep = _parsed(schedule, keep)
         self._objects = named(objects)
         self._wrappers = {
@@ -156,13 +155,15 @@ class Checkpoints:
         before, self._step = self._step or 0, step
         if not self._is_due(step, before):
             return False
+        objects = objects_state(self._objects)
+        parameters = take_parameters(objects)
         state = {
             "position": {"step": step},
-            "objects": objects_state(self._objects),
+            "objects": objects,
             "generators": generators(backend),
             "surroundings": self._surroundings(),
         }
-        folder.write(self.folder, step, pack(state, self._take_parameters(state)), score)
+        folder.write(self.folder, step, pack(state, parameters), score)
         folder.prune(self.folder, self.keep)
         self._last = time.monotonic()
         return True
@@ -196,11 +197,11 @@ class Checkpoints:
                 "Trainer.fit(..., resume=DIRECTORY), or take another directory"
             )
         try:
-            self._put_parameters(state, parameters)
+            put_parameters(state["objects"], parameters)
             check_objects_state(self._objects, state["objects"])
             why = differences(state["surroundings"], self._surroundings())
             told = [*problems, *check_same([], why, force)]
-            self._load(state)
+            load_or_leave(self._objects, state["objects"], state["generators"])
         except (ParameterError, KeyError, IndexError, TypeError, ValueError) as error:
             raise no_fit(step, self.folder, error) from error
         for text in told:
@@ -215,12 +216,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _lock(self) -> None:
@@ -283,37 +279,6 @@ class Checkpoints:
             "wrapper of": self._wrappers,
         }
 
-    def _take_parameters(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Take the parameters out of a state; one model's have its own names."""
-        models = {n: each for n, each in state["objects"].items() if "parameters" in each}
-        return {
-            place if len(models) == 1 else f"{name}.{place}": values
-            for name, each in models.items()
-            for place, values in each.pop("parameters").items()
-        }
-
-    def _put_parameters(self, state: dict[str, Any], parameters: dict[str, Any]) -> None:
-        """Undo `_take_parameters`."""
-        models = [name for name, each in state["objects"].items() if "buffers" in each]
-        for name in models:
-            head = "" if len(models) == 1 else f"{name}."
-            state["objects"][name]["parameters"] = {
-                place.removeprefix(head): values
-                for place, values in parameters.items()
-                if place.startswith(head)
-            }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        """Put a state back, or leave everything as it is if some of it cannot be."""
-        before = deepcopy((objects_state(self._objects), generators(backend)))
-        try:
-            load_objects_state(self._objects, state["objects"])
-            load_generators(backend, state["generators"])
-        except BaseException:  # Ctrl-C, too
-            load_objects_state(self._objects, before[0])
-            load_generators(backend, before[1])
-            raise
-
 
 def _nothing(directory: Path) -> None:
     """Leave the lock to its owner."""
@@ -322,7 +287,7 @@ def _nothing(directory: Path) -> None:
 def _parsed(schedule: str | None, keep: int | None) -> tuple[Schedule | None, int]:
     """The schedule and how many checkpoints to keep."""
     if schedule is None:
-        return None, Schedule(1, "steps", KEEP if keep is None else keep).keep
+        return None, Schedule(1, "steps", 2 if keep is None else keep).keep
     found = Schedule.parse(schedule)
     if found is None:
         raise SettingError("schedule is off; leave it out to save at every call of save()")

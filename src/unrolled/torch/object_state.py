@@ -2,6 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from itertools import chain, repeat
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from unrolled.backends import torch as backend
 from unrolled.backends.state.encoding import NotATreeError, class_name, decode, encode
 from unrolled.backends.state.torch import decoded, encoded, load_optimizer_state
 from unrolled.errors import ParameterError, SettingError
@@ -19,6 +21,7 @@ from unrolled.torch.module_state import (
     module_state,
     unwrapped,
 )
+from unrolled.training.position import generators, load_generators
 
 OTHERS = {*FRAMEWORKS, "keras"}.union(*NEEDS.values()) - {"torch"}
 
@@ -32,6 +35,8 @@ def named(objects: Sequence[Any]) -> dict[str, Any]:
     Raises:
         SettingError: a checkpoint can keep nothing of one of them, or one is there twice.
     """
+    if not objects:
+        raise SettingError("nothing to save is given; name the model, the optimizer, ...")
     found: dict[str, Any] = {}
     seen: dict[str, int] = {}
     for place, given in enumerate(objects, 1):
@@ -119,6 +124,37 @@ def load_objects_state(objects: Mapping[str, Any], states: Mapping[str, Any]) ->
         else:
             now = given.state_dict()
             given.load_state_dict(_of_the_same_kinds(decode(state["state"], decoded), now))
+
+
+def load_or_leave(objects: Mapping[str, Any], states: Mapping[str, Any], draws: Any) -> None:
+    """Put the objects and the random generators back, or none where one of them raises an error."""
+    before = deepcopy((objects_state(objects), generators(backend)))
+    try:
+        load_objects_state(objects, states)
+        load_generators(backend, draws)
+    except BaseException:  # Ctrl-C, too
+        load_objects_state(objects, before[0])
+        load_generators(backend, before[1])
+        raise
+
+
+def take_parameters(states: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the parameters out of the trees; those of a single model keep its own names."""
+    models = {name: each for name, each in states.items() if "parameters" in each}
+    return {
+        place if len(models) == 1 else f"{name}.{place}": values
+        for name, each in models.items()
+        for place, values in each.pop("parameters").items()
+    }
+
+
+def put_parameters(states: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Undo `take_parameters`."""
+    models = [name for name, each in states.items() if "buffers" in each]
+    for name in models:
+        head = "" if len(models) == 1 else f"{name}."
+        found = {n.removeprefix(head): v for n, v in parameters.items() if n.startswith(head)}
+        states[name]["parameters"] = found
 
 
 def _of_the_same_kinds(kept: Any, now: Any) -> Any:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from unrolled import __version__, native
 from unrolled.backends import Backend
 from unrolled.errors import ResumeError
+
+_version = cache(version)  # every checkpoint asks, and to read it takes milliseconds
 
 
 def surroundings(backend: Backend | None = None) -> dict[str, Any]:
@@ -23,8 +26,8 @@ def surroundings(backend: Backend | None = None) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": processor(),
         "instructions": native.describe().get("instructions", "no native kernels"),
-        "numpy": version("numpy"),
-        "safetensors": version("safetensors"),
+        "numpy": _version("numpy"),
+        "safetensors": _version("safetensors"),
     }
     if backend is not None:
         found["framework"] = {"name": backend.name, **backend.describe()}
