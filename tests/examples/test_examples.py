@@ -95,3 +95,9 @@ def test_watch_your_model(printed):
     reach = {kind: int(n) for kind, n in re.findall(r"(\w+)\s+reaches\s+(\d+)", text)}
     assert reach["RNN"] < 12 < 25 < reach["LSTM"]
     assert "warning: vanished, rnn" in text
+
+
+def test_resume_any_loop(printed):
+    exact, without_optimizer = numbers(printed("resume_any_loop"))
+    assert exact == 0
+    assert without_optimizer > 1e-4

@@ -15,6 +15,7 @@ from unrolled.errors import ResumeError, RunError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.locking import hold, is_held, release
 from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
+from unrolled.training.surroundings import check_same, no_fit
 from unrolled.training.training_state import (
     load_training_state,
     not_exact,
@@ -174,6 +175,11 @@ class Checkpointing(Listener, HyperParameters):
         if found is None:
             return None, problems
         state, parameters = unpack(found[1])
+        if "objects" in state:
+            raise ResumeError(
+                f"the checkpoint of step {found[0]} in '{self.folder}' is of a loop of your own: "
+                "unrolled.Checkpoints(directory, model, ...).restore() goes on from it"
+            )
         return {**state, "parameters": parameters}, problems
 
     def restore(self, trainer: Any, force: bool) -> None:
@@ -189,10 +195,7 @@ class Checkpointing(Listener, HyperParameters):
             told = [*problems, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise ResumeError(
-                f"the newest checkpoint in '{self.folder}' does not fit this training: {why}"
-            ) from None
+            raise no_fit(self.folder, error) from None
         for text in told:
             self.tell(text)
         own = trainer.checkpoint
@@ -210,15 +213,7 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
     done = state["position"]["epoch"]
     if done > trainer.max_epochs:
         raise ResumeError(f"{done} epochs are trained, and max_epochs is {trainer.max_epochs}")
-    differ, why = not_the_same(trainer, state), not_exact(trainer, state)
-    told = []
-    if differ:
-        told.append(f"this is another training than that of the checkpoint: {', '.join(differ)}")
-    if why:
-        told.append(f"not exact, because {', '.join(why)}")
-    if told and not force:
-        raise ResumeError("\n".join([*told, "To go on all the same: force=True, or --force"]))
-    return told
+    return check_same(not_the_same(trainer, state), not_exact(trainer, state), force)
 
 
 def as_checkpointing(given: Any) -> Checkpointing:

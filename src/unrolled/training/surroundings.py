@@ -5,12 +5,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from unrolled import __version__, native
 from unrolled.backends import Backend
+from unrolled.errors import ResumeError
+
+_version = cache(version)  # every checkpoint asks, and to read it takes milliseconds
 
 
 def surroundings(backend: Backend | None = None) -> dict[str, Any]:
@@ -22,12 +26,46 @@ def surroundings(backend: Backend | None = None) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": processor(),
         "instructions": native.describe().get("instructions", "no native kernels"),
-        "numpy": version("numpy"),
-        "safetensors": version("safetensors"),
+        "numpy": _version("numpy"),
+        "safetensors": _version("safetensors"),
     }
     if backend is not None:
         found["framework"] = {"name": backend.name, **backend.describe()}
     return found
+
+
+def rounding(backend: Backend, device: str) -> dict[str, Any]:
+    """What of the surroundings decides how a training goes on, and the device that it runs on."""
+    found = surroundings(backend)
+    del found["platform"]  # a new kernel of the system changes no number
+    return {**found, "device": device}
+
+
+def check_same(differ: Sequence[str], why: Sequence[str], force: bool) -> list[str]:
+    """What is not as it was when a checkpoint was saved, in sentences.
+
+    Args:
+        differ: what makes it another training, in words.
+        why: what makes it go on with other roundings or random draws, in words.
+        force: go on all the same.
+
+    Raises:
+        ResumeError: there is something, and no ``force``.
+    """
+    told = []
+    if differ:
+        told.append(f"this is another training than that of the checkpoint: {', '.join(differ)}")
+    if why:
+        told.append(f"not exact, because {', '.join(why)}")
+    if told and not force:
+        raise ResumeError("\n".join([*told, "To go on all the same: force=True, or --force"]))
+    return told
+
+
+def no_fit(folder: Path, error: Exception) -> ResumeError:
+    """The error that a checkpoint is of something else."""
+    why = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
+    return ResumeError(f"the newest checkpoint in '{folder}' does not fit this training: {why}")
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], head: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from unrolled.errors import check_fit
 from unrolled.parameters import shapes_of
 from unrolled.training.position import generators, load_generators
 from unrolled.training.records import EpochSums, Listener
-from unrolled.training.surroundings import differences, surroundings
+from unrolled.training.surroundings import differences, rounding
 
 MAY_CHANGE = ("max_epochs", "checkpoint", "plot_train_per_epoch", "plot_valid_per_epoch")
 """Hyperparameters that change no number of the steps which both trainings take."""
@@ -117,9 +117,7 @@ def _plain(value: Any) -> Any:
 
 
 def _surroundings(trainer: Any) -> dict[str, Any]:
-    found = surroundings(trainer.backend)
-    del found["platform"]  # a new kernel of the system changes no number
-    return {**found, "device": str(trainer.gpus[0]) if trainer.gpus else "cpu"}
+    return rounding(trainer.backend, str(trainer.gpus[0]) if trainer.gpus else "cpu")
 
 
 def _listeners(trainer: Any) -> Iterator[tuple[str, Listener]]:

@@ -38,12 +38,12 @@ def _readable(buffer: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def optimizer_state(optimizer: Any, parameters: Mapping[str, Array]) -> Any:
-    return state_of(optimizer, _encoded)
+    return state_of(optimizer, encoded)
 
 
 def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Array]) -> None:
     check_class(optimizer, tree)
-    state = decode(tree["state"], _decoded)
+    state = decode(tree["state"], decoded)
     if not isinstance(optimizer, torch.optim.Optimizer):
         optimizer.load_state_dict(state)
     else:
@@ -74,7 +74,7 @@ def _of_saved_types(loaded: Any, saved: Any) -> Any:
     return loaded
 
 
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return None
     value = value.detach().cpu()
@@ -85,7 +85,7 @@ def _encoded(value: Any) -> Any:
     return array if bits is None else {IS_TENSOR: str(value.dtype), "bits": array}
 
 
-def _decoded(tree: Any) -> Any:
+def decoded(tree: Any) -> Any:
     if isinstance(tree, dict):
         if IS_TENSOR not in tree:
             return None
@@ -98,12 +98,12 @@ def generators() -> dict[str, Any]:
     states = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
-    tree: dict[str, Any] = encode(states, _encoded)
+    tree: dict[str, Any] = encode(states, encoded)
     return tree
 
 
 def load_generators(tree: Any) -> None:
-    states = decode(tree, _decoded)
+    states = decode(tree, decoded)
     torch.set_rng_state(states["cpu"])
     torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
     if "mps" in states and torch.backends.mps.is_available():
