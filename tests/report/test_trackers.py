@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import shutil
 
@@ -173,6 +174,19 @@ def test_a_run_that_is_resumed_has_the_tables_of_one_that_was_never_stopped(
     for name in ("metrics", "telemetry"):
         if (straight / f"{name}.csv").exists():
             assert (run / f"{name}.csv").read_bytes() == (straight / f"{name}.csv").read_bytes()
+
+
+def test_a_resumed_run_says_so(straight, tmp_path):
+    run = killed(straight, tmp_path / "run", 2)
+    last = sorted(run.glob("checkpoints/**/step-*"))[-1]
+    part = {} if last.parent.name == "checkpoints" else {"part": last.parent.name}
+    experiments.resume(run)
+    (resumed,) = json.loads((run / "environment.json").read_text())["resumed"]
+    assert resumed.items() >= {"step": int(last.name[5:]), **part}.items()
+    when = resumed["began"].replace("T", " ").replace("+00:00", " UTC")
+    of = f" of {part['part']}" if part else ""
+    text = f"resumed {when} after step {resumed['step']}{of}"
+    assert text in (run / "report.html").read_text()
 
 
 def test_a_tracker_may_be_new_or_left_out_when_a_run_is_resumed(straight, tmp_path):

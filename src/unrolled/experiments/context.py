@@ -26,11 +26,12 @@ from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
+from unrolled.runs.ending import resumable
 from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
-from unrolled.training.checkpointing import CHECKPOINTS, Checkpointing
+from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
@@ -220,8 +221,12 @@ class Context:
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
         self._write_report()
-        if self.status != "finished" and (self.directory.path / CHECKPOINTS).is_dir():
-            say(f"go on with: unrolled run --resume {self.directory.path}")
+        if self.status != "finished" and resumable(self.directory.path):
+            resume = f"unrolled run --resume {self.directory.path}"
+            if self.status == "interrupted":
+                say(f"go on with: {resume}")
+            else:  # with the same settings it would diverge again
+                say(f"go on from before that with: {resume} --set lr=NUMBER --force")
         if self.failure is not None:
             raise self.failure
         if self.status == "interrupted":

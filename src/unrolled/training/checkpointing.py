@@ -11,6 +11,7 @@ from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import Schedule
 from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
+from unrolled.training.carried import adopted
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
     load_training_state,
@@ -143,7 +144,8 @@ class Checkpointing(Listener, HyperParameters):
         if state is None:
             raise ResumeError("\n".join([f"'{self.folder}' holds no whole checkpoint", *problems]))
         try:
-            told = [*problems, *check(trainer, state, force)]
+            state, carried = adopted(trainer, state)
+            told = [*problems, *carried, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ResumeError(

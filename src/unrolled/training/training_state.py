@@ -46,7 +46,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
         "settings": settings,
         "settings_sha256": _sha256(json.dumps(settings, sort_keys=True).encode()),
-        "surroundings": _surroundings(trainer),
+        "surroundings": as_surroundings(trainer),
         "draws": backend.state.not_exact(trainer.differentiate),
     }
 
@@ -90,7 +90,7 @@ def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """What makes a training go on with other roundings or random draws, in words."""
     draws = [] if state["draws"] is None else [state["draws"]]
-    return differences(state["surroundings"], _surroundings(trainer)) + draws
+    return differences(state["surroundings"], as_surroundings(trainer)) + draws
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:
@@ -119,7 +119,8 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
-def _surroundings(trainer: Any) -> dict[str, Any]:
+def as_surroundings(trainer: Any) -> dict[str, Any]:
+    """What decides how a training rounds, as a checkpoint keeps it."""
     found = surroundings(trainer.backend)
     del found["platform"]  # a new kernel of the system changes no number
     return {**found, "device": str(trainer.gpus[0]) if trainer.gpus else "cpu"}
