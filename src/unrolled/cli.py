@@ -86,16 +86,17 @@ def list_() -> None:
 @click.option(
     "--checkpoint",
     metavar="WHEN",
-    help="Save all that is needed to go on: every=1000steps, every=5epochs, every=10min, or off; "
-    "with ,keep=3 the last three and the best.  [default: every=1min, for runs that take longer]",
+    help="When to save all that is needed to go on: every=1000steps, every=5epochs, every=10min, "
+    "or off. every=5epochs,keep=3 keeps the last three and the best.  [default: every=1min]",
 )
 @click.option(
     "--resume",
     type=PATH,
     metavar="RUN",
-    help="Go on with a run that was stopped or killed, from its newest checkpoint.",
+    help="Go on with a run that was stopped or killed, from its newest checkpoint; or, with "
+    "--set max_epochs=NUMBER, with one that is finished.",
 )
-@click.option("--force", is_flag=True, help="Resume also where it cannot be exact.")
+@click.option("--force", is_flag=True, help="Resume even where the result cannot be the same.")
 def run(
     experiment: str | None,
     framework: str | None,
@@ -107,7 +108,12 @@ def run(
     resume: Path | None,
     force: bool,
 ) -> None:
-    """Run an EXPERIMENT and keep it in a run directory; or go on with one.
+    """Run an EXPERIMENT and keep it in a run directory, or go on with a run.
+
+    A run that takes longer than a minute saves checkpoints. If it is stopped or killed, --resume
+    goes on from the newest one, and the result is to the byte that of a run without a break. Where
+    that is not so, because settings, versions or threads have changed, it says why; --force goes on
+    all the same.
 
     \b
     Examples:
@@ -271,16 +277,19 @@ def params(run: Path) -> None:
 @click.option("--to", "framework", required=True, help="Framework to carry the model to.")
 @click.option("--out", type=PATH, required=True, help="Run directory to make.")
 def convert(run: Path, framework: str, out: Path) -> None:
-    """Carry the model of a RUN to another framework.
+    """Carry a RUN to another framework: its model, its newest checkpoint, and what it has logged.
+
+    A run that was stopped or killed goes on there; one that is finished takes more epochs.
 
     \b
-    Example:
+    Examples:
       unrolled convert runs/language-model-1 --to jax --out runs/in-jax
       unrolled sample runs/in-jax --prefix "time traveller"
+      unrolled run --resume runs/in-jax --set max_epochs=600
     """
     from unrolled.experiments.convert import convert as carry
 
-    click.echo(f"converted to {out} ({carry(run, framework, out)})")
+    click.echo(f"converted to {out}: {carry(run, framework, out)}")
 
 
 @cli.command()

@@ -1,8 +1,12 @@
 import csv
+import json
 import math
+import shutil
 
 import pytest
 
+from installed import FRAMEWORK
+from unrolled import experiments
 from unrolled.errors import RunError, SettingError
 from unrolled.report import trackers
 from unrolled.telemetry.records import LayerRecord, ParameterRecord, TelemetryRecord
@@ -117,21 +121,6 @@ def test_csv_has_a_row_for_each_epoch_and_each_record(tmp_path):
     assert record["parameters.W.gradient_norm"] == "0.5"
 
 
-def test_a_table_grows_by_columns_and_goes_on_where_another_ended(tmp_path):
-    table = trackers.Table(tmp_path / "t.csv")
-    table.add({"step": 1, "a": 0.5})
-    table.add({"step": 2, "a": None, "b": 'with, "quotes"'})
-    table.close()
-    again = trackers.Table(tmp_path / "t.csv")
-    again.add({"step": 3, "b": 1})
-    again.close()
-    assert rows(tmp_path / "t.csv") == [
-        {"step": "1", "a": "0.5", "b": ""},
-        {"step": "2", "a": "", "b": 'with, "quotes"'},
-        {"step": "3", "a": "", "b": "1"},
-    ]
-
-
 @pytest.mark.parametrize("kind", [trackers.Csv, trackers.TensorBoard])
 def test_where_nothing_can_be_written_it_says_so(tmp_path, kind):
     (tmp_path / "file").write_text("")
@@ -156,3 +145,66 @@ def test_a_run_keeps_what_it_was_asked_to(unrolled, tmp_path):
     assert outcome.code == 0
     assert [row["epoch"] for row in rows(tmp_path / "run/metrics.csv")] == ["1", "2", "3"]
     assert len(list((tmp_path / "run/tensorboard").iterdir())) == 1
+
+
+SMALL = ("num_train=40", "batch_size=8", "max_epochs=3")
+DIGITS = ["cells=gru,srn", "lengths=10", "batch_size=64", "num_hiddens=4", "max_epochs=2"]
+BOTH = ("csv", "tensorboard")
+
+
+@pytest.fixture(scope="module", params=["linear-regression", "language-model", "digit-sum"])
+def straight(request, tmp_path_factory):
+    """A run that was never stopped, with many checkpoints."""
+    tiny = ["num_hiddens=4", "max_tokens=400", "num_steps=5", "batch_size=8", "max_epochs=3"]
+    settings = {"linear-regression": SMALL, "digit-sum": DIGITS, "language-model": tiny}
+    out = tmp_path_factory.mktemp("runs") / request.param
+    name = request.param
+    every = "every=3steps,keep=99"
+    return experiments.run(name, tuple(settings[name]), FRAMEWORK, 0, out, BOTH, every)
+
+
+def killed(straight, path, number):
+    """A copy that looks as if it were killed at the end, with that many checkpoints in all."""
+    shutil.copytree(straight, path)
+    (path / "summary.json").unlink()
+    folders = sorted(path.glob("checkpoints/**/step-*"))
+    for folder in folders[number:]:
+        shutil.rmtree(folder)
+    return path
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_a_run_that_is_resumed_has_the_tables_of_one_that_was_never_stopped(
+    straight, tmp_path, number
+):
+    run = killed(straight, tmp_path / "run", number)
+    experiments.resume(run, log=BOTH, checkpoint="every=3steps,keep=99")
+    for name in ("metrics", "telemetry"):
+        if (straight / f"{name}.csv").exists():
+            assert (run / f"{name}.csv").read_bytes() == (straight / f"{name}.csv").read_bytes()
+
+
+def test_a_resumed_run_says_so(straight, tmp_path):
+    run = killed(straight, tmp_path / "run", 2)
+    last = sorted(run.glob("checkpoints/**/step-*"))[-1]
+    part = {} if last.parent.name == "checkpoints" else {"part": last.parent.name}
+    experiments.resume(run)
+    (resumed,) = json.loads((run / "environment.json").read_text())["resumed"]
+    assert resumed.items() >= {"step": int(last.name[5:]), **part}.items()
+    when = resumed["began"].replace("T", " ").replace("+00:00", " UTC")
+    of = f" of {part['part']}" if part else ""
+    text = f"resumed {when} after step {resumed['step']}{of}"
+    assert text in (run / "report.html").read_text()
+
+
+def test_a_tracker_may_be_new_or_left_out_when_a_run_is_resumed(straight, tmp_path):
+    run = killed(straight, tmp_path / "run", 2)
+    experiments.resume(run)
+    assert (run / "metrics.csv").read_bytes() == (straight / "metrics.csv").read_bytes()
+    new = killed(straight, tmp_path / "new", 2)
+    (new / "metrics.csv").unlink()
+    shutil.rmtree(new / "tensorboard")
+    experiments.resume(new, log=BOTH)
+    steps = [(row.get("part"), row["step"]) for row in rows(straight / "metrics.csv")]
+    kept = [(row.get("part"), row["step"]) for row in rows(new / "metrics.csv")]
+    assert kept == steps[-len(kept) :]

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from unrolled.checkpoints import folder
 from unrolled.errors import RunError
 from unrolled.locking import LOCK
 from unrolled.runs import ending
@@ -79,6 +80,25 @@ def test_a_program_that_left_its_run_open_was_not_killed(made, experiment, sever
     found = ending.no_end(made("sys.exit(1)", experiment))
     assert found.severity == severity
     assert words in found.text
+
+
+@pytest.mark.parametrize("part", ["", "lstm"])
+@pytest.mark.parametrize("end", [KILLED, "sys.exit(1)"])
+def test_where_there_are_checkpoints_every_command_says_how_to_go_on(made, unrolled, end, part):
+    run = made(end)
+    words = f"newest checkpoint: `unrolled run --resume {run}`"
+    assert not ending.resumable(run)
+    assert words not in ending.no_end(run).remedy
+    folder.write(run / "checkpoints" / part, 7, {})
+    assert ending.resumable(run)
+    assert words in ending.no_end(run).remedy
+    assert words in as_text(diagnose_run(run), "run", 1000)
+    assert unrolled("report", run).code == 0
+    assert words in (run / "report.html").read_text()
+    for command in (("sample", run), ("params", run), ("export", run, "--onnx", "m.onnx")):
+        outcome = unrolled(*command)
+        assert outcome.code == 2
+        assert words in outcome.err
 
 
 def test_a_run_that_goes_on_is_no_dead_one(tmp_path):

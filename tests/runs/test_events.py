@@ -41,6 +41,50 @@ def test_tensorflow_reads_them(tmp_path):
     assert found[4].summary.value[1].tag == "ü"
 
 
+def read(directory):
+    """Step and status of the events of all files, in the order in which TensorBoard reads them."""
+    tensorflow = pytest.importorskip("tensorflow")
+    found = []
+    for file in sorted(directory.iterdir()):
+        for raw in tensorflow.data.TFRecordDataset(str(file)):
+            event = tensorflow.compat.v1.Event.FromString(raw.numpy())
+            if event.HasField("session_log") or event.HasField("summary"):
+                found.append((event.step, event.session_log.status))
+    return found
+
+
+def test_a_later_file_has_tensorboard_forget_the_steps_that_are_taken_again(tmp_path, monkeypatch):
+    for steps, now in (((1, 2, 3, 4), 1e9), ((3, 4), 5e8), ((4, 5), 1e9 + 0.5)):
+        monkeypatch.setattr("unrolled.runs.events.time.time", lambda now=now: now)
+        file = EventFile(tmp_path)
+        for step in steps:
+            file.add(step, TAGS)
+        file.close()
+    start = 1  # SessionLog.START
+    expected = [1, 2, 3, 4, (3, start), 3, 4, (4, start), 4, 5]
+    assert read(tmp_path) == [each if isinstance(each, tuple) else (each, 0) for each in expected]
+
+
+def test_tensorboard_shows_every_step_once(tmp_path):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    for steps in ((1, 2, 3, 4), (3, 4), (4, 5)):
+        file = EventFile(tmp_path)
+        file.begin(steps[0])
+        for step in steps:
+            file.add(step, {"loss": step + 10 * len(steps)})
+        file.close()
+    shown = event_accumulator.EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(each.step, each.value) for each in shown] == [
+        (1, 41),
+        (2, 42),
+        (3, 23),
+        (4, 24),
+        (5, 25),
+    ]
+
+
 def test_nothing_is_made_before_there_is_something_to_write(tmp_path):
     file = EventFile(tmp_path / "run")
     file.add(1, {})

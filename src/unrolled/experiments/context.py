@@ -26,11 +26,12 @@ from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
+from unrolled.runs.ending import resumable
 from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
-from unrolled.training.checkpointing import CHECKPOINTS, Checkpointing
+from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
@@ -239,8 +240,12 @@ class Context:
                 raise output_lost(lost, f"; the run is kept in {self.directory.path}")
 
     def _say_how_to_go_on(self) -> None:
-        if (self.directory.path / CHECKPOINTS).is_dir():
-            say(f"go on with: unrolled run --resume {self.directory.path}")
+        if resumable(self.directory.path):
+            resume = f"unrolled run --resume {self.directory.path}"
+            if self.status == "diverged":  # with the same settings it would do so again
+                say(f"go on from before that with: {resume} --set lr=NUMBER --force")
+            else:
+                say(f"go on with: {resume}")
 
     def _write_report(self) -> None:
         """The run as a page; whatever goes wrong there, the run itself is done and kept."""

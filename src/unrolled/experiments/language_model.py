@@ -398,10 +398,16 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any) -> Trained:
     """The trained model of a framework, whichever trained it; arguments as of `checked`."""
     settings = checked(config, values, tokens)
+    model = rebuild(framework, config, tokens).import_parameters(values)
     shell = frameworks.load(framework)
-    # on the CPU, where there is no Triton; any seed: the values are replaced
+    return Trained(shell, model, Vocab.from_list(tokens), settings.prefix or "")
+
+
+def rebuild(framework: str, config: Mapping[str, Any], tokens: Any) -> Any:
+    """The model of a run in any framework, with all its parameters, which are to be replaced."""
+    settings = complete(saved(Settings, config))
+    shell = frameworks.load(framework)
+    # on the CPU, where there is no Triton
     engine = "auto" if settings.engine == "triton" else settings.engine
     model = build(shell, replace(settings, num_gpus=0, engine=engine), len(tokens), seed=0)
-    return Trained(
-        shell, model.import_parameters(values), Vocab.from_list(tokens), settings.prefix or ""
-    )
+    return shell.Trainer(max_epochs=1).build(model, None)

@@ -23,7 +23,7 @@ class Settings:
 
     scratch: bool = setting(True, "written out; false: the framework's layer, loss and optimizer")
     lr: float = setting(0.03, "learning rate", above=0)
-    max_epochs: int = setting(3, "passes over the training examples", least=1)
+    max_epochs: int = setting(3, "passes over the training examples", least=1, may_change=True)
     batch_size: int = setting(32, "examples of a minibatch", least=1)
     sigma: float = setting(0.01, "standard deviation of the initial weights", least=0)
     noise: float = setting(0.01, "standard deviation of the noise on y", least=0)
@@ -54,12 +54,16 @@ def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any = 
 
 def restore(framework: str, config: Mapping[str, Any], values: Any, tokens: Any = None) -> Any:
     """The trained model of a framework, whichever trained it; there is no vocabulary."""
-    settings = checked(config, values)
-    shell = frameworks.load(framework)
-    model = build(shell, settings, seed=0)  # any: the values are replaced
+    checked(config, values)
+    return rebuild(framework, config).import_parameters(values)
+
+
+def rebuild(framework: str, config: Mapping[str, Any], tokens: Any = None) -> Any:
+    """The model of a run in any framework, with all its parameters, which are to be replaced."""
+    settings, shell = saved(Settings, config), frameworks.load(framework)
+    model = build(shell, settings, seed=0)
     # a layer makes its parameters when it sees its inputs
-    model = shell.Trainer(max_epochs=1).build(model, load_data(shell, settings, seed=0))
-    return model.import_parameters(values)
+    return shell.Trainer(max_epochs=1).build(model, load_data(shell, settings, seed=0))
 
 
 def run(context: Context, settings: Settings) -> None:

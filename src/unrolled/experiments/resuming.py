@@ -36,6 +36,7 @@ class Resumption:
         self.config: dict[str, Any] = {}
         self._config: Mapping[str, Any] = {}  # what it will say
         self._logs: Mapping[str, Any] = {}  # at the end of the last finished training
+        self._place: dict[str, Any] = {}
         self._goes_on = self._is_last = False
 
     def __enter__(self) -> "Resumption":
@@ -95,7 +96,7 @@ class Resumption:
                     f"not exact, because {name} would be another: the text differs. Put it back, "
                     "or give --force"
                 )
-        self._config = {**config, "used": {**config["used"], **self.config["used"]}}
+        self._config = {**self.config, **config, "used": {**config["used"], **self.config["used"]}}
         self._backend = backend
 
     def source(self, checkpoints: Checkpointing, trainer: Any) -> Checkpointing | None:
@@ -104,6 +105,9 @@ class Resumption:
             shutil.rmtree(checkpoints.folder, ignore_errors=True)
             return None
         state, problems = checkpoints.newest()
+        self._place = {"step": state["position"]["step"] if state else 0}
+        if checkpoints.part is not None:
+            self._place["part"] = checkpoints.part
         if state is None:
             if not self._logs:
                 text = f"'{checkpoints.folder}' holds no whole checkpoint; run it once more"
@@ -129,7 +133,7 @@ class Resumption:
         """Cut the logs to where the trainings are, and write down that the run goes on."""
         if not self._goes_on:
             self._goes_on = True
-            self.directory.go_on(self._config, self._logs, self._backend)
+            self.directory.go_on(self._config, self._logs, self._place, self._backend)
 
 
 class Logs(Listener):

@@ -25,7 +25,7 @@ MOST_COLUMNS = 50
 DIFFERENCES_OPEN = 12
 """Rows of what differs between runs that stand under the title; further ones are folded away."""
 
-OWN = ("began", "took_s", "command")
+OWN = ("began", "took_s", "command", "resumed")
 """What the environment record of every run has for itself."""
 
 
@@ -53,12 +53,28 @@ def circumstances(run: Run) -> str:
     began, took = known.get("began"), known.get("took_s")
     where = [str(known[name]) for name in ("processor", "instructions") if known.get(name)]
     told = [
-        f"began {str(began).replace('T', ' ').replace('+00:00', ' UTC')}" if began else "",
+        f"began {_time(began)}" if began else "",
         f"took {duration(took)}" if isinstance(took, (int, float)) else "",
         f"on {', '.join(where)}" if where else "",
         f"by {known['command']}" if known.get("command") else "",
+        *_resumed(run)[-1:],
     ]
     return "; ".join(filter(None, told))
+
+
+def _resumed(run: Run) -> list[str]:
+    """When and after which steps a run was resumed, in words."""
+    times = run.environment.get("resumed")
+    found = [each for each in times if isinstance(each, dict)] if isinstance(times, list) else []
+    return [
+        f"resumed {_time(each.get('began'))} after step {text(each.get('step'))}"
+        + (f" of {each['part']}" if each.get("part") else "")
+        for each in found
+    ]
+
+
+def _time(began: Any) -> str:
+    return str(began).replace("T", " ").replace("+00:00", " UTC")
 
 
 def duration(seconds: float) -> str:
@@ -110,7 +126,10 @@ def recorded(run: Run) -> dict[str, str]:
 
 
 def _environment(run: Run) -> dict[str, str]:
-    return {k: MISSING if v is None else text(v) for k, v in flat(run.environment).items()}
+    known = {**run.environment}
+    if resumed := _resumed(run):
+        known["resumed"] = "; ".join(resumed)
+    return {k: MISSING if v is None else text(v) for k, v in flat(known).items()}
 
 
 def differences(runs: Sequence[Run]) -> str:

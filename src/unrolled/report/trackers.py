@@ -12,14 +12,13 @@ It gets a few numbers under dotted names: ``step.loss``, ``epoch.perplexity``,
 ``parameters.W_hh.gradient_norm``, ``layers.0.horizon_steps``.
 """
 
-import csv
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from unrolled.errors import RunError, SettingError, did_you_mean
+from unrolled.errors import SettingError, did_you_mean
 from unrolled.report.downsample import finite
+from unrolled.runs.csv_table import Table
 from unrolled.runs.events import EventFile
 from unrolled.telemetry.records import TelemetryRecord
 from unrolled.training.records import EpochRecord, Listener, StepRecord
@@ -114,17 +113,26 @@ def flatten(record: TelemetryRecord, times: bool = False) -> dict[str, float | N
 class Csv(Tracker):
     """Two tables in a run's directory: ``metrics.csv``, a row an epoch, and ``telemetry.csv``.
 
-    The latter has a row for each step with telemetry.
+    The latter has a row for each step with telemetry. Rows of steps that are taken again, as a
+    resumed run does, are dropped first.
     """
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(**options)
-        self.tables = {name: Table(directory / f"{name}.csv") for name in ("metrics", "telemetry")}
+        files = {name: directory / f"{name}.csv" for name in ("metrics", "telemetry")}
+        self.tables = {name: Table(file, self.part) for name, file in files.items()}
+
+    def on_batch(self, trainer: Any, step: int) -> bool:
+        for table in self.tables.values():
+            table.begin(step)
+        return False
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         """Steps without telemetry make no row."""
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        # the first event of a run that is resumed after the last step of an epoch: that is kept
+        self.tables["telemetry"].begin(epoch.step + 1)
         self._row("metrics", epoch.step, self._epoch(epoch))
 
     def record(self, record: TelemetryRecord) -> None:
@@ -137,66 +145,32 @@ class Csv(Tracker):
         for table in self.tables.values():
             table.close()
 
+    def state_dict(self) -> dict[str, list[str]]:
+        return {name: list(table.columns) for name, table in self.tables.items()}
+
+    def load_state_dict(self, state: Any) -> None:
+        for name, columns in state.items():
+            self.tables[name].known = columns
+
     def _row(self, table: str, step: int, values: Mapping[str, Any]) -> None:
         part = {"part": self.part} if self.part else {}
         gaps = {name: None for name, v in values.items() if isinstance(v, float) and v - v != 0}
         self.tables[table].add({**part, "step": step, **values, **gaps})
 
 
-class Table:
-    """A CSV file that grows by rows; a column that only later rows have is added to all."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.columns: list[str] = []
-        self._open: TextIO | None = None
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; None is an empty cell."""
-        try:
-            if self._open is None or not row.keys() <= set(self.columns):
-                self._open = self._with_columns(row)
-            csv.DictWriter(self._open, self.columns).writerow(row)
-            self._open.flush()
-        except OSError as error:
-            raise RunError(f"'{self.file}' cannot be written: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._open is not None:
-            with suppress(OSError):  # what could not be written was told of when it was
-                self._open.close()
-            self._open = None
-
-    def _with_columns(self, row: Mapping[str, Any]) -> TextIO:
-        """The file to append to, rewritten with columns for all that a row has."""
-        self.close()
-        rows: list[dict[str, str]] = []
-        if self.file.exists():
-            try:
-                with self.file.open(newline="", encoding="utf-8") as old:
-                    reader = csv.DictReader(old)
-                    rows, self.columns = list(reader), list(reader.fieldnames or ())
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise RunError(
-                    f"'{self.file}' is damaged: {error}; move it away, and it is begun anew"
-                ) from None
-        self.columns += [name for name in row if name not in self.columns]
-        unfinished = self.file.with_name(f".{self.file.name}.unfinished")
-        with unfinished.open("w", newline="", encoding="utf-8") as new:
-            writer = csv.DictWriter(new, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(self.file)
-        return self.file.open("a", newline="", encoding="utf-8")
-
-
 class TensorBoard(Tracker):
-    """Scalars for TensorBoard, in ``tensorboard/`` of the run: ``tensorboard --logdir runs``."""
+    """Scalars for TensorBoard, in ``tensorboard/`` of the run: ``tensorboard --logdir runs``.
+
+    A resumed run begins a new file, which tells TensorBoard to forget the steps that follow.
+    """
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(**options)
         self.file = EventFile(directory / "tensorboard" / (self.part or ""))
+
+    def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
+        self.file.begin(epoch.step + 1)  # see `Csv.on_epoch`
+        super().on_epoch(trainer, epoch)
 
     def log(self, step: int, values: Values) -> None:
         # a slash makes a group on TensorBoard's page

@@ -220,6 +220,10 @@ class RunDirectory:
         self._logs.append(Lines(self.path / name))
         return self._logs[-1]
 
+    def write_log(self, name: str, content: bytes) -> None:
+        """Write what another run has logged."""
+        self._replace(name, content)
+
     def log_positions(self) -> dict[str, Any]:
         """How long the open logs are, and their hash."""
         positions = {}
@@ -235,16 +239,28 @@ class RunDirectory:
             log.sync()
 
     def go_on(
-        self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend | None
+        self,
+        config: Mapping[str, Any],
+        positions: Mapping[str, Any],
+        place: Mapping[str, Any],
+        backend: Backend | None,
     ) -> None:
-        """Go on with a run that was `take`n: cut its logs, and write down where it goes on."""
+        """Go on with a run that was `take`n: cut its logs, and write down where it goes on.
+
+        Args:
+            config: what ``config.json`` is to say.
+            positions: what `log_positions` gave.
+            place: the step after which it goes on, and the part, if there are several.
+            backend: of the framework.
+        """
         for log in self._open_logs():
             log.cut_to(**positions.get(log.path.name, {"lines": 0}))
         before: dict[str, Any] = {}
         with suppress(RunError):  # it says nothing that training needs
             before = self.read_json(ENVIRONMENT)
         now = environment(backend)
-        resumed = [*before.get("resumed", []), {name: now[name] for name in ("began", "command")}]
+        own = {name: now[name] for name in ("began", "command")}
+        resumed = [*before.get("resumed", []), {**place, **own}]
         self._began = time.monotonic()
         self._environment = {**(before or now), "resumed": resumed}
         self.write_json(ENVIRONMENT, self._environment)

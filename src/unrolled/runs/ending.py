@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unrolled.checkpoints import folder
+from unrolled.errors import RunError
 from unrolled.locking import owner, state
+from unrolled.training.checkpointing import CHECKPOINTS
 from unrolled.untrusted import open_regular, parse_json, read_bytes
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -49,11 +52,14 @@ def no_end(path: Path) -> NoEnd | None:
     if (path / SUMMARY).exists():  # it has ended meanwhile
         return None
     after = "before its first record" if step is None else f"after step {step:,}"
+    again = "run it again"
+    if resumable(path):
+        again = f"go on from its newest checkpoint: `unrolled run --resume {path}`"
     if how == "killed":
         text = f"The process ended without a word {after}: it was killed, or it crashed."
         remedy = (
             "Ask the system's log whether memory ran out, and `unrolled doctor` whether the native "
-            "kernels crash here. Then run it again"
+            f"kernels crash here. Then {again}"
         )
     elif how == "left" and is_watch(path):
         text = (
@@ -63,11 +69,20 @@ def no_end(path: Path) -> NoEnd | None:
         return NoEnd("warning", text, remedy, step)
     elif how == "left":
         text = f"The program ended {after}, before the run was complete."
-        remedy = "Read the error that it has printed, and run it again"
+        remedy = f"Read the error that it has printed. Then {again}"
     else:
         text = f"The run has no end {after}: its process has died, or still runs."
-        remedy = "See whether its files still grow. If not, run it again"
+        remedy = f"See whether its files still grow. If not, {again}"
     return NoEnd("serious", text, remedy, step)
+
+
+def resumable(path: Path) -> bool:
+    """Whether a run has checkpoints, from which ``unrolled run --resume`` goes on."""
+    with suppress(OSError, RunError):
+        every = path / CHECKPOINTS
+        parts = [each for each in every.iterdir() if each.is_dir()]  # of several models
+        return any(map(folder.steps, [every, *parts]))
+    return False
 
 
 def is_watch(path: Path) -> bool:

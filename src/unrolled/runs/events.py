@@ -9,6 +9,7 @@ and ``tensorflow/core/framework/summary.proto``; checksum: CRC-32C, RFC 3720, ap
 """
 
 import os
+import re
 import socket
 import struct
 import time
@@ -20,6 +21,10 @@ from typing import BinaryIO
 from unrolled.errors import RunError
 
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, bits reversed
+
+NAME = re.compile(r"events\.out\.tfevents\.([0-9]+\.[0-9]+)\.")
+
+START = 1  # of a session, in the SessionLog of event.proto
 
 
 def _table() -> tuple[int, ...]:
@@ -43,24 +48,37 @@ def crc32c(data: bytes) -> int:
 
 
 class EventFile:
-    """A file of events in a directory, which TensorBoard shows as a run; made when needed."""
+    """A file of events in a directory, which TensorBoard shows as a run; made when needed.
+
+    Where an earlier process has left files there, it begins with an event that has TensorBoard
+    forget what they say of this step and later ones.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._begun = False
         self._open: BinaryIO | None = None
+
+    def begin(self, step: int) -> None:
+        """Make the file, if there is none yet; ``step`` is the first that it is about."""
+        if self._open is not None:
+            return
+        try:
+            self._make(step)
+        except OSError as error:
+            raise self._unwritten(error) from None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers by name."""
         if not values:
             return
+        self.begin(step)
         try:
-            if self._open is None:
-                self._begin()
             summary = b"".join(_bytes(1, _bytes(1, tag.encode()) + _float(2, value))
                                for tag, value in values.items())  # fmt: skip
             self._write(_double(1, time.time()) + _int(2, step) + _bytes(5, summary))
         except OSError as error:
-            raise RunError(f"'{self.directory}' cannot be written: {error.strerror}") from None
+            raise self._unwritten(error) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -69,12 +87,21 @@ class EventFile:
                 self._open.close()
             self._open = None
 
-    def _begin(self) -> None:
+    def _make(self, step: int) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        now = time.time()
+        earlier = [float(found[1]) for each in self.directory.iterdir()
+                   if (found := NAME.match(each.name))]  # fmt: skip
+        # TensorBoard reads them in the order of their names, also where the clock was set back
+        now = max([time.time(), *(time_ + 1 for time_ in earlier)])
         name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
         self._open = (self.directory / name).open("wb")
         self._write(_double(1, now) + _bytes(3, b"brain.Event:2"))
+        if earlier and not self._begun:
+            self._write(_double(1, now) + _int(2, step) + _bytes(7, _int(1, START)))
+        self._begun = True
+
+    def _unwritten(self, error: OSError) -> RunError:
+        return RunError(f"'{self.directory}' cannot be written: {error.strerror}")
 
     def _write(self, message: bytes) -> None:
         assert self._open is not None

@@ -76,18 +76,12 @@ class Lines:
             RunError: there are fewer lines, or others; the log is left as it is.
         """
         os.lseek(self.file.fileno(), 0, os.SEEK_SET)
-        found, digest, end = _first_lines(self.file.fileno(), lines)
-        if found < lines:
-            what = f"has {found:,} of the {lines:,} lines that the checkpoint knows of"
-            raise _other_log(self.path, what)
-        if sha256 not in (None, digest.hexdigest()):
-            what = f"has been changed within its first {lines:,} lines"
-            raise _other_log(self.path, f"{what}, those that the checkpoint knows of")
+        digest, end = _check(self.path, self.file.fileno(), lines, sha256)
         try:
             self.file.truncate(end)
         except OSError as error:
             raise unwritten(self.path, error) from None
-        self.lines, self._hash = found, digest
+        self.lines, self._hash = lines, digest
 
     @property
     def sha256(self) -> str:
@@ -118,6 +112,29 @@ class Lines:
             sync(self.file.fileno())
         except OSError as error:
             raise unwritten(self.path, error) from None
+
+
+def first_lines(path: Path, lines: int, sha256: str | None = None) -> bytes:
+    """The first so many lines of a log; arguments and errors as of `Lines.cut_to`."""
+    try:
+        with open(open_plain(path, os.O_RDONLY), "rb") as file:
+            _, end = _check(path, file.fileno(), lines, sha256)
+            file.seek(0)
+            return file.read(end)
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be read: {error.strerror}") from None
+
+
+def _check(path: Path, file: int, lines: int, sha256: str | None) -> tuple["hashlib._Hash", int]:
+    """Hash and end of the first so many lines of a file, if it has them and they are the same."""
+    found, digest, end = _first_lines(file, lines)
+    if found < lines:
+        what = f"has {found:,} of the {lines:,} lines that the checkpoint knows of"
+        raise _other_log(path, what)
+    if sha256 not in (None, digest.hexdigest()):
+        what = f"has been changed within its first {lines:,} lines"
+        raise _other_log(path, f"{what}, those that the checkpoint knows of")
+    return digest, end
 
 
 def _first_lines(file: int, most: float = math.inf) -> tuple[int, "hashlib._Hash", int]:

@@ -14,6 +14,7 @@ from unrolled.checkpoints.schedule import Schedule
 from unrolled.errors import ResumeError, RunError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.locking import hold, is_held, release
+from unrolled.training.carried import adopted
 from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
 from unrolled.training.surroundings import check_same, no_fit
 from unrolled.training.training_state import (
@@ -192,7 +193,8 @@ class Checkpointing(Listener, HyperParameters):
         if state is None:
             raise ResumeError("\n".join([f"'{self.folder}' holds no whole checkpoint", *problems]))
         try:
-            told = [*problems, *check(trainer, state, force)]
+            state, carried = adopted(trainer, state)
+            told = [*problems, *carried, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise no_fit(self.folder, error) from None

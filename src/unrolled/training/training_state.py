@@ -43,7 +43,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         "board": trainer.model.board.state_dict(),
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
         "settings": hyperparameters(trainer),
-        "surroundings": _surroundings(trainer),
+        "surroundings": as_surroundings(trainer),
         "draws": backend.state.not_exact(trainer.differentiate),
     }
 
@@ -87,7 +87,7 @@ def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """What makes a training go on with other roundings or random draws, in words."""
     draws = [] if state["draws"] is None else [state["draws"]]
-    return differences(state["surroundings"], _surroundings(trainer)) + draws
+    return differences(state["surroundings"], as_surroundings(trainer)) + draws
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:
@@ -116,7 +116,8 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
-def _surroundings(trainer: Any) -> dict[str, Any]:
+def as_surroundings(trainer: Any) -> dict[str, Any]:
+    """What decides how a training rounds, as a checkpoint keeps it."""
     return rounding(trainer.backend, str(trainer.gpus[0]) if trainer.gpus else "cpu")
 
 
