@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorder import Recorder
 
 from installed import INSTALLED
-from recorder import Recorder
 from unrolled.errors import NotFiniteError, ResumeError, SettingError
 from unrolled.frameworks import load
 from unrolled.training.recovery import MOST_ROLLBACKS, MOST_SKIPPED
