@@ -261,6 +261,16 @@ def test_rollbacks_to_one_checkpoint_come_to_an_end(u: Any, tmp_path: Any) -> No
     assert e.value.step == bad[-1]
 
 
+def test_the_last_good_weights_are_those_before_the_checkpoint_each_time(
+    u: Any, tmp_path: Any
+) -> None:
+    checkpoint, batches = u.Checkpointing(tmp_path, "every=4steps"), points(u, 12)
+    trainer = spoiling(u, 5, 7, 8, 9)(1, on_nonfinite="rollback", checkpoint=checkpoint)
+    with pytest.raises(NotFiniteError, match="checkpoint of step 4"):
+        trainer.fit(with_adam(u), data_of(batches))
+    assert_same(values(trainer), fitted(u.Trainer(1), with_adam(u), batches[:3]))
+
+
 def test_rollbacks_of_every_step_come_to_an_end_though_checkpoints_are_due(
     u: Any, tmp_path: Any
 ) -> None:
