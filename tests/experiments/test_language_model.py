@@ -151,3 +151,29 @@ def test_every_layer_counts(monkeypatch):
     pages["SC_PHYS_PAGES"] -= 1
     with pytest.raises(SettingError, match="needs 0 GiB"):
         language_model.check_memory("rnn", 3, 3, 2)
+
+
+@pytest.mark.parametrize("checkpoint", ["off", "every=1min"])
+def test_a_rollback_without_checkpoints_of_steps_or_epochs_leaves_no_directory(
+    unrolled, tmp_path, checkpoint
+):
+    options = ("--set", "on_nonfinite=rollback", "--checkpoint", checkpoint, "--out", "out")
+    outcome = unrolled("run", "language-model", *options)
+    assert outcome.code == 2
+    assert "as every=1epoch" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_rollbacks_do_not_help_says_so_everywhere(unrolled, tmp_path):
+    broken = {"on_nonfinite": "rollback", "lr": 3e38, "gradient_clip_val": 0}
+    settings = {**TINY, **broken, "telemetry_every": 1}
+    options = [part for name, v in settings.items() for part in ("--set", f"{name}={v}")]
+    outcome = unrolled(
+        "run", "language-model", *options, "--checkpoint", "every=1epoch", "--out", "out"
+    )
+    assert outcome.code == 2
+    assert "The start was gone back to 3 times" in outcome.err
+    assert outcome.out.count(": rolled back to the start\n") == 3
+    said = "Rolled back to the start 3 times: steps 2, 4, 6. Then the training stopped."
+    assert said in " ".join(unrolled("diagnose", "out").out.split())
+    assert said in (tmp_path / "out" / "report.html").read_text()

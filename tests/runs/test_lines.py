@@ -1,6 +1,7 @@
 """Logs of a run, and going on with one."""
 
 import hashlib
+import json
 import os
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from unrolled.errors import RunError
 from unrolled.runs import lines as module
 from unrolled.runs.directory import RunDirectory
-from unrolled.runs.lines import Lines
+from unrolled.runs.lines import EpochLog, Lines
+from unrolled.training.records import EpochRecord
 
 RECORDS = [{"step": step, "text": "ü" * (7 * step % 11), "nothing": None} for step in range(40)]
 
@@ -106,11 +108,12 @@ def test_the_positions_of_a_run_cut_its_logs(tmp_path):
             write({"step": 2})
     with directory:
         directory.lines("metrics.jsonl"), directory.lines("timings.jsonl")
-        directory.go_on({"experiment": "y"}, positions, None)
+        directory.go_on({"experiment": "y"}, positions, {"step": 1}, None)
     for name in positions:
         assert (tmp_path / "run" / name).read_text() == '{"step": 1}\n'
     assert directory.read_json("config.json") == {"experiment": "y"}
-    assert len(directory.read_json("environment.json")["resumed"]) == 1
+    (resumed,) = directory.read_json("environment.json")["resumed"]
+    assert resumed["step"] == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -139,3 +142,15 @@ def test_a_line_that_cannot_be_written_is_not_counted(tmp_path):
     with open(os.devnull, "rb", buffering=0) as write.file, refused:  # it is open for reading
         write({"a": 2})
     assert (write.lines, write.sha256) == before
+
+
+def test_only_epochs_with_steps_that_were_not_finite_say_how_many():
+    written = {"metrics.jsonl": [], "timings.jsonl": []}
+    log = EpochLog(lambda name: written[name].append, lambda epoch: {"loss": epoch.loss})
+    values = (2.0, None, 1.5, 3.0, 1.0, 100, 0.5, 100)
+    for number, not_finite in ((1, 0), (2, 3)):
+        log.on_epoch(None, EpochRecord(number, 10 * number, *values, not_finite))
+    first, second = map(json.dumps, written["metrics.jsonl"])
+    norms = '"gradient_norm": 1.5, "gradient_norm_max": 3.0, "clipped_norm": 1.0'
+    assert first == f'{{"epoch": 1, "step": 10, "loss": 2.0, {norms}}}'
+    assert second == f'{{"epoch": 2, "step": 20, "loss": 2.0, {norms}, "not_finite": 3}}'

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -60,3 +61,22 @@ def test_long_epochs_give_signs_of_life(monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_S", -1.0)
     text, _ = lines_of(monkeypatch, terminal=False)
     assert "epoch 1/20 step 2  loss 1.0000" in text
+
+
+def test_a_step_that_was_not_finite_is_told_once(monkeypatch):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=False, width=120, soft_wrap=True)
+    monkeypatch.setattr(progress, "console", lambda: console)
+    report = progress.TrainingProgress(dict, str, every=10, targets="tokens")
+    with report:
+        report.on_fit_start(FakeTrainer())
+        for done in (
+            {},
+            {"on_nonfinite": "skip"},
+            {"on_nonfinite": "rollback", "rolled_back_to": 1},
+        ):
+            report.on_step(FakeTrainer(), StepRecord(1, 3, math.nan, 50, math.inf, 1.0, **done))
+    assert file.getvalue().splitlines() == [
+        "epoch 1/20 step 3  loss nan, gradient inf: minibatch skipped",
+        "epoch 1/20 step 3  loss nan, gradient inf: rolled back to the checkpoint of step 1",
+    ]

@@ -253,7 +253,7 @@ def test_other_objects_are_named_and_nothing_is_changed(
     others = make()
     before = snapshot(others)
     checkpoints = Checkpoints(tmp_path, *others)
-    words = f"step 5 in '.*' does not fit this training: .*{words}"
+    words = f"newest checkpoint in '.*' does not fit this training: .*{words}"
     with pytest.raises(ResumeError, match=words):
         checkpoints.restore(force=True)
     assert same(snapshot(others), before)

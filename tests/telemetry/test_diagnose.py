@@ -355,3 +355,48 @@ def test_lines_are_wrapped():
     text = as_text(Diagnosis({"": [finding]}, ["1 record"]), "runs/mine", width=40)
     assert max(map(len, text.splitlines())) <= 40
     assert "warning: plateau, p" in text
+
+
+# What a training did about NaN
+
+
+def with_nan(last, *bad, **done):
+    """Records of a training, some of steps that were not finite."""
+    for step in range(1, last + 1):
+        if step in bad:
+            first = {"first_not_finite": "input 0", **done}
+            yield TelemetryRecord(step, 1, math.nan, math.nan, **first)
+        else:
+            yield TelemetryRecord(step, 1, 2.0, 1.0)
+
+
+def test_skipped_steps_are_a_warning_that_names_them():
+    found = only(diagnose(with_nan(30, 4, 9, on_nonfinite="skip")), "NaN")
+    assert (found.severity, found.step, found.parameter) == ("warning", 4, "input 0")
+    assert found.text == (
+        "In step 4 input 0 was NaN or infinite, before anything else that was seen. Minibatch "
+        "skipped twice: steps 4, 9."
+    )
+    assert found.numbers == {"steps": 2}
+
+
+def test_many_of_them_are_counted():
+    bad = range(2, 30)
+    found = only(diagnose(with_nan(30, *bad, on_nonfinite="rollback", rolled_back_to=0)), "NaN")
+    said = "Rolled back to the start 28 times: steps 2, 3, 4, 5, 6, 7, 8, 9 and 20 more."
+    assert found.text.endswith(said)
+
+
+def test_a_stop_after_them_is_serious():
+    records = [*with_nan(9, 4, on_nonfinite="skip")]
+    records.append(TelemetryRecord(10, 1, math.nan, math.nan, on_nonfinite="stop"))
+    found = only(diagnose(records), "NaN")
+    assert found.severity == "serious"
+    assert found.text.endswith("Minibatch skipped once: step 4. Then the training stopped.")
+
+
+def test_without_telemetry_the_epochs_say_how_many():
+    lines = [{"epoch": n, "loss": 2.0, **({"not_finite": n} if n > 1 else {})} for n in (1, 2, 3)]
+    found = only(diagnose([], lines), "NaN")
+    assert found.severity == "warning"
+    assert found.text.startswith("5 steps in 2 epochs had a loss or gradient that was NaN")

@@ -17,6 +17,7 @@ from unrolled.functional.clipping import CLIP_METHODS
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.reading import read_telemetry
 from unrolled.telemetry.recorder import RECORDS, Telemetry
+from unrolled.telemetry.records import TelemetryRecord
 from unrolled.training.records import Backward, Listener
 from unrolled.training.tracing import ThroughTime, TracedLayer, Tracer
 
@@ -217,10 +218,47 @@ def test_the_step_that_fails_leaves_one_last_record(framework, change, first):
     last = records[-1]
     assert last.first_not_finite == first
     assert records[0].first_not_finite is None
+    assert [record.on_nonfinite for record in records] == [None, "stop"]
     assert not math.isfinite(last.loss)
     assert last.parameters["W_hh"].finite is False
     assert len(last.layers["layers.0"].hidden_gradient_mean) == 5
     assert last.parameters["W_hh"].update_ratio is None
+
+
+@frameworks
+@pytest.mark.parametrize("every", [2, 1000])
+def test_a_step_that_is_skipped_leaves_one_record_that_says_so(framework, every):
+    records, trained = [], []
+    bad = (3, 4)  # with every=2 one whose turn it is, and one whose turn it is not
+
+    def train(*listeners):
+        trainer, model, data = setup(framework, listeners=listeners, on_nonfinite="skip")
+        differentiate = trainer.backward
+
+        def backward(batch, state, traced=False):
+            (loss, after), gradients, through = differentiate(batch, state, traced)
+            factor = math.nan if trainer.train_batch_idx + 1 in bad else 1
+            return (loss * factor, after), gradients, through
+
+        trainer.backward = backward
+        trainer.fit(model, data)
+        trained.append(trainer.bound_model.export_parameters())
+
+    train(Telemetry(every, [records.append]))
+    train()
+    steps = sorted({*range(1, records[-1].step + 1, every), *bad})
+    assert [record.step for record in records] == steps
+    done = {record.step: record.on_nonfinite for record in records if record.on_nonfinite}
+    assert done == dict.fromkeys(bad, "skip")
+    for record in records:
+        assert (record.first_not_finite is not None) == (record.step in bad)
+        assert len(record.layers["layers.0"].hidden_gradient_mean) == 5
+        again = json.loads(json.dumps(record.as_dict()))
+        assert TelemetryRecord.from_dict(again).on_nonfinite == record.on_nonfinite
+        older = {name: value for name, value in again.items() if "on_" not in name}
+        assert TelemetryRecord.from_dict(older).on_nonfinite is None
+    for name, value in trained[1].items():  # traced steps of compiled code may round otherwise
+        np.testing.assert_allclose(trained[0][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_that_end_infinite_are_named(monkeypatch):

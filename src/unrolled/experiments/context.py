@@ -64,7 +64,7 @@ class Context:
         if out is not None:
             check_free(out)
         self.checkpoint = checkpoint or CHECKPOINT
-        self.is_off = Schedule.parse(self.checkpoint) is None
+        self.schedule = Schedule.parse(self.checkpoint)
         self.resumption = resumption
         # a layer, or a listener of a reader's own, may draw from these
         random.seed(seed)
@@ -188,7 +188,7 @@ class Context:
             least_s = LEAST_S if part is None else 0
             return Checkpointing(self.directory.path, schedule, part, least_s, say)
 
-        if not self.is_off:
+        if self.schedule is not None:
             trainer.checkpoint = checkpoints(self.checkpoint)
         if self.resumption is None:
             return None

@@ -34,6 +34,7 @@ from unrolled.runs.progress import TrainingProgress, say
 from unrolled.telemetry.findings.losses import is_memorized
 from unrolled.telemetry.recorder import period
 from unrolled.training.evaluation import mean_cross_entropy
+from unrolled.training.not_finite import POLICIES, check_rollback
 from unrolled.training.truncation import STATES, Truncation
 from unrolled.untrusted import memory
 
@@ -67,6 +68,12 @@ class Settings:
         "global_norm",
         f"what is clipped: {', '.join(CLIP_METHODS)}",
         choices=CLIP_METHODS,
+    )
+    on_nonfinite: str = setting(
+        "stop",
+        "at a loss or gradient that is NaN or infinite: stop, skip the minibatch, or rollback to "
+        "the last checkpoint",
+        choices=POLICIES,
     )
     state: str = setting(
         "carried", "what a minibatch begins with: carried, zero or drawn", choices=STATES
@@ -213,6 +220,7 @@ def used(
 def run(context: Context, settings: Settings) -> None:
     """Train, measure on held-out text, and let the model write."""
     settings = complete(settings)
+    check_rollback(settings.on_nonfinite, context.schedule)
     if not settings.scratch and (settings.engine, settings.precision) != ("auto", "float32"):
         raise SettingError(
             f"engine={settings.engine} and precision={settings.precision} are of a model written "
@@ -244,6 +252,7 @@ def run(context: Context, settings: Settings) -> None:
         settings.gradient_clip_val,
         gradient_clip_method=settings.gradient_clip_method,
         truncation=Truncation(settings.state, settings.back_steps, settings.state_sigma, seed),
+        on_nonfinite=settings.on_nonfinite,
     )
     device = trainer.gpus[0] if trainer.gpus else None
     if settings.num_gpus and device is None:

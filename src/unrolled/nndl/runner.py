@@ -204,7 +204,8 @@ class _Log(Listener):
         if self.custom is None:  # else it has it already
             runner.train_step_losses.append((number, step.loss))
         runner.gradient_norms.append((number, step.gradient_norm, step.clipped_norm))
-        self.epoch_losses.append(step.loss)
+        if step.on_nonfinite is None:
+            self.epoch_losses.append(step.loss)
         if self.log_steps and number % self.log_steps == 0:
             norms = f"gradient norm: {step.gradient_norm:.4g}"
             if trainer.gradient_clip_val:
@@ -233,5 +234,7 @@ class _Log(Listener):
     def on_epoch(self, trainer: Any, epoch: Any) -> None:
         self.runner.model = trainer.bound_model.net
         losses = self.epoch_losses
-        self.runner.train_epoch_losses.append(math.fsum(losses) / len(losses))
+        self.runner.train_epoch_losses.append(
+            math.fsum(losses) / len(losses) if losses else math.nan
+        )
         losses.clear()

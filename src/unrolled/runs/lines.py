@@ -42,7 +42,8 @@ class EpochLog(Listener):
             "gradient_norm_max": epoch.gradient_norm_max,
             "clipped_norm": epoch.clipped_norm,
         }
-        self.metrics({**where, **self.fields(epoch), **norms})
+        not_finite = {"not_finite": epoch.not_finite} if epoch.not_finite else {}
+        self.metrics({**where, **self.fields(epoch), **norms, **not_finite})
         timing = {"train_s": epoch.train_s, "targets_per_s": epoch.targets_per_s}
         self.timings({**where, **timing})
 

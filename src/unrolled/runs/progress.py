@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unrolled.output import Output
+from unrolled.training.not_finite import what_was_done
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 
 Part = TypeVar("Part")
@@ -110,6 +111,10 @@ class TrainingProgress(Listener):
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         if self._done_before is None:
             self._done_before = (step.step - 1) / (self.epochs * self._steps)
+        if step.on_nonfinite is not None:
+            where = f"epoch {step.epoch}/{self.epochs} step {step.step}"
+            numbers = f"loss {step.loss:.4g}, gradient {step.gradient_norm:.3g}"
+            self._print(f"{where}  {numbers}: {what_was_done(step)}")
         if self._live:
             self._progress.update(self._task, completed=step.step)
             if self.last is None:

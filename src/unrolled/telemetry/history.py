@@ -15,6 +15,7 @@ import numpy as np
 from unrolled.telemetry.columns import Table
 from unrolled.telemetry.facts import Clip, Loss, clip_of, course_of, is_adaptive
 from unrolled.telemetry.records import LayerRecord, TelemetryRecord
+from unrolled.training.not_finite import STOP, what_was_done
 from unrolled.untrusted import MOST_PARAMETERS
 
 
@@ -31,6 +32,8 @@ class History:
         optimizers: how many steps each made.
         cells: kinds of cells by layer, as far as they are known.
         first_not_finite: step and name of the tensor, once there was one.
+        recovered: the steps that were not finite and did not end the training, by what was done.
+        stopped: whether one ended it.
     """
 
     def __init__(self, summary: Mapping[str, Any] | None = None) -> None:
@@ -40,6 +43,8 @@ class History:
         self.epochs: list[Mapping[str, Any]] = []
         self.summary = dict(summary or {})
         self.first_not_finite: tuple[int, str] | None = None
+        self.recovered: dict[str, list[int]] = {}
+        self.stopped = False
         self.optimizers: Counter[str] = Counter()
         self.cells: dict[str, str] = {}
         self.turns: set[frozenset[str]] = set()
@@ -97,6 +102,10 @@ class History:
             first = record.first_not_finite or _not_finite(record)
             if first is not None:
                 self.first_not_finite = (record.step, first)
+        if record.on_nonfinite == STOP:
+            self.stopped = True
+        elif record.on_nonfinite is not None:
+            self.recovered.setdefault(what_was_done(record), []).append(record.step)
 
     def complete(self) -> None:
         """Give all tables as many rows as there are records."""

@@ -1,11 +1,9 @@
 """`first_not_finite` names the first tensor that is NaN or infinite."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import numpy as np
 
 from unrolled.backends import Array, Backend
+from unrolled.training.not_finite import arrays_of, is_finite
 from unrolled.training.records import Backward
 from unrolled.training.tracing import ThroughTime
 
@@ -25,7 +23,7 @@ def first_not_finite(
     """
     with backend.without_gradients():
         for name, array in _in_order(backend, parameters, backward, through_time):
-            if not _is_finite(backend, array):
+            if not is_finite(backend, array):
                 return name
     return None
 
@@ -39,7 +37,7 @@ def _in_order(
     layers = {} if through_time is None else through_time.layers
     if backward is not None:
         yield from ((f"input {i}", array) for i, array in enumerate(backward.batch))
-        for i, array in enumerate(_flat(backward.state)):
+        for i, array in enumerate(arrays_of(backward.state)):
             yield f"part {i} of the first state", array
     yield from ((f"the weight {name}", array) for name, array in parameters.items())
     hidden_states: list[tuple[str, Array]] = []
@@ -51,7 +49,7 @@ def _in_order(
         earlier[base] = first + T
         places = range(first, first + T)[:: -1 if layer.reverse else 1]
         for into, arrays in ((hidden_states, layer.after), (gradients, layer.hidden)):
-            if not _is_finite(backend, arrays):  # else there is no need to look at each
+            if not is_finite(backend, arrays):  # else there is no need to look at each
                 into += [(f"hidden state {t} of {base}", arrays[i]) for i, t in enumerate(places)]
     yield from hidden_states
     if backward is None:
@@ -60,17 +58,3 @@ def _in_order(
     yield from ((f"the gradient at {name}", array) for name, array in reversed(gradients))
     for name in reversed(list(backward.gradients)):
         yield f"the gradient of {name}", backward.gradients[name]
-
-
-def _is_finite(backend: Backend, array: Array) -> bool:
-    """Whether an array is free of NaN and infinity; integers always are."""
-    # x - x is 0 for every number, however large, except for infinity and NaN
-    return backend.xp.is_integer(array) or not np.isnan(float(backend.xp.sum(array - array)))
-
-
-def _flat(state: Any) -> list[Array]:
-    if state is None:
-        return []
-    if isinstance(state, (tuple, list)):
-        return [array for part in state for array in _flat(part)]
-    return [state]

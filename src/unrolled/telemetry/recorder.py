@@ -14,6 +14,7 @@ from unrolled.telemetry.measures import all_rounded, changes, coefficient, norms
 from unrolled.telemetry.not_finite import first_not_finite
 from unrolled.telemetry.records import ParameterRecord, TelemetryRecord
 from unrolled.telemetry.through_time import layer_numbers
+from unrolled.training.position import generators, load_generators
 from unrolled.training.records import Backward, Listener, StepRecord
 from unrolled.training.tracing import ThroughTime
 
@@ -105,21 +106,23 @@ class Telemetry(Listener):
         self._emit(trainer, step)
 
     def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
-        """One last record, of the step that failed, whether or not it was its turn."""
+        """A record of the step that failed, whether or not it was its turn."""
         if not self.period:
             return
-        found = ThroughTime()
         if backward is None:
             self._arrays["norms"] = self._norms(tuple(trainer.parameters.values()))
-        else:
+        elif not self._logs:  # else it is measured
             found = backward.through_time or self._through_time(trainer, backward)
             self._measure(trainer, backward, found)
-        first = first_not_finite(trainer.backend, trainer.parameters, backward, found)
+        first = first_not_finite(trainer.backend, trainer.parameters, backward, self._found)
+        self._logs = False  # this is its record
         self._emit(trainer, step, first)
 
     def _through_time(self, trainer: Any, backward: Backward) -> ThroughTime:
         batch, state = backward.batch, backward.state
+        before = generators(trainer.backend)  # what drops units draws once more
         found: ThroughTime = trainer.tracer(trainer.parameters, batch, state, *trainer.context)[2]
+        load_generators(trainer.backend, before)
         return found
 
     def _measure(self, trainer: Any, backward: Backward, found: ThroughTime) -> None:
@@ -170,6 +173,8 @@ class Telemetry(Listener):
             parameters=_parameter_records(step, tuple(trainer.parameters), self._names, numbers),
             layers=layer_records(self._found, numbers, self._carried) | fused,
             first_not_finite=first,
+            on_nonfinite=step.on_nonfinite,
+            rolled_back_to=step.rolled_back_to,
             **optimizer_fields(trainer.optim),
         )
         self._forget()

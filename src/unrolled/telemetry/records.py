@@ -101,6 +101,9 @@ class TelemetryRecord:
             the module's name. Empty where there is no recurrence, or none was traced.
         first_not_finite: name of the first tensor that was NaN or infinite, in the order
             of computation; None while all is well.
+        on_nonfinite: what the training did about it: ``"stop"``, ``"skip"`` (the minibatch moved
+            nothing) or ``"rollback"``; None if nothing was done, or that is not known.
+        rolled_back_to: the step of the checkpoint that it went back to; 0 for the start.
         learning_rate: of the optimizer's first parameter group, as it was in this step; None
             if there is none, or it is not known.
         learning_rates: of all parameter groups, where they differ.
@@ -123,6 +126,8 @@ class TelemetryRecord:
     parameters: dict[str, ParameterRecord] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     first_not_finite: str | None = None
+    on_nonfinite: str | None = None
+    rolled_back_to: int | None = None
     learning_rate: float | None = None
     learning_rates: list[float] = field(default_factory=list)
     optimizer: str | None = None

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from unrolled.training.not_finite import what_was_done
+
 WIDTH = 80
 """Columns of text, where nobody says how many there are."""
 
@@ -44,6 +46,8 @@ def record_facts(record: Any) -> dict[str, str]:
         facts[name] = layer_fact(layer)
     if record.first_not_finite is not None:
         facts["first not finite"] = record.first_not_finite
+    if record.on_nonfinite is not None:
+        facts["what was done"] = what_was_done(record)
     return facts
 
 

@@ -112,12 +112,14 @@ class Checkpointing(Listener, HyperParameters):
             self.wait()
         self._place = trainer.epoch, trainer.offset
         if self.schedule.due(step.step, None, time.monotonic() - self._last):
+            trainer.recovery.keep(trainer)
             self.save(trainer)
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self._place = trainer.epoch + 1, 0
         self.score = epoch.loss if epoch.val_loss is None else epoch.val_loss
         if self.schedule.due(epoch.step, epoch.epoch, time.monotonic() - self._last):
+            trainer.recovery.keep(trainer)
             self.save(trainer)
 
     def on_fit_end(self, trainer: Any) -> None:

@@ -10,6 +10,7 @@ from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
 from unrolled.training.position import Position
 from unrolled.training.records import EpochSums, Listener
+from unrolled.training.recovery import Recovery
 from unrolled.training.tracing import Tracer
 from unrolled.training.truncation import InitialState, Truncation
 
@@ -25,6 +26,7 @@ class Preparation:
         train_batch_idx, val_batch_idx: minibatches seen so far.
         num_train_batches, num_val_batches: minibatches of an epoch.
         train_curves: what the model has plotted of its training steps.
+        recovery: what is done about a NaN or infinity.
         last_good: a copy of the last weights that gave a finite loss, of large tables only the
             rows that have moved since; None before any did.
     """
@@ -37,6 +39,7 @@ class Preparation:
     truncation: Truncation
     listeners: Sequence[Listener]
     checkpoint: Listener | None
+    on_nonfinite: str
     parameters: dict[str, Any]
     last_good: dict[str, Any] | None
     clip_gradients: Callable[[float, Any], Any]
@@ -67,6 +70,7 @@ class Preparation:
         self.parameters = self.backend.parameters(self.model)
         self.compile_functions()
         self.last_good = None
+        self.recovery = Recovery(self.on_nonfinite)
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""

@@ -1,5 +1,6 @@
 """Records of steps, backward passes and epochs, and `Listener`, which is told of them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +19,9 @@ class StepRecord:
         num_targets: how many those are.
         gradient_norm: global L2 norm before clipping.
         clipped_norm: the same after clipping.
+        on_nonfinite: of a loss or gradient that is NaN or infinite what the training did,
+            ``"stop"``, ``"skip"`` or ``"rollback"``; None of all others.
+        rolled_back_to: the step of the checkpoint that a rollback went back to; 0 for the start.
     """
 
     epoch: int
@@ -26,11 +30,16 @@ class StepRecord:
     num_targets: int
     gradient_norm: float
     clipped_norm: float
+    on_nonfinite: str | None = None
+    rolled_back_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
     """One pass over the training data.
+
+    Steps whose loss or gradient was NaN or infinite count in ``not_finite`` and nowhere else; the
+    means are NaN if there was no other step.
 
     Attributes:
         epoch: from 1.
@@ -43,6 +52,7 @@ class EpochRecord:
         train_s: seconds of training, validation not counted.
         timed_targets: how many targets were trained on in that time: all, or fewer where the
             epoch was begun by a process that has ended.
+        not_finite: how many steps were skipped or rolled back.
     """
 
     epoch: int
@@ -55,6 +65,7 @@ class EpochRecord:
     num_targets: int
     train_s: float
     timed_targets: int
+    not_finite: int = 0
 
     @property
     def targets_per_s(self) -> float:
@@ -72,9 +83,13 @@ class EpochSums:
     gradient_norm: float = 0.0
     gradient_norm_max: float = 0.0
     clipped_norm: float = 0.0
+    not_finite: int = 0
 
     def add(self, step: StepRecord) -> None:
         """Add a step; the loss of a smaller last minibatch weighs less."""
+        if step.on_nonfinite is not None:
+            self.not_finite += 1
+            return
         self.steps += 1
         self.num_targets += step.num_targets
         self.loss += step.loss * step.num_targets
@@ -89,14 +104,15 @@ class EpochSums:
         return EpochRecord(
             epoch=epoch,
             step=step,
-            loss=self.loss / self.num_targets,
+            loss=self.loss / self.num_targets if self.steps else math.nan,
             val_loss=val_loss,
-            gradient_norm=self.gradient_norm / self.steps,
-            gradient_norm_max=self.gradient_norm_max,
-            clipped_norm=self.clipped_norm / self.steps,
+            gradient_norm=self.gradient_norm / self.steps if self.steps else math.nan,
+            gradient_norm_max=self.gradient_norm_max if self.steps else math.nan,
+            clipped_norm=self.clipped_norm / self.steps if self.steps else math.nan,
             num_targets=self.num_targets,
             train_s=train_s,
             timed_targets=timed_targets,
+            not_finite=self.not_finite,
         )
 
 
@@ -154,14 +170,18 @@ class Listener:
         """Gradients are clipped; the weights are still those that gave the loss."""
 
     def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
-        """The training ends: something became NaN or infinite.
+        """Something became NaN or infinite; ``step.on_nonfinite`` says what is about to be done.
 
         The weights are still those of the failing step. ``backward`` is None if they
-        themselves became infinite in the last step of the training.
+        themselves became infinite in the last step of the training. Unless the training stops,
+        `on_step` follows.
         """
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
-        """The optimizer has moved the weights."""
+        """A step is done: the optimizer has moved the weights.
+
+        If ``step.on_nonfinite`` is not None, it has not, and the loss or the norms are no numbers.
+        """
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         """A pass over the data, and the validation after it, are done."""

@@ -12,7 +12,7 @@ from unrolled.hyperparameters import HyperParameters
 from unrolled.training.checkpointing import Checkpointing, as_checkpointing
 from unrolled.training.clipping import Clipping
 from unrolled.training.losses import Losses
-from unrolled.training.not_finite import check_weights, stop_not_finite
+from unrolled.training.not_finite import check_policy, check_weights
 from unrolled.training.preparation import Preparation
 from unrolled.training.records import Backward, Listener, StepRecord
 from unrolled.training.tracing import ThroughTime
@@ -26,8 +26,8 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
     graph, where the loader says that they continue each other (``loader.continues``);
     every epoch starts without one.
 
-    A loss or gradient that is NaN or infinite ends the training with an error; the model
-    then holds the last weights that gave a finite loss.
+    A loss or gradient that is NaN or infinite ends the training with an error, unless
+    ``on_nonfinite`` says otherwise; the model then holds the last weights that gave a finite loss.
 
     Args:
         max_epochs: passes over the training data.
@@ -40,6 +40,9 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         truncation: what a minibatch begins with, and how far back its gradient goes.
         checkpoint: a run directory to save checkpoints in, every ten minutes and at the end, or a
             `Checkpointing` that says how often.
+        on_nonfinite: what to do at a loss or gradient that is NaN or infinite: ``"stop"``,
+            ``"skip"`` the minibatch, or go back to the last checkpoint (``"rollback"``) and on with
+            the next minibatch, see `unrolled.training.recovery`.
 
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
@@ -63,6 +66,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
     gradient_clip_method: str = "global_norm"
     truncation: Truncation = Truncation()
     checkpoint: Checkpointing | None = None
+    on_nonfinite: str = "stop"
     gpus: Sequence[Any] = ()
     stopping: bool = False
 
@@ -75,8 +79,10 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         gradient_clip_method: str = gradient_clip_method,
         truncation: Truncation = truncation,
         checkpoint: Any = None,
+        on_nonfinite: str = on_nonfinite,
     ) -> None:
         check_clip_method(gradient_clip_method)
+        check_policy(on_nonfinite)
         self.save_hyperparameters(ignore=["listeners", "checkpoint"])
         self.listeners = list(listeners)
         self.checkpoint = None if checkpoint is None else as_checkpointing(checkpoint)
@@ -126,6 +132,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         """Prepare the training, give the number of every epoch to train, and check the result."""
         self.stopping = False  # a `stop` from now on counts, during the preparation too
         self.prepare(model, data)
+        self.recovery.begin(self)
         self.notify("on_fit_start")
         if resume is not None:
             as_checkpointing(resume).restore(self, force)
@@ -179,6 +186,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         carried = state is not None and self.truncation.state == "carried"
         if self.truncation.state != "carried":
             state = self.initial_state.state(self, batch, state)
+        self.recovery.before_step(self)
         traced = any(self.notify("on_batch", self.train_batch_idx + 1))
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
@@ -191,7 +199,10 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         self.notify("on_backward", backward)
         record = self.record(batch, loss, *norms)
         if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
-            stop_not_finite(self, record, backward)
+            record = self.recovery.recover(self, record, backward)
+            self.train_batch_idx = record.step
+            return record, self.recovery.state_to_carry(self, backward)
+        self.recovery.in_a_row = 0
         self.step(clipped)
         self.model.step_end(record)  # before the next number: its point is where the step began
         self.train_batch_idx = record.step

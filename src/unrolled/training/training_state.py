@@ -10,6 +10,7 @@ from unrolled.backends.rows import SparseRows
 from unrolled.data.batching import EpochLoader
 from unrolled.errors import check_fit
 from unrolled.parameters import shapes_of
+from unrolled.training.not_finite import ROLLBACK
 from unrolled.training.position import generators, load_generators
 from unrolled.training.records import EpochSums, Listener
 from unrolled.training.surroundings import differences, rounding
@@ -23,7 +24,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
 
     Its arrays are copies: the training may go on.
     """
-    backend, model = trainer.backend, trainer.bound_model
+    backend = trainer.backend
     return {
         "position": {
             "epoch": epoch,
@@ -32,11 +33,9 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
             "validation_step": trainer.val_batch_idx,
         },
         "sums": dataclasses.asdict(trainer.sums),
-        "parameters": _to_numpy(backend, trainer.parameters),
-        "buffers": _to_numpy(backend, backend.state.buffers(model)),
-        "optimizer": backend.state.optimizer_state(trainer.optim, trainer.parameters),
+        **learned(trainer),
         "hidden_state": _to_numpy(backend, trainer.hidden_state),
-        "last_good": _to_numpy(backend, trainer.last_good),
+        "recovery": trainer.recovery.state(trainer),
         "generators": generators(backend),
         "trainer": trainer.own_state(),
         "data": trainer.position.state(offset, trainer.last_batch),
@@ -57,11 +56,9 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     trainer.train_batch_idx = position["step"]
     trainer.val_batch_idx = position["validation_step"]
     trainer.sums = EpochSums(**state["sums"])
-    trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
-    backend.state.load_buffers(trainer.bound_model, state["buffers"])
-    backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
+    load_learned(trainer, state)
+    trainer.recovery.load_state(trainer, state["recovery"])
     trainer.hidden_state = _from_numpy(backend, state["hidden_state"], device)
-    trainer.last_good = _from_numpy(backend, state["last_good"], device)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
     trainer.position.load_state(state["data"], trainer.offset)
@@ -69,6 +66,30 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
         if state["listeners"].get(name) is not None:
             listener.load_state_dict(state["listeners"][name])
     load_generators(backend, state["generators"])
+
+
+def learned(trainer: Any) -> dict[str, Any]:
+    """What the steps so far have made of weights, buffers and optimizer.
+
+    Arrays may share the memory of the framework's.
+    """
+    backend = trainer.backend
+    return {
+        "parameters": _to_numpy(backend, trainer.parameters),
+        "buffers": _to_numpy(backend, backend.state.buffers(trainer.bound_model)),
+        "optimizer": backend.state.optimizer_state(trainer.optim, trainer.parameters),
+        "last_good": _to_numpy(backend, trainer.last_good),
+    }
+
+
+def load_learned(trainer: Any, state: Mapping[str, Any]) -> None:
+    """Put back what `learned` gave; its arrays may be the framework's from then on."""
+    backend = trainer.backend
+    device = trainer.gpus[0] if trainer.gpus else None
+    trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
+    backend.state.load_buffers(trainer.bound_model, state["buffers"])
+    backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
+    trainer.last_good = _from_numpy(backend, state["last_good"], device)
 
 
 def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
@@ -96,6 +117,9 @@ def hyperparameters(trainer: Any) -> dict[str, Any]:
     for part, owner in (("trainer", trainer), ("model", trainer.model), ("data", trainer.data)):
         kept = getattr(owner, "hparams", {})
         found[part] = {n: _plain(v) for n, v in kept.items() if n not in MAY_CHANGE and _says(v)}
+    if trainer.on_nonfinite == ROLLBACK:  # then it depends on the checkpoints, too
+        schedule = trainer.checkpoint.schedule
+        found["trainer"]["checkpoint"] = f"every={schedule.every}{schedule.unit}"
     return found
 
 

@@ -74,3 +74,21 @@ def test_a_listener_need_not_override_anything():
     assert listener.on_gradients(None, {}) is None
     assert listener.on_step(None, step()) is None
     assert listener.on_epoch(None, summed([step()])) is None
+
+
+def test_a_step_that_is_not_finite_is_counted_and_enters_no_mean():
+    good = [step(loss=1.0, num_targets=2), step(loss=4.0, num_targets=1, gradient_norm=3.0)]
+    bad = step(loss=math.nan, gradient_norm=math.inf, on_nonfinite="skip")
+    epoch = summed([good[0], bad, good[1]])
+    alone = summed(good)
+    assert epoch.not_finite == 1
+    assert (epoch.loss, epoch.gradient_norm, epoch.gradient_norm_max) == (2.0, 2.0, 3.0)
+    same = {"not_finite": 0, "timed_targets": alone.timed_targets}
+    assert dataclasses.replace(epoch, **same) == alone
+
+
+def test_an_epoch_of_such_steps_only_has_no_means():
+    epoch = summed([step(loss=math.nan, on_nonfinite="rollback")])
+    assert epoch.not_finite == 1
+    assert math.isnan(epoch.loss)
+    assert math.isnan(epoch.gradient_norm)

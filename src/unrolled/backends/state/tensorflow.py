@@ -25,7 +25,7 @@ from unrolled.backends.state.encoding import (
 from unrolled.backends.state.generators import load_random_state, random_state
 from unrolled.backends.tied import without_ties
 from unrolled.backends.variables.tensorflow import variable_of, variables
-from unrolled.errors import ParameterError
+from unrolled.errors import ParameterError, SettingError
 
 
 def buffers(model: Any) -> dict[str, Array]:
@@ -89,8 +89,25 @@ def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Arr
             f"{', '.join(_moved(optimizer, parameters))}"
         )
     found = optimizer.variables
+    if names is None and optimizer.built:  # it has stepped since
+        _begin_anew(optimizer)
+        found = found[: len(tree["variables"])]
     check_arrays(_numbered(map(_array, found)), _numbered(tree["variables"]))
     for variable, value in zip(found, tree["variables"], strict=True):
+        variable.assign(value)
+
+
+def _begin_anew(optimizer: Any) -> None:
+    """Give an optimizer's variables the values that Keras gives them before the first step."""
+    try:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise SettingError(
+            f"a {type(optimizer).__name__} cannot go back to before its first step: give it, and "
+            f"its learning rate schedule, get_config() and from_config(config) ({error})"
+        ) from None
+    fresh.build(optimizer._trainable_variables)
+    for variable, value in zip(optimizer.variables, fresh.variables, strict=True):
         variable.assign(value)
 
 

@@ -45,6 +45,9 @@ DEAD = 1e-3
 """A layer's part of the whole gradient of the same step, below which it has stopped learning.
 `unrolled.experiments.norms.DEAD` compares a curve with its own beginning instead."""
 
+STEPS_NAMED = 8
+"""Steps that a text names: a line of them."""
+
 SMALLER_WEIGHTS = {
     "rnn": "start from smaller recurrent weights (orthogonal, or a spectral radius of at most 1)",
     "rnn_relu": "start the recurrent weights at the identity, or smaller",
@@ -64,15 +67,48 @@ FARTHER_BACK = {
 
 def not_finite(h: History) -> Findings:
     """NaN or infinity, and which tensor was first."""
+    in_epochs = [n for n in (line.get("not_finite") for line in h.epochs) if isinstance(n, int)]
     if h.first_not_finite is not None:
         step, name = h.first_not_finite
         text = f"In step {step:,} {name} was NaN or infinite, before anything else that was seen."
-        remedy = _against_nan(h, name)
-        yield Finding("NaN", "serious", text, step=step, parameter=name, remedy=remedy)
+        went_on = bool(h.recovered) and not h.stopped
+        for what, steps in h.recovered.items():
+            text += f" {what.capitalize()} {_times(len(steps))}: {_steps(steps)}."
+        text += " Then the training stopped." if h.recovered and h.stopped else ""
+        yield Finding(
+            "NaN",
+            "warning" if went_on else "serious",
+            text,
+            step=step,
+            parameter=name,
+            numbers={"steps": float(sum(map(len, h.recovered.values())) + h.stopped)},
+            remedy=_against_nan(h, name),
+        )
+    elif in_epochs and h.summary.get("status") != "diverged":
+        count, epochs = sum(in_epochs), len(in_epochs)
+        yield Finding(
+            "NaN",
+            "warning",
+            f"{count:,} step{'s' * (count > 1)} in {epochs:,} epoch{'s' * (epochs > 1)} had a loss "
+            "or gradient that was NaN or infinite. The training went on without them.",
+            numbers={"steps": float(count)},
+            remedy="record telemetry: it names these steps, and the tensor that was first",
+        )
     elif h.summary.get("status") == "diverged":
         last = int(h.steps["step"][-1]) if h.steps.length else None
         text = "The run stopped because the loss or a gradient became NaN or infinite."
         yield Finding("NaN", "serious", text, step=last, remedy=shorter_steps(h, 10))
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
+
+
+def _steps(steps: list[int]) -> str:
+    """The steps of a finding, the first of many."""
+    shown = ", ".join(f"{step:,}" for step in steps[:STEPS_NAMED])
+    more = len(steps) - STEPS_NAMED
+    return f"step{'s' * (len(steps) > 1)} {shown}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _against_nan(h: History, name: str) -> str:
