@@ -212,11 +212,15 @@ def test_no_file_outside_the_run_is_carried(straight, tmp_path):
 
 
 def test_an_optimizer_that_has_learned_something_has_no_counterpart():
-    state = {"optimizer": {"lr": 0.1, "momentum": [np.zeros((2, 1))]}}
+    kept = {"rollbacks": 2, "kept": {"parameters": {}}, "kept_step": 3}
+    state = {"optimizer": {"lr": 0.1, "momentum": [np.zeros((2, 1))]}, "recovery": kept}
+    state["position"] = {"step": 7}
     with pytest.raises(RunError, match="the optimizer keeps arrays beside the parameters"):
         to_carry(state, "torch", {})
     state["optimizer"] = {"variables": [np.zeros(()), np.ones(1)]}
-    assert "optimizer" not in to_carry(state, "torch", {})
+    carried = to_carry(state, "torch", {})
+    assert "optimizer" not in carried
+    assert carried["recovery"] == {"rollbacks": 2, "kept": None, "kept_step": 7}
 
 
 def test_logs_that_are_not_those_of_the_checkpoint_are_named(straight, tmp_path):
