@@ -9,6 +9,8 @@ import pytest
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled import experiments
+from unrolled.checkpoints.contents import pack, unpack
+from unrolled.checkpoints.folder import newest, write
 from unrolled.errors import MissingFrameworkError, ResumeError, RunError
 from unrolled.experiments import language_model
 from unrolled.experiments.convert import convert
@@ -170,12 +172,55 @@ def test_a_framework_that_is_not_installed_is_needed_for_its_own_layers_only(tmp
     assert not (tmp_path / "c").exists()
 
 
+def test_what_nobody_has_gone_on_with_is_carried_on_as_it_is(straight, tmp_path):
+    target = PAIRS[0][1]
+    convert(straight, target, tmp_path / "one")
+    convert(tmp_path / "one", FRAMEWORK, tmp_path / "two")
+    one, two = (newest(tmp_path / name / "checkpoints") for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("position"),
+        lambda state: state.pop("optimizer"),
+        lambda state: state.update(listeners=None),
+        lambda state: state["listeners"]["Logs"].update({"metrics.jsonl": {"lines": "1"}}),
+        lambda state: state["listeners"]["Logs"].update({"metrics.jsonl": {"rows": 1}}),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(straight, tmp_path, change):
+    (step, files), _ = newest(straight / "checkpoints")
+    state, parameters = unpack(files)
+    change(state)
+    write(straight / "checkpoints", step, pack(state, parameters))
+    with pytest.raises(RunError, match=r"checkpoint of step 10 .* is none of linear-regression"):
+        convert(straight, PAIRS[0][1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_file_outside_the_run_is_carried(straight, tmp_path):
+    (tmp_path / "secret").write_text("1\n")
+    (step, files), _ = newest(straight / "checkpoints")
+    state, parameters = unpack(files)
+    state["listeners"]["Logs"]["../secret"] = {"lines": 1, "sha256": None}
+    write(straight / "checkpoints", step, pack(state, parameters))
+    (tmp_path / "new").mkdir()
+    convert(straight, PAIRS[0][1], tmp_path / "new" / "out")
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["out"]
+
+
 def test_an_optimizer_that_has_learned_something_has_no_counterpart():
-    state = {"optimizer": {"lr": 0.1, "momentum": [np.zeros((2, 1))]}}
+    kept = {"rollbacks": 2, "kept": {"parameters": {}}, "kept_step": 3}
+    state = {"optimizer": {"lr": 0.1, "momentum": [np.zeros((2, 1))]}, "recovery": kept}
+    state["position"] = {"step": 7}
     with pytest.raises(RunError, match="the optimizer keeps arrays beside the parameters"):
         to_carry(state, "torch", {})
     state["optimizer"] = {"variables": [np.zeros(()), np.ones(1)]}
-    assert "optimizer" not in to_carry(state, "torch", {})
+    carried = to_carry(state, "torch", {})
+    assert "optimizer" not in carried
+    assert carried["recovery"] == {"rollbacks": 2, "kept": None, "kept_step": 7}
 
 
 def test_logs_that_are_not_those_of_the_checkpoint_are_named(straight, tmp_path):

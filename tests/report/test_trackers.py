@@ -88,14 +88,6 @@ def test_the_measures_of_an_experiment_and_the_name_of_a_part_are_used():
     assert not any("text" in name or "loss" in name for name in values)
 
 
-@pytest.mark.parametrize("content", [b"step\n\xff\n", b'step\n"' + b"x" * 200_000 + b"\n"])
-def test_a_damaged_table_is_named_and_stays(tmp_path, content):
-    (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(RunError, match=r"t.csv' is damaged: .*; move it away"):
-        trackers.Table(tmp_path / "t.csv").add({"step": 1})
-    assert (tmp_path / "t.csv").read_bytes() == content
-
-
 def test_a_tracker_without_log_says_so():
     with pytest.raises(NotImplementedError, match=r"Tracker must define log\(step, values\)"):
         trackers.Tracker().on_step(None, STEP)

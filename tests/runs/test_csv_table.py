@@ -78,7 +78,9 @@ def test_a_row_that_was_being_written_when_its_process_died_goes(tmp_path, torn)
     assert [row["step"] for row in rows(file)] == ["1", "2", "3"]
 
 
-def test_what_is_no_table_is_named(tmp_path):
-    (tmp_path / "t.csv").write_bytes(b"step,a\r\n1,\xff\r\n")
-    with pytest.raises(RunError, match=r"t.csv' is damaged: .*\nMove it away"):
-        Table(tmp_path / "t.csv").begin(1)
+@pytest.mark.parametrize("content", [b"step\n\xff\n", b'step\n"' + b"x" * 200_000 + b"\n"])
+def test_a_damaged_table_is_named_and_stays(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(RunError, match=r"t.csv' is damaged: .*; move it away"):
+        Table(tmp_path / "t.csv").add({"step": 1})
+    assert (tmp_path / "t.csv").read_bytes() == content

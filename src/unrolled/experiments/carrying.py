@@ -9,12 +9,16 @@ from typing import Any
 from unrolled import frameworks
 from unrolled.checkpoints import folder
 from unrolled.checkpoints.contents import pack, unpack
-from unrolled.errors import MissingFrameworkError, ParameterError
+from unrolled.errors import MissingFrameworkError, ParameterError, RunError
 from unrolled.runs.directory import RunDirectory
-from unrolled.runs.lines import first_lines
+from unrolled.runs.lines import METRICS, TIMINGS, first_lines
 from unrolled.runs.progress import say
+from unrolled.telemetry.reading import TELEMETRY
 from unrolled.training.carried import to_carry
 from unrolled.training.checkpointing import CHECKPOINTS
+
+LOGS = (METRICS, TIMINGS, TELEMETRY)
+"""Files that are carried; what else a checkpoint names is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +26,16 @@ class Checkpoint:
     """A checkpoint that any framework can go on from.
 
     Attributes:
+        step: that it was saved after.
         values: the parameters under the names of `Module.export_parameters`.
         state: what else means the same in every framework.
         logs: the lines that had been written by then, by the names of their files.
     """
 
+    step: int
     values: Mapping[str, Any]
     state: dict[str, Any]
     logs: Mapping[str, bytes]
-
-    @property
-    def step(self) -> int:
-        """That it was saved after."""
-        step: int = self.state["position"]["step"]
-        return step
 
     def write(self, directory: RunDirectory) -> None:
         """Write it into another run directory, with the logs."""
@@ -68,11 +68,18 @@ def newest(run: Path, experiment: Any, config: Mapping[str, Any], tokens: Any) -
         say(problem)
     if found is None:
         return None
-    state, parameters = unpack(found[1])
-    values = _values(experiment, config, tokens, parameters)
-    positions = state["listeners"].get("Logs") or {}
-    logs = {name: first_lines(run / name, **position) for name, position in positions.items()}
-    return Checkpoint(values, to_carry(state, config["framework"], parameters), logs)
+    try:
+        state, parameters = unpack(found[1])
+        values = _values(experiment, config, tokens, parameters)
+        carried = to_carry(state, config["framework"], parameters)
+        positions = state["listeners"].get("Logs") or {}
+        logs = {n: first_lines(run / n, **positions[n]) for n in LOGS if n in positions}
+        return Checkpoint(state["position"]["step"], values, carried, logs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"the checkpoint of step {found[0]} in '{run}' is none of {config['experiment']}: "
+            f"{error!r:.200}"
+        ) from None
 
 
 def _values(

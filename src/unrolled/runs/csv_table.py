@@ -113,7 +113,9 @@ class Table:
         except OSError as error:
             raise RunError(f"'{self.file}' cannot be written: {error.strerror}") from None
         except (csv.Error, UnicodeDecodeError) as error:
-            raise RunError(f"'{self.file}' is damaged: {error}; move it away") from None
+            raise RunError(
+                f"'{self.file}' is damaged: {error}; move it away, and it is begun anew"
+            ) from None
 
 
 def _drop_torn_row(file: Path) -> None:

@@ -29,14 +29,19 @@ def to_carry(
     Raises:
         RunError: the optimizer keeps values that have no counterpart.
     """
+    if FROM in state:  # nobody has gone on with it yet
+        return dict(state)
     if _has_arrays(state["optimizer"]):
         raise RunError(
             "the optimizer keeps arrays beside the parameters, which have no counterpart in "
             "another framework; go on in the same one: unrolled run --resume RUN"
         )
+    # what a rollback goes back to is kept anew, at this place
+    recovery = {**state["recovery"], "kept": None, "kept_step": state["position"]["step"]}
     last_good = None  # of large tables it may have a few rows: the first step makes it anew
     found = {name: part for name, part in state.items() if name not in OWN}
-    return {**found, "last_good": last_good, FROM: {"name": framework, "size": _size(parameters)}}
+    source = {"name": framework, "size": _size(parameters)}
+    return {**found, "recovery": recovery, "last_good": last_good, FROM: source}
 
 
 def adopted(trainer: Any, state: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
