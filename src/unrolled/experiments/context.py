@@ -215,7 +215,8 @@ class Context:
             KeyboardInterrupt, TerminatedError: a signal ended it.
         """
         if self.resumption is not None:
-            self.resumption.go_on()  # if there was nothing left to train
+            with self.directory:  # if there was nothing left to train
+                self.resumption.go_on()
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.backends import Backend
-from unrolled.errors import ParameterError, ResumeError
+from unrolled.errors import ParameterError, ResumeError, RunError
 from unrolled.experiments.settings import changed, parse, saved
 from unrolled.locking import give_back, leave
 from unrolled.runs.directory import RunDirectory
@@ -127,9 +127,13 @@ class Resumption:
 
     def go_on(self) -> None:
         """Cut the logs to where the trainings are, and write down that the run goes on."""
-        if not self._goes_on:
-            self._goes_on = True
+        if self._goes_on:
+            return
+        self._goes_on = True
+        try:
             self.directory.go_on(self._config, self._logs, self._backend)
+        except RunError as error:
+            raise ResumeError(str(error)) from None
 
 
 class Logs(Listener):

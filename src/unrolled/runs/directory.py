@@ -232,7 +232,7 @@ class RunDirectory:
         self, config: Mapping[str, Any], positions: Mapping[str, Any], backend: Backend
     ) -> None:
         """Go on with a run that was `take`n: cut its logs, and write down where it goes on."""
-        for log in self._open_logs():
+        for log in self._open_logs() or map(self.lines, positions):
             log.cut_to(**positions.get(log.path.name, {"lines": 0}))
         before: dict[str, Any] = {}
         with suppress(RunError):  # it says nothing that training needs

@@ -60,8 +60,8 @@ class Lines:
         self.path = path
         try:
             file = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-            self.file = os.fdopen(file, "ab", buffering=0)
             self.lines, self._hash, _ = _first_lines(file)
+            self.file = os.fdopen(file, "ab", buffering=0)  # which goes to the end
         except OSError as error:
             raise unwritten(path, error) from None
 
