@@ -111,7 +111,8 @@ def newest(directory: Path) -> tuple[tuple[int, dict[str, bytes]] | None, list[s
 def prune(directory: Path, keep: int) -> list[int]:
     """Remove checkpoints except the last ones and the best; the steps that were removed.
 
-    Damaged ones do not count; those that are older than what is kept go, too.
+    Damaged ones do not count; those that are older than what is kept go, too, and so does what
+    killed processes have left.
 
     Args:
         directory: of the checkpoints.
@@ -121,6 +122,9 @@ def prune(directory: Path, keep: int) -> list[int]:
     Raises:
         RunError: one cannot be removed.
     """
+    with suppress(OSError, RunError):  # the next write tries again
+        check_folder(directory)
+        _clean(directory)
     folders = _folders(directory)
     marks = {}
     for step in sorted(folders):

@@ -13,6 +13,7 @@ from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.records import EpochRecord, Listener, StepRecord
 from unrolled.training.training_state import (
+    has_position,
     load_training_state,
     not_exact,
     not_the_same,
@@ -116,14 +117,13 @@ class Checkpointing(Listener, HyperParameters):
         self.score = state["score"]
 
     def save(self, trainer: Any) -> None:
-        """Save a checkpoint now, unless there is one of this very place."""
-        if self._place == self._saved:
-            return
-        state = training_state(trainer, *self._place)
-        files = pack(state, state.pop("parameters"))
-        folder.write(self.folder, trainer.train_batch_idx, files, self.score)
+        """Save a checkpoint now, unless there is one of this very place; remove what is old."""
+        if self._place != self._saved:
+            state = training_state(trainer, *self._place)
+            files = pack(state, state.pop("parameters"))
+            folder.write(self.folder, trainer.train_batch_idx, files, self.score)
+            self._saved, self._last = self._place, time.monotonic()
         folder.prune(self.folder, self.schedule.keep)
-        self._saved, self._last = self._place, time.monotonic()
 
     def newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The state in the newest whole checkpoint, or None; and what is wrong with later ones."""
@@ -131,6 +131,11 @@ class Checkpointing(Listener, HyperParameters):
         if found is None:
             return None, problems
         state, parameters = unpack(found[1])
+        if type(state) is not dict or not has_position(state):
+            raise ResumeError(
+                f"the checkpoint of step {found[0]} in '{self.folder}' lacks its position in the "
+                "training; remove it, to go on from an earlier one"
+            )
         return {**state, "parameters": parameters}, problems
 
     def restore(self, trainer: Any, force: bool) -> None:
@@ -146,15 +151,16 @@ class Checkpointing(Listener, HyperParameters):
             told = [*problems, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ResumeError(
                 f"the checkpoint of step {state['position']['step']} in '{self.folder}' does not "
-                f"fit this training: {error}"
+                f"fit this training: {what}"
             ) from None
         for text in told:
             self.tell(text)
         own = trainer.checkpoint
         if own is not None:
-            own.score, own._place = self.score, (trainer.epoch, trainer.offset)
+            own._place = trainer.epoch, trainer.offset
             own._saved = own._place if own.folder == self.folder else None
 
 
@@ -164,9 +170,13 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
     Raises:
         ResumeError: there is something, and no ``force``; or there is nothing left to train.
     """
-    done = state["position"]["epoch"]
-    if done > trainer.max_epochs:
-        raise ResumeError(f"{done} epochs are trained, and max_epochs is {trainer.max_epochs}")
+    done, offset = state["position"]["epoch"], state["position"]["offset"]
+    if done + (offset > 0) > trainer.max_epochs:
+        steps = f" and {offset:,} steps" if offset else ""
+        raise ResumeError(
+            f"{done} epochs{steps} are trained, and max_epochs is {trainer.max_epochs}: it must be "
+            f"{done + (offset > 0)} or more"
+        )
     differ, why = not_the_same(trainer, state), not_exact(trainer, state)
     told = []
     if differ:

@@ -67,6 +67,7 @@ class Preparation:
         self.parameters = self.backend.parameters(self.model)
         self.compile_functions()
         self.last_good = None
+        self._running = None, None
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
@@ -74,7 +75,7 @@ class Preparation:
 
     @property
     def last_batch(self) -> Any:
-        """The minibatch of the last step."""
+        """The minibatch of the last step; None before the first of this process."""
         return self._running[0]
 
     def check_model(self, model: Any) -> None:

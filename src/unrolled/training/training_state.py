@@ -32,7 +32,6 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
             "step": trainer.train_batch_idx,
             "validation_step": trainer.val_batch_idx,
         },
-        "max_epochs": trainer.max_epochs,
         "sums": dataclasses.asdict(trainer.sums),
         "parameters": _to_numpy(backend, trainer.parameters),
         "buffers": _to_numpy(backend, backend.state.buffers(model)),
@@ -45,7 +44,7 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         "board": trainer.model.board.state_dict(),
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
         "settings": settings,
-        "settings_sha256": _sha256(json.dumps(settings, sort_keys=True).encode()),
+        "settings_sha256": _sha256_of(settings),
         "surroundings": _surroundings(trainer),
         "draws": backend.state.not_exact(trainer.differentiate),
     }
@@ -59,7 +58,7 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     trainer.epoch, trainer.offset = position["epoch"], position["offset"]
     trainer.train_batch_idx = position["step"]
     trainer.val_batch_idx = position["validation_step"]
-    trainer.sums = EpochSums(**state["sums"])
+    trainer.sums = EpochSums(*(state["sums"][each.name] for each in dataclasses.fields(EpochSums)))
     trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
     backend.state.load_buffers(trainer.bound_model, state["buffers"])
     backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
@@ -74,12 +73,22 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     load_generators(backend, state["generators"])
 
 
+def has_position(state: Mapping[str, Any]) -> bool:
+    """Whether a state says where in the training it is."""
+    position = state.get("position")
+    names = ("epoch", "offset", "step", "validation_step")
+    return isinstance(position, dict) and all(type(position.get(name)) is int for name in names)
+
+
 def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """What makes this another training than that of a checkpoint, in words.
 
     Its settings and its data.
     """
-    found = differences(state["settings"], hyperparameters(trainer))
+    settings = hyperparameters(trainer)
+    found = differences(state["settings"], settings)
+    if not found and state["settings_sha256"] != _sha256_of(settings):
+        found.append("a setting is of another type")  # 1 is equal to 1.0 and to True
     loader = trainer.train_dataloader
     sha256 = loader.sha256 if isinstance(loader, EpochLoader) else None
     if sha256 != state["data"].get("sha256"):
@@ -160,5 +169,5 @@ def _from_numpy(backend: Any, value: Any, device: Any) -> Any:
     return backend.asarray(value, device)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256_of(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
