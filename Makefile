@@ -13,12 +13,14 @@ CORE := tests/unit tests/parity tests/shells/test_torch.py tests/shells/test_tra
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
-test test-core test-long: export OMP_NUM_THREADS := 1
+test test-core test-long torture: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
 MINUTES ?= 10
 
-.PHONY: help run test test-core test-long lint check sanitize format reproduce bench clean
+MINUTES_OF_TRAINING ?= 1
+
+.PHONY: help run test test-core test-long torture lint check sanitize format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
@@ -27,6 +29,7 @@ help:
 	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
+	@echo "make torture    kill, stop, damage and resume runs (ONLY=kills,damage COUNT=100 SEED=0 CASE=7)"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make format     format the code"
 	@echo "make reproduce  the published runs over three seeds (some minutes)"
@@ -66,6 +69,16 @@ test-core: $(TEST_ENV)/installed
 
 test-long: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests
+
+# also: MINUTES_OF_TRAINING=30, whose memory is watched
+TORTURE = -m torture.run --minutes $(MINUTES_OF_TRAINING) $(if $(ONLY),--only $(ONLY)) \
+	$(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+torture: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
+torture: $(TEST_ENV)/installed $(MXNET_ENV)/installed
+	@echo "PyTorch, JAX, TensorFlow:"
+	@$(TEST_ENV)/bin/python $(TORTURE)
+	@echo "MXNet:"
+	@$(MXNET_ENV)/bin/python $(TORTURE)
 
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .
