@@ -176,7 +176,6 @@ def surroundings(outcome: Outcome, reference: Reference, kept: Attempt) -> None:
 def changed_settings(outcome: Outcome, reference: Reference, kept: Attempt) -> None:
     """Settings that change numbers need ``--force``; others do not."""
     for change, arguments in {
-        "lr": ("--set", "lr=0.5", "--force"),
         "clipping": ("--set", "gradient_clip_val=0.1", "--force"),
         "prefix": ("--set", "prefix=traveller"),
         "schedule": ("--checkpoint", "every=1epoch"),

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from torture.processes import send
 from unrolled import torch as unrolled
 from unrolled.errors import NotFiniteError
+from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.records import Listener
 
-EPOCHS = 4
-"""Of five steps each."""
+EPOCHS, MORE = 100, 200
+"""Of five steps each; a training that is resumed has more, which changes nothing before them."""
 
 
 class Noise(nn.Module):
@@ -74,8 +75,11 @@ def train(
     adam = torch.optim.Adam(net.parameters(), lr=0.01, amsgrad=True)
     model = unrolled.NativeModel(net, nn.functional.mse_loss, adam)
     saved = unrolled.Checkpointing(run, "every=2steps,keep=1")
-    trainer = unrolled.Trainer(EPOCHS, checkpoint=saved, gradient_clip_val=1)
-    trainer.listeners.append(End(kill_after, stop_after, break_after))
+    epochs = MORE if resume else EPOCHS
+    trainer = unrolled.Trainer(epochs, checkpoint=saved, gradient_clip_val=1)
+    records: list[Any] = []  # of every second step
+    ends = End(kill_after, stop_after, break_after)
+    trainer.listeners += [Telemetry(None, [records.append]), ends]
     if resume and break_after:
         layers[3].factor = math.nan
     with suppress(NotFiniteError):
@@ -84,3 +88,4 @@ def train(
     np.savez(run / "learned.npz", **values)
     points = {label: np.array(line) for label, line in model.board.points.items()}
     np.savez(run / "curves.npz", **points)
+    np.savez(run / "records.npz", np.array([record.step for record in records[-1:]]))
