@@ -75,10 +75,8 @@ TORTURE = -m torture.run --minutes $(MINUTES_OF_TRAINING) $(if $(ONLY),--only $(
 	$(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 torture: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
 torture: $(TEST_ENV)/installed $(MXNET_ENV)/installed
-	@echo "PyTorch, JAX, TensorFlow:"
-	@$(TEST_ENV)/bin/python $(TORTURE)
-	@echo "MXNet:"
-	@$(MXNET_ENV)/bin/python $(TORTURE)
+	@failed=0; echo "PyTorch, JAX, TensorFlow:"; $(TEST_ENV)/bin/python $(TORTURE) || failed=1; \
+	echo "MXNet:"; $(MXNET_ENV)/bin/python $(TORTURE) || failed=1; exit $$failed
 
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .

@@ -76,6 +76,7 @@ def test_a_save_killed_at_its_last_calls_leaves_nothing_behind(tmp_path):
         "three resumes in an epoch",
         "before the first step",
         "at the last step of an epoch",
+        "killed in the last epoch",
         "at the last step",
         "killed after the last step",
         "two Ctrl-C",
@@ -95,7 +96,7 @@ def test_half_a_line_after_the_last_checkpoint_is_cut_off(straight):
 
 
 @pytest.mark.parametrize(
-    "field", ["hidden_state", "sums", "optimizer", "listeners", "settings_sha256"]
+    "field", ["position", "hidden_state", "sums", "optimizer", "settings_sha256"]
 )
 def test_a_field_that_is_missing_is_noticed(field, killed):
     fields.put(killed, fields.changed(fields.state_of(killed), (field,)))

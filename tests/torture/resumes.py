@@ -28,6 +28,7 @@ STOPS: dict[str, list[Stop]] = {
     "at the last step of an epoch": [("on_step", EPOCH, TERM)],
     "between two epochs": [("on_epoch", EPOCH, INT)],
     "killed between two epochs": [("on_epoch", EPOCH, KILL)],
+    "killed in the last epoch": [("on_step", 22, KILL)],
     "at the last step": [("on_step", LAST, INT)],
     "killed at the last step": [("on_step", LAST, KILL)],
     "after the last step": [("on_epoch", LAST, TERM)],
