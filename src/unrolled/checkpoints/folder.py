@@ -124,7 +124,7 @@ def prune(directory: Path, keep: int) -> list[int]:
     """
     with suppress(OSError, RunError):  # the next write tries again
         check_folder(directory)
-        _clean(directory)
+        _remove_left(directory)
     folders = _folders(directory)
     marks = {}
     for step in sorted(folders):
@@ -176,6 +176,16 @@ def _clean(directory: Path) -> None:
             if left[2] == "replaced":
                 _put_back(directory / name, directory / left[1])
             _remove(directory / name)
+
+
+def _remove_left(directory: Path) -> None:
+    """Remove what killed processes have left behind and nobody needs."""
+    for name in sorted(os.listdir(directory)):
+        if left := LEFT.fullmatch(name):
+            with suppress(RunError):  # the new one is damaged: the old one counts
+                if left[2] == "replaced":
+                    read(directory / left[1])
+                _remove(directory / name)
 
 
 def _put_back(replaced: Path, final: Path) -> None:
