@@ -81,7 +81,8 @@ def judge(attempt: Attempt, ended: Ended, names: list[str]) -> str:
         return f"WRONG exit status {ended.code}"
     if any(name in UNCHECKED for name in names):
         return "with files that have no checksum read"
-    # a checkpoint of a finished model that nobody needed stays as it is
-    unread = tuple(name for name in names if name.startswith("checkpoints/"))
+    # an old checkpoint of a finished model, which nobody needs, stays as it is, or goes if its mark
+    # is damaged
+    unread = tuple(name.rpartition("/")[0] for name in names if name.startswith("checkpoints/"))
     wrong = [what for what in attempt.wrong() if not what.startswith(unread)]
     return f"WRONG {wrong}" if wrong else "recovered"
