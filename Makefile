@@ -13,13 +13,15 @@ CORE := tests/unit tests/parity tests/shells/test_torch.py tests/shells/test_tra
 # a file of tests stays in one process, which loads a framework and compiles once; one thread
 # each, as two processes with two threads each would wait for each other
 BOTH_CORES := -n 2 --dist loadfile
-test test-core test-long: export OMP_NUM_THREADS := 1
+test test-core test-long torture: export OMP_NUM_THREADS := 1
 PIP := -m pip --disable-pip-version-check install --quiet
 
 sanitize: MINUTES ?= 10
 fuzz: MINUTES ?= 5
 
-.PHONY: help run test test-core test-long lint check sanitize fuzz format reproduce bench clean
+MINUTES_OF_TRAINING ?= 1
+
+.PHONY: help run test test-core test-long torture lint check sanitize fuzz format reproduce bench clean
 
 help:
 	@echo "make run        install into $(RUN_ENV), then train the language model (the main job)"
@@ -28,6 +30,7 @@ help:
 	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
+	@echo "make torture    kill, stop, damage and resume runs (ONLY=kills,damage COUNT=100 SEED=0 CASE=7)"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make fuzz       bad files for everything that parses one, under atheris (MINUTES=5 for each)"
 	@echo "make format     format the code"
@@ -68,6 +71,14 @@ test-core: $(TEST_ENV)/installed
 
 test-long: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/python -m pytest $(BOTH_CORES) -m long tests
+
+# also: MINUTES_OF_TRAINING=30, whose memory is watched
+TORTURE = -m torture.run --minutes $(MINUTES_OF_TRAINING) $(if $(ONLY),--only $(ONLY)) \
+	$(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+torture: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
+torture: $(TEST_ENV)/installed $(MXNET_ENV)/installed
+	@failed=0; echo "PyTorch, JAX, TensorFlow:"; $(TEST_ENV)/bin/python $(TORTURE) || failed=1; \
+	echo "MXNet:"; $(MXNET_ENV)/bin/python $(TORTURE) || failed=1; exit $$failed
 
 lint: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format --check .

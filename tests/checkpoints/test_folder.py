@@ -480,6 +480,16 @@ def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(place):
     assert prune(place, 1) == []  # no whole one is left: nothing is removed
 
 
+def test_pruning_removes_what_killed_processes_left_and_nobody_needs(place):
+    for step in (1, 2):
+        write(place, step, content(step))
+    for name in (".step-000001.replaced", ".step-000002.replaced", ".step-000003.unfinished"):
+        shutil.copytree(place / "step-000001", place / name)
+    (place / "step-000001/state.json").write_bytes(b"")
+    assert prune(place, 2) == []
+    assert names(place) == [".step-000001.replaced", "step-000001", "step-000002"]
+
+
 def test_keep_is_a_whole_number(place):
     with pytest.raises(SettingError, match="keep is 0; it must be a whole number of at least 1"):
         prune(place, 0)

@@ -58,6 +58,9 @@ class StateFunctions(Protocol):
             ParameterError: the state is of another optimizer, or of other parameters.
         """
 
+    def set_lr(self, optimizer: Any, lr: float) -> None:
+        """Give an optimizer another learning rate than the one in its state."""
+
     def generators(self) -> Any:
         """The tree of the framework's global generators; NumPy's and Python's are not in it."""
 

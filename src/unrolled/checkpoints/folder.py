@@ -111,7 +111,8 @@ def newest(directory: Path) -> tuple[tuple[int, dict[str, bytes]] | None, list[s
 def prune(directory: Path, keep: int) -> list[int]:
     """Remove checkpoints except the last ones and the best; the steps that were removed.
 
-    Damaged ones do not count; those that are older than what is kept go, too.
+    Damaged ones do not count; those that are older than what is kept go, too, and so does what
+    killed processes have left.
 
     Args:
         directory: of the checkpoints.
@@ -121,6 +122,9 @@ def prune(directory: Path, keep: int) -> list[int]:
     Raises:
         RunError: one cannot be removed.
     """
+    with suppress(OSError, RunError):  # the next write tries again
+        check_folder(directory)
+        _remove_left(directory)
     folders = _folders(directory)
     marks = {}
     for step in sorted(folders):
@@ -172,6 +176,16 @@ def _clean(directory: Path) -> None:
             if left[2] == "replaced":
                 _put_back(directory / name, directory / left[1])
             _remove(directory / name)
+
+
+def _remove_left(directory: Path) -> None:
+    """Remove what killed processes have left behind and nobody needs."""
+    for name in sorted(os.listdir(directory)):
+        if left := LEFT.fullmatch(name):
+            with suppress(RunError):  # the new one is damaged: the old one counts
+                if left[2] == "replaced":
+                    read(directory / left[1])
+                _remove(directory / name)
 
 
 def _put_back(replaced: Path, final: Path) -> None:

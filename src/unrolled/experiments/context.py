@@ -63,7 +63,10 @@ class Context:
         self.log = trackers.check(log)
         if out is not None:
             check_free(out)
-        self.checkpoint = checkpoint or CHECKPOINT
+        before = (
+            CHECKPOINT if resumption is None else resumption.config.get("checkpoint", CHECKPOINT)
+        )
+        self.checkpoint = checkpoint or str(before)
         self.schedule = Schedule.parse(self.checkpoint)
         self.resumption = resumption
         # a layer, or a listener of a reader's own, may draw from these
@@ -113,6 +116,7 @@ class Context:
             "seed": self.seed,
             "settings": dataclasses.asdict(settings),
             "used": dict(used),
+            "checkpoint": self.checkpoint,
         }
         if self.resumption is not None:
             self.resumption.begin(config, files, self.shell.backend)
@@ -221,7 +225,8 @@ class Context:
             KeyboardInterrupt, TerminatedError: a signal ended it.
         """
         if self.resumption is not None:
-            self.resumption.go_on()  # if there was nothing left to train
+            with self.directory:  # if there was nothing left to train
+                self.resumption.go_on()
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")

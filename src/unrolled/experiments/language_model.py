@@ -310,9 +310,10 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
     if trained is None:
         return "stopped before the first epoch was complete; the model is as good as untrained"
     unseen = "" if heldout is None else f", {heldout:.3g} on {num_heldout:,} characters never seen"
+    speed = summary["tokens_per_s"]  # None: all of it was trained by a process before this one
     lines = (
         f"perplexity {trained:.3g} on the {num_train:,} characters of training{unseen}\n"
-        f"({vocab_size} would be guessing); {summary['tokens_per_s']:,.0f} tokens/s"
+        f"({vocab_size} would be guessing)" + (f"; {speed:,.0f} tokens/s" if speed else "")
     )
     if heldout is not None and is_memorized(trained, heldout):
         worse = ":\non text it has never seen it does worse than guessing."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.backends import Backend
-from unrolled.errors import ParameterError, ResumeError
+from unrolled.errors import ParameterError, ResumeError, RunError
 from unrolled.experiments.settings import changed, parse, saved
 from unrolled.locking import give_back, leave
 from unrolled.runs.directory import RunDirectory
@@ -82,10 +82,10 @@ class Resumption:
         if (self.directory.path / "summary.json").exists() and after == before:
             summary = self.directory.read_json("summary.json")
             if isinstance(summary, dict) and summary.get("status") == "finished":
-                raise ResumeError(
-                    f"'{self.directory.path}' is finished. To add epochs: unrolled run --resume "
-                    f"{self.directory.path} --set max_epochs=NUMBER"
-                )
+                more = "Run it once more with more of them"  # several trainings, one after another
+                if cls.__dataclass_fields__["max_epochs"].metadata["may_change"]:
+                    more = f"unrolled run --resume {self.directory.path} --set max_epochs=NUMBER"
+                raise ResumeError(f"'{self.directory.path}' is finished. To add epochs: {more}")
         return after
 
     def begin(self, config: Mapping[str, Any], files: Mapping[str, Any], backend: Backend) -> None:
@@ -131,9 +131,13 @@ class Resumption:
 
     def go_on(self) -> None:
         """Cut the logs to where the trainings are, and write down that the run goes on."""
-        if not self._goes_on:
-            self._goes_on = True
+        if self._goes_on:
+            return
+        self._goes_on = True
+        try:
             self.directory.go_on(self._config, self._logs, self._place, self._backend)
+        except RunError as error:
+            raise ResumeError(str(error)) from None
 
 
 class Logs(Listener):

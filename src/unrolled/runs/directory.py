@@ -253,7 +253,7 @@ class RunDirectory:
             place: the step after which it goes on, and the part, if there are several.
             backend: of the framework.
         """
-        for log in self._open_logs():
+        for log in self._open_logs() or map(self.lines, positions):
             log.cut_to(**positions.get(log.path.name, {"lines": 0}))
         before: dict[str, Any] = {}
         with suppress(RunError):  # it says nothing that training needs

@@ -62,7 +62,7 @@ class Lines:
         try:
             file = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             self.lines, self._hash, _ = _first_lines(file)
-            self.file = os.fdopen(file, "ab", buffering=0)
+            self.file = os.fdopen(file, "ab", buffering=0)  # which goes to the end
         except OSError as error:
             raise unwritten(path, error) from None
 

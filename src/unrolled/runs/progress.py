@@ -163,8 +163,10 @@ class TrainingProgress(Listener):
         return self.trained_targets / self.train_s if self.train_s else None
 
     def _left(self, share_done: float) -> str:
-        passed, before = time.monotonic() - self._started, self._done_before or 0.0
-        seconds = max(0, round(passed * (1 - share_done) / (share_done - before)))
+        passed, done = time.monotonic() - self._started, share_done - (self._done_before or 0.0)
+        if done <= 0:  # epochs of different lengths
+            return "some time left"
+        seconds = max(0, round(passed * (1 - share_done) / done))
         return f"{seconds // 60}:{seconds % 60:02} left"
 
     def _print(self, text: str) -> None:

@@ -18,6 +18,7 @@ from unrolled.training.carried import adopted
 from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
 from unrolled.training.surroundings import check_same, no_fit
 from unrolled.training.training_state import (
+    has_position,
     load_training_state,
     not_exact,
     not_the_same,
@@ -148,10 +149,11 @@ class Checkpointing(Listener, HyperParameters):
             self._lock = weakref.finalize(self, release, self.directory)
 
     def save(self, trainer: Any) -> None:
-        """Save a checkpoint now, unless there is one of this very place."""
-        if self._place == self._saved:
-            return
+        """Save a checkpoint now, unless there is one of this very place; remove what is old."""
         self.wait()
+        if self._place == self._saved:
+            folder.prune(self.folder, self.schedule.keep)
+            return
         state = training_state(trainer, *self._place)
         how = trainer.train_batch_idx, state, self.score, list(trainer.listeners)
         self._writing = self._thread.submit(self._write, *how)
@@ -183,6 +185,11 @@ class Checkpointing(Listener, HyperParameters):
                 f"the checkpoint of step {found[0]} in '{self.folder}' is of a loop of your own: "
                 "unrolled.Checkpoints(directory, model, ...).restore() goes on from it"
             )
+        if type(state) is not dict or not has_position(state):
+            raise ResumeError(
+                f"the checkpoint of step {found[0]} in '{self.folder}' lacks its position in the "
+                "training; remove it, to go on from an earlier one"
+            )
         return {**state, "parameters": parameters}, problems
 
     def restore(self, trainer: Any, force: bool) -> None:
@@ -204,7 +211,7 @@ class Checkpointing(Listener, HyperParameters):
             self.tell(text)
         own = trainer.checkpoint
         if own is not None:
-            own.score, own._place = self.score, (trainer.epoch, trainer.offset)
+            own._place = trainer.epoch, trainer.offset
             own._saved = own._place if own.folder == self.folder else None
 
 
@@ -214,9 +221,13 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
     Raises:
         ResumeError: there is something, and no ``force``; or there is nothing left to train.
     """
-    done = state["position"]["epoch"]
-    if done > trainer.max_epochs:
-        raise ResumeError(f"{done} epochs are trained, and max_epochs is {trainer.max_epochs}")
+    done, offset = state["position"]["epoch"], state["position"]["offset"]
+    if done + (offset > 0) > trainer.max_epochs:
+        steps = f" and {offset:,} steps" if offset else ""
+        raise ResumeError(
+            f"{done} epochs{steps} are trained, and max_epochs is {trainer.max_epochs}: it must be "
+            f"{done + (offset > 0)} or more"
+        )
     return check_same(not_the_same(trainer, state), not_exact(trainer, state), force)
 
 

@@ -28,6 +28,7 @@ class Position:
         self.loader = loader
         self.keeps = False
         self._generators: Any = None  # when the running epoch began
+        self._last_sha256: str | None = None
         self._ahead: Iterable[Any] | None = None
 
     def keep(self) -> None:
@@ -61,13 +62,19 @@ class Position:
         return islice(self.loader, start, None) if batches is None else batches
 
     def state(self, offset: int, last: Any) -> dict[str, Any]:
-        """What finds the place again; ``last`` is the minibatch before it."""
+        """What finds the place again.
+
+        Args:
+            offset: minibatches of the epoch before it.
+            last: the last of them; None if another process has seen it.
+        """
         loader = self.loader
         if isinstance(loader, EpochLoader):
             return {"seed": loader.seed, "sha256": loader.sha256}
         if offset == 0:
             return {"generators": None, "last_sha256": None}
-        return {"generators": self._generators, "last_sha256": self._sha256(last)}
+        sha256 = self._last_sha256 if last is None else self._sha256(last)
+        return {"generators": self._generators, "last_sha256": sha256}
 
     def load_state(self, state: Mapping[str, Any], offset: int) -> None:
         """Find the place again; the generators are left as the loader leaves them."""
@@ -78,7 +85,8 @@ class Position:
             load_generators(self.backend, self._generators)
             self._ahead = batches = iter(self.loader)
             *_, last = islice(batches, offset)
-            if self._sha256(last) != state["last_sha256"]:
+            self._last_sha256 = state["last_sha256"]
+            if self._sha256(last) != self._last_sha256:
                 raise ResumeError(
                     f"the training data differ: minibatch {offset} of the "
                     f"{type(self.loader).__name__} is another than it was; give the same data, in "

@@ -71,6 +71,7 @@ class Preparation:
         self.compile_functions()
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
+        self._running = None, None
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
@@ -78,7 +79,7 @@ class Preparation:
 
     @property
     def last_batch(self) -> Any:
-        """The minibatch of the last step."""
+        """The minibatch of the last step; None before the first of this process."""
         return self._running[0]
 
     def check_model(self, model: Any) -> None:

@@ -55,8 +55,11 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     trainer.epoch, trainer.offset = position["epoch"], position["offset"]
     trainer.train_batch_idx = position["step"]
     trainer.val_batch_idx = position["validation_step"]
-    trainer.sums = EpochSums(**state["sums"])
+    trainer.sums = EpochSums(*(state["sums"][each.name] for each in dataclasses.fields(EpochSums)))
     load_learned(trainer, state)
+    rates = state["settings"]["model"].get("lr"), getattr(trainer.model, "lr", None)
+    if None not in rates and rates[0] != rates[1]:  # the optimizer's state has the one before
+        backend.state.set_lr(trainer.optim, rates[1])
     trainer.recovery.load_state(trainer, state["recovery"])
     trainer.hidden_state = _from_numpy(backend, state["hidden_state"], device)
     trainer.load_own_state(state["trainer"])
@@ -90,6 +93,13 @@ def load_learned(trainer: Any, state: Mapping[str, Any]) -> None:
     backend.state.load_buffers(trainer.bound_model, state["buffers"])
     backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
     trainer.last_good = _from_numpy(backend, state["last_good"], device)
+
+
+def has_position(state: Mapping[str, Any]) -> bool:
+    """Whether a state says where in the training it is."""
+    position = state.get("position")
+    names = ("epoch", "offset", "step", "validation_step")
+    return isinstance(position, dict) and all(type(position.get(name)) is int for name in names)
 
 
 def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:

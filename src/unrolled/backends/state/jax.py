@@ -160,3 +160,7 @@ def not_exact(compiled: Any) -> str | None:
 
 def is_replayable(loader: Any) -> bool:
     return False
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    """Nothing: what Optax computes with it was made anew."""

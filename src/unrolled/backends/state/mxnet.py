@@ -187,3 +187,10 @@ def not_exact(compiled: Any) -> str | None:
 
 def is_replayable(loader: Any) -> bool:
     return isinstance(loader, gluon.data.DataLoader)
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    if isinstance(optimizer, gluon.Trainer):
+        optimizer.set_learning_rate(lr)
+    else:
+        optimizer.lr = lr

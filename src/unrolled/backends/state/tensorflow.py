@@ -201,3 +201,10 @@ def _nodes(compiled: Any) -> Iterator[Any]:
 
 def is_replayable(loader: Any) -> bool:
     return False
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer.learning_rate = lr
+    else:
+        optimizer.lr = lr

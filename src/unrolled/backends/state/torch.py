@@ -121,3 +121,11 @@ def not_exact(compiled: Any) -> str | None:
 def is_replayable(loader: Any) -> bool:
     ours = isinstance(loader, torch.utils.data.DataLoader) and loader.generator is None
     return ours and not isinstance(loader.dataset, torch.utils.data.IterableDataset)
+
+
+def set_lr(optimizer: Any, lr: float) -> None:
+    if isinstance(optimizer, torch.optim.Optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+    else:
+        optimizer.lr = lr
