@@ -158,7 +158,7 @@ Pair = namedtuple("Pair", "a b")
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (object(), "of type object"),
+        pytest.param(object(), "of type object", id="object"),
         ({1}, "of type set"),
         (b"abc", "of type bytes"),
         (OrderedDict(), "of type OrderedDict"),
@@ -255,7 +255,7 @@ STORED = {"a": np.zeros(3, np.float32), "s": np.zeros((), np.uint16), "n": np.ze
         math.nan,
         math.inf,
         b"a",
-        object(),
+        pytest.param(object(), id="object"),
         (1, 2),
     ],
     ids=lambda value: repr(value)[:40],

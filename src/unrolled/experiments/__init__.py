@@ -65,7 +65,7 @@ def run(
         out: the run directory to make; None takes ``runs/<name>-<number>``.
         log: trackers that get the records as well: ``"csv"``, ``"tensorboard"``.
         checkpoint: how often to save one, see `unrolled.training.checkpointing`; ``"off"``. None:
-            every minute, of runs that take longer.
+            every minute, of runs that take longer; of a run that is resumed as before.
 
     Returns:
         The run directory.

@@ -63,10 +63,8 @@ class Context:
         self.log = trackers.check(log)
         if out is not None:
             check_free(out)
-        before = (
-            CHECKPOINT if resumption is None else resumption.config.get("checkpoint", CHECKPOINT)
-        )
-        self.checkpoint = checkpoint or str(before)
+        before = {} if resumption is None else resumption.config
+        self.checkpoint = checkpoint or str(before.get("checkpoint", CHECKPOINT))
         self.schedule = Schedule.parse(self.checkpoint)
         self.resumption = resumption
         # a layer, or a listener of a reader's own, may draw from these
