@@ -87,7 +87,8 @@ def list_() -> None:
     "--checkpoint",
     metavar="WHEN",
     help="When to save all that is needed to go on: every=1000steps, every=5epochs, every=10min, "
-    "or off. every=5epochs,keep=3 keeps the last three and the best.  [default: every=1min; of a resumed run as before]",
+    "or off. every=5epochs,keep=3 keeps the last three and the best.  [default: every=1min; "
+    "of a resumed run as before]",
 )
 @click.option(
     "--resume",

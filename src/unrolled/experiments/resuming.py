@@ -41,7 +41,9 @@ class Resumption:
 
     def __enter__(self) -> "Resumption":
         try:
-            self.config = {"used": {}, **self.directory.read_config()}
+            self.config = self.directory.read_config()
+            if not isinstance(self.config.setdefault("used", {}), dict):
+                raise ResumeError(f"'{self.directory.path}' is damaged: 'used' is no object")
         except BaseException:
             give_back(self.directory.path)
             raise

@@ -27,12 +27,35 @@ class TextData(text_data.TextData, DataModule):
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
+    def prepare(self, model: Any, data: Any) -> None:
+        super().prepare(model, data)
+        # what MXNet's generator has come to cannot be read, so each step seeds it
+        self._seed = backend.fresh_seed() if _draws(self.model) else None
+
+    def own_state(self) -> int | None:
+        return self._seed
+
+    def load_own_state(self, state: int | None) -> None:
+        self._seed = state
+
+    def backward(self, *arguments: Any) -> Any:
+        if self._seed is not None:
+            backend.state.seed_step(self._seed, self.train_batch_idx)
+        return super().backward(*arguments)
+
     def epochs(self, *arguments: Any) -> Iterator[int]:
         training = autograd.is_training()
         try:
             yield from super().epochs(*arguments)
         finally:  # the mode is the thread's, not the model's
             autograd.set_training(training)
+
+
+def _draws(model: gluon.Block) -> bool:
+    """Whether a model has layers that drop some of their inputs at random."""
+    found: list[gluon.Block] = []
+    model.apply(found.append)
+    return any(isinstance(b, gluon.nn.Dropout) or getattr(b, "_dropout", 0) for b in found)
 
 
 class SGD(sgd.SGD):

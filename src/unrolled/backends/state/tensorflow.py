@@ -83,7 +83,7 @@ def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Arr
             raise ParameterError(f"the state is of {missing[0]}, which the model has not")
         with keras.name_scope(optimizer.name):
             optimizer.build([parameters[name] for name in names])
-    if optimizer.built and names != _moved(optimizer, parameters):
+    if names is not None and optimizer.built and names != _moved(optimizer, parameters):
         raise ParameterError(
             f"the state is of {', '.join(names or ['no variables'])}; the optimizer moves "
             f"{', '.join(_moved(optimizer, parameters))}"
