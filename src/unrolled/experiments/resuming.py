@@ -118,11 +118,9 @@ class Resumption:
                 say(problem)
             self.go_on()
             return None
-        position = state["position"]
-        self._is_last = position["epoch"] < trainer.max_epochs
-        if self._is_last:
-            epoch, step = position["epoch"] + 1, position["step"]
-            say(f"going on after step {step:,}, in epoch {epoch} of {trainer.max_epochs}")
+        epoch = state["position"]["epoch"]
+        self._is_last = epoch < trainer.max_epochs
+        self._where = f"in epoch {epoch + 1} of {trainer.max_epochs}"
         return checkpoints
 
     def found(self, logs: Mapping[str, Any]) -> None:
@@ -130,6 +128,7 @@ class Resumption:
         self._logs = logs
         if self._is_last:
             self.go_on()
+            say(f"going on after step {self._place['step']:,}, {self._where}")
 
     def go_on(self) -> None:
         """Cut the logs to where the trainings are, and write down that the run goes on."""
