@@ -92,7 +92,7 @@ sanitize:
 	@$(PYTHON) tests/kernels/fuzz/run.py --minutes $(MINUTES)
 
 fuzz: $(TEST_ENV)/installed
-	@$(TEST_ENV)/bin/python tests/fuzz/run.py --minutes $(MINUTES)
+	@$(TEST_ENV)/bin/python tests/fuzz/run_fuzzers.py --minutes $(MINUTES)
 
 format: $(TEST_ENV)/installed
 	@$(TEST_ENV)/bin/ruff format .

@@ -3,17 +3,19 @@
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import linen as nn
 
-from exact_resume import data, needs, resumed, same
-from unrolled.backends import jax as backend
-from unrolled.errors import ParameterError, SettingError
-from unrolled.jax import SGD
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp  # noqa: E402
+import optax  # noqa: E402
+from flax import linen as nn  # noqa: E402
+
+from exact_resume import data, needs, resumed, same  # noqa: E402
+from unrolled.backends import jax as backend  # noqa: E402
+from unrolled.errors import ParameterError, SettingError  # noqa: E402
+from unrolled.jax import SGD  # noqa: E402
 
 state = backend.state
 

@@ -3,15 +3,17 @@
 import functools
 from typing import Any
 
-import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import autograd, gluon
 
-from exact_resume import data, needs, resumed, same
-from unrolled.backends import mxnet as backend
-from unrolled.errors import ParameterError, SettingError
-from unrolled.mxnet import SGD
+mx = pytest.importorskip("mxnet")
+
+from mxnet import autograd, gluon  # noqa: E402
+
+from exact_resume import data, needs, resumed, same  # noqa: E402
+from unrolled.backends import mxnet as backend  # noqa: E402
+from unrolled.errors import ParameterError, SettingError  # noqa: E402
+from unrolled.mxnet import SGD  # noqa: E402
 
 state = backend.state
 

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("tensorflow")
+
 from exact_resume import data, is_tree, needs, resumed, same
-from unrolled.backends import tensorflow as backend
+from unrolled.backends import tensorflow as backend  # it keeps the import quiet
 from unrolled.errors import ParameterError, SettingError
 from unrolled.tensorflow import SGD
 from unrolled.tensorflow.module import VariablesModule

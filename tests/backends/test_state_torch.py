@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from exact_resume import data, needs, resumed, same
-from unrolled.backends import torch as backend
-from unrolled.errors import ParameterError, SettingError
-from unrolled.torch import SGD
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from exact_resume import data, needs, resumed, same  # noqa: E402
+from unrolled.backends import torch as backend  # noqa: E402
+from unrolled.errors import ParameterError, SettingError  # noqa: E402
+from unrolled.torch import SGD  # noqa: E402
 
 state = backend.state
 

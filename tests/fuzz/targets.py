@@ -25,12 +25,13 @@ import made_runs
 from unrolled.data import digit_sum, encodings, text, tokens, vocabulary
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
+from unrolled.locking import LEFT
 from unrolled.parameters import as_text, listed, read, to_bytes, untied
 from unrolled.parameters.other_files import what_else
 from unrolled.report import page, trackers
 from unrolled.report.reading import read_runs
 from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series, Shade
-from unrolled.runs.ending import LEFT, last_step, no_end
+from unrolled.runs.ending import last_step, no_end
 from unrolled.telemetry.diagnose import as_text as diagnosis_text
 from unrolled.telemetry.diagnose import diagnose, diagnose_run
 from unrolled.telemetry.reading import read_telemetry

@@ -85,4 +85,4 @@ def test_a_missing_framework_is_an_import_error_from_the_packages_too(nothing_in
 def test_the_package_has_no_other_names():
     with pytest.raises(AttributeError, match="'unrolled' has no attribute 'nowhere'"):
         _ = unrolled.nowhere
-    assert set(unrolled.__all__) <= {"__version__", *frameworks.FRAMEWORKS}
+    assert set(unrolled.__all__) <= {"Checkpoints", "__version__", *frameworks.FRAMEWORKS}

@@ -71,7 +71,8 @@ def known(seed: Seed) -> Seed:
 
 def generator_at(seed: Seed, position: int) -> np.random.Generator:
     """The random generator of an epoch, or of a step."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(position,)))
+    own = [seed] if isinstance(seed, int) else list(seed or ())
+    return np.random.default_rng([*own, position])
 
 
 class ArrayLoader(EpochLoader):

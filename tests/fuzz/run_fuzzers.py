@@ -69,7 +69,7 @@ def watched(name: str, minutes: float) -> bool:
     kept = re.findall(r"Test unit written to (\S+)", text)
     result = "no finding" if ended.returncode == 0 else f"FINDING, see {log.relative_to(ROOT)}"
     if kept:
-        result += f"; again: {sys.executable} tests/fuzz/run.py --again {kept[-1]}"
+        result += f"; again: {sys.executable} tests/fuzz/run_fuzzers.py --again {kept[-1]}"
     with PRINTING:
         print(
             f"{name:<18}{int(stats.get('number_of_executed_units', 0)):>12,} executions"
