@@ -33,6 +33,13 @@ collect_ignore = [
     for name in MISSING
     for path in (SOURCE / name, *SOURCE.glob(f"*/{name}"), *SOURCE.rglob(f"{name}.py"))
 ]
+# programs that tests run: their names end in that of their framework
+collect_ignore += [
+    str(path)
+    for name in MISSING
+    for path in (Path(__file__).parent / "tests").rglob(f"*_{name}.py")
+    if not path.name.startswith("test_")
+]
 # no examples there; and Triton's kernels are bound to a GPU or to the interpreter when imported
 collect_ignore.append("src/unrolled/kernels/triton")
 if "tensorflow" in MISSING:

@@ -66,7 +66,7 @@ def test_every_step_of_every_part_is_recorded(tmp_path, framework):
 
 
 def test_the_published_settings_explode_and_die_and_clipped_ones_live(tmp_path):
-    path = run(tmp_path, adam_epochs=60, adam_lr=0.01)
+    path = run(tmp_path, seed=2, adam_epochs=60, adam_lr=0.01)
     unclipped, clipped, learns = summary(path)["parts"].values()
     # one rounding more or less changes the course of it, so only what every course has
     assert unclipped["exploded"]

@@ -38,10 +38,10 @@ class Trainer(trainer.Trainer):
     def load_own_state(self, state: int | None) -> None:
         self._seed = state
 
-    def backward(self, *arguments: Any) -> Any:
+    def backward(self, *arguments: Any, **options: Any) -> Any:
         if self._seed is not None:
             backend.state.seed_step(self._seed, self.train_batch_idx)
-        return super().backward(*arguments)
+        return super().backward(*arguments, **options)
 
     def epochs(self, *arguments: Any) -> Iterator[int]:
         training = autograd.is_training()
