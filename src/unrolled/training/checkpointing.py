@@ -233,4 +233,11 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
 
 def as_checkpointing(given: Any) -> Checkpointing:
     """The object itself, or what saves in a run directory every ten minutes."""
-    return given if isinstance(given, Checkpointing) else Checkpointing(given)
+    if isinstance(given, Checkpointing):
+        return given
+    if not isinstance(given, (str, Path)) or str(given).startswith(("every=", "keep=")):
+        raise SettingError(
+            f"{given!r:.60} names no run directory; give one, or Checkpointing(directory, "
+            "'every=1000steps') to say how often"
+        )
+    return Checkpointing(given)

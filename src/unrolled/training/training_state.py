@@ -18,6 +18,9 @@ from unrolled.training.surroundings import differences, rounding
 MAY_CHANGE = ("max_epochs", "checkpoint", "plot_train_per_epoch", "plot_valid_per_epoch")
 """Hyperparameters that change no number of the steps which both trainings take."""
 
+OF_MODELS = ("lr", "engine", "precision")
+"""Attributes of models that change the numbers, also where they keep no hyperparameters."""
+
 
 def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
     """The state of a training whose next minibatch is the ``offset``-th of an epoch, both from 0.
@@ -125,7 +128,10 @@ def hyperparameters(trainer: Any) -> dict[str, Any]:
     """What trainer, model and data were made with, as far as JSON can say it."""
     found = {}
     for part, owner in (("trainer", trainer), ("model", trainer.model), ("data", trainer.data)):
-        kept = getattr(owner, "hparams", {})
+        kept = dict(getattr(owner, "hparams", {}))
+        if part == "model":
+            kept |= {name: getattr(owner, name) for name in OF_MODELS if hasattr(owner, name)}
+            kept.pop("seed", None)  # of values that are replaced
         found[part] = {n: _plain(v) for n, v in kept.items() if n not in MAY_CHANGE and _says(v)}
     if trainer.on_nonfinite == ROLLBACK:  # then it depends on the checkpoints, too
         schedule = trainer.checkpoint.schedule
