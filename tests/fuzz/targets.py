@@ -2,7 +2,7 @@
 
 A target takes an `UnrolledError` for an answer. Whatever else comes out of it is a finding, and so
 is an answer that takes longer than `LONGEST_S`. To add a parser, write a function of bytes and mark
-it with ``@target(SEEDS)``: `run.py` and `test_properties.py` find it.
+it with ``@target(SEEDS)``: `run_fuzzers.py` and `test_properties.py` find it.
 """
 
 import atexit
@@ -22,6 +22,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 import made_runs
 
+from unrolled.checkpoints import contents, mark
 from unrolled.data import digit_sum, encodings, text, tokens, vocabulary
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
@@ -312,4 +313,34 @@ def assignments(data: bytes) -> None:
             settings.parse(experiment.load().Settings, lines)
 
 
-# checkpoints: a folder's mark, state.json and the arrays beside it belong here
+# checkpoints
+
+
+@functools.cache
+def packed() -> dict[str, bytes]:
+    """The files of a small checkpoint."""
+    tree = {"step": 3, "lr": (0.1, float("nan")), "moments": {0: np.zeros(2), 1: np.float32(1)}}
+    return contents.pack(tree, {"W": np.ones((2, 3), np.float32)})
+
+
+@target(lambda: [mark.to_mark(1, 0.5, packed())])
+def checkpoint_mark(data: bytes) -> None:
+    """The completeness mark of a checkpoint's folder, and the files that it names."""
+    path = folder() / "step-000001"
+    path.mkdir(exist_ok=True)
+    (path / mark.COMPLETE).write_bytes(data)
+    mark.read_files(path, mark.read_mark(path))
+
+
+@target(lambda: [packed()[contents.STATE]])
+def checkpoint_state(data: bytes) -> None:
+    """The JSON of a checkpoint, beside arrays that are as they were written."""
+    contents.unpack({**packed(), contents.STATE: data})
+
+
+@target(lambda: [packed()[contents.TRAINING], packed()[contents.MODEL]])
+def checkpoint_arrays(data: bytes) -> None:
+    """The arrays of a checkpoint, in the place of either file."""
+    for name in (contents.TRAINING, contents.MODEL):
+        with suppress(UnrolledError):
+            contents.unpack({**packed(), name: data})

@@ -1,7 +1,7 @@
 """Nearly valid files, logs, settings and command lines: all are answered, by an error at worst.
 
-``UNROLLED_EXAMPLES=10000`` tries so many of each group; `run.py` goes on where this ends, led by
-the code that an input reaches.
+``UNROLLED_EXAMPLES=10000`` tries so many of each group; `run_fuzzers.py` goes on where this ends,
+led by the code that an input reaches.
 """
 
 import copy
@@ -14,7 +14,7 @@ import command_line
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from targets import TARGETS, no_hang, safetensors, whole_run
+from targets import TARGETS, no_hang, packed, safetensors, whole_run
 
 from installed import INSTALLED
 from unrolled import cli
@@ -188,6 +188,16 @@ def test_texts_and_tables(data):
     name = data.draw(st.sampled_from(("text_file", "encoding", "digit_sums", "csv", "other_files")))
     seeds = st.sampled_from(TARGETS[name].seeds())
     answered(name, data.draw(seeds.flatmap(damaged) | st.binary()))
+
+
+@trying
+@given(st.data())
+def test_checkpoints(data):
+    state = json.loads(packed()["state.json"])
+    content = json.dumps(data.draw(changed(state))).encode()
+    answered("checkpoint_state", data.draw(st.just(content) | damaged(content)))
+    name = data.draw(st.sampled_from(("checkpoint_mark", "checkpoint_arrays")))
+    answered(name, data.draw(st.sampled_from(TARGETS[name].seeds()).flatmap(damaged)))
 
 
 # what is typed
