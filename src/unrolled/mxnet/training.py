@@ -1,6 +1,6 @@
 """``Trainer`` and data modules bound to MXNet's backend (the loop is shared), and ``SGD``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, ClassVar
 
 from mxnet import autograd, gluon
@@ -43,7 +43,7 @@ class Trainer(trainer.Trainer):
             backend.state.seed_step(self._seed, self.train_batch_idx)
         return super().backward(*arguments, **options)
 
-    def epochs(self, *arguments: Any) -> Iterator[int]:
+    def epochs(self, *arguments: Any) -> Generator[int, None, None]:
         training = autograd.is_training()
         try:
             yield from super().epochs(*arguments)

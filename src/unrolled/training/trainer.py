@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
@@ -103,8 +104,9 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
             NotFiniteError: the loss or a gradient became NaN or infinite.
             RunError: no whole checkpoint is there, or (without ``force``) it would not be the same.
         """
-        for _ in self.epochs(model, data, resume, force):
-            self.fit_epoch()
+        with closing(self.epochs(model, data, resume, force)) as epochs:  # also after an error
+            for _ in epochs:
+                self.fit_epoch()
 
     def steps(self, model: Any, data: Any) -> Iterator[StepRecord]:
         """Train as `fit` does, and give the record of each step; a loop that breaks off ends it.
@@ -128,7 +130,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
 
     def epochs(
         self, model: Any, data: Any, resume: Any = None, force: bool = False
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Prepare the training, give the number of every epoch to train, and check the result."""
         self.stopping = False  # a `stop` from now on counts, during the preparation too
         self.prepare(model, data)
