@@ -146,6 +146,8 @@ def at(event: str, step: int, function: Callable[..., object], *arguments: Any) 
         answers = notify(self, name, *what)
         if name == event and self.train_batch_idx == step and not called:
             called.append(True)
+            if self.checkpoint is not None:  # which a thread writes: a case is to be the same again
+                self.checkpoint.wait()
             function(*arguments)
         return answers
 
