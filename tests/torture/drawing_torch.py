@@ -52,6 +52,7 @@ class End(Listener):
 
     def on_step(self, trainer: Any, step: Any) -> None:
         if step.step == self.kill_after:
+            trainer.checkpoint.wait()  # as which checkpoint there is would depend on the moment
             send(signal.SIGKILL)
         if step.step == self.stop_after:
             trainer.stop()

@@ -150,7 +150,7 @@ def noticed(ended: Ended, differs: Callable[[], bool]) -> bool:
 
 def newest(run: Path) -> Path:
     """The newest checkpoint of the part of a run that was trained last."""
-    marks = run.glob("checkpoints/**/complete.json")
+    marks = run.glob("checkpoints/**/step-*/complete.json")
     return max(marks, key=lambda mark: (mark.stat().st_mtime_ns, mark.parent.name)).parent
 
 
