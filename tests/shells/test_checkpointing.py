@@ -127,7 +127,7 @@ class Own(EpochLoader):
             X = np.full((2, 2), 1 + epoch + number, np.float32)
             yield X, X.sum(1, keepdims=True)
 
-    def arrays_behind(self):
+    def source_arrays(self):
         yield np.arange(4)
 
 

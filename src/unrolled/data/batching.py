@@ -6,7 +6,7 @@ can go on from any minibatch of any epoch.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -36,22 +36,22 @@ class EpochLoader:
         epoch: what the next iteration gives, from 0; one that comes to its end adds 1.
     """
 
-    seed: Seed
+    seed: Sequence[int]
     epoch = 0
 
     def minibatches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
         """The minibatches of an epoch, from 0, beginning with the ``start``-th, from 0."""
         raise NotImplementedError(f"{type(self).__name__} must define minibatches(epoch, start)")
 
-    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+    def source_arrays(self) -> Iterator[npt.NDArray[Any]]:
         """The arrays that the minibatches are cut out of."""
-        raise NotImplementedError(f"{type(self).__name__} must define arrays_behind()")
+        raise NotImplementedError(f"{type(self).__name__} must define source_arrays()")
 
     @cached_property
     def sha256(self) -> str:
         """What tells these data from others; a large array is looked at in samples."""
         found = hashlib.sha256()
-        for array in self.arrays_behind():
+        for array in self.source_arrays():
             found.update(f"{array.dtype.str} {array.shape}".encode())
             block = max(1, BLOCK // max(1, array[:1].nbytes))  # rows
             every = max(block, len(array) // BLOCKS)
@@ -64,15 +64,16 @@ class EpochLoader:
         self.epoch += 1
 
 
-def known(seed: Seed) -> Seed:
-    """The seed itself; one drawn by the system in the place of None."""
-    return np.random.SeedSequence().entropy if seed is None else seed
+def as_seed(seed: Seed) -> list[int]:
+    """The whole numbers of a seed; None draws one from the system."""
+    if seed is None:
+        seed = np.random.SeedSequence().entropy
+    return [int(part) for part in (seed if isinstance(seed, Iterable) else [seed])]  # type: ignore[arg-type]
 
 
-def generator_at(seed: Seed, position: int) -> np.random.Generator:
+def generator_at(seed: Sequence[int], position: int) -> np.random.Generator:
     """The random generator of an epoch, or of a step."""
-    own = [seed] if isinstance(seed, int) else list(seed or ())
-    return np.random.default_rng([*own, position])
+    return np.random.default_rng([*seed, position])
 
 
 class ArrayLoader(EpochLoader):
@@ -110,7 +111,7 @@ class ArrayLoader(EpochLoader):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.asarray = asarray
-        self.seed = known(seed)
+        self.seed = as_seed(seed)
 
     def __len__(self) -> int:
         return math.ceil(len(self.arrays[0]) / self.batch_size)
@@ -123,7 +124,7 @@ class ArrayLoader(EpochLoader):
             rows = order[first : first + size]
             yield tuple(self.asarray(array[rows]) for array in self.arrays)
 
-    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+    def source_arrays(self) -> Iterator[npt.NDArray[Any]]:
         yield from self.arrays
 
 
@@ -198,7 +199,7 @@ class SequenceLoader(EpochLoader):
         self.before = before
         self.continues = not use_random_iter
         self.asarray = asarray
-        self.seed = known(seed)
+        self.seed = as_seed(seed)
 
     def __len__(self) -> int:
         """Minibatches of an epoch; some offsets give one less."""
@@ -215,7 +216,7 @@ class SequenceLoader(EpochLoader):
                 release(self.corpus)
             yield self.asarray(indices(X)), self.asarray(indices(Y))
 
-    def arrays_behind(self) -> Iterator[npt.NDArray[Any]]:
+    def source_arrays(self) -> Iterator[npt.NDArray[Any]]:
         yield self.corpus
         release(self.corpus)
 

@@ -44,7 +44,8 @@ class Position:
             raise SettingError(
                 f"a training on a {kind.__name__} cannot be gone on with exactly: it is not known "
                 "to give the same minibatches again. Give a list of them, or derive it from "
-                "unrolled.data.batching.EpochLoader, with minibatches(epoch, start)"
+                "unrolled.data.batching.EpochLoader, with minibatches(epoch, start) and "
+                "source_arrays()"
             )
 
     def begin(self, epoch: int) -> None:

@@ -215,7 +215,7 @@ def loaders(seed):
 
 
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize("seed", [0, [3, 1], None])
+@pytest.mark.parametrize("seed", [0, [3, 1], None, np.int64(4), np.array([3, 1]), 2**70])
 def test_an_epoch_is_a_function_of_seed_and_number(number, seed):
     one = list(loaders(seed))[number]
     other = list(loaders(one.seed))[number]
