@@ -19,7 +19,7 @@ from typing import Literal
 
 from unrolled.errors import RunError
 from unrolled.output import printable
-from unrolled.writing import open_plain
+from unrolled.untrusted import open_plain
 
 if sys.platform != "win32":
     import fcntl

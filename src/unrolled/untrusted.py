@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 MIB = 2**20
 
@@ -82,6 +82,37 @@ def _check_regular(found: os.stat_result, path: str | Path) -> None:
         raise OSError(errno.EINVAL, "it is a pipe or a device; a file is expected", str(path))
 
 
+class NotPlainError(OSError):
+    """What has the name of a file is a link, a pipe, a device or a directory."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is a link or no file")
+
+
+def open_plain(path: Path, flags: int, shared: bool = False) -> int:
+    """Open a file as `os.open` does; follow no link, wait for nobody at a named pipe.
+
+    Args:
+        path: the file.
+        flags: of `os.open`.
+        shared: whether it may have other names, hard links: others would see what is written.
+
+    Raises:
+        NotPlainError: it is a link or no regular file.
+        OSError: it cannot be opened.
+    """
+    if path.is_symlink():
+        raise NotPlainError
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # some systems lack some
+        flags |= getattr(os, name, 0)
+    file = os.open(path, flags, 0o666)
+    found = os.fstat(file)
+    if stat.S_ISREG(found.st_mode) and (shared or found.st_nlink <= 1):
+        return file
+    os.close(file)
+    raise NotPlainError
+
+
 def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | None = None) -> bytes:
     """The content of a regular file of at most so many bytes; arguments as of `open_regular`.
 
@@ -98,8 +129,14 @@ def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | Non
     return content
 
 
-def parse_json(data: bytes) -> Any:
-    """The value of a JSON text, nested at most `MOST_NESTED` deep.
+def parse_json(data: bytes, nested: int = MOST_NESTED, strict: bool = False) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        data: the text, in UTF-8, UTF-16 or UTF-32.
+        nested: levels of lists and objects at most.
+        strict: refuse what Python reads and the standard does not have: other encodings than
+            UTF-8, NaN, infinity, and an object with one key twice.
 
     Raises:
         ValueError: it is no JSON, nested too deeply, or holds half a character or a number beyond
@@ -110,12 +147,13 @@ def parse_json(data: bytes) -> Any:
         {'step': 3}
     """
     try:
-        value = DECODER.decode(data.decode(json.detect_encoding(data)))
+        text = data.decode("utf-8" if strict else json.detect_encoding(data))
+        value = (STRICT if strict else DECODER).decode(text)
     except RecursionError:
-        raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
+        raise ValueError(f"it is nested more than {nested} deep") from None
     # most lines of a log have fewer brackets than that, and need no search
-    level = [value] if data.count(b"[") + data.count(b"{") > MOST_NESTED else []
-    for _ in range(MOST_NESTED):
+    level = [value] if data.count(b"[") + data.count(b"{") > nested else []
+    for _ in range(nested):
         level = [
             part
             for each in level
@@ -126,7 +164,7 @@ def parse_json(data: bytes) -> Any:
         if not level:
             break
     else:
-        raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+        raise ValueError(f"it is nested more than {nested} deep")
     if b"\\u" in data:  # half a character is no text
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -138,7 +176,21 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in value if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.40} is there twice")
+    return value
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
 DECODER = json.JSONDecoder(parse_int=_whole)
+STRICT = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_object, parse_constant=_no_number)
 
 
 def memory() -> int | None:

@@ -1,9 +1,8 @@
-"""Write files whole or not at all, flush them to the disk, open them without following links."""
+"""Write files whole or not at all, and flush them to the disk."""
 
 import errno
 import os
 import secrets
-import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    with suppress(OSError):  # Windows opens no directories
+    with suppress(OSError):  # the file is there
         sync_directory(path.parent)
 
 
@@ -51,8 +50,10 @@ def sync(file: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush the names in a directory to the disk."""
-    directory = os.open(path, os.O_RDONLY)
+    """Flush the names in a directory to the disk, where the system opens directories."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows does not
+        return
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         sync(directory)
     finally:
@@ -64,18 +65,3 @@ def remove_unfinished(directory: Path) -> None:
     with suppress(OSError):
         for each in directory.glob(".*.unfinished"):
             each.unlink()
-
-
-def open_plain(path: Path, flags: int) -> int:
-    """Open a plain file as `os.open` does; follow no link, wait for nobody at a named pipe.
-
-    Raises:
-        OSError: it cannot be opened, is a link (a hard one, too), or no file.
-    """
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # not on Windows
-    file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)  # only there
-    found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
-        return file
-    os.close(file)
-    raise OSError(0, "it is a link, or no file")

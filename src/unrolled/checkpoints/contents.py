@@ -8,9 +8,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from unrolled.checkpoints.tree import Array, flatten, unflatten
+from unrolled.checkpoints.tree import MOST_DEPTH, Array, flatten, unflatten
 from unrolled.errors import RunError
 from unrolled.parameters.files import to_bytes
+from unrolled.untrusted import parse_json
+
+MOST_NESTED = 10 * MOST_DEPTH
+"""Levels of lists and objects in a file: several for one of the tree."""
 
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
 
@@ -72,27 +76,9 @@ def read_json(content: bytes, name: str) -> Any:
         unrolled.errors.RunError: state.json is damaged: the key 'a' is there twice
     """
     try:
-        text = content.decode()
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
-    except UnicodeDecodeError:
-        _damaged(name, "it is not UTF-8")
-    except RecursionError:
-        _damaged(name, "it is nested too deep")
+        return parse_json(content, MOST_NESTED, strict=True)
     except ValueError as error:
         _damaged(name, error)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in value if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r:.40} is there twice")
-    return value
-
-
-def _no_number(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _read_arrays(content: bytes, name: str) -> dict[str, Array]:

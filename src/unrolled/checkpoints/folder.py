@@ -18,6 +18,7 @@ from pathlib import Path
 from unrolled.checkpoints.mark import COMPLETE, FILE, check_folder, read_files, read_mark, to_mark
 from unrolled.checks import checked
 from unrolled.errors import RunError, SettingError
+from unrolled.writing import sync, sync_directory
 
 STEP = re.compile(r"step-([0-9]{6,18})", re.ASCII)
 LEFT = re.compile(r"\.(step-[0-9]{6,18})\.(unfinished|replaced)", re.ASCII)
@@ -56,11 +57,11 @@ def write(
         for name, content in files.items():
             _write_file(unfinished / name, content)
         _write_file(unfinished / COMPLETE, to_mark(step, score, files))
-        _flush_folder(unfinished)
+        sync_directory(unfinished)
         if _exists(final):
             os.rename(final, replaced)
         os.rename(unfinished, final)
-        _flush_folder(directory)
+        sync_directory(directory)
     except BaseException as error:  # Ctrl-C, too
         with suppress(OSError):
             _put_back(replaced, final)
@@ -209,21 +210,7 @@ def _write_file(path: Path, content: bytes) -> None:
     with open(path, "xb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot
-            raise
-    finally:
-        os.close(handle)
+        sync(file.fileno())
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

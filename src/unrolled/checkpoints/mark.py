@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from unrolled import __version__
 from unrolled.checkpoints.contents import read_json
 from unrolled.errors import RunError
+from unrolled.untrusted import NotPlainError, open_plain
 
 FORMAT = 1
 """Of a checkpoint's folder and of what is in its files. unrolled 0.1 reads 1."""
@@ -23,9 +24,6 @@ MOST_BYTES = 10**6
 
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(safetensors|json)", re.ASCII)
 """Names of files, none of which leads out of the folder."""
-
-FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-"""To open files with: no links, no waiting for what is a named pipe."""
 
 
 class Mark(NamedTuple):
@@ -112,17 +110,15 @@ def read_file(folder: Path, name: str, size: int | None = None) -> bytes:
         RunError: it is missing, something else than a file, or of another size.
     """
     try:
-        if not stat.S_ISREG(os.lstat(folder / name).st_mode):
-            damaged(folder, f"{name} is a link or no file")
-        with open(os.open(folder / name, FLAGS), "rb") as file:
-            found = os.fstat(file.fileno())  # of this file, even if another has its name by now
-            if not stat.S_ISREG(found.st_mode):
-                damaged(folder, f"{name} is no file")
-            if size is None and found.st_size > MOST_BYTES:
-                damaged(folder, f"{name} is {found.st_size:,} bytes long")
-            if size is not None and found.st_size != size:
-                damaged(folder, f"{name} is {found.st_size:,} bytes long; {size:,} were written")
-            return file.read(found.st_size)
+        with open(open_plain(folder / name, os.O_RDONLY, shared=True), "rb") as file:
+            found = os.fstat(file.fileno()).st_size  # of this file, even if another has its name
+            if size is None and found > MOST_BYTES:
+                damaged(folder, f"{name} is {found:,} bytes long")
+            if size is not None and found != size:
+                damaged(folder, f"{name} is {found:,} bytes long; {size:,} were written")
+            return file.read(found)
+    except NotPlainError:
+        damaged(folder, f"{name} is a link or no file")
     except FileNotFoundError:
         damaged(folder, f"{name} is missing")
     except OSError as error:

@@ -11,7 +11,8 @@ from typing import Any
 
 from unrolled.errors import RunError
 from unrolled.training.records import EpochRecord, Listener
-from unrolled.writing import open_plain, sync
+from unrolled.untrusted import open_plain
+from unrolled.writing import sync
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 
