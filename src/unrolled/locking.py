@@ -11,11 +11,12 @@ import platform
 import shlex
 import sys
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unrolled.errors import RunError
 from unrolled.output import printable
@@ -98,6 +99,30 @@ def hold(path: Path) -> None:
             return
         os.close(file)
     raise _in_use(path, owner(path))
+
+
+def hold_while(owner: object, path: Path) -> weakref.finalize[..., Any]:
+    """Make a directory, and lock it as long as an object is there; return what unlocks it earlier.
+
+    If this process has locked it already, it stays so.
+
+    Raises:
+        RunError: it cannot be made, or another process holds the lock.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"'{path}' cannot be made: {error.strerror}; choose another directory"
+        ) from None
+    shared = is_held(path)
+    if not shared:
+        hold(path)
+    return weakref.finalize(owner, _keep if shared else release, path)
+
+
+def _keep(path: Path) -> None:
+    """Leave the lock to whom it belongs."""
 
 
 def is_held(path: Path) -> bool:

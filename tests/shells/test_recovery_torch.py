@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from test_recovery import assert_same, data_of, fitted, points, spoiling, texts, values  # noqa: E402
+from test_torch import RootOfW  # noqa: E402
 from torch import nn  # noqa: E402
 
 from unrolled import torch as unrolled  # noqa: E402
@@ -52,19 +53,6 @@ def test_running_statistics_are_rolled_back(tmp_path: Any) -> None:
     found = fitted(trainer, model, batches)
     assert_same(found, fitted(unrolled.Trainer(1), twin, batches[:3] + batches[5:]))
     assert_same(buffers(model), buffers(twin))
-
-
-class RootOfW(unrolled.Module):
-    """A loss that is finite where its gradient is not: sqrt(w) at w = 0."""
-
-    lr = 0.1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(1))
-
-    def training_step(self, batch: Any) -> Any:
-        return self.w.sqrt().sum()
 
 
 def test_an_infinite_gradient_moves_nothing() -> None:

@@ -10,6 +10,7 @@ from unrolled.errors import ParameterError, ResumeError, RunError
 from unrolled.experiments.settings import changed, parse, saved
 from unrolled.locking import give_back, leave
 from unrolled.runs.directory import RunDirectory
+from unrolled.runs.ending import SUMMARY
 from unrolled.runs.progress import say
 from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.records import Listener
@@ -81,8 +82,8 @@ class Resumption:
             raise ResumeError(
                 f"not exact, because {', '.join(differ)}. Leave it as it was, or give --force"
             )
-        if (self.directory.path / "summary.json").exists() and after == before:
-            summary = self.directory.read_json("summary.json")
+        if (self.directory.path / SUMMARY).exists() and after == before:
+            summary = self.directory.read_json(SUMMARY)
             if isinstance(summary, dict) and summary.get("status") == "finished":
                 more = "Run it once more with more of them"  # several trainings, one after another
                 if cls.__dataclass_fields__["max_epochs"].metadata["may_change"]:

@@ -14,7 +14,7 @@ from unrolled.checkpoints import folder
 from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import MOST, Schedule
 from unrolled.errors import ParameterError, ResumeError, RunError, SettingError
-from unrolled.locking import hold, is_held, release
+from unrolled.locking import hold_while
 from unrolled.torch.object_state import (
     check_objects_state,
     load_or_leave,
@@ -222,16 +222,7 @@ class Checkpoints:
     def _lock(self) -> None:
         if earlier := _open.get(self.directory):  # of the same notebook, say
             earlier.close()
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"'{self.directory}' cannot be made: {error.strerror}; choose another directory"
-            ) from None
-        shared = is_held(self.directory)  # by a watch that writes there, say
-        if not shared:
-            hold(self.directory)
-        self._finalizer = weakref.finalize(self, _nothing if shared else release, self.directory)
+        self._finalizer = hold_while(self, self.directory)
         _open[self.directory] = self
 
     def _check_open(self) -> None:
@@ -278,10 +269,6 @@ class Checkpoints:
             **rounding(backend, ", ".join(sorted(devices)) or "cpu"),
             "wrapper of": self._wrappers,
         }
-
-
-def _nothing(directory: Path) -> None:
-    """Leave the lock to its owner."""
 
 
 def _parsed(schedule: str | None, keep: int | None) -> tuple[Schedule | None, int]:

@@ -2,7 +2,6 @@
 
 import time
 import warnings
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any, ClassVar
 from unrolled.checkpoints import folder
 from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import Schedule
-from unrolled.errors import ResumeError, RunError, SettingError
+from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
-from unrolled.locking import hold, is_held, release
+from unrolled.locking import hold_while
 from unrolled.training.carried import adopted
 from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
 from unrolled.training.surroundings import check_same, no_fit
@@ -100,7 +99,7 @@ class Checkpointing(Listener, HyperParameters):
                 "in a loop of your own take unrolled.Checkpoints"
             )
         trainer.position.keep()
-        self._hold()
+        self._unlock = hold_while(self, self.directory)
         self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
         self._saved: tuple[int, int] | None = None
         self._began = self._last = time.monotonic()
@@ -128,25 +127,13 @@ class Checkpointing(Listener, HyperParameters):
         if trainer.stopping or not short or self._saved is not None:
             self.save(trainer)
         self.wait()
-        if self._lock is not None:
-            self._lock()
+        self._unlock()
 
     def state_dict(self) -> dict[str, Any]:
         return {"score": self.score}
 
     def load_state_dict(self, state: Any) -> None:
         self.score = state["score"]
-
-    def _hold(self) -> None:
-        """Lock the directory while it is trained in, unless this process has done so."""
-        self._lock: Callable[[], object] | None = None
-        if not is_held(self.directory):
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunError(f"'{self.directory}' cannot be made: {error.strerror}") from None
-            hold(self.directory)
-            self._lock = weakref.finalize(self, release, self.directory)
 
     def save(self, trainer: Any) -> None:
         """Save a checkpoint now, unless there is one of this very place; remove what is old."""
