@@ -37,7 +37,7 @@ COMMAND = 200
 """Characters of a command that are kept: programs given by ``python -c`` have no end."""
 
 ATTEMPTS, PAUSE = 100, 0.01
-"""How often `hold` tries, seconds apart: who looks at a lock shares it for an instant."""
+"""Attempts of `hold`, and seconds between them: who looks at a lock shares it for an instant."""
 
 State = Literal["running", "killed", "left", "unknown"]
 
@@ -101,7 +101,7 @@ def hold(path: Path) -> None:
     raise _in_use(path, owner(path))
 
 
-def hold_while(owner: object, path: Path) -> weakref.finalize[..., Any]:
+def hold_while(owner: object, path: Path) -> "weakref.finalize[..., Any]":
     """Make a directory, and lock it as long as an object is there; return what unlocks it earlier.
 
     If this process has locked it already, it stays so.

@@ -83,7 +83,7 @@ def _check_regular(found: os.stat_result, path: str | Path) -> None:
 
 
 class NotPlainError(OSError):
-    """What has the name of a file is a link, a pipe, a device or a directory."""
+    """A path that should be a plain file is a link, a pipe, a device or a directory."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "it is a link or no file")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""What file systems say that cannot flush a file."""
+"""Errors of file systems that cannot flush a file."""
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

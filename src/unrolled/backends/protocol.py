@@ -17,7 +17,7 @@ from unrolled.backends.rows import SparseRows
 
 
 class StateFunctions(Protocol):
-    """What a framework must keep for training to go on exactly, and put back.
+    """Functions that read the state of a framework's objects, and restore it exactly.
 
     A *tree* is None, bool, int, float, str, a NumPy array, or lists, tuples and dicts (with keys
     of str or int) of trees. Its arrays are copies: training on does not change them, and what is
@@ -71,12 +71,13 @@ class StateFunctions(Protocol):
         """Make what a step draws follow from seed and step, where generators cannot be kept."""
 
     def is_replayable(self, loader: Any) -> bool:
-        """Whether a loader is the framework's own, and gives the same minibatches again with the
-        same states of all generators.
+        """Return whether a loader gives the same minibatches again from the same random state.
+
+        Only loaders of the framework itself are known to do so.
         """
 
     def not_exact(self, compiled: Any) -> str | None:
-        """Why training with a function of `Backend.compile` cannot go on exactly, if it cannot.
+        """Return why training with a compiled function cannot be resumed exactly, if it cannot.
 
         The function must have run: only then is known what it draws with.
         """
@@ -92,7 +93,7 @@ class Backend(Protocol):
     """Its array operations."""
 
     state: StateFunctions
-    """What to keep of its objects, and how to put it back."""
+    """Functions that read and restore the state of its objects."""
 
     def asarray(self, values: Any, device: Any = None) -> Array:
         """An array of the framework from NumPy values or numbers; its own arrays pass."""

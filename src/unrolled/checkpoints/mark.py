@@ -16,7 +16,7 @@ from unrolled.errors import RunError
 from unrolled.untrusted import NotPlainError, open_plain
 
 FORMAT = 1
-"""Of a checkpoint's folder and of what is in its files. unrolled 0.1 reads 1."""
+"""Number of the format of checkpoints. unrolled 0.1 reads 1."""
 
 COMPLETE = "complete.json"
 MOST_BYTES = 10**6
@@ -27,7 +27,7 @@ FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(safetensors|json)", re.ASCI
 
 
 class Mark(NamedTuple):
-    """What a completeness mark says: the step, its score, size and SHA-256 of each file."""
+    """Content of a completeness mark: the step, its score, size and SHA-256 of each file."""
 
     step: int
     score: float | None

@@ -1,4 +1,4 @@
-"""When to write a checkpoint: every so many steps, epochs or seconds."""
+"""`Schedule` of checkpoints: every so many steps, epochs or seconds."""
 
 import math
 import re
@@ -16,15 +16,15 @@ UNITS = {
     **dict.fromkeys(["min", "minute", "minutes"], ("s", 60)),
     **dict.fromkeys(["h", "hour", "hours"], ("s", 3600)),
 }
-"""What may stand behind a number: what is counted, and how many of it."""
+"""Units of an interval: what is counted, and how many of it."""
 
 MOST = 10**15
-"""Of steps, epochs and seconds, and of checkpoints to keep: more than anybody waits for."""
+"""Largest number of steps, epochs, seconds, and checkpoints to keep."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write a checkpoint, and how many to keep.
+    """Says when to write a checkpoint, and how many to keep.
 
     Args:
         every: the interval; a whole number of steps or epochs, any number of seconds.
@@ -90,7 +90,7 @@ class Schedule:
             raise SettingError(f"{_quoted(text)}: {error}; {EXAMPLE}") from None
 
     def due(self, step: int, epoch_end: int | None, seconds_since_last: float) -> bool:
-        """Whether to write a checkpoint now.
+        """Return whether to write a checkpoint now.
 
         Args:
             step: how many optimizer steps there were.

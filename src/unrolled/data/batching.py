@@ -49,7 +49,7 @@ class EpochLoader:
 
     @cached_property
     def sha256(self) -> str:
-        """What tells these data from others; a large array is looked at in samples."""
+        """Hash of the data; of a large array samples are hashed."""
         found = hashlib.sha256()
         for array in self.source_arrays():
             found.update(f"{array.dtype.str} {array.shape}".encode())

@@ -35,7 +35,7 @@ from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
-"""How often a run saves a checkpoint by default, and seconds of a training that has no need of one.
+"""Default schedule of checkpoints, and seconds under which a training leaves none.
 """
 
 
@@ -95,7 +95,7 @@ class Context:
         return RunDirectory.create(self.out)
 
     def used_before(self, name: str) -> Any:
-        """What an open setting came to when the run that is resumed began; else None."""
+        """Return the value of an open setting when the resumed run began; else None."""
         return None if self.resumption is None else self.resumption.config["used"].get(name)
 
     def begin(

@@ -11,7 +11,7 @@ from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import MissingFrameworkError, RunError
-from unrolled.experiments import EXPERIMENTS, carrying, get
+from unrolled.experiments import EXPERIMENTS, convert_checkpoint, get
 from unrolled.locking import leave, release
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
@@ -73,10 +73,10 @@ def convert(run: Path, to: str, out: Path) -> str:
 
 def _checkpoint(
     run: Path, out: Path, experiment: Any, config: dict[str, Any], tokens: Any, needed: bool
-) -> tuple[carrying.Checkpoint | None, str]:
+) -> tuple[convert_checkpoint.Checkpoint | None, str]:
     """The checkpoint to carry, if there is one, and what is to be said of it."""
     try:
-        found = carrying.newest(run, experiment, config, tokens)
+        found = convert_checkpoint.newest(run, experiment, config, tokens)
     except MissingFrameworkError as error:
         if needed:
             raise

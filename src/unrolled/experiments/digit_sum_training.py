@@ -58,7 +58,7 @@ def build(
 
 
 KEPT = ("loss", "dev_loss", "dev_accuracy", "best", "best_epoch", "values", "_sum")
-"""What a checkpoint must keep of `Scores`."""
+"""Attributes of `Scores` that a checkpoint keeps."""
 
 
 class Scores(Listener):

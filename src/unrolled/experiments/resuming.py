@@ -103,7 +103,7 @@ class Resumption:
         self._backend = backend
 
     def source(self, checkpoints: Checkpointing, trainer: Any) -> Checkpointing | None:
-        """What the next training goes on from; None: it begins anew."""
+        """Return the checkpoints that the next training goes on from; None: it begins anew."""
         if self._goes_on:  # an earlier training was not finished when this one began
             shutil.rmtree(checkpoints.folder, ignore_errors=True)
             return None

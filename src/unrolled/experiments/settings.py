@@ -92,7 +92,7 @@ def parse(
 
 
 def changed(before: Any, after: Any) -> list[str]:
-    """What a resumed run cannot have otherwise and stay exact, as ``"lr is 2.0 and was 1.0"``."""
+    """Return the changes that a resumed run cannot have and stay exact, in words."""
     found = []
     for field in dataclasses.fields(before):
         old, new = getattr(before, field.name), getattr(after, field.name)

@@ -98,7 +98,7 @@ def _found(path: Path) -> str | None:
 
 
 def _archive(file: BinaryIO) -> str:
-    """What a ZIP archive is, by the names in its directory, which is the end of the file.
+    """Say what a ZIP archive is, by the names in its directory at the end of the file.
 
     The standard library's reader would take memory for whatever sizes a damaged one declares.
     """

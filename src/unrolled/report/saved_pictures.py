@@ -44,7 +44,7 @@ CHOICES = {
 
 
 NAME = re.compile(r"\w[\w. -]{0,99}")
-"""What pictures are called that others have made: no path to another folder, and no HTML."""
+"""Allowed names of pictures that others have made: no path to another folder, and no HTML."""
 
 
 def _checked(part: Any) -> Any:

@@ -225,7 +225,7 @@ class RunDirectory:
         self._replace(name, content)
 
     def log_positions(self) -> dict[str, Any]:
-        """How long the open logs are, and their hash."""
+        """Return the number of lines of the open logs, and their hashes."""
         positions = {}
         for log in self._open_logs():
             # how long something took differs from run to run, and so does its hash

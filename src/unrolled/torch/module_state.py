@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a PyTorch module: tensors, what is frozen, what evaluates."""
+"""State of a PyTorch module for checkpoints: tensors, frozen parameters, evaluation mode."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -74,7 +74,7 @@ def load_module_state(model: nn.Module, state: Mapping[str, Any], more: Any) -> 
 
 
 def more_state(model: nn.Module) -> dict[str, Any]:
-    """What ``state_dict()`` has beside parameters and buffers, by ``get_extra_state`` and hooks."""
+    """Return what else is in ``state_dict()``, from ``get_extra_state`` and hooks."""
     tensors = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors |= {name for name, _ in model.named_buffers(remove_duplicate=False)}
     return {name: value for name, value in model.state_dict().items() if name not in tensors}

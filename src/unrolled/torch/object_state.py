@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the objects of a PyTorch loop: modules, optimizers, schedulers, ..."""
+"""State of the objects of a PyTorch loop for checkpoints: modules, optimizers, schedulers, ..."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence

@@ -72,7 +72,7 @@ class Board(HyperParameters):
         """Show the lines with all their points, where there is something to show them in."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep to go on drawing."""
+        """Return what a checkpoint must keep to go on drawing."""
         points = {label: np.array(line) for label, line in self.points.items()}
         return {"points": points, "waiting": dict(self._waiting), "merged": dict(self._merged)}
 

@@ -13,7 +13,7 @@ from unrolled.checkpoints.schedule import Schedule
 from unrolled.errors import ResumeError, SettingError
 from unrolled.hyperparameters import HyperParameters
 from unrolled.locking import hold_while
-from unrolled.training.carried import adopted
+from unrolled.training.other_framework import adopted
 from unrolled.training.records import Backward, EpochRecord, Listener, StepRecord
 from unrolled.training.surroundings import check_same, no_fit
 from unrolled.training.training_state import (
@@ -98,7 +98,7 @@ class Checkpointing(Listener, HyperParameters):
                 f"checkpoint= cannot see into {trainer.fit_epoch.__qualname__}, which is your own; "
                 "in a loop of your own take unrolled.Checkpoints"
             )
-        trainer.position.keep()
+        trainer.position.make_resumable()
         self._unlock = hold_while(self, self.directory)
         self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
         self._saved: tuple[int, int] | None = None
@@ -203,7 +203,7 @@ class Checkpointing(Listener, HyperParameters):
 
 
 def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
-    """What is not as it was when a checkpoint was saved, in sentences.
+    """Compare a training with its checkpoint; return what differs, in sentences.
 
     Raises:
         ResumeError: there is something, and no ``force``; or there is nothing left to train.

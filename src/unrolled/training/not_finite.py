@@ -1,4 +1,4 @@
-"""What may be done at a NaN or infinity, and `NotFiniteError`, with the last good weights back."""
+"""Policies at a NaN or infinity; stop with `NotFiniteError`, and put the last good weights back."""
 
 import dataclasses
 import math
@@ -67,7 +67,7 @@ def place_of(step: int) -> str:
 
 
 def what_was_done(step: Any) -> str:
-    """What a training did about a step that was not finite, by its record."""
+    """Say what a training did about a step that was not finite."""
     if step.on_nonfinite == "skip":
         return "minibatch skipped"
     if step.on_nonfinite == "rollback":

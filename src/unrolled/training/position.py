@@ -20,24 +20,24 @@ class Position:
     for them all again, with the random generators as they were when the epoch began.
 
     Attributes:
-        keeps: whether the place is to be found again, by another process.
+        is_resumable: whether another process is to find the place again.
     """
 
     def __init__(self, backend: Backend, loader: Any) -> None:
         self.backend = backend
         self.loader = loader
-        self.keeps = False
+        self.is_resumable = False
         self._generators: Any = None  # when the running epoch began
         self._last_sha256: str | None = None
         self._ahead: Iterable[Any] | None = None
 
-    def keep(self) -> None:
+    def make_resumable(self) -> None:
         """Make sure from now on that the place can be found again.
 
         Raises:
             SettingError: nobody knows whether the loader would give the same once more.
         """
-        self.keeps = True
+        self.is_resumable = True
         kind = type(self.loader)
         known = EpochLoader, list, tuple
         if not (isinstance(self.loader, known) or self.backend.state.is_replayable(self.loader)):
@@ -52,7 +52,7 @@ class Position:
         """Begin an epoch, from 0, or go on in it."""
         if isinstance(self.loader, EpochLoader):
             self.loader.epoch = epoch
-        elif self.keeps and self._ahead is None:
+        elif self.is_resumable and self._ahead is None:
             self._generators = generators(self.backend)
 
     def minibatches(self, start: int) -> Iterable[Any]:
@@ -63,7 +63,7 @@ class Position:
         return islice(self.loader, start, None) if batches is None else batches
 
     def state(self, offset: int, last: Any) -> dict[str, Any]:
-        """What finds the place again.
+        """Return the state from which `load_state` finds the place again.
 
         Args:
             offset: minibatches of the epoch before it.

@@ -141,7 +141,7 @@ class Preparation:
         return self.backend.to_device(batch, self.gpus[0]) if self.gpus else batch
 
     def own_state(self) -> Any:
-        """What a checkpoint must keep of a framework's trainer beside what all have."""
+        """Return what a checkpoint must keep of this framework's trainer only."""
         return None
 
     def load_own_state(self, state: Any) -> None:

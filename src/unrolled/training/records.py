@@ -75,7 +75,7 @@ class EpochRecord:
 
 @dataclass
 class EpochSums:
-    """What the record of an epoch is made of, summed up step by step."""
+    """Sums over the steps of an epoch, of which its record is made."""
 
     steps: int = 0
     num_targets: int = 0
@@ -190,14 +190,16 @@ class Listener:
         """The training is over: all epochs are done, or `Trainer.stop` was called."""
 
     def state_dict(self) -> Any:
-        """What a checkpoint must keep of the listener, as a tree of numbers, texts and arrays of
-        NumPy; see `unrolled.checkpoints.tree`. None: nothing.
+        """Return what a checkpoint must keep of the listener; None: nothing.
+
+        A tree of numbers, texts and arrays of NumPy, see `unrolled.checkpoints.tree`.
         """
         return None
 
     def flush(self) -> None:
-        """Bring to the disk what the listener has written; called before a checkpoint is there,
-        from the thread that writes it.
+        """Flush what the listener has written to the disk.
+
+        Called before a checkpoint is written, from the thread that writes it.
         """
 
     def load_state_dict(self, state: Any) -> None:

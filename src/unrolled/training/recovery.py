@@ -27,7 +27,7 @@ MOST_ROLLBACKS = 3
 
 
 class Recovery:
-    """What a training does at a loss or gradient that is NaN or infinite, and must know for it.
+    """Skips, rolls back or stops at a loss or gradient that is NaN or infinite.
 
     In any case the step counts, and its loss does not enter the means of the epoch.
 
@@ -113,7 +113,7 @@ class Recovery:
         return backward.state if finite else None
 
     def state(self, trainer: Any) -> dict[str, Any]:
-        """What a checkpoint must keep of it; None for a place that is the checkpoint itself."""
+        """Return what a checkpoint must keep; ``kept`` is None if that is the checkpoint itself."""
         is_here = self.kept_step == trainer.train_batch_idx
         return {
             "in_a_row": self.in_a_row,
@@ -135,7 +135,7 @@ class Recovery:
         self.kept_step = trainer.train_batch_idx
 
     def _against(self, trainer: Any) -> str:
-        """Why a training must stop that should not; empty if it need not."""
+        """Return why a training must stop all the same; empty if it need not."""
         if self.policy == SKIP and not weights_are_finite(trainer):
             return "The weights are no longer finite, so skipping a minibatch cannot help"
         if self.policy == SKIP and self.in_a_row == MOST_SKIPPED:

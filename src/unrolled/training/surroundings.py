@@ -1,4 +1,4 @@
-"""What decides how a computation rounds: versions, processor, instruction set, threads, devices."""
+"""Versions, processor, instruction set, threads, devices: they decide how a training rounds."""
 
 import platform
 import subprocess
@@ -35,14 +35,14 @@ def surroundings(backend: Backend | None = None) -> dict[str, Any]:
 
 
 def rounding(backend: Backend, device: str) -> dict[str, Any]:
-    """What of the surroundings decides how a training goes on, and the device that it runs on."""
+    """Return the surroundings that decide how a training rounds, and its device."""
     found = surroundings(backend)
     del found["platform"]  # a new kernel of the system changes no number
     return {**found, "device": device}
 
 
 def check_same(differ: Sequence[str], why: Sequence[str], force: bool) -> list[str]:
-    """What is not as it was when a checkpoint was saved, in sentences.
+    """Refuse a training that is not that of its checkpoint; forced, return what differs.
 
     Args:
         differ: what makes it another training, in words.
@@ -69,7 +69,7 @@ def no_fit(folder: Path, error: Exception) -> ResumeError:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], head: str = "") -> list[str]:
-    """What differs between two nested dicts, in words: ``"numpy is 2.4 and was 2.3"``.
+    """Compare two nested dicts; return the differences in words.
 
     Example:
         >>> differences({"numpy": "2.3", "machine": "x86"}, {"numpy": "2.4", "machine": "x86"})

@@ -75,7 +75,7 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
 
 
 def learned(trainer: Any) -> dict[str, Any]:
-    """What the steps so far have made of weights, buffers and optimizer.
+    """Return weights, buffers, optimizer state and last good weights.
 
     Arrays may share the memory of the framework's.
     """
@@ -99,17 +99,14 @@ def load_learned(trainer: Any, state: Mapping[str, Any]) -> None:
 
 
 def has_position(state: Mapping[str, Any]) -> bool:
-    """Whether a state says where in the training it is."""
+    """Return whether a state has a position in the training."""
     position = state.get("position")
     names = ("epoch", "offset", "step", "validation_step")
     return isinstance(position, dict) and all(type(position.get(name)) is int for name in names)
 
 
 def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
-    """What makes this another training than that of a checkpoint, in words.
-
-    Its settings and its data.
-    """
+    """Return the settings and data that differ from those of a checkpoint, in words."""
     found = differences(state["settings"], hyperparameters(trainer))
     loader = trainer.train_dataloader
     sha256 = loader.sha256 if isinstance(loader, EpochLoader) else None
@@ -119,13 +116,13 @@ def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
 
 
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
-    """What makes a training go on with other roundings or random draws, in words."""
+    """Return what changes roundings or random draws, in words."""
     draws = [] if state["draws"] is None else [state["draws"]]
     return differences(state["surroundings"], as_surroundings(trainer)) + draws
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:
-    """What trainer, model and data were made with, as far as JSON can say it."""
+    """Return the hyperparameters of trainer, model and data that JSON can hold."""
     found = {}
     for part, owner in (("trainer", trainer), ("model", trainer.model), ("data", trainer.data)):
         kept = dict(getattr(owner, "hparams", {}))
@@ -157,7 +154,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_surroundings(trainer: Any) -> dict[str, Any]:
-    """What decides how a training rounds, as a checkpoint keeps it."""
+    """Return the surroundings of a training that decide how it rounds."""
     return rounding(trainer.backend, str(trainer.gpus[0]) if trainer.gpus else "cpu")
 
 

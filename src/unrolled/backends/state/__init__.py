@@ -1,4 +1,4 @@
-"""What must be kept of a framework's objects so that training can go on exactly.
+"""State of optimizers, buffers and random generators, read and restored exactly.
 
 One module for each framework, as `unrolled.backends.protocol.StateFunctions` says;
 `generators` is about NumPy's and Python's random numbers. What is kept is a *tree*: None, bool,

@@ -1,4 +1,4 @@
-"""What Optax's states and the seeds in JAX must keep for training to go on exactly."""
+"""State of Optax's optimizers, Flax variables and JAX's seeds, read and restored exactly."""
 
 import random
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ def _named_leaves(state: Any) -> list[tuple[str, Any]]:
 def _values(
     leaves: Mapping[str, Any], expected: Mapping[str, npt.NDArray[Any]] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """What can be compared of leaves, or of their trees: a key's bits, a number as an array.
+    """Return leaves, or their trees, as arrays to compare: of a key its bits.
 
     A number, which a reader may have put in the place of an array, has no type to compare.
     """

@@ -1,4 +1,4 @@
-"""What Gluon's trainers and parameters must keep for training to go on exactly in MXNet."""
+"""State of Gluon's trainers and MXNet's optimizers, read and restored exactly."""
 
 import types
 from collections.abc import Mapping
@@ -124,7 +124,7 @@ def _by_place(values: Mapping[Any, Any], places: Mapping[int, int]) -> dict[Any,
 
 
 def _attributes(part: Any) -> Any:
-    """What an optimizer or a learning rate schedule has in its attributes, with its class.
+    """Return the attributes of an optimizer or a learning rate schedule, and its class.
 
     A function is kept by its name only: it has nothing that changes.
     """

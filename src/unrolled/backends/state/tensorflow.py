@@ -1,4 +1,4 @@
-"""What Keras' optimizers, variables and generators must keep for training to go on exactly."""
+"""State of Keras' optimizers, variables and generators, read and restored exactly."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

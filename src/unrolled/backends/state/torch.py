@@ -1,4 +1,4 @@
-"""What PyTorch's optimizers, buffers and generators must keep for training to go on exactly."""
+"""State of PyTorch's optimizers, buffers and generators, read and restored exactly."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ def load_buffers(model: nn.Module, values: Mapping[str, npt.NDArray[Any]]) -> No
 
 
 def _readable(buffer: torch.Tensor) -> npt.NDArray[Any]:
-    """As ``backend.to_numpy`` has it, bfloat16 as float32."""
+    """Return an array as ``backend.to_numpy`` gives it: bfloat16 as float32."""
     array = buffer.detach().cpu()
     values: npt.NDArray[Any] = (array.float() if array.dtype in BITS else array).numpy()
     return values
@@ -60,7 +60,7 @@ def load_optimizer_state(optimizer: Any, tree: Any, parameters: Mapping[str, Arr
 
 
 def _of_saved_types(loaded: Any, saved: Any) -> Any:
-    """What ``load_state_dict`` has made of a state, but with the types that it had.
+    """Give what ``load_state_dict`` has loaded the types that it had.
 
     PyTorch casts to the parameter's type, whatever an optimizer has kept beside a parameter.
     """

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 GENERATORS = (keras.random.SeedGenerator, tf.random.Generator)
-"""What draws random numbers from a variable: layers that drop inputs have one."""
+"""Classes that draw random numbers from a variable; layers with dropout have one."""
 
 
 def variable_of(variable: Any) -> tf.Variable:
@@ -34,7 +34,7 @@ def variables(
 def children(
     node: Any, frozen: bool = False, generators: bool = False
 ) -> Iterable[tuple[str, Any]]:
-    """What a module, a layer or a container of them holds, by name."""
+    """Give the parts of a module, a layer or a container of them, by name."""
     if isinstance(node, keras.Sequential) or hasattr(node, "operations"):  # of given layers
         node = node.layers
     if isinstance(node, (list, tuple)):

@@ -14,8 +14,8 @@ from unrolled.runs.directory import RunDirectory
 from unrolled.runs.lines import METRICS, TIMINGS, first_lines
 from unrolled.runs.progress import say
 from unrolled.telemetry.reading import TELEMETRY
-from unrolled.training.carried import to_carry
 from unrolled.training.checkpointing import CHECKPOINTS
+from unrolled.training.other_framework import to_carry
 
 LOGS = (METRICS, TIMINGS, TELEMETRY)
 """Files that are carried; what else a checkpoint names is not looked at."""

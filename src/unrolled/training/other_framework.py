@@ -68,7 +68,7 @@ def adopted(trainer: Any, state: dict[str, Any]) -> tuple[dict[str, Any], list[s
 
 
 def _told(source: Mapping[str, Any], framework: str, parameters: Mapping[str, Any]) -> str:
-    """How what follows compares with what would have followed in the other framework."""
+    """Say whether the rest of the training equals that in the first framework to rounding."""
     before, now = source["size"], _size(parameters)
     if before == now:
         return f"carried from {source['name']}: equal to rounding"
@@ -84,7 +84,7 @@ def _size(parameters: Mapping[str, Any]) -> int:
 
 
 def _has_arrays(value: Any) -> bool:
-    """Whether there is an array in it, but for those that hold one number."""
+    """Return whether a state holds arrays of more than one number."""
     if isinstance(value, Mapping):
         return any(map(_has_arrays, value.values()))
     if isinstance(value, (list, tuple)):

@@ -17,7 +17,7 @@ from unrolled.experiments.convert import convert
 from unrolled.frameworks import load as load_shell
 from unrolled.models.weights import parameter_shapes
 from unrolled.runs.directory import RunDirectory
-from unrolled.training.carried import to_carry
+from unrolled.training.other_framework import to_carry
 
 PAIRS = list(itertools.permutations(INSTALLED, 2)) or [(FRAMEWORK, FRAMEWORK)]
 KINDS = list(itertools.product(("rnn", "gru", "lstm"), (True, False)))
@@ -236,7 +236,7 @@ def test_on_a_full_disk_nothing_of_the_new_run_remains(straight, tmp_path, monke
         directory.mkdir()
         raise RunError("the disk is full")
 
-    monkeypatch.setattr("unrolled.experiments.carrying.folder.write", fail)
+    monkeypatch.setattr("unrolled.experiments.convert_checkpoint.folder.write", fail)
     with pytest.raises(RunError, match="the disk is full"):
         convert(straight, PAIRS[0][1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
