@@ -67,9 +67,6 @@ class StateFunctions(Protocol):
     def load_generators(self, tree: Any) -> None:
         """Put it back: the next draws are those that would have followed."""
 
-    def seed_step(self, seed: int, step: int) -> None:
-        """Make what a step draws follow from seed and step, where generators cannot be kept."""
-
     def is_replayable(self, loader: Any) -> bool:
         """Return whether a loader gives the same minibatches again from the same random state.
 

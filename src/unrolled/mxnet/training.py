@@ -7,6 +7,7 @@ from mxnet import autograd, gluon
 
 from unrolled.backends import Backend
 from unrolled.backends import mxnet as backend
+from unrolled.backends.state.mxnet import seed_step
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
 from unrolled.training import sgd, trainer
@@ -40,7 +41,7 @@ class Trainer(trainer.Trainer):
 
     def backward(self, *arguments: Any, **options: Any) -> Any:
         if self._seed is not None:
-            backend.state.seed_step(self._seed, self.train_batch_idx)
+            seed_step(self._seed, self.train_batch_idx)
         return super().backward(*arguments, **options)
 
     def epochs(self, *arguments: Any) -> Generator[int, None, None]:

@@ -150,10 +150,6 @@ def load_generators(tree: Any) -> None:
     load_random_state(seeds, decode(tree["seeds"], no_arrays))
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Nothing: what a step draws follows from the trainer's key and the step."""
-
-
 def not_exact(compiled: Any) -> str | None:
     return None
 

@@ -167,10 +167,6 @@ def _load_keras_generator(state: Any) -> None:
     )
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Nothing: the generators' states are kept."""
-
-
 def not_exact(compiled: Any) -> str | None:
     for node in _nodes(compiled):
         definition = op_def_registry.get(node.op)

@@ -110,10 +110,6 @@ def load_generators(tree: Any) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Nothing: the generators' states are kept."""
-
-
 def not_exact(compiled: Any) -> str | None:
     return None
 
