@@ -11,7 +11,7 @@ OWN = (
     *("Checkpointing", "DataModule", "HyperParameters", "LanguageModel", "LinearRegression"),
     *("LinearRegressionScratch", "Module", "NativeModel", "ProgressBoard", "RNNModel", "SGD"),
     *("SyntheticRegressionData", "TextData", "Trainer", "Vocab", "add_to_class", "backend"),
-    *("parameters", "recurrent_layer"),
+    *("data_parallel", "parameters", "recurrent_layer"),
 )
 
 D2L = (

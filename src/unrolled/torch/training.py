@@ -1,16 +1,21 @@
 """``Trainer`` and data modules bound to PyTorch's backend (the loop is shared), and ``SGD``."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
+from unrolled.backends.state.torch import seed_step
 from unrolled.data import data_module, synthetic, text_data
+from unrolled.torch.data_parallel import DataParallel
 from unrolled.torch.sparse_gradients import with_sparse_gradients
 from unrolled.torch.through_time.layer_watch import LayerWatch, watch_layers
 from unrolled.training import sgd, trainer
+from unrolled.training.data_parallel import batch_axes
+from unrolled.training.tracing import ThroughTime
 
 
 class DataModule(data_module.DataModule):
@@ -28,11 +33,80 @@ class TextData(text_data.TextData, DataModule):
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
+    def prepare(self, model: Any, data: Any) -> None:
+        super().prepare(model, data)
+        # processes with one state of the generator would all drop the same units, so each step
+        # of each process seeds it
+        self._seed = backend.fresh_seed() if self._processes else None
+
+    @property
+    def _processes(self) -> DataParallel | None:
+        found = self.data_parallel
+        return found if isinstance(found, DataParallel) else None
+
+    def compile_functions(self) -> None:
+        self._reducing: Any = None
+        super().compile_functions()
+
     def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
-        return super().differentiable(with_sparse_gradients(self, objective))
+        objective = with_sparse_gradients(self, objective)
+        if self._processes:
+            self._reducing = self._reducing or self._processes.reducing(self)
+            objective = partial(self._reducing, partial(self._share_of_loss, objective))
+        return super().differentiable(objective)
+
+    def _share_of_loss(self, objective: Callable[..., tuple[Any, Any]], *arguments: Any) -> Any:
+        """The loss of a part of a minibatch, of which the mean over all parts is the whole's."""
+        loss, auxiliary = objective(*arguments)
+        sums = self.is_divided and getattr(self.model, "reduction", "mean") == "sum"
+        return loss * self.data_parallel.parts if sums else loss, auxiliary
+
+    def backward(
+        self, batch: Any, state: Any, traced: bool = False
+    ) -> tuple[Any, Any, ThroughTime | None]:
+        processes = self._processes
+        if processes is None:
+            return super().backward(batch, state, traced)
+        seed_step(self._seed, self.train_batch_idx, processes.rank)
+        (loss, new), gradients, through_time = super().backward(batch, state, traced)
+        if through_time is not None and self.is_divided:
+            through_time = processes.gather_through_time(through_time)
+        return (processes.mean(loss), new), processes.reduced(gradients), through_time
+
+    def divided(self, batch: Any) -> Any:
+        size = len(batch[-1]) // self.data_parallel.parts
+        first = self.data_parallel.rank * size
+        return tuple(part[first : first + size] for part in batch)
+
+    def num_targets(self, batch: Any) -> int:
+        return super().num_targets(batch) * (self.data_parallel.parts if self.is_divided else 1)
+
+    def whole_state(self, state: Any) -> Any:
+        if state is None or self._processes is None or not self.is_divided:
+            return state
+        return _each(self._processes.gather, state, batch_axes(self.model))
+
+    def part_of_state(self, state: Any) -> Any:
+        if state is None or self._processes is None:
+            return state
+        rank, parts = self.data_parallel.rank, self.data_parallel.parts
+        return _each(lambda x, axis: x.chunk(parts, axis)[rank], state, batch_axes(self.model))
+
+    def own_state(self) -> int | None:
+        return self._seed
+
+    def load_own_state(self, state: int | None) -> None:
+        self._seed = self._seed if state is None else state
 
     def watch_layers(self) -> LayerWatch | None:
-        return watch_layers(self.model)
+        return watch_layers(self.model, self._processes)
+
+
+def _each(function: Callable[[Any, int], Any], state: Any, axes: Any) -> Any:
+    """The function of every array of a hidden state and its axis of sequences."""
+    if isinstance(state, (tuple, list)):
+        return type(state)(map(partial(_each, function), state, axes))
+    return function(state, axes)
 
 
 class SGD(sgd.SGD):

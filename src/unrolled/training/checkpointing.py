@@ -1,6 +1,5 @@
 """`Checkpointing` saves the state of a training on a schedule, and goes on from what it saved."""
 
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,10 +98,12 @@ class Checkpointing(Listener, HyperParameters):
                 "in a loop of your own take unrolled.Checkpoints"
             )
         trainer.position.make_resumable()
-        self._unlock = hold_while(self, self.directory)
+        self._writes = trainer.data_parallel.rank == 0
+        if self._writes:
+            self._unlock = hold_while(self, self.directory)
         self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
         self._saved: tuple[int, int] | None = None
-        self._began = self._last = time.monotonic()
+        self._began = self._last = trainer.now
 
     def on_not_finite(self, trainer: Any, step: StepRecord, backward: Backward | None) -> None:
         self.wait()
@@ -111,23 +112,24 @@ class Checkpointing(Listener, HyperParameters):
         if self._writing is not None and self._writing.done():
             self.wait()
         self._place = trainer.epoch, trainer.offset
-        if self.schedule.due(step.step, None, time.monotonic() - self._last):
+        if self.schedule.due(step.step, None, trainer.now - self._last):
             trainer.recovery.keep(trainer)
             self.save(trainer)
 
     def on_epoch(self, trainer: Any, epoch: EpochRecord) -> None:
         self._place = trainer.epoch + 1, 0
         self.score = epoch.loss if epoch.val_loss is None else epoch.val_loss
-        if self.schedule.due(epoch.step, epoch.epoch, time.monotonic() - self._last):
+        if self.schedule.due(epoch.step, epoch.epoch, trainer.now - self._last):
             trainer.recovery.keep(trainer)
             self.save(trainer)
 
     def on_fit_end(self, trainer: Any) -> None:
-        short = time.monotonic() - self._began < self.least_s
+        short = trainer.now - self._began < self.least_s
         if trainer.stopping or not short or self._saved is not None:
             self.save(trainer)
         self.wait()
-        self._unlock()
+        if self._writes:
+            self._unlock()
 
     def state_dict(self) -> dict[str, Any]:
         return {"score": self.score}
@@ -139,12 +141,14 @@ class Checkpointing(Listener, HyperParameters):
         """Save a checkpoint now, unless there is one of this very place; remove what is old."""
         self.wait()
         if self._place == self._saved:
-            folder.prune(self.folder, self.schedule.keep)
+            if self._writes:
+                folder.prune(self.folder, self.schedule.keep)
             return
-        state = training_state(trainer, *self._place)
-        how = trainer.train_batch_idx, state, self.score, list(trainer.listeners)
-        self._writing = self._thread.submit(self._write, *how)
-        self._saved, self._last = self._place, time.monotonic()
+        state = training_state(trainer, *self._place)  # by all processes: each has a part of it
+        if self._writes:
+            how = trainer.train_batch_idx, state, self.score, list(trainer.listeners)
+            self._writing = self._thread.submit(self._write, *how)
+        self._saved, self._last = self._place, trainer.now
 
     def _write(
         self, step: int, state: dict[str, Any], score: float | None, listeners: list[Listener]
@@ -190,6 +194,7 @@ class Checkpointing(Listener, HyperParameters):
             raise ResumeError("\n".join([f"'{self.folder}' holds no whole checkpoint", *problems]))
         try:
             state, carried = adopted(trainer, state)
+            trainer.data_parallel.check_same({"checkpoint": {"step": state["position"]["step"]}})
             told = [*problems, *carried, *check(trainer, state, force)]
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:

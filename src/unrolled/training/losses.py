@@ -21,6 +21,7 @@ class Losses:
     gradient_clip_method: str
     reader_clips: bool
     prepare_batch: Callable[[Any], Any]
+    num_targets: Callable[[Any], int]
     _stack: Callable[..., Any]
     _running: tuple[Any, Any]
 
@@ -30,7 +31,7 @@ class Losses:
             loss = self.backend.xp.reshape(loss, ())
         scalars = self.backend.to_numpy(self._stack([loss, norm, clipped_norm])).tolist()
         loss, norm, clipped_norm = scalars
-        targets = math.prod(batch[-1].shape)
+        targets = self.num_targets(batch)
         if self.gradient_clip_method == "global_norm" and not self.reader_clips:
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
         return StepRecord(
@@ -50,7 +51,7 @@ class Losses:
     def running_loss(self) -> float:
         """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
         batch, loss = self._running
-        return self.mean_loss(float(loss), math.prod(batch[-1].shape))
+        return self.mean_loss(float(loss), self.num_targets(batch))
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""

@@ -1,5 +1,6 @@
 """The part of the trainer before the first step: model, minibatches, optimizer, objective."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 from unrolled.backends import Backend
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
+from unrolled.training.data_parallel import DataParallel, check_divides
 from unrolled.training.position import Position
 from unrolled.training.records import EpochSums, Listener
 from unrolled.training.recovery import Recovery
@@ -21,7 +23,8 @@ class Preparation:
     Attributes:
         epoch: the running one, from 0.
         offset: minibatches of the running epoch that are done.
-        hidden_state: the state after the last of them, to carry on.
+        whole_batch: the last of them, of all processes; None before the first of this one.
+        hidden_state: the state after it, to carry on.
         sums: of their losses and norms.
         train_batch_idx, val_batch_idx: minibatches seen so far.
         num_train_batches, num_val_batches: minibatches of an epoch.
@@ -40,6 +43,8 @@ class Preparation:
     listeners: Sequence[Listener]
     checkpoint: Listener | None
     on_nonfinite: str
+    data_parallel: DataParallel
+    fit_epoch: Callable[[], None]
     parameters: dict[str, Any]
     last_good: dict[str, Any] | None
     clip_gradients: Callable[[float, Any], Any]
@@ -56,6 +61,11 @@ class Preparation:
     def prepare(self, model: Any, data: Any) -> None:
         """Make everything ready for the first minibatch; `fit` begins with it."""
         self.check_model(model)
+        if self.data_parallel.parts > 1 and not self.fit_epoch.__module__.startswith("unrolled."):
+            raise SettingError(
+                f"{self.fit_epoch.__qualname__} is your own, and does not know that the minibatches "
+                "are shared by several processes or devices; leave out data_parallel="
+            )
         if self.checkpoint is not None:  # the last one: it saves what the others know
             others = [each for each in self.listeners if each is not self.checkpoint]
             self.listeners = [*others, self.checkpoint]
@@ -71,16 +81,11 @@ class Preparation:
         self.compile_functions()
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
-        self._running = None, None
+        self._running, self.whole_batch = (None, None), None
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
         self.offset, self.hidden_state, self.sums = 0, None, EpochSums()
-
-    @property
-    def last_batch(self) -> Any:
-        """The minibatch of the last step; None before the first of this process."""
-        return self._running[0]
 
     def check_model(self, model: Any) -> None:
         """Make sure that the trainer can train a model."""
@@ -139,6 +144,37 @@ class Preparation:
     def prepare_batch(self, batch: Any) -> Any:
         """The minibatch on the model's device."""
         return self.backend.to_device(batch, self.gpus[0]) if self.gpus else batch
+
+    def own_part(self, batch: Any) -> Any:
+        """The part of a minibatch that this process computes; whole if it cannot be divided.
+
+        Raises:
+            SettingError: not even the first minibatch can be divided.
+        """
+        parts, rows = self.data_parallel.parts, len(batch[-1])
+        if self.train_batch_idx == 0 or getattr(self.train_dataloader, "continues", False):
+            check_divides(rows, parts)
+        self.is_divided = parts > 1 and rows % parts == 0
+        return self.divided(batch) if self.is_divided else batch
+
+    def divided(self, batch: Any) -> Any:
+        """The part of a minibatch that this process computes."""
+        raise SettingError(
+            f"unrolled.{self.backend.name} trains by one process, on one device; leave out "
+            "data_parallel="
+        )
+
+    def num_targets(self, batch: Any) -> int:
+        """The targets of the whole minibatch that a part is of."""
+        return math.prod(batch[-1].shape)
+
+    def whole_state(self, state: Any) -> Any:
+        """The hidden state of all sequences, from that of this process's."""
+        return state
+
+    def part_of_state(self, state: Any) -> Any:
+        """The hidden state of this process's sequences, from that of all."""
+        return state
 
     def own_state(self) -> Any:
         """Return what a checkpoint must keep of this framework's trainer only."""

@@ -110,7 +110,7 @@ class Recovery:
         if self.policy == ROLLBACK or not backward.carried:
             return None
         finite = all(is_finite(trainer.backend, part) for part in arrays_of(backward.state))
-        return backward.state if finite else None
+        return backward.state if trainer.data_parallel.all(finite) else None
 
     def state(self, trainer: Any) -> dict[str, Any]:
         """Return what a checkpoint must keep; ``kept`` is None if that is the checkpoint itself."""

@@ -34,6 +34,13 @@ def surroundings(backend: Backend | None = None) -> dict[str, Any]:
     return found
 
 
+def versions(backend: Backend) -> dict[str, Any]:
+    """Versions that must be the same in all processes of a training."""
+    found = surroundings(backend)
+    names = "unrolled", "python", "numpy"
+    return {n: found[n] for n in names} | {backend.name: found["framework"]["version"]}
+
+
 def rounding(backend: Backend, device: str) -> dict[str, Any]:
     """Return the surroundings that decide how a training rounds, and its device."""
     found = surroundings(backend)

@@ -12,6 +12,7 @@ from unrolled.functional.clipping import check_clip_method
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.checkpointing import Checkpointing, as_checkpointing
 from unrolled.training.clipping import Clipping
+from unrolled.training.data_parallel import DataParallel
 from unrolled.training.losses import Losses
 from unrolled.training.not_finite import check_policy, check_weights
 from unrolled.training.preparation import Preparation
@@ -44,6 +45,8 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         on_nonfinite: what to do at a loss or gradient that is NaN or infinite: ``"stop"``,
             ``"skip"`` the minibatch, or go back to the last checkpoint (``"rollback"``) and on with
             the next minibatch, see `unrolled.training.recovery`.
+        data_parallel: the processes or devices that share every minibatch, from
+            ``data_parallel()`` of the framework's public module; None: this process alone.
 
     Raises:
         SettingError: an unknown method, or a number that makes no sense.
@@ -70,6 +73,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
     on_nonfinite: str = "stop"
     gpus: Sequence[Any] = ()
     stopping: bool = False
+    data_parallel: DataParallel = DataParallel()
 
     def __init__(
         self,
@@ -81,13 +85,16 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         truncation: Truncation = truncation,
         checkpoint: Any = None,
         on_nonfinite: str = on_nonfinite,
+        data_parallel: DataParallel | None = None,
     ) -> None:
         check_clip_method(gradient_clip_method)
         check_policy(on_nonfinite)
-        self.save_hyperparameters(ignore=["listeners", "checkpoint"])
+        self.save_hyperparameters(ignore=["listeners", "checkpoint", "data_parallel"])
         self.listeners = list(listeners)
         self.checkpoint = None if checkpoint is None else as_checkpointing(checkpoint)
         self.gpus = self.backend.devices(num_gpus)
+        if data_parallel is not None:
+            self.data_parallel = data_parallel
 
     def fit(self, model: Any, data: Any, resume: Any = None, force: bool = False) -> None:
         """Train ``model`` on ``data`` for ``max_epochs``, or until `stop`.
@@ -104,7 +111,8 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
             NotFiniteError: the loss or a gradient became NaN or infinite.
             RunError: no whole checkpoint is there, or (without ``force``) it would not be the same.
         """
-        with closing(self.epochs(model, data, resume, force)) as epochs:  # also after an error
+        epochs = self.epochs(model, data, resume, force)
+        with self.data_parallel.together(), closing(epochs):  # also after an error
             for _ in epochs:
                 self.fit_epoch()
 
@@ -132,8 +140,9 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         self, model: Any, data: Any, resume: Any = None, force: bool = False
     ) -> Generator[int, None, None]:
         """Prepare the training, give the number of every epoch to train, and check the result."""
-        self.stopping = False  # a `stop` from now on counts, during the preparation too
+        self.stopping = self._told_to_stop = False  # a `stop` from now on counts
         self.prepare(model, data)
+        self._agree()
         self.recovery.begin(self)
         self.notify("on_fit_start")
         if resume is not None:
@@ -141,6 +150,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         for self.epoch in range(self.epoch, self.max_epochs):  # noqa: B020
             self.position.begin(self.epoch)
             yield self.epoch
+            self._agree()
             if self.stopping:
                 break
         check_weights(self)
@@ -149,7 +159,12 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
 
     def stop(self) -> None:
         """End the training after the running minibatch, or the running validation."""
-        self.stopping = True
+        self._told_to_stop = True
+
+    def _agree(self) -> None:
+        """Let all processes have one clock, and stop at the same minibatch."""
+        now = time.monotonic()
+        self.now, self.stopping = self.data_parallel.agree(now, self._told_to_stop)
 
     def fit_epoch(self) -> None:
         """Train on every minibatch once, then validate.
@@ -166,10 +181,13 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         started, before = time.perf_counter(), self.sums.num_targets
         continues = getattr(self.train_dataloader, "continues", False)
         for batch in self.position.minibatches(self.offset):
+            self._agree()
             if self.stopping:
                 return
             state = self.hidden_state if continues else None
-            step, self.hidden_state = self.fit_batch(self.prepare_batch(batch), state)
+            self.whole_batch = batch
+            part = self.own_part(self.prepare_batch(batch))
+            step, self.hidden_state = self.fit_batch(part, state)
             self.sums.add(step)
             self.offset += 1
             self.notify("on_step", step)

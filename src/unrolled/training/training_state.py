@@ -37,15 +37,16 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         },
         "sums": dataclasses.asdict(trainer.sums),
         **learned(trainer),
-        "hidden_state": _to_numpy(backend, trainer.hidden_state),
+        "hidden_state": _to_numpy(backend, trainer.whole_state(trainer.hidden_state)),
         "recovery": trainer.recovery.state(trainer),
         "generators": generators(backend),
         "trainer": trainer.own_state(),
-        "data": trainer.position.state(offset, trainer.last_batch),
+        "data": trainer.position.state(offset, trainer.whole_batch),
         "board": trainer.model.board.state_dict(),
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
         "settings": hyperparameters(trainer),
         "surroundings": as_surroundings(trainer),
+        "parts": trainer.data_parallel.parts,
         "draws": backend.state.not_exact(trainer.differentiate),
     }
 
@@ -64,7 +65,8 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     if None not in rates and rates[0] != rates[1]:  # the optimizer's state has the one before
         backend.state.set_lr(trainer.optim, rates[1])
     trainer.recovery.load_state(trainer, state["recovery"])
-    trainer.hidden_state = _from_numpy(backend, state["hidden_state"], device)
+    hidden_state = _from_numpy(backend, state["hidden_state"], device)
+    trainer.hidden_state = trainer.part_of_state(hidden_state)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
     trainer.position.load_state(state["data"], trainer.offset)

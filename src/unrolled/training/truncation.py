@@ -114,4 +114,5 @@ class InitialState:
             values = rng.normal(0, self.truncation.sigma, zeros.shape)
             return backend.asarray(values.astype(zeros.dtype), device)
 
-        return draw(model.begin_state(batch[0].shape[0]))
+        sequences = len(trainer.whole_batch[0])
+        return trainer.part_of_state(draw(model.begin_state(sequences)))

@@ -110,6 +110,11 @@ def load_generators(tree: Any) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make what a process draws in a step follow from these numbers."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+
+
 def not_exact(compiled: Any) -> str | None:
     return None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -10,6 +11,18 @@ from unrolled.telemetry import through_time
 from unrolled.torch.through_time.direction import Direction, joined
 from unrolled.torch.through_time.fused_call import FusedCall
 from unrolled.torch.through_time.recompute import recompute
+
+
+class Together(Protocol):
+    """Several processes, each with a part of the minibatch."""
+
+    parts: int
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean of theirs."""
+
+    def gather(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """All of theirs, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,12 @@ def of_fused(
     calls: Sequence[FusedCall],
     truncation_points: tuple[int, ...],
     notes: dict[str, str],
+    together: Together | None = None,
 ) -> dict[str, Curves]:
     """The curves of all layers and directions of a fused module, by names that begin with a label.
 
-    What cannot be known becomes a note, under the label.
+    What cannot be known becomes a note, under the label. Where several processes have a part of the
+    minibatch each, ``together`` makes those of the whole one.
     """
     layers = []
     for call in calls:
@@ -57,19 +72,27 @@ def of_fused(
         first = parts[0]
         number = f".{first.number}" if layer.num_layers > 1 else ""
         result[f"{label}{number}{'.backward' if first.reverse else ''}"] = Curves(
-            numbers=_numbers(parts, cell),
+            numbers=_numbers(parts, cell, together),
             reverse=first.reverse,
             truncation_points=() if first.reverse else truncation_points,
             cell=cell,
-            gates=parts[-1].gates,
+            gates=_gates(parts, together),
         )
     return result
 
 
-def _numbers(parts: Sequence[Direction], cell: str) -> torch.Tensor:
+def _gates(parts: Sequence[Direction], together: Together | None) -> torch.Tensor | None:
+    found = parts[-1].gates
+    return found if found is None or together is None else together.mean(found)
+
+
+def _numbers(parts: Sequence[Direction], cell: str, together: Together | None) -> torch.Tensor:
     """All steps of a layer as one vector, see `Curves`."""
     names = ("hidden", "recurrent", "before", "after")
     every = [joined([getattr(part, name) for part in parts]) for name in names]  # (T, B, .)
+    if together is not None:
+        gradients = [together.gather(x, 1) / together.parts for x in every[:2]]
+        every = gradients + [together.gather(x, 1) for x in every[2:]]
     steps, batch = every[0].shape[:2]
     numbers: torch.Tensor = through_time.layer_numbers(xp, cell, *every)
     running = parts[0].running

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from unrolled.torch.through_time.curves import Curves
+from unrolled.torch.through_time.curves import Curves, Together, of_fused
 from unrolled.torch.through_time.fused_call import FUSED
 from unrolled.torch.through_time.hooks import Hooks
 from unrolled.torch.through_time.parameter_names import named_parts
@@ -19,6 +19,7 @@ class LayerWatch:
 
     Args:
         model: a module.
+        together: other processes that have a part of the minibatch each, see `of_fused`.
 
     Attributes:
         notes: by layer, what could not be traced and why.
@@ -33,11 +34,12 @@ class LayerWatch:
         22
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, together: Together | None = None) -> None:
         named, _ = named_parts(model)
         self.modules = {name: module for name, module in named if isinstance(module, FUSED)}
         self.notes: dict[str, str] = {}
-        self.recurrences = Recurrences(self.notes, sees_all=False)
+        curves_of = partial(of_fused, together=together)
+        self.recurrences = Recurrences(self.notes, sees_all=False, curves_of_fused=curves_of)
         self._hooks = Hooks()
 
     def start(self) -> None:
@@ -57,7 +59,7 @@ class LayerWatch:
         return found
 
 
-def watch_layers(model: Any) -> LayerWatch | None:
+def watch_layers(model: Any, together: Together | None = None) -> LayerWatch | None:
     """A `LayerWatch` of a model, None if it has no fused layers."""
-    watched = LayerWatch(model) if isinstance(model, nn.Module) else None
+    watched = LayerWatch(model, together) if isinstance(model, nn.Module) else None
     return watched if watched is not None and watched.modules else None

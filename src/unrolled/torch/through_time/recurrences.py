@@ -28,6 +28,7 @@ class Recurrences:
         notes: where to say what cannot be traced and why.
         sees_all: whether calls of every step are seen, or that they have ended (`has_ended`).
             Else a first state that is not zero is taken for one that was carried on.
+        curves_of_fused: computes the curves of fused layers, see `of_fused`.
 
     Attributes:
         found: the curves of the step's sequences so far.
@@ -36,8 +37,14 @@ class Recurrences:
             a later sequence that begins with one of them was carried on.
     """
 
-    def __init__(self, notes: dict[str, str], sees_all: bool = True) -> None:
+    def __init__(
+        self,
+        notes: dict[str, str],
+        sees_all: bool = True,
+        curves_of_fused: Callable[..., dict[str, Curves]] = of_fused,
+    ) -> None:
         self.notes, self.sees_all = notes, sees_all
+        self.curves_of_fused = curves_of_fused
         self.found: dict[str, Curves] = {}
         self.batch = self.begun = self.passes = 0
         self.ends: dict[str, WeakSet[Any]] = {}
@@ -86,7 +93,7 @@ class Recurrences:
         tensors: dict[Any, torch.Tensor] = {"Y": rows}
         tensors |= enumerate(last if isinstance(last, tuple) else (last,))
         first = state[0] if isinstance(state, tuple) else state
-        self.add(name, first, call, tensors, of_fused)
+        self.add(name, first, call, tensors, self.curves_of_fused)
 
     def has_ended(self, name: str, h: torch.Tensor) -> None:
         """A call has come to this state."""

@@ -1,0 +1,166 @@
+"""``data_parallel()``: train by several processes, whose gradients PyTorch's DDP reduces."""
+
+import atexit
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unrolled.backends import torch as backend
+from unrolled.backends.rows import MANY
+from unrolled.errors import SettingError
+from unrolled.processes.meeting import meet
+from unrolled.processes.place import place_from_environment
+from unrolled.torch.sparse_gradients import rows_suffice
+from unrolled.training import data_parallel as shared
+from unrolled.training.surroundings import versions
+from unrolled.training.tracing import ThroughTime
+
+
+def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
+    """Join the other processes of a training, if the environment says that there are some.
+
+    ``torchrun`` and ``unrolled run --processes`` set the environment. Without them the result
+    stands for this process alone. Gradients are reduced by gloo on CPUs and by NCCL on GPUs, of
+    which each process takes the one with its number on the machine. (It never ran on a GPU.)
+
+    Args:
+        about: what must be the same in all processes beside the versions, in nested dicts.
+
+    Returns:
+        What ``Trainer(data_parallel=...)`` takes.
+
+    Raises:
+        SettingError: the environment says nonsense.
+        RunError: a process did not come, or is about something else; a port is taken.
+
+    Example:
+        >>> from unrolled import torch
+        >>> parallel = torch.data_parallel()
+        >>> trainer = torch.Trainer(max_epochs=1, data_parallel=parallel)
+        >>> parallel.rank, parallel.processes
+        (0, 1)
+
+    Reference: S. Li et al., PyTorch Distributed: Experiences on Accelerating Data Parallel
+    Training, VLDB 2020.
+    """
+    place = place_from_environment()
+    if place is None:
+        return shared.DataParallel()
+    meeting = meet(place, {"versions": versions(backend), **about})
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank)
+    if not distributed.is_initialized():
+        store = distributed.TCPStore(
+            place.host, meeting.engine_port, place.size, place.rank == 0, wait_for_workers=False
+        )
+        kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(kind, store=store, rank=place.rank, world_size=place.size)
+    atexit.register(meeting.leave)
+    return DataParallel(meeting, parts=place.size)
+
+
+class DataParallel(shared.DataParallel):
+    """Several processes with a part of each minibatch, and DDP between them."""
+
+    def reducing(self, trainer: Any) -> Callable[..., tuple[Any, Any]]:
+        """``(objective, *arguments) -> (loss, auxiliary)``, whose backward pass reduces gradients.
+
+        Gradients of tables that hold some rows only are left to `reduced`, as DDP takes those of
+        `nn.Embedding` alone.
+        """
+        model, parameters = trainer.model, trainer.parameters
+        self.check_same({"parameters": {n: list(p.shape) for n, p in parameters.items()}})
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                raise SettingError(
+                    f"a {type(module).__name__} measures its minibatch, and each process has only "
+                    "a part of it: the result would depend on how many there are. Take "
+                    "nn.LayerNorm or nn.GroupNorm, which measure each example"
+                )
+        for tensor in (*parameters.values(), *model.buffers()):
+            distributed.broadcast(tensor.detach(), 0)
+        suffices = rows_suffice(trainer)
+        self.tables = {
+            name for name, p in parameters.items() if suffices and p.dim() > 1 and len(p) >= MANY
+        }
+        dense = [p for name, p in parameters.items() if name not in self.tables]
+        if not any(p.requires_grad for p in dense):
+            return lambda objective, *arguments: objective(*arguments)
+        # its message that all parameters were used tells of no mistake. Without the option, DDP
+        # would wait forever for a parameter that a loss does without, and put the gradients
+        # together in another order after the first step: a resumed training would round otherwise
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        module = _Objective(dense)
+        wrapped = DistributedDataParallel(module, find_unused_parameters=True, init_sync=False)
+
+        def objective_of(objective: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+            return wrapped(objective, *arguments), module.auxiliary
+
+        return objective_of
+
+    def reduced(self, gradients: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The gradients of all processes together: DDP has reduced all but those of tables."""
+        return {n: self._rows(g) if n in self.tables else g for n, g in gradients.items()}
+
+    def _rows(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The mean over the processes of gradients, each of which holds some rows."""
+        if not gradient.is_sparse:
+            return self.mean(gradient)
+        ids, rows = gradient.indices()[0], gradient.values()
+        counts = self.gather(ids.new_tensor([len(ids)]), 0).tolist()
+        most = max(counts)
+        padding = most - len(ids)
+        every_id = self.gather(nn.functional.pad(ids, (0, padding)), 0).split(most)
+        every_row = self.gather(nn.functional.pad(rows, (0, 0, 0, padding)), 0).split(most)
+        together = torch.sparse_coo_tensor(
+            torch.cat([part[:n] for part, n in zip(every_id, counts, strict=True)])[None],
+            torch.cat([part[:n] for part, n in zip(every_row, counts, strict=True)]) / self.parts,
+            gradient.shape,
+            check_invariants=False,
+        )
+        return together.coalesce()
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean over the processes of arrays of one shape."""
+        total = x.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.parts
+
+    def gather(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """The arrays of all processes one after the other, in the order of their numbers."""
+        x = x.detach().contiguous()
+        parts = [torch.empty_like(x) for _ in range(self.parts)]
+        distributed.all_gather(parts, x)
+        return torch.cat(parts, axis)
+
+    def gather_through_time(self, found: ThroughTime) -> ThroughTime:
+        """What was traced, of the sequences of all processes."""
+        layers = {
+            name: replace(
+                layer,
+                hidden=self.gather(layer.hidden, 1) / self.parts,  # of the mean of all losses
+                recurrent=self.gather(layer.recurrent, 1) / self.parts,
+                first=self.gather(layer.first, 0),
+                after=self.gather(layer.after, 1),
+            )
+            for name, layer in found.layers.items()
+        }
+        return replace(found, layers=layers)
+
+
+class _Objective(nn.Module):
+    """The loss as a module, which DDP asks for; what comes along must not go through DDP."""
+
+    def __init__(self, parameters: list[Any]) -> None:
+        super().__init__()
+        self.shared = nn.ParameterList(parameters)
+        self.auxiliary: Any = None
+
+    def forward(self, objective: Callable[..., tuple[Any, Any]], *arguments: Any) -> torch.Tensor:
+        loss, self.auxiliary = objective(*arguments)
+        return loss

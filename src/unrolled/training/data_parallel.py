@@ -1,0 +1,118 @@
+"""`DataParallel`: the processes and devices that share every minibatch of a training."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from unrolled.errors import SettingError, UnrolledError
+from unrolled.processes.meeting import Meeting
+
+
+class DataParallel:
+    """The processes and devices that share every minibatch; by default this process alone.
+
+    A minibatch of B sequences is cut into parts of B / K, one for each of K processes or devices.
+    Each computes the gradient of the mean loss of its part. Their mean is the gradient of the whole
+    minibatch, as all parts have equally many targets. Every process then clips and steps by itself,
+    with the same numbers, so that all have the same weights.
+
+    A minibatch that K does not divide, as the last one of an epoch, is computed whole by all.
+
+    Frameworks have subclasses, which ``data_parallel()`` of their public module gives.
+
+    Args:
+        meeting: of the processes; None: there is one.
+        parts: parts of a minibatch.
+    """
+
+    def __init__(self, meeting: Meeting | None = None, parts: int = 1) -> None:
+        self.meeting = meeting
+        self.parts = parts
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return 1 if self.meeting is None else self.meeting.place.size
+
+    @property
+    def rank(self) -> int:
+        """The number of this one, from 0; that of rank 0 writes the files."""
+        return 0 if self.meeting is None else self.meeting.place.rank
+
+    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        """The clock of rank 0, and whether any process was told to stop."""
+        if self.meeting is None:
+            return seconds, stop
+        seconds, stops = self.meeting.sum([0.0 if self.rank else seconds, float(stop)])
+        return seconds, stops > 0
+
+    def all(self, condition: bool) -> bool:
+        """Whether something is so in all processes."""
+        return condition if self.meeting is None else self.meeting.sum([not condition]) == [0]
+
+    def check_same(self, about: Mapping[str, Any]) -> None:
+        """Make sure that all processes say the same of what they are about to train.
+
+        Raises:
+            RunError: they do not; it names the process and the difference.
+        """
+        if self.meeting is not None:
+            self.meeting.check_same(about)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let the others know if this process fails, so that they do not wait for it.
+
+        If it fails because another process has ended, that is what is told.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if self.meeting is not None:
+                if not isinstance(error, UnrolledError | KeyboardInterrupt):
+                    self.meeting.wait_for_loss()
+                self.meeting.leave(str(error) or type(error).__name__)
+            raise
+
+
+def check_divides(batch_size: int, parts: int) -> None:
+    """Make sure that a minibatch can be cut into equal parts.
+
+    Raises:
+        SettingError: it cannot; the numbers that can are named.
+
+    Example:
+        >>> check_divides(32, 3)
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.SettingError: batch_size is 32, and 3 processes or devices do not divide it:
+        take 1, 2, 4, 8, 16, 32 of them, or batch_size 30 or 33
+    """
+    if batch_size % parts:
+        divisors = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0]
+        near = [n for n in (batch_size // parts * parts, -(-batch_size // parts) * parts) if n]
+        raise SettingError(
+            f"batch_size is {batch_size}, and {parts} processes or devices do not divide it: take "
+            f"{', '.join(divisors)} of them, or batch_size {' or '.join(map(str, near))}"
+        )
+
+
+def batch_axes(model: Any) -> Any:
+    """The axis of the sequences in every array of a model's hidden state, nested as the state.
+
+    Raises:
+        SettingError: the model has no ``begin_state(batch_size)`` to tell.
+    """
+    if not hasattr(model, "begin_state"):
+        raise SettingError(
+            f"{type(model).__name__} carries a state and has no begin_state(batch_size), so it is "
+            "not known where its sequences are; give it one to train it by several processes"
+        )
+
+    def axis(two: Any, three: Any) -> Any:
+        if isinstance(two, (tuple, list)):
+            return type(two)(map(axis, two, three))
+        sizes = zip(two.shape, three.shape, strict=True)
+        return next(i for i, (a, b) in enumerate(sizes) if a != b)
+
+    return axis(model.begin_state(2), model.begin_state(3))
