@@ -26,12 +26,14 @@ from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
+from unrolled.runs.followed import FollowedRun
 from unrolled.runs.ending import resumable
 from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
 from unrolled.training.checkpointing import Checkpointing
+from unrolled.training.data_parallel import DataParallel
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
@@ -55,13 +57,15 @@ class Context:
         log: tuple[str, ...] = (),
         checkpoint: str | None = None,
         resumption: Resumption | None = None,
+        data_parallel: DataParallel | None = None,
     ) -> None:
+        self.data_parallel = data_parallel or DataParallel()
         self.experiment = experiment
         self.framework = framework
         self.seed = seed
         self.out = out
-        self.log = trackers.check(log)
-        if out is not None:
+        self.log = trackers.check(log) if self.data_parallel.rank == 0 else []
+        if out is not None and self.data_parallel.rank == 0:
             check_free(out)
         before = {} if resumption is None else resumption.config
         self.checkpoint = checkpoint or str(before.get("checkpoint", CHECKPOINT))
@@ -88,11 +92,18 @@ class Context:
     @cached_property
     def directory(self) -> RunDirectory:
         """The run directory, made when first asked for: ask after all else is checked."""
+        follows = self.data_parallel.rank > 0
         if self.resumption is not None:
-            return self.resumption.directory
-        if self.out is None:
-            return RunDirectory.create_next(Path("runs"), self.experiment)
-        return RunDirectory.create(self.out)
+            made = self.resumption.directory
+        elif follows:
+            made = None
+        elif self.out is None:
+            made = RunDirectory.create_next(Path("runs"), self.experiment)
+        else:
+            made = RunDirectory.create(self.out)
+        path, *_ = self.data_parallel.everyone(str(made and made.path))
+        self.data_parallel.how_to_go_on(f"unrolled run --resume {path}")
+        return made or FollowedRun(Path(path))
 
     def used_before(self, name: str) -> Any:
         """Return the value of an open setting when the resumed run began; else None."""
@@ -159,6 +170,7 @@ class Context:
             listeners.append(Telemetry(telemetry_every, [lines, *records, *sinks]))
         listeners.append(Logs(self.directory, self.resumption))
         trainer.listeners.extend(listeners)
+        trainer.data_parallel = self.data_parallel
         source = self._with_checkpoints(trainer, part)
         force = self.resumption is not None and self.resumption.force
         with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:
@@ -175,6 +187,7 @@ class Context:
                 raise
             except RunError as error:  # a log cannot be written
                 self.status, self.failure = "interrupted", error
+                self.data_parallel.leave(str(error))  # the others wait for a step of this process
         if trainer.stopping:
             self.status = "interrupted"
         self._told += told
@@ -228,7 +241,8 @@ class Context:
         head = {"experiment": self.experiment, "framework": self.framework, "seed": self.seed}
         self.directory.end({**head, "status": self.status, **summary})
         say(f"\nrun kept in {self.directory.path}")
-        self._write_report()
+        if self.data_parallel.rank == 0:
+            self._write_report()
         if self.status != "finished":
             self._say_how_to_go_on()
         if self.failure is not None:

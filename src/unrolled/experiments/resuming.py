@@ -1,6 +1,5 @@
 """`Resumption`: a run that goes on, and where each of its trainings begins again."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from unrolled.experiments.settings import changed, parse, saved
 from unrolled.locking import give_back, leave
 from unrolled.runs.directory import RunDirectory
 from unrolled.runs.ending import SUMMARY
+from unrolled.runs.followed import FollowedRun
 from unrolled.runs.progress import say
 from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.records import Listener
@@ -26,13 +26,14 @@ class Resumption:
     Args:
         path: of the run directory.
         force: go on also where it cannot be exact.
+        follows: another process of the training writes the directory; this one only reads it.
 
     Attributes:
         config: what ``config.json`` says.
     """
 
-    def __init__(self, path: Path, force: bool) -> None:
-        self.directory = RunDirectory.take(path)
+    def __init__(self, path: Path, force: bool, follows: bool = False) -> None:
+        self.directory = (FollowedRun if follows else RunDirectory).take(path)
         self.force = force
         self.config: dict[str, Any] = {}
         self._config: Mapping[str, Any] = {}  # what it will say
@@ -105,7 +106,7 @@ class Resumption:
     def source(self, checkpoints: Checkpointing, trainer: Any) -> Checkpointing | None:
         """Return the checkpoints that the next training goes on from; None: it begins anew."""
         if self._goes_on:  # an earlier training was not finished when this one began
-            shutil.rmtree(checkpoints.folder, ignore_errors=True)
+            self.directory.remove_tree(checkpoints.folder)
             return None
         state, problems = checkpoints.newest()
         self._place = {"step": state["position"]["step"] if state else 0}

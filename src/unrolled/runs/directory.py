@@ -22,6 +22,7 @@ Every file but the logs is written whole or not at all, and of a log every line.
 
 import errno
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -89,13 +90,18 @@ class RunDirectory:
     @classmethod
     def take(cls, path: Path) -> "RunDirectory":
         """Lock one that a run has left behind, to go on with it; a `RunError` if it still runs."""
+        cls.check_is_run(path)
+        hold(path)
+        remove_unfinished(path)
+        return cls(path)
+
+    @staticmethod
+    def check_is_run(path: Path) -> None:
+        """Raise a `RunError` if a path is none that a run has begun in."""
         if not path.is_dir():
             raise _missing(path)
         if not (path / CONFIG).is_file():
             raise _incomplete(path, [CONFIG])
-        hold(path)
-        remove_unfinished(path)
-        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -266,6 +272,10 @@ class RunDirectory:
         self.write_json(ENVIRONMENT, self._environment)
         self.write_json(CONFIG, config)
         (self.path / SUMMARY).unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder of the run, if it is there."""
+        shutil.rmtree(path, ignore_errors=True)
 
     def _open_logs(self) -> list[Lines]:
         return [log for log in self._logs if not log.file.closed]

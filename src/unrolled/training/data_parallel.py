@@ -50,6 +50,20 @@ class DataParallel:
         """Whether something is so in all processes."""
         return condition if self.meeting is None else self.meeting.sum([not condition]) == [0]
 
+    def everyone(self, tree: Any) -> list[Any]:
+        """What each process gives here, numbers and texts in nested lists and dicts, by rank."""
+        return [tree] if self.meeting is None else self.meeting.everyone(tree)
+
+    def how_to_go_on(self, command: str) -> None:
+        """Set what is said of a training that ends because a process was lost."""
+        if self.meeting is not None:
+            self.meeting.how_to_go_on = command
+
+    def leave(self, message: str | None = None) -> None:
+        """End this process's part, with its error if there is one; the others hear of it."""
+        if self.meeting is not None:
+            self.meeting.leave(message)
+
     def check_same(self, about: Mapping[str, Any]) -> None:
         """Make sure that all processes say the same of what they are about to train.
 
