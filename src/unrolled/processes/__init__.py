@@ -1,0 +1,1 @@
+"""Processes that train one model together: their places, their meeting, starting them."""
