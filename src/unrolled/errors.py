@@ -45,6 +45,12 @@ class RunError(UnrolledError):
     """A run directory that cannot be written or read."""
 
 
+class ProcessLostError(RunError):
+    """Another process of a training has ended; its exit code tells scripts to start all again."""
+
+    exit_code = 3
+
+
 class ResumeError(RunError):
     """A run that cannot be resumed, or not exactly."""
 

@@ -1,1 +1,1 @@
-"""Processes that train together: how they are started, meet, and notice each other's end."""
+"""Processes that train one model together: their places, their meeting, starting them."""

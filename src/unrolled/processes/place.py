@@ -1,11 +1,29 @@
-"""stand-in"""
+"""Read a process's place among several from the environment that ``torchrun`` or we set."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from unrolled.errors import SettingError, shortened
+
+LAUNCHER = "UNROLLED_LAUNCHER"
+"""The environment variable with the process number of who started all processes."""
+
+LAST_PORT = 2**16 - 1
 
 
 @dataclass(frozen=True)
 class Place:
+    """The place of this process among all that train together.
+
+    Attributes:
+        rank: its number, from 0; process 0 writes the files.
+        size: how many processes there are.
+        local_rank: its number among those of its machine, from 0: which GPU it takes.
+        host: name or address of the machine of process 0.
+        port: a port there that the framework, or ``torchrun``, may use; we use ``port + 1``.
+    """
+
     rank: int
     size: int
     local_rank: int
@@ -13,14 +31,47 @@ class Place:
     port: int
 
 
-def place_from_environment():
-    e = os.environ
-    if int(e.get("WORLD_SIZE", 1)) == 1:
+def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """Return the place that environment variables name; None where one process trains alone.
+
+    They are ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT`` and ``LOCAL_RANK``; without
+    the last it is 0: one process on each machine. ``torchrun`` and ``unrolled run --processes`` set
+    all of them.
+
+    Raises:
+        SettingError: one is missing, is no whole number or out of range; all are named.
+
+    Example:
+        >>> two = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "gpu0", "MASTER_PORT": "29500"}
+        >>> place_from_environment(two)
+        Place(rank=1, size=2, local_rank=0, host='gpu0', port=29500)
+        >>> place_from_environment({**two, "RANK": "2"})
+        Traceback (most recent call last):
+        ...
+        unrolled.errors.SettingError: RANK is '2'; it must be a whole number from 0 to 1
+    """
+    if not {"RANK", "WORLD_SIZE"} & environment.keys() or environment.get("WORLD_SIZE") == "1":
         return None
-    return Place(
-        int(e["RANK"]),
-        int(e["WORLD_SIZE"]),
-        int(e.get("LOCAL_RANK", 0)),
-        e["MASTER_ADDR"],
-        int(e["MASTER_PORT"]),
-    )
+    wrong: list[str] = []
+
+    def whole(name: str, least: int, most: int, default: str | None = None) -> int:
+        given = environment.get(name, default)
+        # int() takes more than anybody means: '1_0', ' 1'
+        if given and given.isascii() and given.isdecimal() and least <= int(given[:20]) <= most:
+            return int(given)
+        is_given = "is not set" if given is None else f"is '{shortened(given)}'"
+        wrong.append(f"{name} {is_given}; it must be a whole number from {least} to {most}")
+        return least
+
+    size = whole("WORLD_SIZE", 1, 2**20)
+    rank = whole("RANK", 0, 2**20 if wrong else size - 1)
+    local_rank = whole("LOCAL_RANK", 0, rank, "0")
+    host = environment.get("MASTER_ADDR", "").strip()
+    if not host:
+        wrong.append(
+            "MASTER_ADDR is not set; it must be the name or address of process 0's machine"
+        )
+    port = whole("MASTER_PORT", 1, LAST_PORT - 1)  # the next one must be there, too
+    if wrong:
+        raise SettingError("\n".join(wrong))
+    return Place(rank, size, local_rank, host, port)

@@ -13,6 +13,7 @@ from unrolled.backends import torch as backend
 from unrolled.checkpoints import folder
 from unrolled.checkpoints.contents import pack, unpack
 from unrolled.checkpoints.schedule import MOST, Schedule
+from unrolled.differences import differences
 from unrolled.errors import ParameterError, ResumeError, RunError, SettingError
 from unrolled.locking import hold_while
 from unrolled.torch.object_state import (
@@ -25,7 +26,7 @@ from unrolled.torch.object_state import (
 )
 from unrolled.training.checkpointing import CHECKPOINTS
 from unrolled.training.position import generators
-from unrolled.training.surroundings import check_same, differences, no_fit, rounding
+from unrolled.training.surroundings import check_same, no_fit, rounding
 
 _open: "weakref.WeakValueDictionary[Path, Checkpoints]" = weakref.WeakValueDictionary()
 

@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -73,29 +73,6 @@ def no_fit(folder: Path, error: Exception) -> ResumeError:
     """The error that a checkpoint is of something else."""
     why = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
     return ResumeError(f"the newest checkpoint in '{folder}' does not fit this training: {why}")
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], head: str = "") -> list[str]:
-    """Compare two nested dicts; return the differences in words.
-
-    Example:
-        >>> differences({"numpy": "2.3", "machine": "x86"}, {"numpy": "2.4", "machine": "x86"})
-        ['numpy is 2.4 and was 2.3']
-    """
-    found = []
-    for name in dict.fromkeys([*before, *now]):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{head}{name} ")
-        elif old != new:
-            found.append(f"{head}{name} is {_shown(new)} and was {_shown(old)}")
-    return found
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_shown, value))
-    return f"{value}"
 
 
 def processor() -> str:

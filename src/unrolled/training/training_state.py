@@ -8,12 +8,13 @@ import numpy as np
 
 from unrolled.backends.rows import SparseRows
 from unrolled.data.batching import EpochLoader
+from unrolled.differences import differences
 from unrolled.errors import check_fit
 from unrolled.parameters import shapes_of
 from unrolled.training.not_finite import ROLLBACK
 from unrolled.training.position import generators, load_generators
 from unrolled.training.records import EpochSums, Listener
-from unrolled.training.surroundings import differences, rounding
+from unrolled.training.surroundings import rounding
 
 MAY_CHANGE = ("max_epochs", "checkpoint", "plot_train_per_epoch", "plot_valid_per_epoch")
 """Hyperparameters that change no number of the steps which both trainings take."""

@@ -1,0 +1,212 @@
+"""How processes come together: process 0 waits for the others and compares what they say."""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from unrolled.differences import differences
+from unrolled.errors import RunError
+from unrolled.output import printable
+from unrolled.processes.messages import (
+    LONGEST_TEXT,
+    MOST_MESSAGE,
+    Connection,
+    Hello,
+    decode,
+    decode_hello,
+)
+from unrolled.processes.place import Place
+
+HELLO_S = 5.0
+"""Seconds in which who connects must have said hello."""
+
+PAUSE_S = 0.1
+"""Seconds between attempts to connect, and between looks at who has come."""
+
+MOST_DIFFERENCES, MOST_REFUSED = 10, 5
+"""What an error lists of each."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What is known when all have come.
+
+    Attributes:
+        connections: by rank: process 0 has all the others, the others have process 0.
+        processes: machine and process number of each, in the order of ranks.
+        engine_port: a port of process 0's machine that was free.
+    """
+
+    connections: dict[int, Connection]
+    processes: list[tuple[str, int]]
+    engine_port: int
+
+
+async def wait_for_all(place: Place, hello: Hello, limit_s: float) -> Arrival:
+    """Wait, as process 0, for all the others; tell them who is there, or why it cannot be.
+
+    Raises:
+        RunError: some have not come or differ, or the port cannot be opened.
+    """
+    came: dict[int, tuple[Hello, Connection]] = {}
+    refused: list[str] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer)
+        try:
+            async with asyncio.timeout(HELLO_S):
+                other = decode_hello(await connection.read())
+        except (OSError, EOFError, ValueError, TimeoutError):
+            await connection.close()  # no process of ours
+            return
+        before = came.get(other.rank)
+        if before and not before[1].is_closed:
+            why = f"{before[0]} is there already; each process needs a RANK of its own"
+        elif other.size != place.size:
+            why = f"WORLD_SIZE is {place.size} in process 0; it must be the same in all"
+        elif not 1 <= other.rank < place.size:
+            why = f"RANK must be from 1 to {place.size - 1}"
+        else:
+            connection.name = str(other)
+            came[other.rank] = other, connection
+            return
+        refused.append(f"{other} was refused: {why}")
+        connection.send("error", refused[-1])
+        await connection.close()
+
+    def missing() -> list[int]:
+        here = {rank for rank, (_, connection) in came.items() if not connection.is_closed}
+        return sorted({*range(1, place.size)} - here)
+
+    server = await asyncio.start_server(greet, sock=_listen(place))
+    try:
+        async with asyncio.timeout(limit_s):
+            while missing():
+                await asyncio.sleep(PAUSE_S)
+    except TimeoutError:
+        pass  # who is missing is said below
+    finally:
+        server.close()
+    wrong = refused[:MOST_REFUSED] if missing() else []
+    if missing():
+        wrong.append(_who_is_missing(place, missing(), limit_s))
+    wrong += [line for rank in sorted(came) for line in _compared(hello, came[rank][0])]
+    connections = {rank: connection for rank, (_, connection) in sorted(came.items())}
+    if wrong:
+        for connection in connections.values():
+            connection.send("error", "\n".join(wrong))
+        await asyncio.gather(*(connection.close() for connection in connections.values()))
+        raise RunError("\n".join(wrong))
+    everybody = [hello, *(came[rank][0] for rank in connections)]
+    arrival = Arrival(connections, [(each.host, each.process) for each in everybody], _free_port())
+    for connection in connections.values():
+        connection.send("welcome", [arrival.processes, arrival.engine_port])
+        connection.heard = time.monotonic()
+    return arrival
+
+
+def _who_is_missing(place: Place, missing: Sequence[int], limit_s: float) -> str:
+    ranks = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+    who = f"process {ranks} of {place.size} has" if len(missing) == 1 else f"processes {ranks} have"
+    return (
+        f"{who} not come: waited {limit_s:g} s at {place.host}:{place.port + 1}; start "
+        f"{'it' if len(missing) == 1 else 'them'} with the same MASTER_ADDR, MASTER_PORT and "
+        f"WORLD_SIZE ({place.size}), and see whether a firewall closes port {place.port + 1}"
+    )
+
+
+def _compared(ours: Hello, other: Hello) -> list[str]:
+    found = differences(ours.about, other.about, other="{} there")
+    if not found:
+        return []
+    shown = [printable(each)[:LONGEST_TEXT] for each in found[:MOST_DIFFERENCES]]
+    more = len(found) - len(shown)
+    return [
+        f"{other} differs from process 0: {', '.join(shown)}{f' and {more} more' if more else ''}; "
+        "give all processes the same versions, settings and data"
+    ]
+
+
+def _listen(place: Place) -> socket.socket:
+    """Open the port: on all addresses, as names of this machine may mean others elsewhere."""
+    family, near = socket.AF_INET, place.host == "localhost"
+    with suppress(ValueError):
+        address = ipaddress.ip_address(place.host)
+        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+        near = address.is_loopback
+    with suppress(OSError, UnicodeError):  # a name that only the others know
+        if place.host != "localhost":
+            family = socket.getaddrinfo(place.host, None)[0][0]
+    port = place.port + 1
+    try:
+        return socket.create_server((place.host if near else "", port), family=family)
+    except OSError as error:
+        why = (
+            "is taken" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
+        )
+        raise RunError(
+            f"port {port} of this machine (MASTER_PORT + 1), where the processes meet, {why}; "
+            "choose another MASTER_PORT, or end the program that uses it"
+        ) from None
+
+
+def _free_port() -> int:
+    """Return a free port. Another program may take it before the engine does: that is rare."""
+    with socket.create_server(("", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def join(place: Place, hello: Hello, limit_s: float) -> Arrival:
+    """Find process 0, trying again until the limit, and wait for its word on all of us.
+
+    Raises:
+        RunError: process 0 does not answer, or says why it cannot be.
+    """
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            return await _ask(place, hello, end, limit_s)
+        except (socket.gaierror, UnicodeError):
+            why = "there is no such host"
+        except OSError as error:
+            why = os.strerror(error.errno).lower() if error.errno else "nobody answers"
+        except (EOFError, ValueError, TypeError):
+            why = "what answers there is no process of ours; another program may have the port"
+        if time.monotonic() + PAUSE_S >= end:
+            break
+        await asyncio.sleep(PAUSE_S)
+    raise RunError(
+        f"process 0 of {place.size} has not come: process {place.rank} waited {limit_s:g} s for "
+        f"{place.host}:{place.port + 1}: {why}; start it with the same MASTER_ADDR and "
+        "MASTER_PORT, and see whether a firewall closes the port"
+    )
+
+
+async def _ask(place: Place, hello: Hello, end: float, limit_s: float) -> Arrival:
+    async with asyncio.timeout(max(end - time.monotonic(), 0)):
+        reader, writer = await asyncio.open_connection(place.host, place.port + 1)
+    connection = Connection(reader, writer)
+    try:
+        if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+            raise EOFError  # TCP may connect a port that nobody listens at with itself
+        connection.send("hello", asdict(hello))
+        # process 0 may have begun to wait only now
+        async with asyncio.timeout(limit_s + HELLO_S):
+            match decode(await connection.read(place.size * MOST_MESSAGE)):
+                case "error", str(why):
+                    raise RunError("\n".join(map(printable, why.splitlines())))
+                case "welcome", [[*processes], int(port)] if len(processes) == place.size:
+                    everybody = [(str(host), int(process)) for host, process in processes]
+                    connection.name = str(Hello(0, place.size, *everybody[0], about={}))
+                    return Arrival({0: connection}, everybody, port)
+        raise ValueError("no answer of ours")
+    except BaseException:
+        await connection.close()
+        raise
