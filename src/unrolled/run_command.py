@@ -1,11 +1,16 @@
 """The command ``unrolled run``: parsing only."""
 
+import sys
 from pathlib import Path
 
 import click
 
-from unrolled.arguments import PATH, WHOLE, Command
+from unrolled.arguments import PATH, WHOLE, Command, Number
 from unrolled.errors import SettingError
+from unrolled.output import silence
+
+
+FROM_1 = Number(int, least=1)
 
 
 @click.command(cls=Command)
@@ -45,6 +50,19 @@ from unrolled.errors import SettingError
     "--set max_epochs=NUMBER, with one that is finished.",
 )
 @click.option("--force", is_flag=True, help="Resume even where the result cannot be the same.")
+@click.option(
+    "--processes",
+    type=FROM_1,
+    help="Train by so many processes of this machine, which share every minibatch (torch, jax); "
+    "on several machines start them with torchrun: docs/scale.md.",
+)
+@click.option(
+    "--devices",
+    type=FROM_1,
+    default=1,
+    help="Let so many devices of a process share every minibatch (jax, tensorflow): its GPUs, or "
+    "as many parts of its processor.",
+)
 def run(
     experiment: str | None,
     framework: str | None,
@@ -55,6 +73,8 @@ def run(
     checkpoint: str | None,
     resume: Path | None,
     force: bool,
+    processes: int | None,
+    devices: int,
 ) -> None:
     """Run an EXPERIMENT and keep it in a run directory, or go on with a run.
 
@@ -76,8 +96,22 @@ def run(
       unrolled run language-model --checkpoint every=5epochs,keep=3
       unrolled run --resume runs/language-model-1
       unrolled run --resume runs/language-model-1 --set max_epochs=600
+      unrolled run language-model --processes 2
     """
     from unrolled import experiments
+    from unrolled.processes.launch import launch
+    from unrolled.processes.place import place_from_environment
+
+    place = place_from_environment()
+    if processes is not None and place is not None and place.size != processes:
+        raise SettingError(
+            f"this is one of {place.size} processes that were started together; leave out "
+            f"--processes {processes}"
+        )
+    if processes is not None and processes > 1 and place is None:
+        sys.exit(launch(processes, sys.argv[1:]))
+    if place is not None and place.rank > 0:
+        silence(sys.stdout)  # process 0 says all there is to say
 
     if resume is None:
         if experiment is None:
@@ -88,10 +122,10 @@ def run(
         if force:
             raise SettingError("--force is for --resume RUN; leave it out")
         experiments.run(
-            experiment, assignments, framework or "torch", seed or 0, out, log, checkpoint
+            experiment, assignments, framework or "torch", seed or 0, out, log, checkpoint, devices
         )
         return
     if out is not None:
         raise SettingError("a run that is resumed stays where it is; leave out --out")
     given = {"experiment": experiment, "framework": framework, "seed": seed}
-    experiments.resume(resume, assignments, force, log, checkpoint, given)
+    experiments.resume(resume, assignments, force, log, checkpoint, given, devices)

@@ -3,13 +3,18 @@
 This table is light, so that the command line can list them without loading them.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled.errors import SettingError, check_seed, did_you_mean
+
+if TYPE_CHECKING:
+    from unrolled.experiments.context import Context
+    from unrolled.training.data_parallel import DataParallel
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,12 @@ def run(
     out: str | Path | None = None,
     log: tuple[str, ...] = (),
     checkpoint: str | None = None,
+    devices: int = 1,
 ) -> Path:
     """Run an experiment as the command line does.
+
+    Started by ``torchrun`` or alike, the processes train together, and that of rank 0 writes the
+    run directory.
 
     Args:
         name: of the experiment.
@@ -66,6 +75,7 @@ def run(
         log: trackers that get the records as well: ``"csv"``, ``"tensorboard"``.
         checkpoint: how often to save one, see `unrolled.training.checkpointing`; ``"off"``. None:
             every minute, of runs that take longer; of a run that is resumed as before.
+        devices: of each process, that share every minibatch (JAX and TensorFlow).
 
     Returns:
         The run directory.
@@ -81,11 +91,41 @@ def run(
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
     check_seed(seed)
-    context = Context(
-        name, framework, seed, Path(out) if out is not None else None, log, checkpoint
-    )
-    module.run(context, settings)
+    data_parallel = join(framework, devices, {"experiment": name, "seed": seed})
+    with data_parallel.together():
+        path = Path(out) if out is not None else None
+        context = Context(
+            name, framework, seed, path, log, checkpoint, data_parallel=data_parallel
+        )
+        train(module, context, settings)
     return context.directory.path
+
+
+def join(framework: str, devices: int, about: Mapping[str, Any]) -> "DataParallel":
+    """Join the other processes of a run, if there are any.
+
+    Raises:
+        SettingError: several are none of the framework's, or the environment says nonsense.
+        RunError: a process has not come, or is about something else.
+    """
+    from unrolled import frameworks
+    from unrolled.processes.place import place_from_environment
+    from unrolled.training.data_parallel import DataParallel
+
+    if devices == 1 and place_from_environment() is None:
+        return DataParallel()
+    joined: DataParallel = frameworks.load(framework).data_parallel(devices, about)
+    return joined
+
+
+def train(module: Any, context: "Context", settings: Any) -> None:
+    """Run a loaded experiment, with all processes that have joined."""
+    from unrolled.training.data_parallel import check_divides
+
+    check_divides(settings.batch_size, context.data_parallel.parts)
+    context.data_parallel.check_same({"settings": dataclasses.asdict(settings)})
+    module.run(context, settings)
+    context.data_parallel.leave()
 
 
 def resume(
@@ -95,6 +135,7 @@ def resume(
     log: tuple[str, ...] = (),
     checkpoint: str | None = None,
     given: Mapping[str, Any] = {},
+    devices: int = 1,
 ) -> Path:
     """Go on with a run that was interrupted or killed, from its newest checkpoint.
 
@@ -106,6 +147,7 @@ def resume(
         force: go on also where it cannot be exact: with other settings, versions or threads.
         log, checkpoint: as of `run`.
         given: what the run must be of: ``experiment``, ``framework`` and ``seed``; None is any.
+        devices: as of `run`. Another number of processes or devices changes roundings only.
 
     Returns:
         The run directory.
@@ -116,8 +158,12 @@ def resume(
     from unrolled import frameworks
     from unrolled.experiments.context import Context
     from unrolled.experiments.resuming import Resumption
+    from unrolled.runs.directory import RunDirectory
 
-    with Resumption(Path(path), force) as resumption:
+    framework = RunDirectory.begun(Path(path)).read_config()["framework"]
+    data_parallel = join(framework, devices, {"run": str(path)})
+    follows = data_parallel.rank > 0
+    with data_parallel.together(), Resumption(Path(path), force, follows) as resumption:
         config = resumption.config
         resumption.check(given)
         module = get(config["experiment"]).load()
@@ -125,6 +171,6 @@ def resume(
         settings = resumption.settings(module.Settings, assignments)
         check_seed(config["seed"])
         head = config["experiment"], config["framework"], config["seed"]
-        context = Context(*head, None, log, checkpoint, resumption)
-        module.run(context, settings)
+        context = Context(*head, None, log, checkpoint, resumption, data_parallel)
+        train(module, context, settings)
     return context.directory.path

@@ -96,7 +96,7 @@ async def wait_for_all(place: Place, hello: Hello, limit_s: float) -> Arrival:
     wrong = refused[:MOST_REFUSED] if missing() else []
     if missing():
         wrong.append(_who_is_missing(place, missing(), limit_s))
-    wrong += [line for rank in sorted(came) for line in _compared(hello, came[rank][0])]
+    wrong += [line for rank in sorted(came) for line in compared(hello, came[rank][0])]
     connections = {rank: connection for rank, (_, connection) in sorted(came.items())}
     if wrong:
         for connection in connections.values():
@@ -121,7 +121,7 @@ def _who_is_missing(place: Place, missing: Sequence[int], limit_s: float) -> str
     )
 
 
-def _compared(ours: Hello, other: Hello) -> list[str]:
+def compared(ours: Hello, other: Hello) -> list[str]:
     found = differences(ours.about, other.about, other="{} there")
     if not found:
         return []

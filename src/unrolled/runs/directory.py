@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy.typing as npt
 
@@ -88,20 +88,21 @@ class RunDirectory:
                 number += 1
 
     @classmethod
-    def take(cls, path: Path) -> "RunDirectory":
+    def take(cls, path: Path) -> Self:
         """Lock one that a run has left behind, to go on with it; a `RunError` if it still runs."""
-        cls.check_is_run(path)
+        taken = cls.begun(path)
         hold(path)
         remove_unfinished(path)
-        return cls(path)
+        return taken
 
-    @staticmethod
-    def check_is_run(path: Path) -> None:
-        """Raise a `RunError` if a path is none that a run has begun in."""
+    @classmethod
+    def begun(cls, path: Path) -> Self:
+        """One that a run has begun in; a `RunError` if none has."""
         if not path.is_dir():
             raise _missing(path)
         if not (path / CONFIG).is_file():
             raise _incomplete(path, [CONFIG])
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy.typing as npt
 
@@ -15,9 +15,8 @@ class FollowedRun(RunDirectory):
     """A run directory that another process of the same training writes; it can only be read."""
 
     @classmethod
-    def take(cls, path: Path) -> "FollowedRun":
-        RunDirectory.check_is_run(path)
-        return cls(path)
+    def take(cls, path: Path) -> Self:
+        return cls.begun(path)
 
     def begin(self, config: Mapping[str, Any], backend: Backend | None = None) -> None:
         """Nothing: the other process does it."""

@@ -21,7 +21,7 @@ from unrolled.training.surroundings import versions
 from unrolled.training.tracing import ThroughTime
 
 
-def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
+def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.DataParallel:
     """Join the other processes of a training, if the environment says that there are some.
 
     ``torchrun`` and ``unrolled run --processes`` set the environment. Without them the result
@@ -29,13 +29,14 @@ def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
     which each process takes the one with its number on the machine. (It never ran on a GPU.)
 
     Args:
+        devices: of this process; PyTorch takes one.
         about: what must be the same in all processes beside the versions, in nested dicts.
 
     Returns:
         What ``Trainer(data_parallel=...)`` takes.
 
     Raises:
-        SettingError: the environment says nonsense.
+        SettingError: several devices; or the environment says nonsense.
         RunError: a process did not come, or is about something else; a port is taken.
 
     Example:
@@ -48,6 +49,11 @@ def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
     Reference: S. Li et al., PyTorch Distributed: Experiences on Accelerating Data Parallel
     Training, VLDB 2020.
     """
+    if devices != 1:
+        raise SettingError(
+            f"PyTorch takes one device in each process, not {devices}: start {devices} processes, "
+            f"as with --processes {devices}"
+        )
     place = place_from_environment()
     if place is None:
         return shared.DataParallel()

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from unrolled.errors import SettingError, UnrolledError
+from unrolled.errors import RunError, SettingError
+from unrolled.processes.arrival import compared
 from unrolled.processes.meeting import Meeting
+from unrolled.processes.messages import Hello
 
 
 class DataParallel:
@@ -70,22 +72,23 @@ class DataParallel:
         Raises:
             RunError: they do not; it names the process and the difference.
         """
-        if self.meeting is not None:
-            self.meeting.check_same(about)
+        if self.meeting is None:
+            return
+        size, processes = self.processes, self.meeting.processes
+        first, *others = [
+            Hello(rank, size, *processes[rank], about)
+            for rank, about in enumerate(self.everyone(dict(about)))
+        ]
+        if differ := [line for other in others for line in compared(first, other)]:
+            raise RunError("\n".join(differ))
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let the others know if this process fails, so that they do not wait for it.
-
-        If it fails because another process has ended, that is what is told.
-        """
+        """Let the others know if this process fails, so that they do not wait for it."""
         try:
             yield
-        except BaseException as error:
-            if self.meeting is not None:
-                if not isinstance(error, UnrolledError | KeyboardInterrupt):
-                    self.meeting.wait_for_loss()
-                self.meeting.leave(str(error) or type(error).__name__)
+        except BaseException as error:  # Ctrl-C, too
+            self.leave(str(error) or type(error).__name__)
             raise
 
 
