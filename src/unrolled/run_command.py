@@ -9,7 +9,6 @@ from unrolled.arguments import PATH, WHOLE, Command, Number
 from unrolled.errors import SettingError
 from unrolled.output import silence
 
-
 FROM_1 = Number(int, least=1)
 
 

@@ -1,12 +1,19 @@
 """Array operations, gradients and optimizer steps in PyTorch."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# of several processes each would warn that `unrolled.torch.data_parallel` lets DDP look for
+# parameters that a loss does without; PyTorch reads this when it is imported
+if "WORLD_SIZE" in os.environ:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 import torch
 from torch import nn
 

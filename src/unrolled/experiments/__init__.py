@@ -94,9 +94,7 @@ def run(
     data_parallel = join(framework, devices, {"experiment": name, "seed": seed})
     with data_parallel.together():
         path = Path(out) if out is not None else None
-        context = Context(
-            name, framework, seed, path, log, checkpoint, data_parallel=data_parallel
-        )
+        context = Context(name, framework, seed, path, log, checkpoint, data_parallel=data_parallel)
         train(module, context, settings)
     return context.directory.path
 

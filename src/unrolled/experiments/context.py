@@ -26,8 +26,8 @@ from unrolled.output import LOST, output_lost
 from unrolled.report import trackers
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
-from unrolled.runs.followed import FollowedRun
 from unrolled.runs.ending import resumable
+from unrolled.runs.followed import FollowedRun
 from unrolled.runs.lines import EpochLog
 from unrolled.runs.progress import Part, TrainingProgress, say, shown
 from unrolled.telemetry.reading import TELEMETRY
@@ -190,6 +190,7 @@ class Context:
                 self.data_parallel.leave(str(error))  # the others wait for a step of this process
         if trainer.stopping:
             self.status = "interrupted"
+            told = [each for of_one in self.data_parallel.everyone(told) for each in of_one]
         self._told += told
         kept = values() or trainer.bound_model.export_parameters()
         self._values |= kept if part is None else with_prefix(f"{part}.", kept)

@@ -21,7 +21,7 @@ from unrolled.processes.messages import (
     decode,
     decode_hello,
 )
-from unrolled.processes.place import Place
+from unrolled.processes.place import Place, free_port
 
 HELLO_S = 5.0
 """Seconds in which who connects must have said hello."""
@@ -104,7 +104,7 @@ async def wait_for_all(place: Place, hello: Hello, limit_s: float) -> Arrival:
         await asyncio.gather(*(connection.close() for connection in connections.values()))
         raise RunError("\n".join(wrong))
     everybody = [hello, *(came[rank][0] for rank in connections)]
-    arrival = Arrival(connections, [(each.host, each.process) for each in everybody], _free_port())
+    arrival = Arrival(connections, [(each.host, each.process) for each in everybody], free_port())
     for connection in connections.values():
         connection.send("welcome", [arrival.processes, arrival.engine_port])
         connection.heard = time.monotonic()
@@ -122,6 +122,7 @@ def _who_is_missing(place: Place, missing: Sequence[int], limit_s: float) -> str
 
 
 def compared(ours: Hello, other: Hello) -> list[str]:
+    """Return in what another process differs from process 0: one line, or none."""
     found = differences(ours.about, other.about, other="{} there")
     if not found:
         return []
@@ -154,13 +155,6 @@ def _listen(place: Place) -> socket.socket:
             f"port {port} of this machine (MASTER_PORT + 1), where the processes meet, {why}; "
             "choose another MASTER_PORT, or end the program that uses it"
         ) from None
-
-
-def _free_port() -> int:
-    """Return a free port. Another program may take it before the engine does: that is rare."""
-    with socket.create_server(("", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def join(place: Place, hello: Hello, limit_s: float) -> Arrival:

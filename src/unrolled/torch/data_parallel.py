@@ -1,7 +1,6 @@
 """``data_parallel()``: train by several processes, whose gradients PyTorch's DDP reduces."""
 
 import atexit
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -61,7 +60,7 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank)
     if not distributed.is_initialized():
-        store = distributed.TCPStore(
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
             place.host, meeting.engine_port, place.size, place.rank == 0, wait_for_workers=False
         )
         kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -97,10 +96,9 @@ class DataParallel(shared.DataParallel):
         dense = [p for name, p in parameters.items() if name not in self.tables]
         if not any(p.requires_grad for p in dense):
             return lambda objective, *arguments: objective(*arguments)
-        # its message that all parameters were used tells of no mistake. Without the option, DDP
-        # would wait forever for a parameter that a loss does without, and put the gradients
-        # together in another order after the first step: a resumed training would round otherwise
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        # without the option DDP would wait forever for a parameter that a loss does without. It
+        # would also put the gradients together in another order after the first step, so that a
+        # resumed training would round otherwise
         module = _Objective(dense)
         wrapped = DistributedDataParallel(module, find_unused_parameters=True, init_sync=False)
 
@@ -121,11 +119,13 @@ class DataParallel(shared.DataParallel):
         counts = self.gather(ids.new_tensor([len(ids)]), 0).tolist()
         most = max(counts)
         padding = most - len(ids)
-        every_id = self.gather(nn.functional.pad(ids, (0, padding)), 0).split(most)
-        every_row = self.gather(nn.functional.pad(rows, (0, 0, 0, padding)), 0).split(most)
+        every_id = self.gather(nn.functional.pad(ids, (0, padding)), 0)
+        every_row = self.gather(nn.functional.pad(rows, (0, 0, 0, padding)), 0)
+        no_padding = torch.arange(most) < torch.tensor(counts)[:, None]  # (parts, most)
+        chosen = no_padding.reshape(-1).to(ids.device)
         together = torch.sparse_coo_tensor(
-            torch.cat([part[:n] for part, n in zip(every_id, counts, strict=True)])[None],
-            torch.cat([part[:n] for part, n in zip(every_row, counts, strict=True)]) / self.parts,
+            every_id[chosen][None],
+            every_row[chosen] / self.parts,
             gradient.shape,
             check_invariants=False,
         )
@@ -168,5 +168,6 @@ class _Objective(nn.Module):
         self.auxiliary: Any = None
 
     def forward(self, objective: Callable[..., tuple[Any, Any]], *arguments: Any) -> torch.Tensor:
+        loss: torch.Tensor
         loss, self.auxiliary = objective(*arguments)
         return loss

@@ -37,7 +37,7 @@ class Trainer(trainer.Trainer):
         super().prepare(model, data)
         # processes with one state of the generator would all drop the same units, so each step
         # of each process seeds it
-        self._seed = backend.fresh_seed() if self._processes else None
+        self._seed = backend.fresh_seed() if self._processes else 0
 
     @property
     def _processes(self) -> DataParallel | None:
@@ -93,7 +93,7 @@ class Trainer(trainer.Trainer):
         return _each(lambda x, axis: x.chunk(parts, axis)[rank], state, batch_axes(self.model))
 
     def own_state(self) -> int | None:
-        return self._seed
+        return self._seed if self._processes else None
 
     def load_own_state(self, state: int | None) -> None:
         self._seed = self._seed if state is None else state

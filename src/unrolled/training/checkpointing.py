@@ -101,6 +101,7 @@ class Checkpointing(Listener, HyperParameters):
         self._writes = trainer.data_parallel.rank == 0
         if self._writes:
             self._unlock = hold_while(self, self.directory)
+            trainer.data_parallel.before_exit(self.wait)
         self._place: tuple[int, int] = (trainer.epoch, trainer.offset)
         self._saved: tuple[int, int] | None = None
         self._began = self._last = trainer.now

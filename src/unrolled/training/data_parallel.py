@@ -1,6 +1,6 @@
 """`DataParallel`: the processes and devices that share every minibatch of a training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,11 @@ class DataParallel:
         """Set what is said of a training that ends because a process was lost."""
         if self.meeting is not None:
             self.meeting.how_to_go_on = command
+
+    def before_exit(self, function: Callable[[], None]) -> None:
+        """Call a function before this process ends because another one was lost."""
+        if self.meeting is not None:
+            self.meeting.before_exit.append(function)
 
     def leave(self, message: str | None = None) -> None:
         """End this process's part, with its error if there is one; the others hear of it."""

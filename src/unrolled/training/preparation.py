@@ -63,8 +63,8 @@ class Preparation:
         self.check_model(model)
         if self.data_parallel.parts > 1 and not self.fit_epoch.__module__.startswith("unrolled."):
             raise SettingError(
-                f"{self.fit_epoch.__qualname__} is your own, and does not know that the minibatches "
-                "are shared by several processes or devices; leave out data_parallel="
+                f"{self.fit_epoch.__qualname__} is your own, and does not know that several "
+                "processes or devices share the minibatches; leave out data_parallel="
             )
         if self.checkpoint is not None:  # the last one: it saves what the others know
             others = [each for each in self.listeners if each is not self.checkpoint]
