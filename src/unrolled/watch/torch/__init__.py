@@ -30,6 +30,10 @@ def watch(
     what happens in between (several backward passes, clipping) is seen by itself. Nothing of
     the training is changed, and no random number is drawn.
 
+    In a training by several processes call it in each of them, after ``init_process_group``. The
+    gradients are the reduced ones, ``notes["processes"]`` says what is of one process only, and
+    process 0 alone writes ``out``.
+
     Args:
         model: any module, also inside `torch.compile`, Lightning or Accelerate.
         every: steps from one record to the next, beginning with the first.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
@@ -33,6 +33,23 @@ NO_STEP = (
 )
 
 UNSEEN = "no pass was seen to bring their first gradients: norms before clipping may be missing"
+
+
+OF_ONE_PROCESS = (
+    "recorded in process {rank} of {size}: gradients of parameters are those of all processes "
+    "together where DistributedDataParallel has reduced them; the loss and what is recorded of "
+    "layers are of this process's part of the minibatch. Process 0 alone writes a run directory"
+)
+
+when_over = torch.autograd.Variable._execution_engine.queue_callback
+"""Calls a function after the running backward pass, and after those that it was given before."""
+
+
+def process() -> tuple[int, int]:
+    """The number of this process among those of `torch.distributed`, and how many there are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 class Watch(ModelHooks, RecordStore):
@@ -72,7 +89,10 @@ class Watch(ModelHooks, RecordStore):
             raise SettingError(f"every is {every}; it must be 1 or more")
         settings = {"model": type(model).__name__, "every": every, "clips_at": clips_at}
         self.scaling, named = LossScale(scaler), check_states(states, model)
-        super().__init__(sink, out, keep, "torch", backend, settings, overwrite)
+        rank, size = process()
+        super().__init__(sink, None if rank else out, keep, "torch", backend, settings, overwrite)
+        if size > 1:
+            self.note("processes", OF_ONE_PROCESS.format(rank=rank, size=size))
         self.model, self.every, self.clips_at = model, every, clips_at
         self.through_time = through_time
         self.steps = self.skipped = self.forward_passes = self.backward_passes = 0
@@ -197,7 +217,7 @@ class Watch(ModelHooks, RecordStore):
             self.settle()
             self._begin_backward(parameter)
             self.facts.arrived(name, parameter)
-            torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
+            when_over(self._when_over)
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
             self.current.fresh.setdefault(name, None)
 
@@ -209,6 +229,10 @@ class Watch(ModelHooks, RecordStore):
             self.skipped += self.current.is_lost()
             self.current = self.current.anew()
             self._throw_away()
+
+    def _when_over(self) -> None:
+        """The backward pass is over; what DDP still does to its gradients comes first."""
+        when_over(self._after_backward)
 
     @torch.no_grad()
     def _after_backward(self) -> None:
