@@ -1,15 +1,21 @@
 """Read a process's place among several from the environment that ``torchrun`` or we set."""
 
 import os
+import secrets
+import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from unrolled.errors import SettingError, shortened
+from unrolled.errors import RunError, SettingError, shortened
 
 LAUNCHER = "UNROLLED_LAUNCHER"
 """The environment variable with the process number of who started all processes."""
 
 LAST_PORT = 2**16 - 1
+
+OURS = range(20_000, 32_000)
+"""Ports to choose from; systems give those above to connections."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,24 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
     if wrong:
         raise SettingError("\n".join(wrong))
     return Place(rank, size, local_rank, host, port)
+
+
+def free_port(following: int = 0, host: str = "") -> int:
+    """Return a free port of this machine, at random.
+
+    Another program may take it before it is used: that is rare.
+
+    Args:
+        following: how many ports after it must be free, too.
+        host: the address where; default: all.
+    """
+    for _ in range(1000):
+        port = OURS[secrets.randbelow(len(OURS))]
+        try:
+            with ExitStack() as opened:
+                for each in range(port, port + following + 1):
+                    opened.enter_context(socket.create_server((host, each)))
+            return port
+        except OSError:
+            continue
+    raise RunError(f"no port from {OURS.start} to {OURS.stop} is free; end programs that use them")
