@@ -48,62 +48,83 @@ class Arrival:
     engine_port: int
 
 
+class Reception:
+    """Who has come to process 0, and who was refused."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.came: dict[int, tuple[Hello, Connection]] = {}
+        self.refused: list[str] = []  # the first ones
+
+    async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let in who says hello; refuse who cannot be of ours, and drop strangers."""
+        connection = Connection(reader, writer)
+        to_close = [connection]
+        try:
+            async with asyncio.timeout(HELLO_S):
+                other = decode_hello(await connection.read())
+            if why := self._refusal(other):
+                why = f"{other} was refused: {why}"
+                self.refused = [*self.refused, why][:MOST_REFUSED]
+                connection.send("error", why)
+            else:
+                connection.name = str(other)
+                to_close = [self.came[other.rank][1]] if other.rank in self.came else []
+                self.came[other.rank] = other, connection
+        except (OSError, EOFError, ValueError, TimeoutError):
+            pass  # no process of ours
+        finally:
+            for each in to_close:
+                await each.close()
+
+    def _refusal(self, other: Hello) -> str:
+        before = self.came.get(other.rank)
+        if before and not before[1].is_closed:
+            return f"{before[0]} is there already; each process needs a RANK of its own"
+        if other.size != self.place.size:
+            return f"WORLD_SIZE is {self.place.size} in process 0; it must be the same in all"
+        if not 1 <= other.rank < self.place.size:
+            return f"RANK must be from 1 to {self.place.size - 1}"
+        return ""
+
+    def missing(self) -> list[int]:
+        """Ranks that are not there."""
+        here = {rank for rank, (_, each) in self.came.items() if not each.is_closed}
+        return sorted({*range(1, self.place.size)} - here)
+
+
 async def wait_for_all(place: Place, hello: Hello, limit_s: float) -> Arrival:
     """Wait, as process 0, for all the others; tell them who is there, or why it cannot be.
 
     Raises:
         RunError: some have not come or differ, or the port cannot be opened.
     """
-    came: dict[int, tuple[Hello, Connection]] = {}
-    refused: list[str] = []
-
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer)
-        try:
-            async with asyncio.timeout(HELLO_S):
-                other = decode_hello(await connection.read())
-        except (OSError, EOFError, ValueError, TimeoutError):
-            await connection.close()  # no process of ours
-            return
-        before = came.get(other.rank)
-        if before and not before[1].is_closed:
-            why = f"{before[0]} is there already; each process needs a RANK of its own"
-        elif other.size != place.size:
-            why = f"WORLD_SIZE is {place.size} in process 0; it must be the same in all"
-        elif not 1 <= other.rank < place.size:
-            why = f"RANK must be from 1 to {place.size - 1}"
-        else:
-            connection.name = str(other)
-            came[other.rank] = other, connection
-            return
-        refused.append(f"{other} was refused: {why}")
-        connection.send("error", refused[-1])
-        await connection.close()
-
-    def missing() -> list[int]:
-        here = {rank for rank, (_, connection) in came.items() if not connection.is_closed}
-        return sorted({*range(1, place.size)} - here)
-
-    server = await asyncio.start_server(greet, sock=_listen(place))
+    reception = Reception(place)
+    server = await asyncio.start_server(reception.greet, sock=_listen(place))
     try:
         async with asyncio.timeout(limit_s):
-            while missing():
+            while reception.missing():
                 await asyncio.sleep(PAUSE_S)
     except TimeoutError:
         pass  # who is missing is said below
+    except asyncio.CancelledError:  # Ctrl-C
+        for _, connection in reception.came.values():
+            connection.writer.transport.abort()
+        raise
     finally:
         server.close()
-    wrong = refused[:MOST_REFUSED] if missing() else []
-    if missing():
-        wrong.append(_who_is_missing(place, missing(), limit_s))
-    wrong += [line for rank in sorted(came) for line in compared(hello, came[rank][0])]
-    connections = {rank: connection for rank, (_, connection) in sorted(came.items())}
+    came = dict(sorted(reception.came.items()))
+    connections = {rank: connection for rank, (_, connection) in came.items()}
+    wrong: list[str] = []
+    if missing := reception.missing():
+        wrong = [*reception.refused, _who_is_missing(place, missing, limit_s)]
+    wrong += [line for other, _ in came.values() for line in compared(hello, other)]
     if wrong:
         for connection in connections.values():
             connection.send("error", "\n".join(wrong))
         await asyncio.gather(*(connection.close() for connection in connections.values()))
         raise RunError("\n".join(wrong))
-    everybody = [hello, *(came[rank][0] for rank in connections)]
+    everybody = [hello, *(other for other, _ in came.values())]
     arrival = Arrival(connections, [(each.host, each.process) for each in everybody], free_port())
     for connection in connections.values():
         connection.send("welcome", [arrival.processes, arrival.engine_port])
@@ -122,6 +143,7 @@ def _who_is_missing(place: Place, missing: Sequence[int], limit_s: float) -> str
 
 
 def compared(ours: Hello, other: Hello) -> list[str]:
+    """Return in what another process differs from process 0: one line, or none."""
     """Return in what another process differs from process 0: one line, or none."""
     found = differences(ours.about, other.about, other="{} there")
     if not found:

@@ -77,7 +77,12 @@ def run_all(
         for process in processes:
             process.send_signal(signal.SIGCONT)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {
+        number: signal.signal(number, forward)
+        for number in FORWARDED
+        # nohup has programs ignore that their terminal closes
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN
+    }
     if hasattr(signal, "SIGTSTP"):
         before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, suspend)
     try:
