@@ -16,6 +16,7 @@ KINDS = {
     "surroundings": 0,
     "memory": 0,
     "bad_input": 0,
+    "workers": 20,
 }
 """Modules of this folder, and how many cases they have by default; 0: as many as there are."""
 
@@ -23,9 +24,9 @@ KINDS = {
 def main() -> int:
     """Exit status 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, help="cases of kills and damage")
+    parser.add_argument("--count", type=int, help="cases of kills, damage, workers")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=int, help="only this one of kills or damage")
+    parser.add_argument("--case", type=int, help="only this one of kills, damage or workers")
     parser.add_argument("--only", default=",".join(KINDS), help="kinds, with commas")
     parser.add_argument("--minutes", type=float, default=1, help="of training, for memory")
     given = parser.parse_args()
