@@ -26,6 +26,7 @@ CONTEXT.set_forkserver_preload(
     ["unrolled.cli", "unrolled.experiments.language_model", "unrolled.experiments.digit_sum"]
     + [f"unrolled.{part}{framework}" for framework in INSTALLED for part in ("", "nndl.")]
     + ["torch._dynamo"] * ("torch" in INSTALLED)  # seconds, whenever Adam is made
+    + ["IPython.core.getipython"]  # a process of another user may not read where it is installed
 )
 
 Call = tuple[Callable[..., object], *tuple[Any, ...]]
