@@ -17,6 +17,7 @@ KINDS = {
     "memory": 0,
     "bad_input": 0,
     "workers": 20,
+    "hosts": 0,
 }
 """Modules of this folder, and how many cases they have by default; 0: as many as there are."""
 
