@@ -108,6 +108,10 @@ def run(
             f"--processes {processes}"
         )
     if processes is not None and processes > 1 and place is None:
+        parts = processes * devices
+        experiments.check_before_launch(
+            experiment, assignments, framework or "torch", parts, resume
+        )
         sys.exit(launch(processes, sys.argv[1:]))
     if place is not None and place.rank > 0:
         silence(sys.stdout)  # process 0 says all there is to say

@@ -5,9 +5,10 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from torture.outcome import Options, Outcome
-from torture.processes import Command, Ended, wait_for
+from torture.processes import Call, Command, Ended, wait_for
 from torture.runs import PLANS, Attempt, Reference, drawn
 from unrolled.processes.place import free_port
 
@@ -75,8 +76,17 @@ def run(options: Options) -> Outcome:
     return outcome
 
 
-def begin(arguments: list[str], log: Path, size: int) -> list[Command]:
-    """Start a command in processes that train together, in rank order."""
+def begin(
+    arguments: list[str], log: Path, size: int, patches: Mapping[int, Sequence[Call]] = {}
+) -> list[Command]:
+    """Start a command in processes that train together, in rank order.
+
+    Args:
+        arguments: of the command.
+        log: what they print to; the rank comes before its suffix.
+        size: how many there are.
+        patches: functions that processes call first, by rank.
+    """
     if size == 1:
         return [Command(arguments, log)]
     port = str(free_port(following=1, host="127.0.0.1"))
@@ -84,14 +94,18 @@ def begin(arguments: list[str], log: Path, size: int) -> list[Command]:
     commands = []
     for rank in range(size):
         own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        commands.append(
-            Command(arguments, log.with_suffix(f".{rank}.log"), patches=[(set_environment, own)])
-        )
+        first = [(set_environment, own), *patches.get(rank, ())]
+        commands.append(Command(arguments, log.with_suffix(f".{rank}.log"), patches=first))
     return commands
 
 
 def set_environment(values: Mapping[str, str]) -> None:
     os.environ.update(values)
+
+
+def add_arguments(*more: str) -> None:
+    """Let the command of this process have other arguments than the others."""
+    sys.argv += more
 
 
 def together(arguments: list[str], log: Path, size: int) -> list[Ended]:

@@ -99,6 +99,26 @@ def run(
     return context.directory.path
 
 
+def check_before_launch(
+    name: str | None, assignments: tuple[str, ...], framework: str, parts: int, path: Path | None
+) -> None:
+    """Make sure that processes are not started for nothing; arguments as of `run` and `resume`.
+
+    Raises:
+        UnrolledError: each of them would fail.
+    """
+    from unrolled import frameworks
+    from unrolled.experiments.settings import parse
+    from unrolled.runs.directory import RunDirectory
+    from unrolled.training.data_parallel import check_divides
+
+    if path is not None:
+        RunDirectory.begun(path).read_config()
+    elif name is not None:
+        frameworks.require(framework)
+        check_divides(parse(get(name).load().Settings, assignments).batch_size, parts)
+
+
 def join(framework: str, devices: int, about: Mapping[str, Any]) -> "DataParallel":
     """Join the other processes of a run, if there are any.
 
@@ -123,7 +143,6 @@ def train(module: Any, context: "Context", settings: Any) -> None:
     check_divides(settings.batch_size, context.data_parallel.parts)
     context.data_parallel.check_same({"settings": dataclasses.asdict(settings)})
     module.run(context, settings)
-    context.data_parallel.leave()
 
 
 def resume(

@@ -246,6 +246,7 @@ class Context:
             self._write_report()
         if self.status != "finished":
             self._say_how_to_go_on()
+        self.data_parallel.leave()  # all have come here, however the training ended
         if self.failure is not None:
             raise self.failure
         if self.status == "interrupted":
