@@ -29,6 +29,8 @@ from unrolled.experiments import EXPERIMENTS, language_model, settings
 from unrolled.locking import LEFT
 from unrolled.parameters import as_text, listed, read, to_bytes, untied
 from unrolled.parameters.other_files import what_else
+from unrolled.processes import messages
+from unrolled.processes.arrival import compared
 from unrolled.report import page, trackers
 from unrolled.report.reading import read_runs
 from unrolled.report.spec import Axis, Chart, Heatmap, Mark, Series, Shade
@@ -344,3 +346,24 @@ def checkpoint_arrays(data: bytes) -> None:
     for name in (contents.TRAINING, contents.MODEL):
         with suppress(UnrolledError):
             contents.unpack({**packed(), name: data})
+
+
+# messages of other processes
+
+
+def hellos() -> list[bytes]:
+    hello = {"rank": 1, "size": 2, "host": "b", "process": 4711, "about": {"numpy": "2.4"}}
+    return [messages.encode("hello", hello)[messages.LENGTH :]]
+
+
+@target(hellos)
+def hello(data: bytes) -> None:
+    """What somebody says first at the port where processes meet, to what all are told of it."""
+    try:
+        other = messages.decode_hello(data)
+    except ValueError:
+        return
+    ours = messages.decode_hello(hellos()[0])
+    assert "\x1b" not in str(other)
+    for line in compared(ours, other):
+        assert line.isprintable()

@@ -200,6 +200,12 @@ def test_checkpoints(data):
     answered(name, data.draw(st.sampled_from(TARGETS[name].seeds()).flatmap(damaged)))
 
 
+@trying
+@given(damaged_or_not((changed(json.loads(TARGETS["hello"].seeds()[0])) | values).map(json.dumps)))
+def test_hellos(data):
+    answered("hello", data)
+
+
 # what is typed
 
 numbers = (

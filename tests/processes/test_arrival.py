@@ -153,7 +153,7 @@ def hello(**changes):
     return encode("hello", {**said, **changes})
 
 
-def test_strangers_at_the_port_are_dropped_and_hinder_nobody():
+def test_strangers_at_the_port_are_dropped_and_hinder_nobody(caplog):
     with waiting() as (port, result):
         mute = [knock(port + 1, end=False) for _ in range(20)]
         for data in (
@@ -161,7 +161,7 @@ def test_strangers_at_the_port_are_dropped_and_hinder_nobody():
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00",  # TLS
             hello()[:-3],
-            (MOST_MESSAGE + 1).to_bytes(4, "big") + b"[" * MOST_MESSAGE,
+            hello(rank=0, about={"a": "b" * MOST_MESSAGE}),
             MOST_MESSAGE.to_bytes(4, "big") + b"[" * MOST_MESSAGE,
             encode("welcome", [[["a", 1], ["b", 2]], 5]),
             hello(rank=True),
@@ -175,6 +175,7 @@ def test_strangers_at_the_port_are_dropped_and_hinder_nobody():
             each.close()
     (meeting,) = result
     meeting.leave()
+    assert not caplog.records
 
 
 def test_a_second_process_of_a_rank_is_refused_but_comes_in_when_the_first_has_ended():
