@@ -171,6 +171,7 @@ class Context:
         listeners.append(Logs(self.directory, self.resumption))
         trainer.listeners.extend(listeners)
         trainer.data_parallel = self.data_parallel
+        self.data_parallel.before_exit(report.__exit__)  # a live line hides the cursor
         source = self._with_checkpoints(trainer, part)
         force = self.resumption is not None and self.resumption.force
         with ExitStack() as stack, self.directory, report, _stop_when_told(trainer.stop) as told:

@@ -35,7 +35,8 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
         What ``Trainer(data_parallel=...)`` takes.
 
     Raises:
-        SettingError: several devices; or the environment says nonsense.
+        SettingError: several devices, a process group that is there already, or nonsense in the
+            environment.
         RunError: a process did not come, or is about something else; a port is taken.
 
     Example:
@@ -56,21 +57,30 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     place = place_from_environment()
     if place is None:
         return shared.DataParallel()
+    if distributed.is_initialized():
+        raise SettingError(
+            "the process group is there already; leave init_process_group to data_parallel()"
+        )
     meeting = meet(place, {"versions": versions(backend), **about})
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank)
-    if not distributed.is_initialized():
-        store = distributed.TCPStore(  # type: ignore[attr-defined]
-            place.host, meeting.engine_port, place.size, place.rank == 0, wait_for_workers=False
-        )
-        kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(kind, store=store, rank=place.rank, world_size=place.size)
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        place.host, meeting.engine_port, place.size, place.rank == 0, wait_for_workers=False
+    )
+    kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(kind, store=store, rank=place.rank, world_size=place.size)
     atexit.register(meeting.leave)
     return DataParallel(meeting, parts=place.size)
 
 
 class DataParallel(shared.DataParallel):
     """Several processes with a part of each minibatch, and DDP between them."""
+
+    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        both = torch.tensor([0.0 if self.rank else seconds, float(stop)], dtype=torch.float64)
+        distributed.all_reduce(both)  # in a tenth of the time that the meeting takes
+        seconds, stops = both.tolist()
+        return seconds, stops > 0
 
     def reducing(self, trainer: Any) -> Callable[..., tuple[Any, Any]]:
         """``(objective, *arguments) -> (loss, auxiliary)``, whose backward pass reduces gradients.

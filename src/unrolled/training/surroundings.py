@@ -75,6 +75,7 @@ def no_fit(folder: Path, error: Exception) -> ResumeError:
     return ResumeError(f"the newest checkpoint in '{folder}' does not fit this training: {why}")
 
 
+@cache  # a process that may open no more files must not forget it
 def processor() -> str:
     """The processor's name as the system tells it; its architecture where it does not."""
     with suppress(OSError):
