@@ -12,11 +12,15 @@ import string
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from unrolled.data.cleaning import clean_pieces
 from unrolled.data.encodings import encoding_of
+from unrolled.data.shards import Shards
 from unrolled.data.vocabulary import PIECE, Ids, count_characters, pieces_of
 from unrolled.errors import TextError
+
+AnyCorpus = TypeVar("AnyCorpus", Ids, Shards)
 
 TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 
@@ -176,11 +180,11 @@ def check_cleanable(counts: Mapping[str, int]) -> None:
         )
 
 
-def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]:
+def split_heldout(corpus: AnyCorpus, max_tokens: int | None = None) -> tuple[AnyCorpus, AnyCorpus]:
     """The part to train on, and the last tenth, which training never sees.
 
     Args:
-        corpus: ids ``(N,)``.
+        corpus: ids ``(N,)``, an array or `Shards`.
         max_tokens: train on this many from the start at most; None, 0 or less means on
             all but the last tenth.
 

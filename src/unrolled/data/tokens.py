@@ -3,7 +3,6 @@
 The temporary file has no name: the system takes it back when the process ends.
 """
 
-import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.data.cleaning import clean_pieces
+from unrolled.data.shards import map_file
 from unrolled.data.text import check_cleanable, check_not_empty, read_pieces
 from unrolled.data.vocabulary import Ids, Vocab, count_characters
 from unrolled.errors import TextError
@@ -61,10 +61,6 @@ def smallest_type(count: int) -> npt.DTypeLike:
     return np.min_scalar_type(max(count - 1, 0))
 
 
-class Map(mmap.mmap):
-    """A mapped file of ours, which is only read."""
-
-
 def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
     """The pieces one after the other in a temporary file, as one array that is mapped."""
     folder = temporary_folder()
@@ -74,7 +70,7 @@ def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
                 write_all(file, piece.tobytes())
             if not file.tell():
                 return np.empty(0, dtype)
-            return np.frombuffer(Map(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+            return map_file(file.fileno(), dtype)
     except OSError as error:
         raise TextError(
             f"there is no room for the ids of the text in '{folder}': {error.strerror}. Name a "
@@ -95,20 +91,6 @@ def temporary_folder() -> str:
     """
     chosen = os.environ.get("TMPDIR") or "/var/tmp"
     return chosen if os.access(chosen, os.W_OK | os.X_OK) else tempfile.gettempdir()
-
-
-def release(ids: Ids) -> None:
-    """Give back the memory of those parts of mapped ids that were looked at so far.
-
-    They stay valid: what is looked at again is brought in again. Ids that are not mapped
-    are left alone.
-    """
-    base: Any = ids
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base  # through which NumPy sees it
-    if isinstance(base, Map) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def indices(ids: Ids) -> npt.NDArray[np.int64]:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from installed import FRAMEWORK
 from unrolled.data import tokens
+from unrolled.data.shards import release
 from unrolled.data.text import clean_lines, read_pieces
-from unrolled.data.tokens import TextFile, encode, indices, mapped, release, smallest_type
+from unrolled.data.tokens import TextFile, encode, indices, mapped, smallest_type
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
 from unrolled.frameworks import load
