@@ -45,6 +45,10 @@ class RunError(UnrolledError):
     """A run directory that cannot be written or read."""
 
 
+class InUseError(RunError):
+    """A directory that another process has locked."""
+
+
 class ResumeError(RunError):
     """A run that cannot be resumed, or not exactly."""
 

@@ -1,4 +1,4 @@
-"""Encode texts larger than memory: read in pieces, ids in a memory-mapped temporary file.
+"""Encode texts: `encode` gives ids, those of files in a memory-mapped temporary file.
 
 The temporary file has no name: the system takes it back when the process ends.
 """
@@ -6,54 +6,29 @@ The temporary file has no name: the system takes it back when the process ends.
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.cleaning import clean_pieces
 from unrolled.data.shards import map_file
-from unrolled.data.text import check_cleanable, check_not_empty, read_pieces
-from unrolled.data.vocabulary import Ids, Vocab, count_characters
+from unrolled.data.text_files import TextFiles
+from unrolled.data.vocabulary import Ids, Vocab
 from unrolled.errors import TextError
 
 
-class TextFile:
-    """A UTF-8 text file as the source of a `TextData`, however long; iterating gives pieces.
-
-    Args:
-        path: the file.
-        clean: letters a-z and blanks only, as `unrolled.data.text.clean` does it.
-
-    Attributes:
-        counts: how often each character occurs, in the order of first appearance.
-
-    Raises:
-        TextError: missing, a directory, not readable, not UTF-8, empty, or not to be
-            cleaned.
-    """
-
-    def __init__(self, path: str | Path, clean: bool = False) -> None:
-        self.path = Path(path)
-        self.clean = clean
-        self.counts = count_characters(read_pieces(self.path))
-        check_not_empty(self.path, self.counts)
-        if clean:
-            check_cleanable(self.counts)
-            self.counts = count_characters(self)
-
-    def __iter__(self) -> Iterator[str]:
-        pieces = read_pieces(self.path)
-        return clean_pieces(pieces) if self.clean else pieces
-
-
-def encode(text: str | TextFile, vocab: Vocab) -> Ids:
+def encode(text: str | TextFiles, vocab: Vocab) -> Ids:
     """Ids of the characters of a text, of the smallest type; those of a file are mapped."""
     dtype = smallest_type(len(vocab))
     if isinstance(text, str):
         return vocab.encode(text, dtype)
-    return mapped(map(vocab.encoder(dtype), text), dtype)
+    return mapped(encoded_pieces(text, vocab), dtype)
+
+
+def encoded_pieces(text: TextFiles, vocab: Vocab) -> Iterator[Ids]:
+    """The ids of `encode` piece by piece."""
+    encode = vocab.encoder(smallest_type(len(vocab)))
+    return map(encode, text.pieces("encoding the text"))
 
 
 def smallest_type(count: int) -> npt.DTypeLike:
