@@ -150,11 +150,6 @@ def run(context: Context, settings: Settings) -> None:
             "out, and scratch=false takes the framework's own layer; leave out one of them"
         )
     text = load_text(settings)
-    prefixes = choose_prefixes(settings, text)
-    before = context.used_before("prefix")
-    if before and before[0] == prefixes[0]:  # both of the books' two, though one is a setting now
-        prefixes = tuple(before)
-    settings = replace(settings, prefix=prefixes[0])
     shell, seed = context.shell, context.seed
     shell.backend.seed(seed)
     data = shell.TextData(
@@ -166,6 +161,11 @@ def run(context: Context, settings: Settings) -> None:
         seed,
         settings.back_steps,
     )
+    prefixes = choose_prefixes(settings, text)
+    before = context.used_before("prefix")
+    if before and before[0] == prefixes[0]:  # both of the books' two, though one is a setting now
+        prefixes = tuple(before)
+    settings = replace(settings, prefix=prefixes[0])
     for prefix in prefixes:
         check_prefix(data.vocab, prefix)
     model = build(shell, settings, len(data.vocab), seed)

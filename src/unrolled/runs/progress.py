@@ -65,7 +65,8 @@ def shown(
             yield part
             live.advance(task)
     finally:
-        live.stop()
+        if is_shown:
+            live.stop()
 
 
 class TrainingProgress(Listener):
