@@ -4,14 +4,15 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from unrolled.data.shard_files import FORMAT, open_shards, write_shards
+from unrolled.data.shard_files import FORMAT, INDEX, open_shards, remove_shards, write_shards
 from unrolled.data.shards import Corpus, Shards
 from unrolled.data.text_files import TextFiles
 from unrolled.data.tokens import encode, encoded_pieces
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import InUseError, TextError
+from unrolled.errors import InUseError, RunError, TextError
 from unrolled.locking import hold, owner, release, state
 from unrolled.output import printable
 
@@ -97,6 +98,7 @@ def _encode(folder: Path, text: TextFiles) -> tuple[dict[str, int], Shards]:
         "files": len(text.files),
         "bytes": text.size,
     }
+    _remove_left(folder.parent)
     try:
         write_shards(folder, encoded_pieces(text, Vocab(text.counts)), text.counts, about)
     except OSError as error:
@@ -105,6 +107,20 @@ def _encode(folder: Path, text: TextFiles) -> tuple[dict[str, int], Shards]:
     if found is None:
         raise _unwritten(folder, "what was written there is not what is read")
     return found
+
+
+def _remove_left(texts: Path) -> None:
+    """Remove the shards that killed processes have left; their folders stay, and are empty."""
+    for folder in texts.iterdir():
+        if state(folder) not in ("killed", "left"):
+            continue
+        with suppress(RunError, OSError):  # somebody else does it
+            hold(folder)
+            try:
+                if not (folder / INDEX).exists():
+                    remove_shards(folder)
+            finally:
+                release(folder)
 
 
 def _unwritten(folder: Path, why: str) -> TextError:

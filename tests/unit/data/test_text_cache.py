@@ -286,6 +286,22 @@ def test_one_process_encodes_and_others_wait_also_for_one_that_is_killed(tmp_pat
     assert names == [*(f"{number:05}.ids" for number in range(9)), INDEX]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_what_a_killed_process_has_left_goes_with_the_next_text(tmp_path, cache, files):
+    large = tmp_path / "large"
+    large.write_text("abc" * 150_000)
+    with start([large, large], cache) as process:
+        until(process, "half")
+        (one,) = (path.parent for path in cache.rglob("00000.ids"))
+        vocabulary_and_ids(TextFiles(files))
+        assert (one / "00000.ids").exists()  # it still runs
+        process.kill()
+        process.stdin.close()
+    vocabulary_and_ids(TextFiles(files, clean=True))
+    assert list(one.iterdir()) == []
+    assert len(list(cache.rglob(INDEX))) == 2
+
+
 def test_encoding_takes_little_memory(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(shard_files, "MOST_IDS", 2**20)
     peaks = []
