@@ -93,7 +93,7 @@ def _while_locked(folder: Path) -> Iterator[None]:
 
 def _encode(folder: Path, text: TextFiles) -> tuple[dict[str, int], Shards]:
     about = {
-        "text": [printable(str(path)) for path in text.paths],
+        "text": [printable(os.path.abspath(path)) for path in text.paths],
         "clean": text.clean,
         "files": len(text.files),
         "bytes": text.size,

@@ -229,11 +229,11 @@ def where_kept(ids: Shards) -> str:
     Example:
         >>> import numpy as np
         >>> where_kept(Shards([np.zeros(2_500_000, np.uint16)], Path("texts/1f")))
-        "the text's ids are kept in texts/1f (5 MB) for the next run"
+        "the text's ids (5 MB) are kept for the next run in texts/1f"
     """
     size = sum(part.nbytes for part in ids.parts)
     folder = printable(str(ids.folder))
-    return f"the text's ids are kept in {folder} ({size / 1e6:,.0f} MB) for the next run"
+    return f"the text's ids ({size / 1e6:,.0f} MB) are kept for the next run in {folder}"
 
 
 def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_size: int) -> str:
