@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.data.text import clean_lines, time_machine
-from unrolled.data.tokens import TextFile, encode
+from unrolled.data.text_files import TextFiles
+from unrolled.data.tokens import encode
 from unrolled.data.vocabulary import Vocab
 
 FOREIGN = "Ein Übermaß an Größe — naïve façade, привет мир, 时间机器。\n"
@@ -56,8 +57,8 @@ def encoding(path: str, kind: str) -> dict[str, Any]:
     """Bytes of the file per second, of the clock and of the processor's work (one thread)."""
     size, before = os.path.getsize(path), peak_bytes()
     started, busy = time.perf_counter(), time.process_time()
-    source = TextFile(path, clean=kind == "cleaned")
-    vocab = Vocab(source.counts)
+    source = TextFiles(path, clean=kind == "cleaned")
+    vocab = Vocab(source.counts)  # counts now
     counted = time.perf_counter()
     ids = encode(source, vocab)
     ended = time.perf_counter()
@@ -97,7 +98,7 @@ def training(path: str, kind: str) -> dict[str, Any]:
     for batch in list(tiny.train_dataloader())[:20]:
         trainer.fit_batch(batch, None)
     before = peak_bytes()
-    data = unrolled.TextData(TextFile(path), 32, 35, kind == "random", seed=0)
+    data = unrolled.TextData(TextFiles(path), 32, 35, kind == "random", seed=0)
     trainer.prepare(model, data)
     started, count = time.perf_counter(), 0
     for batch in trainer.train_dataloader:  # every minibatch; training on each takes hours

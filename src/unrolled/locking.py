@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from unrolled.errors import RunError
+from unrolled.errors import InUseError, RunError
 from unrolled.output import printable
 from unrolled.untrusted import open_plain
 
@@ -68,8 +68,8 @@ def hold(path: Path) -> None:
     """Lock a directory until `release`, `give_back` or the process's end.
 
     Raises:
-        RunError: another process holds the lock, whose name is told; or the lock file cannot be
-            written, or is a link or no file.
+        InUseError: another process holds the lock, whose name is told.
+        RunError: the lock file cannot be written, or is a link or no file.
     """
     if sys.platform == "win32":
         return
@@ -143,9 +143,9 @@ def check_unused(path: Path) -> None:
     raise _in_use(path, None)
 
 
-def _in_use(path: Path, by: Owner | None) -> RunError:
+def _in_use(path: Path, by: Owner | None) -> InUseError:
     who = "another process" if by is None else f"{by}, started by `{by.command}`"
-    return RunError(f"'{path}' is in use by {who}; wait until it ends, or choose another --out")
+    return InUseError(f"'{path}' is in use by {who}; wait until it ends, or choose another --out")
 
 
 def release(path: Path) -> None:

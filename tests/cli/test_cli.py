@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +142,7 @@ def test_usage_errors_speak_our_words(unrolled, arguments, words):
     ("content", "words"),
     [
         (None, ["does not exist"]),
-        ("a directory", ["is a directory"]),
+        ("an empty folder", ["has no text in it"]),
         (b"", ["is empty"]),
         (b"  \n ", ["is empty"]),
         (b"caf\xe9 au lait", ["not UTF-8", "byte 3", "must be known"]),
@@ -150,12 +152,35 @@ def test_usage_errors_speak_our_words(unrolled, arguments, words):
 )
 def test_texts_that_cannot_be_used(unrolled, tmp_path, content, words):
     path = tmp_path / "mine.txt"
-    if content == "a directory":
+    if content == "an empty folder":
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
     assert_refused(unrolled("run", "language-model", *sets(f"text={path}")), *words)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_text_may_be_several_files_or_a_folder_and_is_kept(unrolled, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "texts").mkdir()
+    parts = {"a": "It was so. " * 30, "b": "Or, was it? " * 30}
+    for name, text in parts.items():
+        (tmp_path / "texts" / name).write_text(text)
+    (tmp_path / "joined,with a comma").write_text("".join(parts.values()))
+    tiny = sets("max_epochs=1", "num_hiddens=8", "batch_size=2", "num_steps=5")
+    found = {}
+    for text in ("texts", "texts/a,texts/b", "joined,with a comma", "texts"):
+        outcome = unrolled("run", "language-model", "--out", "out", *sets(f"text={text}"), *tiny)
+        assert outcome.code == 0
+        found[text] = (tmp_path / "out/metrics.jsonl").read_bytes()
+        kept = re.findall(r"ids \(0 MB\) are kept for the next run in (\S+)", outcome.out)
+        assert len(kept) == ("joined" not in text)
+        assert all((tmp_path / folder / "index.json").is_file() for folder in kept)
+        shutil.rmtree(tmp_path / "out")
+    assert len(set(found.values())) == 1
+    assert len(list((tmp_path / "cache/texts").iterdir())) == 1
+    outcome = unrolled("run", "language-model", *sets("text=texts/a,nowhere"), *tiny)
+    assert_refused(outcome, "'nowhere' does not exist")
 
 
 def test_cleaning_that_would_leave_blanks_is_refused(unrolled, tmp_path):

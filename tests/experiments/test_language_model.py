@@ -7,6 +7,8 @@ import short_runs
 from short_runs import lines, same, summary
 
 from installed import FRAMEWORK, INSTALLED
+from unrolled.data.text import clean, time_machine
+from unrolled.data.vocabulary import Vocab
 from unrolled.errors import RunError, SettingError
 from unrolled.experiments import language_model
 from unrolled.experiments.language_model import Settings, complete, explain, load
@@ -17,6 +19,8 @@ from unrolled.training.evaluation import mean_cross_entropy
 
 TINY = {"max_epochs": 2, "num_hiddens": 8, "batch_size": 4, "num_steps": 5, "max_tokens": 200}
 TINY["telemetry_every"] = 0  # its own tests have it; compilers would take seconds more
+
+TIME_MACHINE = clean(time_machine())
 
 run = partial(short_runs.run, "language-model")
 
@@ -102,6 +106,25 @@ def test_a_user_text_is_used_whole_but_the_last_tenth(tmp_path):
     sizes = {"num_hiddens": 4, "batch_size": 4, "num_steps": 5}
     path = run(tmp_path, text=tmp_path / "mine.txt", max_epochs=1, **sizes)
     assert lines(path)[0]["step"] in ((900 - 1) // 4 // 5, (900 - 1 - 5) // 4 // 5)
+
+
+def test_of_a_long_heldout_part_the_start_is_measured_and_that_is_said(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(language_model, "MOST_MEASURED", 1000)
+    measured = []
+
+    def measure(backend, model, ids, *more):
+        measured.append(ids)
+        return mean_cross_entropy(backend, model, ids, *more)
+
+    monkeypatch.setattr(language_model, "mean_cross_entropy", measure)
+    run(tmp_path, **TINY)
+    (ids,) = measured
+    assert ids.tolist() == Vocab(TIME_MACHINE).encode(TIME_MACHINE)[-17058:-16058].tolist()
+    said = capsys.readouterr().out
+    assert "17,058 held out, the first 1,000 of these to measure on, 28 in the vocabulary" in said
+    assert "on 1,000 characters never seen" in said
 
 
 def test_a_linear_regression_cannot_be_sampled(tmp_path):

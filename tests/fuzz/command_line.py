@@ -52,6 +52,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
         stack.callback(os.chdir, before)
         stack.callback((whole_run() / "report.html").unlink, missing_ok=True)
         os.chdir(work)
+        stack.enter_context(patch.dict(os.environ, UNROLLED_CACHE=str(work / "cache")))
         for where, name, other in INSTEAD:
             stack.enter_context(patch.object(where, name, other))
         stack.enter_context(patch.object(sys, "argv", ["unrolled", *arguments]))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -23,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "report"))
 import made_runs
 
 from unrolled.checkpoints import contents, mark
-from unrolled.data import digit_sum, encodings, text, tokens, vocabulary
+from unrolled.data import digit_sum, encodings, shard_files, text, text_files, tokens, vocabulary
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
 from unrolled.locking import LEFT
@@ -282,8 +283,31 @@ def text_file(data: bytes) -> None:
     found = text.read_text(path)
     vocab = vocabulary.Vocab(found)
     assert "".join(vocab.to_tokens(vocab.encode(found))) == found
-    assert tokens.encode(tokens.TextFile(path), vocab).tolist() == vocab.encode(found).tolist()
+    assert tokens.encode(text_files.TextFiles(path), vocab).tolist() == vocab.encode(found).tolist()
     text.clean(found)
+
+
+@functools.cache
+def shards() -> tuple[Path, bytes]:
+    """A folder of two shards, and its index."""
+    path = folder() / "shards"
+    path.mkdir()
+    pieces = [np.array([1, 2, 1], np.uint8), np.array([2, 3], np.uint8)]
+    with patch.object(shard_files, "MOST_IDS", 3):
+        shard_files.write_shards(path, pieces, {"a": 2, "b": 2, "c": 1}, {"clean": False})
+    return path, (path / shard_files.INDEX).read_bytes()
+
+
+@target(lambda: [shards()[1]])
+def shard_index(data: bytes) -> None:
+    """The index of a folder of shards: what it gives can be read, and are ids of its vocabulary."""
+    path, _ = shards()
+    (path / shard_files.INDEX).write_bytes(data)
+    found = shard_files.open_shards(path)
+    if found is not None:
+        counts, ids = found
+        assert len(ids) == sum(counts.values())
+        assert len(np.asarray(ids)) == len(ids)
 
 
 @target(texts)

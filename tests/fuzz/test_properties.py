@@ -192,6 +192,14 @@ def test_texts_and_tables(data):
 
 @trying
 @given(st.data())
+def test_shards(data):
+    index = json.loads(TARGETS["shard_index"].seeds()[0])
+    content = json.dumps(data.draw(changed(index))).encode()
+    answered("shard_index", data.draw(st.just(content) | damaged(content)))
+
+
+@trying
+@given(st.data())
 def test_checkpoints(data):
     state = json.loads(packed()["state.json"])
     content = json.dumps(data.draw(changed(state))).encode()

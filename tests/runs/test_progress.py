@@ -80,3 +80,27 @@ def test_a_step_that_was_not_finite_is_told_once(monkeypatch):
         "epoch 1/20 step 3  loss nan, gradient inf: minibatch skipped",
         "epoch 1/20 step 3  loss nan, gradient inf: rolled back to the checkpoint of step 1",
     ]
+
+
+@pytest.mark.parametrize(("terminal", "after_s"), [(True, 0), (True, 1e9), (False, 0)])
+def test_work_is_shown_on_a_terminal_once_it_takes_long(monkeypatch, terminal, after_s):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=80)
+    monkeypatch.setattr(progress, "console", lambda: console)
+    parts = progress.shown("counting [all]", iter("abc"), count=None, after_s=after_s)
+    assert list(parts) == ["a", "b", "c"]
+    assert ("counting [all]" in file.getvalue()) == (terminal and after_s == 0)
+    assert bool(file.getvalue()) == (terminal and after_s == 0)
+
+
+def test_work_that_fails_leaves_no_live_line(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "console", lambda: console)
+
+    def parts():
+        yield 1
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        list(progress.shown("counting", parts()))
+    list(progress.shown("counting", [1]))  # a console has one live line at a time

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from unrolled.checks import checked
-from unrolled.data.tokens import indices, release, smallest_type
-from unrolled.data.vocabulary import Ids
+from unrolled.data.shards import Corpus, release, windows
+from unrolled.data.shuffling import random_order
+from unrolled.data.tokens import indices
 from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None
+
+Places = npt.NDArray[np.int64]
 
 BLOCK, BLOCKS = 2**16, 256
 """Bytes that are looked at together to tell data from others, and how often in an array."""
@@ -43,7 +45,7 @@ class EpochLoader:
         """The minibatches of an epoch, from 0, beginning with the ``start``-th, from 0."""
         raise NotImplementedError(f"{type(self).__name__} must define minibatches(epoch, start)")
 
-    def source_arrays(self) -> Iterator[npt.NDArray[Any]]:
+    def source_arrays(self) -> Iterator[npt.NDArray[Any] | Corpus]:
         """The arrays that the minibatches are cut out of."""
         raise NotImplementedError(f"{type(self).__name__} must define source_arrays()")
 
@@ -53,7 +55,7 @@ class EpochLoader:
         found = hashlib.sha256()
         for array in self.source_arrays():
             found.update(f"{array.dtype.str} {array.shape}".encode())
-            block = max(1, BLOCK // max(1, array[:1].nbytes))  # rows
+            block = max(1, BLOCK // max(1, np.asarray(array[:1]).nbytes))  # rows
             every = max(block, len(array) // BLOCKS)
             for first in range(0, len(array), every):
                 found.update(np.ascontiguousarray(array[first : first + block]).tobytes())
@@ -138,14 +140,14 @@ class SequenceLoader(EpochLoader):
       random order; nothing continues.
 
     Offset and order are others in every epoch. A minibatch is cut out of the corpus
-    when its turn comes; nothing is copied before.
+    when its turn comes; nothing is read or copied before.
 
     With ``back_steps`` above ``T``, minibatches overlap: ``X (B, back_steps)`` and ``Y (B, T)``,
     the targets of the last ``T`` inputs; the ones before let the gradient reach back. Targets
     still follow each other without overlap.
 
     Args:
-        corpus: ids ``(N,)`` of any integer type, mapped or not.
+        corpus: ids ``(N,)`` of any integer type: an array, mapped or not, or `Shards`.
         batch_size: ``B``.
         num_steps: ``T``.
         use_random_iter: random instead of sequential.
@@ -168,7 +170,7 @@ class SequenceLoader(EpochLoader):
     @checked
     def __init__(
         self,
-        corpus: Ids,
+        corpus: Corpus,
         batch_size: int,
         num_steps: int,
         use_random_iter: bool = False,
@@ -211,31 +213,30 @@ class SequenceLoader(EpochLoader):
     def minibatches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
         every = max(1, RELEASE_EVERY // self.batch_size)
         of_epoch = self._sequential if self.continues else self._random
-        for number, (X, Y) in enumerate(of_epoch(generator_at(self.seed, epoch), start)):
+        for number, first in enumerate(of_epoch(generator_at(self.seed, epoch), start)):
             if number % every == 0:
                 release(self.corpus)
+            XY = windows(self.corpus, first, self.before + self.num_steps + 1)
+            X, Y = XY[:, :-1], XY[:, self.before + 1 :]
             yield self.asarray(indices(X)), self.asarray(indices(Y))
 
-    def source_arrays(self) -> Iterator[npt.NDArray[Any]]:
+    def source_arrays(self) -> Iterator[Corpus]:
         yield self.corpus
         release(self.corpus)
 
-    def _sequential(self, rng: np.random.Generator, start: int) -> Iterator[tuple[Ids, Ids]]:
+    def _sequential(self, rng: np.random.Generator, start: int) -> Iterator[Places]:
+        """Where the inputs of each minibatch begin, ``(B,)``."""
         B, T, before = self.batch_size, self.num_steps, self.before
         offset = int(rng.integers(0, T + 1))
         length = (len(self.corpus) - offset - 1) // B  # of one stream
-        Xs = self.corpus[offset : offset + B * length].reshape(B, length)
-        Ys = self.corpus[offset + 1 : offset + 1 + B * length].reshape(B, length)
+        streams = offset + np.arange(B, dtype=np.int64) * length
         for t in range(before + start * T, length - T + 1, T):
-            yield Xs[:, t - before : t + T], Ys[:, t : t + T]
+            yield streams + (t - before)
 
-    def _random(self, rng: np.random.Generator, start: int) -> Iterator[tuple[Ids, Ids]]:
-        B, T, before = self.batch_size, self.num_steps, self.before
+    def _random(self, rng: np.random.Generator, start: int) -> Iterator[Places]:
+        B, T = self.batch_size, self.num_steps
         offset = int(rng.integers(0, T))
-        count = (len(self.corpus) - offset - before - 1) // T  # subsequences
-        windows = sliding_window_view(self.corpus[offset:], before + T + 1)[::T]  # views
-        order = np.arange(count, dtype=smallest_type(count))  # an eighth to a half of int64's
-        rng.shuffle(order)
+        count = (len(self.corpus) - offset - self.before - 1) // T  # subsequences
+        order = random_order(count, rng)
         for first in range(start * B, count - B + 1, B):
-            XY = windows[order[first : first + B]]  # (B, before + T + 1)
-            yield XY[:, :-1], XY[:, before + 1 :]
+            yield offset + order[first : first + B].astype(np.int64) * T

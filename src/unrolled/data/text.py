@@ -10,13 +10,18 @@ import re
 import stat
 import string
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from unrolled.data.cleaning import clean_pieces
 from unrolled.data.encodings import encoding_of
+from unrolled.data.shards import Corpus, Shards
 from unrolled.data.vocabulary import PIECE, Ids, count_characters, pieces_of
 from unrolled.errors import TextError
+
+SomeCorpus = TypeVar("SomeCorpus", Ids, Shards, Corpus)
 
 TIME_MACHINE_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 
@@ -48,7 +53,7 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
     path = Path(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, at_start, data = 0, True, None
-    try:
+    with readable(path):
         check_readable(path)
         with path.open("rb", buffering=0) as file:
             while data != b"":
@@ -66,6 +71,13 @@ def read_pieces(path: str | Path, size: int = PIECE) -> Iterator[str]:
                 if text:
                     yield text.removeprefix("\ufeff") if at_start else text  # byte order mark
                     at_start = False
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Raise errors of the system that come from reading a text as a `TextError`."""
+    try:
+        yield
     except FileNotFoundError:
         raise TextError(f"text '{path}' does not exist; name a UTF-8 text file") from None
     except TextError:
@@ -176,11 +188,13 @@ def check_cleanable(counts: Mapping[str, int]) -> None:
         )
 
 
-def split_heldout(corpus: Ids, max_tokens: int | None = None) -> tuple[Ids, Ids]:
+def split_heldout(
+    corpus: SomeCorpus, max_tokens: int | None = None
+) -> tuple[SomeCorpus, SomeCorpus]:
     """The part to train on, and the last tenth, which training never sees.
 
     Args:
-        corpus: ids ``(N,)``.
+        corpus: ids ``(N,)``, an array or `Shards`.
         max_tokens: train on this many from the start at most; None, 0 or less means on
             all but the last tenth.
 

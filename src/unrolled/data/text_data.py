@@ -3,8 +3,8 @@
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.data_module import DataModule
 from unrolled.data.text import split_heldout
-from unrolled.data.tokens import TextFile, encode
-from unrolled.data.vocabulary import Vocab
+from unrolled.data.text_cache import vocabulary_and_ids
+from unrolled.data.text_files import TextFiles
 from unrolled.errors import SettingError, TextError
 
 
@@ -14,7 +14,7 @@ class TextData(DataModule):
     The vocabulary is that of the whole text; the last tenth is held out.
 
     Args:
-        text: the characters; or a `unrolled.data.tokens.TextFile`, which need not fit memory.
+        text: the characters; or `unrolled.data.text_files.TextFiles`, which need not fit memory.
         batch_size: sequences of a minibatch.
         num_steps: characters of a sequence.
         use_random_iter: subsequences in random order instead of streams that continue.
@@ -26,7 +26,8 @@ class TextData(DataModule):
     Attributes:
         vocab: the vocabulary.
         train_ids, heldout_ids: ids of the two parts, ``(N,)`` each, of the smallest type
-            that the vocabulary fits in; those of a file are mapped.
+            that the vocabulary fits in; those of a file are mapped, those of a large text
+            `unrolled.data.shards.Shards`.
 
     Raises:
         TextError: the training part is too short for one minibatch.
@@ -46,7 +47,7 @@ class TextData(DataModule):
 
     def __init__(
         self,
-        text: str | TextFile,
+        text: str | TextFiles,
         batch_size: int,
         num_steps: int,
         use_random_iter: bool = False,
@@ -56,12 +57,12 @@ class TextData(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["text"])
-        if not isinstance(text, (str, TextFile)):
+        if not isinstance(text, (str, TextFiles)):
             raise SettingError(
-                f"TextData: text is a {type(text).__name__}; it must be a string, or a TextFile"
+                f"TextData: text is a {type(text).__name__}; it must be a string, or "
+                "TextFiles, which take the paths of files"
             )
-        self.vocab = Vocab(text if isinstance(text, str) else text.counts)
-        ids = encode(text, self.vocab)
+        self.vocab, ids = vocabulary_and_ids(text)
         self.train_ids, self.heldout_ids = split_heldout(ids, max_tokens)
         self.seed = self.backend.fresh_seed() if seed is None else seed
         try:

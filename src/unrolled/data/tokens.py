@@ -1,68 +1,39 @@
-"""Encode texts larger than memory: read in pieces, ids in a memory-mapped temporary file.
+"""Encode texts: `encode` gives ids, those of files in a memory-mapped temporary file.
 
 The temporary file has no name: the system takes it back when the process ends.
 """
 
-import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.cleaning import clean_pieces
-from unrolled.data.text import check_cleanable, check_not_empty, read_pieces
-from unrolled.data.vocabulary import Ids, Vocab, count_characters
+from unrolled.data.shards import map_file
+from unrolled.data.text_files import TextFiles
+from unrolled.data.vocabulary import Ids, Vocab
 from unrolled.errors import TextError
 
 
-class TextFile:
-    """A UTF-8 text file as the source of a `TextData`, however long; iterating gives pieces.
-
-    Args:
-        path: the file.
-        clean: letters a-z and blanks only, as `unrolled.data.text.clean` does it.
-
-    Attributes:
-        counts: how often each character occurs, in the order of first appearance.
-
-    Raises:
-        TextError: missing, a directory, not readable, not UTF-8, empty, or not to be
-            cleaned.
-    """
-
-    def __init__(self, path: str | Path, clean: bool = False) -> None:
-        self.path = Path(path)
-        self.clean = clean
-        self.counts = count_characters(read_pieces(self.path))
-        check_not_empty(self.path, self.counts)
-        if clean:
-            check_cleanable(self.counts)
-            self.counts = count_characters(self)
-
-    def __iter__(self) -> Iterator[str]:
-        pieces = read_pieces(self.path)
-        return clean_pieces(pieces) if self.clean else pieces
-
-
-def encode(text: str | TextFile, vocab: Vocab) -> Ids:
+def encode(text: str | TextFiles, vocab: Vocab) -> Ids:
     """Ids of the characters of a text, of the smallest type; those of a file are mapped."""
     dtype = smallest_type(len(vocab))
     if isinstance(text, str):
         return vocab.encode(text, dtype)
-    return mapped(map(vocab.encoder(dtype), text), dtype)
+    return mapped(encoded_pieces(text, vocab), dtype)
+
+
+def encoded_pieces(text: TextFiles, vocab: Vocab) -> Iterator[Ids]:
+    """The ids of `encode` piece by piece."""
+    encode = vocab.encoder(smallest_type(len(vocab)))
+    return map(encode, text.pieces("encoding the text"))
 
 
 def smallest_type(count: int) -> npt.DTypeLike:
     """The smallest type for the numbers from 0 to ``count - 1``."""
     return np.min_scalar_type(max(count - 1, 0))
-
-
-class Map(mmap.mmap):
-    """A mapped file of ours, which is only read."""
 
 
 def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
@@ -74,7 +45,7 @@ def mapped(pieces: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Ids:
                 write_all(file, piece.tobytes())
             if not file.tell():
                 return np.empty(0, dtype)
-            return np.frombuffer(Map(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+            return map_file(file.fileno(), dtype)
     except OSError as error:
         raise TextError(
             f"there is no room for the ids of the text in '{folder}': {error.strerror}. Name a "
@@ -95,20 +66,6 @@ def temporary_folder() -> str:
     """
     chosen = os.environ.get("TMPDIR") or "/var/tmp"
     return chosen if os.access(chosen, os.W_OK | os.X_OK) else tempfile.gettempdir()
-
-
-def release(ids: Ids) -> None:
-    """Give back the memory of those parts of mapped ids that were looked at so far.
-
-    They stay valid: what is looked at again is brought in again. Ids that are not mapped
-    are left alone.
-    """
-    base: Any = ids
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base  # through which NumPy sees it
-    if isinstance(base, Map) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def indices(ids: Ids) -> npt.NDArray[np.int64]:

@@ -219,7 +219,7 @@ class Context:
 
         def through(parts: Sequence[Part]) -> Iterator[Part]:
             with _stop_when_told(lambda: None) as told:
-                for part in shown(what, parts):
+                for part in shown(what, parts, len(parts)):
                     if told:
                         break
                     yield part

@@ -4,12 +4,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unrolled import frameworks
+from unrolled.data.shards import Shards
 from unrolled.data.text import clean, read_text, time_machine
-from unrolled.data.tokens import TextFile
+from unrolled.data.text_files import TextFiles
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import (
     MissingFrameworkError,
@@ -29,7 +31,7 @@ from unrolled.models.weights import parameter_shapes
 from unrolled.output import printable
 from unrolled.parameters import check_finite, shapes_of
 from unrolled.runs.directory import RunDirectory
-from unrolled.runs.progress import TrainingProgress, say
+from unrolled.runs.progress import TrainingProgress, say, shown
 from unrolled.telemetry.findings.losses import is_memorized
 from unrolled.telemetry.recorder import period
 from unrolled.training.evaluation import mean_cross_entropy
@@ -42,17 +44,30 @@ PREFIX_LENGTH = 15
 SAMPLE_LENGTH = 50
 SAMPLE_EVERY_EPOCHS = 10
 
+SHOWN_AFTER_S = 2.0
+"""Seconds of reading a text from which it is shown how far it is."""
 
-def load_text(settings: Settings) -> str | TextFile:
-    """The text to learn; that of a file stays there, as it may be larger than memory."""
-    if settings.text is not None and os.path.isfile(settings.text):
-        return TextFile(settings.text, clean=bool(settings.clean))
-    # a pipe, which can be read only once, or nothing that can be read at all
-    text = time_machine() if settings.text is None else read_text(settings.text)
+MOST_MEASURED = 10_000_000
+"""Characters of the held-out tenth that are measured. Their mean loss is known to about 0.001 nats
+then; to measure a gigabyte would take as long as a tenth of an epoch."""
+
+
+def load_text(settings: Settings) -> str | TextFiles:
+    """The text to learn; that of files stays there, as it may be larger than memory."""
+    if settings.text is None:
+        text = time_machine()
+    else:
+        # a comma may be part of a name
+        paths = [settings.text] if os.path.exists(settings.text) else settings.text.split(",")
+        if len(paths) > 1 or os.path.isfile(paths[0]) or os.path.isdir(paths[0]):
+            show = partial(shown, after_s=SHOWN_AFTER_S)
+            return TextFiles(paths, clean=bool(settings.clean), going_through=show)
+        # a pipe, which can be read only once, or nothing that can be read at all
+        text = read_text(paths[0])
     return clean(text) if settings.clean else text
 
 
-def choose_prefixes(settings: Settings, text: str | TextFile) -> tuple[str, ...]:
+def choose_prefixes(settings: Settings, text: str | TextFiles) -> tuple[str, ...]:
     """What to continue: what was asked for, else the books' two, else the text's start."""
     if settings.prefix is not None:
         return (settings.prefix,)
@@ -135,11 +150,6 @@ def run(context: Context, settings: Settings) -> None:
             "out, and scratch=false takes the framework's own layer; leave out one of them"
         )
     text = load_text(settings)
-    prefixes = choose_prefixes(settings, text)
-    before = context.used_before("prefix")
-    if before and before[0] == prefixes[0]:  # both of the books' two, though one is a setting now
-        prefixes = tuple(before)
-    settings = replace(settings, prefix=prefixes[0])
     shell, seed = context.shell, context.seed
     shell.backend.seed(seed)
     data = shell.TextData(
@@ -151,6 +161,11 @@ def run(context: Context, settings: Settings) -> None:
         seed,
         settings.back_steps,
     )
+    prefixes = choose_prefixes(settings, text)
+    before = context.used_before("prefix")
+    if before and before[0] == prefixes[0]:  # both of the books' two, though one is a setting now
+        prefixes = tuple(before)
+    settings = replace(settings, prefix=prefixes[0])
     for prefix in prefixes:
         check_prefix(data.vocab, prefix)
     model = build(shell, settings, len(data.vocab), seed)
@@ -178,18 +193,23 @@ def run(context: Context, settings: Settings) -> None:
         targets="tokens",
         sample=lambda: [printable(write(prefixes[0]))],
     )
+    unseen = data.heldout_ids[:MOST_MEASURED]
+    whole = len(unseen) == len(data.heldout_ids)
+    measured = "" if whole else f"the first {len(unseen):,} of these to measure on, "
     vocabulary = {"vocabulary.json": data.vocab.idx_to_token}
     context.begin(settings, vocabulary, used(settings, context.framework, prefixes, data, device))
     say(
         f"{settings.model}, {settings.num_hiddens} hidden units, "
         f"{'from scratch' if settings.scratch else 'the layer of ' + context.framework}: "
         f"{len(data.train_ids):,} characters to train on, {len(data.heldout_ids):,} held out, "
-        f"{len(data.vocab)} in the vocabulary"
+        f"{measured}{len(data.vocab)} in the vocabulary"
     )
+    if isinstance(data.train_ids, Shards):
+        say(where_kept(data.train_ids))
     context.fit(trainer, model, data, report, telemetry_every=settings.telemetry_every)
     net, sizes = trainer.bound_model, (settings.batch_size, settings.num_steps)
     through = context.going_through("measuring on text that it has not seen")
-    heldout = mean_cross_entropy(shell.backend, net, data.heldout_ids, *sizes, device, through)
+    heldout = mean_cross_entropy(shell.backend, net, unseen, *sizes, device, through)
     summary: dict[str, Any] = {
         "epochs": report.last.epoch if report.last else 0,
         "perplexity": perplexity(report.last.loss) if report.last else None,
@@ -197,10 +217,23 @@ def run(context: Context, settings: Settings) -> None:
         "tokens_per_s": report.targets_per_s(),
         "samples": {prefix: write(prefix) for prefix in prefixes},
     }
-    say("\n" + explain(summary, len(data.train_ids), len(data.heldout_ids), len(data.vocab)))
+    say("\n" + explain(summary, len(data.train_ids), len(unseen), len(data.vocab)))
     for sample in summary["samples"].values():
         say(f"  {printable(sample)}")
     context.finish(summary)
+
+
+def where_kept(ids: Shards) -> str:
+    """Where the ids of a text are, and how large they are.
+
+    Example:
+        >>> import numpy as np
+        >>> where_kept(Shards([np.zeros(2_500_000, np.uint16)], Path("texts/1f")))
+        "the text's ids (5 MB) are kept for the next run in texts/1f"
+    """
+    size = sum(part.nbytes for part in ids.parts)
+    folder = printable(str(ids.folder))
+    return f"the text's ids ({size / 1e6:,.0f} MB) are kept for the next run in {folder}"
 
 
 def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_size: int) -> str:

@@ -59,7 +59,11 @@ class Settings:
         least=1,
         shown="10000; all of a text of your own",
     )
-    text: str | None = setting(None, "a UTF-8 text file of your own", shown="The Time Machine")
+    text: str | None = setting(
+        None,
+        "UTF-8 text of your own: a file, several with commas between, or a folder of them",
+        shown="The Time Machine",
+    )
     clean: bool | None = setting(
         None,
         "keep the letters a-z and blanks only",

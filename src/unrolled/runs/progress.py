@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, TextIO, TypeVar, cast
@@ -42,13 +42,31 @@ def working(what: str) -> AbstractContextManager[Any]:
     return output.status(what) if output.is_terminal else nullcontext()
 
 
-def shown(what: str, parts: Sequence[Part]) -> Iterator[Part]:
-    """Give parts one by one, and show on a terminal how far it is: a line that goes away again."""
+def shown(
+    what: str, parts: Iterable[Part], count: int | None = None, after_s: float = 0
+) -> Iterator[Part]:
+    """Give parts one by one, and show on a terminal how far it is: a line that goes away again.
+
+    Args:
+        what: is done.
+        parts: of the work.
+        count: how many there are, about; None if nobody knows.
+        after_s: seconds of work from which it is shown.
+    """
     output = console()
     columns = TextColumn("{task.description}", markup=False), TimeRemainingColumn()
-    live = Progress(*columns, console=output, transient=True, disable=not output.is_terminal)
-    with live:
-        yield from live.track(parts, description=what)
+    live = Progress(*columns, console=output, transient=True)
+    task, began, is_shown = live.add_task(what, total=count), time.monotonic(), False
+    try:
+        for part in parts:
+            if not is_shown and output.is_terminal and time.monotonic() - began >= after_s:
+                live.start()
+                is_shown = True
+            yield part
+            live.advance(task)
+    finally:
+        if is_shown:
+            live.stop()
 
 
 class TrainingProgress(Listener):

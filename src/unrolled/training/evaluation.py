@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from unrolled.backends import Backend
-from unrolled.data.tokens import indices, release
-from unrolled.data.vocabulary import Ids
+from unrolled.data.shards import Corpus, release, windows
+from unrolled.data.tokens import indices
 
 
 def mean_cross_entropy(
     backend: Backend,
     model: Any,
-    ids: Ids,
+    ids: Corpus,
     batch_size: int,
     num_steps: int,
     device: Any = None,
@@ -27,15 +29,15 @@ def mean_cross_entropy(
         return None
     streams = max(1, min(batch_size, (len(ids) - 1) // num_steps))
     length = (len(ids) - 1) // streams
-    X = ids[: streams * length].reshape(streams, length)
-    Y = ids[1 : streams * length + 1].reshape(streams, length)
+    firsts = np.arange(streams, dtype=np.int64) * length
     evaluate = backend.compile(model.loss_and_state)
     total, read, state = 0.0, 0, None
     with backend.evaluating(model), backend.without_gradients():
         for start in going_through(range(0, length, num_steps)):
-            part = slice(start, start + num_steps)
-            batch = tuple(backend.asarray(indices(Z[:, part]), device) for Z in (X, Y))
+            steps = min(num_steps, length - start)
+            XY = windows(ids, firsts + start, steps + 1)
+            batch = tuple(backend.asarray(indices(Z), device) for Z in (XY[:, :-1], XY[:, 1:]))
             loss, state = evaluate(batch, state)
-            total, read = total + float(loss) * Y[:, part].size, read + Y[:, part].size
+            total, read = total + float(loss) * streams * steps, read + streams * steps
             release(ids)
-    return total / read if read == Y.size else None
+    return total / read if read == streams * length else None

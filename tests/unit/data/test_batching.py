@@ -185,13 +185,6 @@ def test_small_ids_make_the_same_minibatches_in_the_type_of_indices(random):
             np.testing.assert_array_equal(X, Z)
 
 
-def test_sequential_minibatches_are_views_of_the_corpus():
-    corpus = np.arange(200)
-    for X, Y in SequenceLoader(corpus, 3, 7, seed=1):
-        assert np.shares_memory(X, corpus)
-        assert np.shares_memory(Y, corpus)
-
-
 def test_a_random_order_is_that_of_numpy(monkeypatch):
     T, seed = 4, 3
     rng = np.random.default_rng([seed, 0])

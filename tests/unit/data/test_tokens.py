@@ -15,9 +15,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from installed import FRAMEWORK
-from unrolled.data import tokens
+from unrolled.data import text_files, tokens
+from unrolled.data.shards import release
 from unrolled.data.text import clean_lines, read_pieces
-from unrolled.data.tokens import TextFile, encode, indices, mapped, release, smallest_type
+from unrolled.data.text_files import TextFiles
+from unrolled.data.tokens import encode, indices, mapped, smallest_type
 from unrolled.data.vocabulary import Vocab
 from unrolled.errors import TextError
 from unrolled.frameworks import load
@@ -57,8 +59,8 @@ def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cle
     kinds = sorted(counts, key=lambda c: -counts[c])  # of equal counts the first stays first
     numbers = {c: i for i, c in enumerate(["<unk>", *kinds])}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "read_pieces", partial(read_pieces, size=size))
-        source = TextFile(path, clean=cleaning)
+        patch.setattr(text_files, "read_pieces", partial(read_pieces, size=size))
+        source = TextFiles(path, clean=cleaning)
         vocab = Vocab(source.counts)
         assert list(source.counts.items()) == list(counts.items())
         assert vocab.token_to_idx == numbers
@@ -66,7 +68,7 @@ def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cle
 
 
 def test_a_cleaned_file_may_have_a_vocabulary_of_any_size(tmp_path):
-    source = TextFile(file_of(tmp_path, "Hello, World\n" * 3), clean=True)
+    source = TextFiles(file_of(tmp_path, "Hello, World\n" * 3), clean=True)
     for kinds in (5, 300):
         vocab = Vocab.from_list(["<unk>", *map(chr, range(ord("z"), ord("z") - 5, -1))])
         vocab = Vocab.from_list([*vocab.idx_to_token, *(chr(0x4E00 + i) for i in range(kinds))])
@@ -78,7 +80,7 @@ def test_a_cleaned_file_may_have_a_vocabulary_of_any_size(tmp_path):
 
 @pytest.mark.parametrize("blanks", [" ", "\u3000", "\n"])
 def test_blanks_do_not_count_against_cleaning(tmp_path, blanks):
-    source = TextFile(file_of(tmp_path, "ab" + blanks * 100 + "c1"), clean=True)
+    source = TextFiles(file_of(tmp_path, "ab" + blanks * 100 + "c1"), clean=True)
     assert "".join(source).replace(" ", "") == "abc"
 
 
@@ -88,7 +90,7 @@ def test_blanks_do_not_count_against_cleaning(tmp_path, blanks):
 )
 def test_ids_take_as_few_bytes_as_there_are_kinds(tmp_path, kinds, dtype, size):
     text = "".join(chr(0x4E00 + i if i < 20_000 else 0x20000 + i) for i in range(kinds))
-    source = TextFile(file_of(tmp_path, text))
+    source = TextFiles(file_of(tmp_path, text))
     vocab = Vocab(source.counts)  # one more: <unk>
     for ids in (encode(source, vocab), encode(text, vocab)):
         assert ids.dtype == dtype
@@ -117,28 +119,21 @@ def test_files_that_cannot_be_learned_from_are_refused(tmp_path, data, cleaning,
     path = tmp_path / "mine.txt"
     path.write_bytes(data if words != "is empty" else data.replace(b"\xef\xbb\xbf", b""))
     with pytest.raises(TextError, match=words):
-        TextFile(path, clean=cleaning)
-
-
-def test_missing_files_and_directories_are_refused(tmp_path):
-    with pytest.raises(TextError, match=r"nowhere' does not exist"):
-        TextFile(tmp_path / "nowhere")
-    with pytest.raises(TextError, match=f"'{re.escape(str(tmp_path))}' is a directory"):
-        TextFile(tmp_path)
+        TextFiles(path, clean=cleaning).counts  # noqa: B018
 
 
 def test_the_ids_are_read_only_and_leave_no_file_behind(tmp_path, folder):
-    source = TextFile(file_of(tmp_path, "hello world " * 100))
+    source = TextFiles(file_of(tmp_path, "hello world " * 100))
     ids = encode(source, Vocab(source.counts))
     assert list(folder.iterdir()) == []
     with pytest.raises(ValueError, match="read-only"):
         ids[0] = 1
-    source.path.write_bytes(b"hel\xff")  # where reading fails on the way neither
+    path = file_of(tmp_path, "")
+    assert encode(TextFiles(path), Vocab("a")).shape == (0,)
+    path.write_bytes(b"hel\xff")  # where reading fails on the way neither
     with pytest.raises(TextError, match="not UTF-8"):
-        encode(source, Vocab(source.counts))
+        encode(TextFiles(path), Vocab("helo"))
     assert list(folder.iterdir()) == []
-    source.path.write_bytes(b"")
-    assert encode(source, Vocab(source.counts)).shape == (0,)
 
 
 def test_a_full_disk_is_an_error_that_names_the_way_out(tmp_path, folder, monkeypatch):
@@ -153,7 +148,7 @@ def test_a_full_disk_is_an_error_that_names_the_way_out(tmp_path, folder, monkey
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Full())
-    source = TextFile(file_of(tmp_path, "hello"))
+    source = TextFiles(file_of(tmp_path, "hello"))
     with pytest.raises(TextError, match=r"no room.*No space left.*TMPDIR=FOLDER") as caught:
         encode(source, Vocab(source.counts))
     assert str(folder) in str(caught.value)
@@ -224,7 +219,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
     for megabytes in (1, 4):
         path = file_of(tmp_path, "The quick brown fox, jumping;\n" * (megabytes * 2**20 // 30))
         tracemalloc.start()
-        source = TextFile(path, clean=True)
+        source = TextFiles(path, clean=True)
         encode(source, Vocab(source.counts))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -237,7 +232,7 @@ def test_data_from_a_file_are_those_of_its_text(tmp_path, random):
     TextData, backend = load(FRAMEWORK).TextData, load(FRAMEWORK).backend
     of_text, of_file = (
         TextData(source, 3, 7, random, seed=1)
-        for source in (text, TextFile(file_of(tmp_path, text)))
+        for source in (text, TextFiles(file_of(tmp_path, text)))
     )
     assert of_file.vocab.idx_to_token == of_text.vocab.idx_to_token
     np.testing.assert_array_equal(of_file.heldout_ids, of_text.heldout_ids)
