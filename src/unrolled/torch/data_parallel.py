@@ -21,7 +21,7 @@ from unrolled.training.surroundings import versions
 from unrolled.training.tracing import ThroughTime
 
 
-def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
+def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.DataParallel:
     """Join the other processes of a training, if the environment says that there are some.
 
     ``torchrun`` and ``unrolled run --processes`` set the environment. Without them the result
@@ -29,13 +29,14 @@ def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
     which each process takes the one with its number on the machine. (It never ran on a GPU.)
 
     Args:
+        devices: of this process; PyTorch's processes have one each.
         about: what must be the same in all processes beside the versions, in nested dicts.
 
     Returns:
         What ``Trainer(data_parallel=...)`` takes.
 
     Raises:
-        SettingError: the environment says nonsense.
+        SettingError: several devices; the environment says nonsense.
         RunError: a process did not come, or is about something else; a port is taken.
 
     Example:
@@ -48,6 +49,12 @@ def data_parallel(about: Mapping[str, Any] = {}) -> shared.DataParallel:
     Reference: S. Li et al., PyTorch Distributed: Experiences on Accelerating Data Parallel
     Training, VLDB 2020.
     """
+    shared.check_devices(devices)
+    if devices > 1:
+        raise SettingError(
+            f"devices is {devices}, and in PyTorch each process has one device: start {devices} "
+            f"processes, with `unrolled run ... --processes {devices}` or torchrun"
+        )
     place = place_from_environment()
     if place is None:
         return shared.DataParallel()
@@ -77,11 +84,7 @@ class DataParallel(shared.DataParallel):
         self.check_same({"parameters": {n: list(p.shape) for n, p in parameters.items()}})
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                raise SettingError(
-                    f"a {type(module).__name__} measures its minibatch, and each process has only "
-                    "a part of it: the result would depend on how many there are. Take "
-                    "nn.LayerNorm or nn.GroupNorm, which measure each example"
-                )
+                raise shared.batch_statistics(module)
         for tensor in (*parameters.values(), *model.buffers()):
             distributed.broadcast(tensor.detach(), 0)
         suffices = rows_suffice(trainer)

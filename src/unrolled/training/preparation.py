@@ -63,7 +63,7 @@ class Preparation:
         self.check_model(model)
         if self.data_parallel.parts > 1 and not self.fit_epoch.__module__.startswith("unrolled."):
             raise SettingError(
-                f"{self.fit_epoch.__qualname__} is your own, and does not know that the minibatches "
+                f"{self.fit_epoch.__qualname__} is your own, and does not know that minibatches "
                 "are shared by several processes or devices; leave out data_parallel="
             )
         if self.checkpoint is not None:  # the last one: it saves what the others know
@@ -182,6 +182,11 @@ class Preparation:
 
     def load_own_state(self, state: Any) -> None:
         """Go on from what `own_state` gave."""
+
+    @property
+    def device(self) -> Any:
+        """Where the arrays of the training are; None: where the framework makes them."""
+        return self.gpus[0] if self.gpus else None
 
     @property
     def bound_model(self) -> Any:

@@ -54,7 +54,6 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
 def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     """Bring a prepared training into the state that `training_state` gave."""
     backend, position = trainer.backend, state["position"]
-    device = trainer.gpus[0] if trainer.gpus else None
     check_fit(shapes_of(trainer.parameters), shapes_of(state["parameters"]))
     trainer.epoch, trainer.offset = position["epoch"], position["offset"]
     trainer.train_batch_idx = position["step"]
@@ -65,7 +64,7 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     if None not in rates and rates[0] != rates[1]:  # the optimizer's state has the one before
         backend.state.set_lr(trainer.optim, rates[1])
     trainer.recovery.load_state(trainer, state["recovery"])
-    hidden_state = _from_numpy(backend, state["hidden_state"], device)
+    hidden_state = _from_numpy(backend, state["hidden_state"], trainer.device)
     trainer.hidden_state = trainer.part_of_state(hidden_state)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
@@ -93,11 +92,10 @@ def learned(trainer: Any) -> dict[str, Any]:
 def load_learned(trainer: Any, state: Mapping[str, Any]) -> None:
     """Put back what `learned` gave; its arrays may be the framework's from then on."""
     backend = trainer.backend
-    device = trainer.gpus[0] if trainer.gpus else None
     trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
     backend.state.load_buffers(trainer.bound_model, state["buffers"])
     backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
-    trainer.last_good = _from_numpy(backend, state["last_good"], device)
+    trainer.last_good = _from_numpy(backend, state["last_good"], trainer.device)
 
 
 def has_position(state: Mapping[str, Any]) -> bool:
