@@ -195,9 +195,17 @@ class DataParallel(shared.DataParallel):
         return jax.tree.map(place, arrays)
 
     def put_state(self, state: Any, model: Any) -> Any:
-        """The hidden state of all sequences, on the devices, each with its part."""
-        axes = shared.batch_axes(model)
-        return jax.tree.map(lambda x, axis: self.put(x, _along(axis)), state, axes)
+        """The hidden state of all sequences, on the devices, each with its part.
+
+        Raises:
+            SettingError: the devices do not divide the sequences.
+        """
+
+        def put(x: Any, axis: int) -> Any:
+            shared.check_divides(x.shape[axis], self.parts)
+            return self.put(x, _along(axis))
+
+        return jax.tree.map(put, state, shared.batch_axes(model))
 
     def from_first(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays by name as rank 0 has them, on all devices of all processes."""

@@ -24,6 +24,7 @@ class Preparation:
         epoch: the running one, from 0.
         offset: minibatches of the running epoch that are done.
         whole_batch: the last of them, of all processes; None before the first of this one.
+        is_divided: whether it is divided between processes or devices.
         hidden_state: the state after it, to carry on.
         sums: of their losses and norms.
         train_batch_idx, val_batch_idx: minibatches seen so far.
@@ -82,6 +83,9 @@ class Preparation:
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
         self._running, self.whole_batch = (None, None), None
+        self.is_divided = (
+            self.data_parallel.parts > 1
+        )  # as the hidden state of a checkpoint will be
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""

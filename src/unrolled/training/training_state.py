@@ -118,7 +118,27 @@ def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """Return what changes roundings or random draws, in words."""
     draws = [] if state["draws"] is None else [state["draws"]]
-    return differences(state["surroundings"], as_surroundings(trainer)) + draws
+    before, now = state["surroundings"], as_surroundings(trainer)
+    if other_parts(trainer, state):  # then each process has another share of the cores
+        before, now = _without_threads(before), _without_threads(now)
+    return differences(before, now) + draws
+
+
+def _without_threads(surroundings: Mapping[str, Any]) -> dict[str, Any]:
+    framework = {n: value for n, value in surroundings["framework"].items() if n != "threads"}
+    return {**surroundings, "framework": framework}
+
+
+def other_parts(trainer: Any, state: Mapping[str, Any]) -> list[str]:
+    """Return that minibatches are divided otherwise than those before a checkpoint, if so."""
+    before, now = state.get("parts", 1), trainer.data_parallel.parts
+    if before == now:
+        return []
+    return [
+        f"goes on in {now} {'part' if now == 1 else 'parts'} where there "
+        f"{'was' if before == 1 else 'were'} {before}: only roundings differ, and what the model "
+        "draws at random, if it does (dropout)"
+    ]
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:

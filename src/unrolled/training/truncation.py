@@ -114,4 +114,5 @@ class InitialState:
             return backend.asarray(values.astype(zeros.dtype), trainer.device)
 
         sequences = len(trainer.whole_batch[0])
-        return trainer.part_of_state(draw(model.begin_state(sequences)))
+        state = draw(model.begin_state(sequences))
+        return trainer.part_of_state(state) if trainer.is_divided else state
