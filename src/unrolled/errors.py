@@ -49,6 +49,8 @@ class ProcessLostError(RunError):
     """Another process of a training has ended; its exit code tells scripts to start all again."""
 
     exit_code = 3
+
+
 class InUseError(RunError):
     """A directory that another process has locked."""
 

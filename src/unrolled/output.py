@@ -23,6 +23,26 @@ def silence(stream: TextIO | None) -> None:
             os.close(nowhere)
 
 
+@contextmanager
+def muted_stdout() -> Iterator[None]:
+    """Keep what libraries in C++ print to standard output off it."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # a process without one
+        yield
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def output_lost(error: OSError, more: str = "") -> RunError:
     """The error to tell of it, where there is somebody left to tell."""
     return RunError(f"standard output cannot be written: {error.strerror}{more}")

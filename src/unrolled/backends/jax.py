@@ -18,6 +18,7 @@ import numpy.typing as npt
 import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 
 from unrolled.backends.namespace import Array, Namespace
 from unrolled.backends.protocol import StateFunctions
@@ -107,6 +108,9 @@ def asarray(values: Any, device: Any = None) -> jax.Array:
 
 
 def to_numpy(array: jax.Array) -> npt.NDArray[Any]:
+    if not (getattr(array, "is_fully_addressable", True) or array.is_fully_replicated):
+        # other processes, which come here too, have parts of it
+        array = jax.device_put(array, NamedSharding(array.sharding.mesh, PartitionSpec()))
     return np.array(array)  # a copy: JAX's own memory is closed to writing
 
 
@@ -190,7 +194,7 @@ def _at_every_place(model: Any, parameters: Mapping[str, Array]) -> Mapping[str,
 
 def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
     return OrderedDict(
-        (name, jnp.array(values[name], dtype=parameter.dtype))
+        (name, jnp.array(values[name], dtype=parameter.dtype, device=parameter.sharding))
         for name, parameter in parameters.items()
     )
 

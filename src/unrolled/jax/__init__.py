@@ -26,6 +26,7 @@ from unrolled.backends import jax as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
+from unrolled.jax.data_parallel import data_parallel as data_parallel
 from unrolled.jax.language_model import LanguageModel as LanguageModel
 from unrolled.jax.linear_regression import LinearRegression as LinearRegression
 from unrolled.jax.linear_regression import LinearRegressionScratch as LinearRegressionScratch

@@ -75,7 +75,9 @@ def native_kernels(arrays: Sequence[jax.Array]) -> NativeRecurrence | None:
         return None
     if not (native.available()[0] and _are_operations()):
         return None
-    return NativeRecurrence(xp, _operation, num_threads("PJRT_NPROC", "NPROC"))
+    # several devices of this process share its cores
+    threads = num_threads("PJRT_NPROC", "NPROC") // jax.local_device_count()
+    return NativeRecurrence(xp, _operation, max(1, threads))
 
 
 def gains(X: jax.Array, state: Arrays, weights: Sequence[jax.Array]) -> bool:

@@ -67,7 +67,9 @@ def native_kernels(arrays: Sequence[Any]) -> NativeRecurrence | None:
     if others or not in_value_and_grad() or devices(1):
         return None
     threads = tf.config.threading.get_intra_op_parallelism_threads()
-    return on_host(kind, threads or num_threads("TF_NUM_INTRAOP_THREADS"))
+    threads = threads or num_threads("TF_NUM_INTRAOP_THREADS")
+    # several devices that are parts of the processor share its cores
+    return on_host(kind, max(1, threads // len(tf.config.list_logical_devices("CPU"))))
 
 
 def gains(X: Any, state: Tensors, weights: Sequence[Any]) -> bool:

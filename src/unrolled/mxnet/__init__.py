@@ -23,6 +23,7 @@ from unrolled.backends import mxnet as _backend
 from unrolled.data.vocabulary import Vocab as Vocab
 from unrolled.hyperparameters import HyperParameters as HyperParameters
 from unrolled.hyperparameters import add_to_class as add_to_class
+from unrolled.mxnet.data_parallel import data_parallel as data_parallel
 from unrolled.mxnet.language_model import LanguageModel as LanguageModel
 from unrolled.mxnet.linear_regression import LinearRegression as LinearRegression
 from unrolled.mxnet.linear_regression import LinearRegressionScratch as LinearRegressionScratch

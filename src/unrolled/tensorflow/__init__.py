@@ -25,6 +25,7 @@ from unrolled.hyperparameters import add_to_class as add_to_class
 from unrolled.parameters import Parameters
 from unrolled.public_names import OWN, no_such_name
 from unrolled.report.board import ProgressBoard as ProgressBoard
+from unrolled.tensorflow.data_parallel import data_parallel as data_parallel
 from unrolled.tensorflow.language_model import LanguageModel as LanguageModel
 from unrolled.tensorflow.linear_regression import LinearRegression as LinearRegression
 from unrolled.tensorflow.linear_regression import LinearRegressionScratch as LinearRegressionScratch

@@ -28,7 +28,7 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     which each process takes the one with its number on the machine. (It never ran on a GPU.)
 
     Args:
-        devices: of this process; PyTorch takes one.
+        devices: of this process; PyTorch's processes have one each.
         about: what must be the same in all processes beside the versions, in nested dicts.
 
     Returns:
@@ -49,10 +49,11 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     Reference: S. Li et al., PyTorch Distributed: Experiences on Accelerating Data Parallel
     Training, VLDB 2020.
     """
-    if devices != 1:
+    shared.check_devices(devices)
+    if devices > 1:
         raise SettingError(
-            f"PyTorch takes one device in each process, not {devices}: start {devices} processes, "
-            f"as with --processes {devices}"
+            f"devices is {devices}, and in PyTorch each process has one device: start {devices} "
+            f"processes, with `unrolled run ... --processes {devices}` or torchrun"
         )
     place = place_from_environment()
     if place is None:
@@ -92,11 +93,7 @@ class DataParallel(shared.DataParallel):
         self.check_same({"parameters": {n: list(p.shape) for n, p in parameters.items()}})
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                raise SettingError(
-                    f"a {type(module).__name__} measures its minibatch, and each process has only "
-                    "a part of it: the result would depend on how many there are. Take "
-                    "nn.LayerNorm or nn.GroupNorm, which measure each example"
-                )
+                raise shared.batch_statistics(module)
         for tensor in (*parameters.values(), *model.buffers()):
             distributed.broadcast(tensor.detach(), 0)
         suffices = rows_suffice(trainer)

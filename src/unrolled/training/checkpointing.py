@@ -20,6 +20,7 @@ from unrolled.training.training_state import (
     load_training_state,
     not_exact,
     not_the_same,
+    other_parts,
     training_state,
 )
 
@@ -200,7 +201,7 @@ class Checkpointing(Listener, HyperParameters):
             load_training_state(trainer, state)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise no_fit(self.folder, error) from None
-        for text in told:
+        for text in told if trainer.data_parallel.rank == 0 else ():
             self.tell(text)
         own = trainer.checkpoint
         if own is not None:
@@ -212,7 +213,8 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
     """Compare a training with its checkpoint; return what differs, in sentences.
 
     Raises:
-        ResumeError: there is something, and no ``force``; or there is nothing left to train.
+        ResumeError: something beside the parts of minibatches does, and no ``force``; or there is
+            nothing left to train.
     """
     done, offset = state["position"]["epoch"], state["position"]["offset"]
     if done + (offset > 0) > trainer.max_epochs:
@@ -221,7 +223,8 @@ def check(trainer: Any, state: dict[str, Any], force: bool) -> list[str]:
             f"{done} epochs{steps} are trained, and max_epochs is {trainer.max_epochs}: it must be "
             f"{done + (offset > 0)} or more"
         )
-    return check_same(not_the_same(trainer, state), not_exact(trainer, state), force)
+    differ = check_same(not_the_same(trainer, state), not_exact(trainer, state), force)
+    return [*other_parts(trainer, state), *differ]
 
 
 def as_checkpointing(given: Any) -> Checkpointing:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from unrolled.errors import RunError, SettingError
 from unrolled.processes.arrival import compared
@@ -119,6 +119,33 @@ def check_divides(batch_size: int, parts: int) -> None:
         )
 
 
+def check_devices(devices: int) -> None:
+    """Make sure that it is a number of devices.
+
+    Raises:
+        SettingError: it is below 1.
+    """
+    if devices < 1:
+        raise SettingError(f"devices is {devices}; it must be at least 1")
+
+
+def refuse_processes(framework: str, why: str) -> NoReturn:
+    """Refuse to train by several processes, in a framework for which it is not built."""
+    raise SettingError(
+        f"{framework} trains by one process here, as {why}. Start one, or take JAX or PyTorch: "
+        "`unrolled convert RUN --to jax --out NEW` makes a run of JAX, which goes on from there"
+    )
+
+
+def batch_statistics(layer: Any) -> SettingError:
+    """The error about a layer whose result depends on how many parts a minibatch has."""
+    return SettingError(
+        f"a {type(layer).__name__} measures its minibatch, and each process or device has only a "
+        "part of it: the result would depend on how many there are. Take layer or group "
+        "normalization (LayerNorm, GroupNorm), which measures each example"
+    )
+
+
 def batch_axes(model: Any) -> Any:
     """The axis of the sequences in every array of a model's hidden state, nested as the state.
 
@@ -128,7 +155,8 @@ def batch_axes(model: Any) -> Any:
     if not hasattr(model, "begin_state"):
         raise SettingError(
             f"{type(model).__name__} carries a state and has no begin_state(batch_size), so it is "
-            "not known where its sequences are; give it one to train it by several processes"
+            "not known where its sequences are; give it one to train it by several processes or "
+            "devices"
         )
 
     def axis(two: Any, three: Any) -> Any:

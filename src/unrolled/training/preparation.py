@@ -24,6 +24,7 @@ class Preparation:
         epoch: the running one, from 0.
         offset: minibatches of the running epoch that are done.
         whole_batch: the last of them, of all processes; None before the first of this one.
+        is_divided: whether it is divided between processes or devices.
         hidden_state: the state after it, to carry on.
         sums: of their losses and norms.
         train_batch_idx, val_batch_idx: minibatches seen so far.
@@ -82,6 +83,7 @@ class Preparation:
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
         self._running, self.whole_batch = (None, None), None
+        self.is_divided = self.data_parallel.parts > 1  # as a checkpoint's hidden state will be
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
@@ -182,6 +184,11 @@ class Preparation:
 
     def load_own_state(self, state: Any) -> None:
         """Go on from what `own_state` gave."""
+
+    @property
+    def device(self) -> Any:
+        """Where the arrays of the training are; None: where the framework makes them."""
+        return self.gpus[0] if self.gpus else None
 
     @property
     def bound_model(self) -> Any:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class ThroughTime:
     cuts: tuple[bool, ...] = ()
 
 
+class Traced(NamedTuple):
+    """What a traced objective gives beside the loss.
+
+    Attributes:
+        auxiliary: what the trainer's objective gives beside it.
+        seen: hidden states of every layer by name, ``(first, after)`` as in `TracedLayer`.
+    """
+
+    auxiliary: Any
+    seen: dict[str, tuple[Array, Array]]
+
+
 class Tracer:
     """Differentiates as a trainer does, and gives the gradients through time besides."""
 
@@ -64,7 +76,8 @@ class Tracer:
         with tracing(taps) as trace:
             loss, state = self.trainer.objective(parameters, batch, state, *context)
         seen = {name: (layer.first, layer.after) for name, layer in trace.layers.items()}
-        return loss, (state, {n: self.trainer.backend.stop_gradient(a) for n, a in seen.items()})
+        seen = {name: self.trainer.backend.stop_gradient(each) for name, each in seen.items()}
+        return loss, Traced(state, seen)
 
     def __call__(
         self, parameters: Any, batch: Any, state: Any, *context: Any
@@ -103,8 +116,7 @@ class Tracer:
             trace.layers = {n: _without_arrays(layer) for n, layer in trace.layers.items()}
             while len(self._taps) >= MOST_SHAPES:
                 del self._taps[next(iter(self._taps))]
-            device = self.trainer.gpus[0] if self.trainer.gpus else None
-            self._taps[key] = trace, backend.initialize(zeros, device)
+            self._taps[key] = trace, backend.initialize(zeros, self.trainer.device)
         return self._taps[key]
 
 

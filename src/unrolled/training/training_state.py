@@ -55,7 +55,6 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
 def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     """Bring a prepared training into the state that `training_state` gave."""
     backend, position = trainer.backend, state["position"]
-    device = trainer.gpus[0] if trainer.gpus else None
     check_fit(shapes_of(trainer.parameters), shapes_of(state["parameters"]))
     trainer.epoch, trainer.offset = position["epoch"], position["offset"]
     trainer.train_batch_idx = position["step"]
@@ -66,7 +65,7 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
     if None not in rates and rates[0] != rates[1]:  # the optimizer's state has the one before
         backend.state.set_lr(trainer.optim, rates[1])
     trainer.recovery.load_state(trainer, state["recovery"])
-    hidden_state = _from_numpy(backend, state["hidden_state"], device)
+    hidden_state = _from_numpy(backend, state["hidden_state"], trainer.device)
     trainer.hidden_state = trainer.part_of_state(hidden_state)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
@@ -94,11 +93,10 @@ def learned(trainer: Any) -> dict[str, Any]:
 def load_learned(trainer: Any, state: Mapping[str, Any]) -> None:
     """Put back what `learned` gave; its arrays may be the framework's from then on."""
     backend = trainer.backend
-    device = trainer.gpus[0] if trainer.gpus else None
     trainer.parameters = backend.assign(trainer.parameters, state["parameters"])
     backend.state.load_buffers(trainer.bound_model, state["buffers"])
     backend.state.load_optimizer_state(trainer.optim, state["optimizer"], trainer.parameters)
-    trainer.last_good = _from_numpy(backend, state["last_good"], device)
+    trainer.last_good = _from_numpy(backend, state["last_good"], trainer.device)
 
 
 def has_position(state: Mapping[str, Any]) -> bool:
@@ -121,7 +119,27 @@ def not_the_same(trainer: Any, state: Mapping[str, Any]) -> list[str]:
 def not_exact(trainer: Any, state: Mapping[str, Any]) -> list[str]:
     """Return what changes roundings or random draws, in words."""
     draws = [] if state["draws"] is None else [state["draws"]]
-    return differences(state["surroundings"], as_surroundings(trainer)) + draws
+    before, now = state["surroundings"], as_surroundings(trainer)
+    if other_parts(trainer, state):  # then each process has another share of the cores
+        before, now = _without_threads(before), _without_threads(now)
+    return differences(before, now) + draws
+
+
+def _without_threads(surroundings: Mapping[str, Any]) -> dict[str, Any]:
+    framework = {n: value for n, value in surroundings["framework"].items() if n != "threads"}
+    return {**surroundings, "framework": framework}
+
+
+def other_parts(trainer: Any, state: Mapping[str, Any]) -> list[str]:
+    """Return that minibatches are divided otherwise than those before a checkpoint, if so."""
+    before, now = state.get("parts", 1), trainer.data_parallel.parts
+    if before == now:
+        return []
+    return [
+        f"goes on in {now} {'part' if now == 1 else 'parts'} where there "
+        f"{'was' if before == 1 else 'were'} {before}: only roundings differ, and what the model "
+        "draws at random, if it does (dropout)"
+    ]
 
 
 def hyperparameters(trainer: Any) -> dict[str, Any]:

@@ -98,7 +98,6 @@ class InitialState:
         if self.truncation.state == "zero":
             return None
         backend, model = trainer.backend, trainer.bound_model
-        device = trainer.gpus[0] if trainer.gpus else None
         if not hasattr(model, "begin_state"):
             raise SettingError(
                 f"state=drawn needs a model with begin_state(batch_size), and "
@@ -112,7 +111,8 @@ class InitialState:
                 return type(like)(map(draw, like))
             zeros = backend.to_numpy(like)
             values = rng.normal(0, self.truncation.sigma, zeros.shape)
-            return backend.asarray(values.astype(zeros.dtype), device)
+            return backend.asarray(values.astype(zeros.dtype), trainer.device)
 
         sequences = len(trainer.whole_batch[0])
-        return trainer.part_of_state(draw(model.begin_state(sequences)))
+        state = draw(model.begin_state(sequences))
+        return trainer.part_of_state(state) if trainer.is_divided else state
