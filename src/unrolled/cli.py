@@ -15,6 +15,7 @@ from unrolled import __version__, frameworks
 from unrolled.arguments import PATH, REAL, WHOLE, Commands, Number, ReaderGoneError, explain
 from unrolled.errors import RunError, UnrolledError
 from unrolled.output import output_lost, silence
+from unrolled.processes.place import LAUNCHER
 from unrolled.run_command import run
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -338,6 +339,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
+    if LAUNCHER in os.environ and os.environ.get("RANK", "0") != "0":
+        sys.exit(status)  # process 0 of the same command fails alike, or has been told
     try:
         click.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
     except OSError:  # nobody is left to tell: the terminal is closed

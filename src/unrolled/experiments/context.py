@@ -34,6 +34,7 @@ from unrolled.telemetry.reading import TELEMETRY
 from unrolled.telemetry.recorder import Sink, Telemetry, to_lines
 from unrolled.training.checkpointing import Checkpointing
 from unrolled.training.data_parallel import DataParallel
+from unrolled.training.preparation import about_data
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
@@ -108,6 +109,11 @@ class Context:
     def used_before(self, name: str) -> Any:
         """Return the value of an open setting when the resumed run began; else None."""
         return None if self.resumption is None else self.resumption.config["used"].get(name)
+
+    def check_same_data(self, data: Any) -> None:
+        """Make sure that all processes have the same data, before a run directory is made."""
+        if self.data_parallel.processes > 1:
+            self.data_parallel.check_same({"data": about_data(data.train_dataloader())})
 
     def begin(
         self, settings: Any, files: Mapping[str, Any] = {}, used: Mapping[str, Any] = {}

@@ -168,6 +168,7 @@ def run(context: Context, settings: Settings) -> None:
     settings = replace(settings, prefix=prefixes[0])
     for prefix in prefixes:
         check_prefix(data.vocab, prefix)
+    context.check_same_data(data)
     model = build(shell, settings, len(data.vocab), seed)
     trainer = shell.Trainer(
         settings.max_epochs,

@@ -90,7 +90,7 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
         # JAX's service for finding each other is done then. If it went on, it would end the
         # processes with pages of C++ when one of them dies, and wait for all of them at the end
         jax.distributed.shutdown()
-        meeting.check_same({"versions": versions(backend)})  # asking for them needs the devices
+        parallel.check_same({"versions": versions(backend)})  # asking for them needs the devices
     return parallel
 
 

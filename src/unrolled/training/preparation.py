@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
+from unrolled.data.batching import EpochLoader
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
 from unrolled.training.data_parallel import DataParallel, check_divides
@@ -44,6 +45,9 @@ class Preparation:
     listeners: Sequence[Listener]
     checkpoint: Listener | None
     on_nonfinite: str
+    epoch: int
+    train_batch_idx: int
+    val_batch_idx: int
     data_parallel: DataParallel
     fit_epoch: Callable[[], None]
     parameters: dict[str, Any]
@@ -71,6 +75,8 @@ class Preparation:
             others = [each for each in self.listeners if each is not self.checkpoint]
             self.listeners = [*others, self.checkpoint]
         self.prepare_data(data)
+        if self.data_parallel.processes > 1:
+            self.data_parallel.check_same({"data": about_data(self.train_dataloader)})
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         self.begin_epoch()
         self.position = Position(self.backend, self.train_dataloader)
@@ -225,6 +231,12 @@ class Preparation:
         `unrolled.telemetry.records.LayerRecord` by the modules' names.
         """
         return None
+
+
+def about_data(loader: Any) -> dict[str, Any]:
+    """What tells data from others, as far as a loader says it."""
+    known = isinstance(loader, EpochLoader)
+    return {"minibatches": count(loader), **({"sha256": loader.sha256} if known else {})}
 
 
 def count(loader: Any) -> int:
