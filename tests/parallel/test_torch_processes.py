@@ -12,27 +12,25 @@ from parallel.program import Case
 pytestmark = pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
 
 CARRIED = Case("carried", "lstm", method="adaptive", save=True)
-SPARSE = Case("sparse", "rnn", random=True, vocab=1500)
-LAYER = Case("layer", "gru", layer=True, random=True, method="per_tensor", back_steps=3)
-DOUBLE = Case("double", "rnn", layer=True, method="value", state="drawn", double=True)
+SPARSE = Case("sparse", vocab=1500, random=True)
+DOUBLE = Case("double", layer=True, method="value", state="drawn", double=True)
 UNEVEN = Case("uneven", rows=71)
 SUM = Case("sum", rows=71, reduction="sum")
+LONG = (
+    Case("layer", "gru", layer=True, random=True, method="per_tensor", back_steps=3),
+    Case("lstm layer", "lstm", layer=True, method="adaptive"),
+    Case("drawn", "gru", random=True, method="value", state="drawn", back_steps=2),
+    Case("sparse lstm", "lstm", vocab=1500, method="per_tensor"),
+    UNEVEN,
+    SUM,
+)
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process gives."""
-    folder = tmp_path_factory.mktemp("one") / "runs"
-    run("torch", folder, [CARRIED, SPARSE, LAYER, DOUBLE, UNEVEN, SUM])
-    return folder
-
-
-def test_two_processes_train_as_one_and_four_go_on_from_their_checkpoint(
-    one: Path, tmp_path: Path
-) -> None:
-    two, four = tmp_path / "two", tmp_path / "four"
-    run("torch", two, [CARRIED, SPARSE, LAYER, DOUBLE, UNEVEN, SUM], processes=2)
-    for case in (CARRIED, SPARSE, LAYER, UNEVEN, SUM):
+def test_two_processes_train_as_one_and_four_go_on_from_their_checkpoint(tmp_path: Path) -> None:
+    one, two, four = tmp_path / "one", tmp_path / "two", tmp_path / "four"
+    run("torch", one, [CARRIED, SPARSE, DOUBLE, UNEVEN, SUM])
+    run("torch", two, [CARRIED, SPARSE, DOUBLE, SUM], processes=2)
+    for case in (CARRIED, SPARSE, SUM):
         check_same(one / f"{case.name}.npz", two / f"{case.name}.npz")
     check_same(one / "double.npz", two / "double.npz", limit=1e-10)
 
@@ -41,3 +39,13 @@ def test_two_processes_train_as_one_and_four_go_on_from_their_checkpoint(
     assert told.count("goes on in 4 parts where there were 2: only roundings differ") == 1
     for case in (CARRIED, UNEVEN):
         check_same(one / f"{case.name}.npz", four / f"{case.name}.npz")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_kind_of_training_is_the_same(tmp_path: Path, processes: int) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    run("torch", one, LONG)
+    run("torch", many, LONG, processes)
+    for case in LONG:
+        check_same(one / f"{case.name}.npz", many / f"{case.name}.npz")

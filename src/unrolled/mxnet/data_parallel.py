@@ -27,6 +27,6 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     """
     shared.check_devices(devices)
     if devices > 1 or place_from_environment() is not None:
-        why = "MXNet's own way, KVStore, comes without support: the project ended in 2023"
+        why = "its own way to share minibatches, KVStore, was retired with it in 2023"
         shared.refuse_processes("MXNet", why)
     return shared.DataParallel()

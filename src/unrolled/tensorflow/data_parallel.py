@@ -46,7 +46,7 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
     """
     shared.check_devices(devices)
     if place_from_environment() is not None:
-        why = "its MultiWorkerMirroredStrategy does not train models of Keras 3"
+        why = "Keras 3 does not work with MultiWorkerMirroredStrategy (issue 20585 of Keras)"
         shared.refuse_processes("TensorFlow", why)
     if devices == 1:
         return shared.DataParallel()

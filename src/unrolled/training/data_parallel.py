@@ -132,7 +132,7 @@ def check_devices(devices: int) -> None:
 def refuse_processes(framework: str, why: str) -> NoReturn:
     """Refuse to train by several processes, in a framework for which it is not built."""
     raise SettingError(
-        f"{framework} trains by one process here, as {why}. Start one, or take JAX or PyTorch: "
+        f"{framework} trains by one process here: {why}. Start one, or take JAX or PyTorch: "
         "`unrolled convert RUN --to jax --out NEW` makes a run of JAX, which goes on from there"
     )
 
