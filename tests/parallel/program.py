@@ -37,6 +37,7 @@ class Case:
     name: str
     cell: str = "rnn"
     layer: bool = False
+    num_layers: int = 1
     random: bool = False
     method: str = "global_norm"
     vocab: int = 20
@@ -150,9 +151,9 @@ def data_and_model(u: Any, case: Case) -> tuple[Any, Any]:
     )
     vocab = len(data.vocab)
     if case.layer:
-        model = u.RNNModel(u.recurrent_layer(case.cell, vocab, 8, 2), vocab, lr=1.0)
+        model = u.RNNModel(u.recurrent_layer(case.cell, vocab, 8, case.num_layers), vocab, lr=1.0)
     else:
-        model = u.LanguageModel(vocab, 8, case.cell, 2, lr=1.0, seed=0)
+        model = u.LanguageModel(vocab, 8, case.cell, case.num_layers, lr=1.0, seed=0)
     return data, doubled(u, model) if case.double else model
 
 

@@ -17,9 +17,11 @@ SUM = Case("sum", rows=71, reduction="sum")
 UNEVEN = Case("uneven", rows=71)
 LONG = (
     UNEVEN,
-    Case("value", "gru", random=True, method="value", state="drawn", back_steps=3),
-    Case("layer", "lstm", layer=True, random=True, method="per_tensor"),
-    Case("carried layer", "gru", layer=True, method="adaptive", back_steps=2),
+    Case(
+        "value", num_layers=2, cell="gru", random=True, method="value", state="drawn", back_steps=3
+    ),
+    Case("layer", num_layers=2, cell="lstm", layer=True, random=True, method="per_tensor"),
+    Case("carried layer", num_layers=2, cell="gru", layer=True, method="adaptive", back_steps=2),
 )
 DOUBLE = Case("double", "rnn", layer=True, double=True)
 

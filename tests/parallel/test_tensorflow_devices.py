@@ -15,9 +15,11 @@ CARRIED = Case("carried", method="adaptive", save=True)
 SUM = Case("sum", rows=71, reduction="sum")
 LONG = (
     Case("uneven", rows=71),
-    Case("value", "gru", random=True, method="value", state="drawn", back_steps=3),
-    Case("layer", "lstm", layer=True, random=True, method="per_tensor"),
-    Case("carried layer", "gru", layer=True, method="adaptive"),
+    Case(
+        "value", num_layers=2, cell="gru", random=True, method="value", state="drawn", back_steps=3
+    ),
+    Case("layer", num_layers=2, cell="lstm", layer=True, random=True, method="per_tensor"),
+    Case("carried layer", num_layers=2, cell="gru", layer=True, method="adaptive"),
 )
 
 

@@ -11,16 +11,26 @@ from parallel.program import Case
 
 pytestmark = pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
 
-CARRIED = Case("carried", "lstm", method="adaptive", save=True)
+CARRIED = Case("carried", "lstm", num_layers=2, method="adaptive", save=True)
 SPARSE = Case("sparse", vocab=1500, random=True)
 DOUBLE = Case("double", layer=True, method="value", state="drawn", double=True)
 UNEVEN = Case("uneven", rows=71)
 SUM = Case("sum", rows=71, reduction="sum")
 LONG = (
-    Case("layer", "gru", layer=True, random=True, method="per_tensor", back_steps=3),
-    Case("lstm layer", "lstm", layer=True, method="adaptive"),
-    Case("drawn", "gru", random=True, method="value", state="drawn", back_steps=2),
-    Case("sparse lstm", "lstm", vocab=1500, method="per_tensor"),
+    Case(
+        "layer",
+        num_layers=2,
+        cell="gru",
+        layer=True,
+        random=True,
+        method="per_tensor",
+        back_steps=3,
+    ),
+    Case("lstm layer", num_layers=2, cell="lstm", layer=True, method="adaptive"),
+    Case(
+        "drawn", num_layers=2, cell="gru", random=True, method="value", state="drawn", back_steps=2
+    ),
+    Case("sparse lstm", num_layers=2, cell="lstm", vocab=1500, method="per_tensor"),
     UNEVEN,
     SUM,
 )

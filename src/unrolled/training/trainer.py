@@ -73,6 +73,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
     on_nonfinite: str = "stop"
     gpus: Sequence[Any] = ()
     stopping: bool = False
+    _told_to_stop: bool = False
     data_parallel: DataParallel = DataParallel()
 
     def __init__(

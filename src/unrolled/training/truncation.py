@@ -113,6 +113,6 @@ class InitialState:
             values = rng.normal(0, self.truncation.sigma, zeros.shape)
             return backend.asarray(values.astype(zeros.dtype), trainer.device)
 
-        sequences = len(trainer.whole_batch[0])
-        state = draw(model.begin_state(sequences))
-        return trainer.part_of_state(state) if trainer.is_divided else state
+        if not trainer.is_divided:
+            return draw(model.begin_state(len(batch[0])))
+        return trainer.part_of_state(draw(model.begin_state(len(trainer.whole_batch[0]))))
