@@ -23,7 +23,7 @@ from unrolled.processes.place import free_port
 NAMES = ("rnn", "gru-layer-random", "lstm-random", "lstm-layer")
 """Plans with four sequences in a minibatch."""
 
-IN_TURN = ("torch", "torch", "torch", "torch")
+IN_TURN = ("torch", "torch", "torch", "jax")
 
 SIZES = (1, 2, 4)
 

@@ -104,6 +104,8 @@ xp = Namespace(
 
 
 def asarray(values: Any, device: Any = None) -> jax.Array:
+    if jax_state.is_of_several_processes(device):
+        return jax_state.on_all_devices(values, device)
     return jnp.asarray(values, device=device)
 
 
@@ -194,7 +196,7 @@ def _at_every_place(model: Any, parameters: Mapping[str, Array]) -> Mapping[str,
 
 def assign(parameters: Mapping[str, Array], values: Mapping[str, Any]) -> dict[str, Array]:
     return OrderedDict(
-        (name, jnp.array(values[name], dtype=parameter.dtype, device=parameter.sharding))
+        (name, asarray(jnp.array(values[name], dtype=parameter.dtype), parameter.sharding))
         for name, parameter in parameters.items()
     )
 

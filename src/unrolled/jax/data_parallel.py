@@ -29,6 +29,12 @@ TOO_LATE = (
 )
 
 
+CANNOT_CONNECT = (
+    "JAX cannot connect the processes; see that the name of each machine leads to the address "
+    "under which the others reach it, as in /etc/hosts: "
+)
+
+
 def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.DataParallel:
     """Share minibatches between devices of this process and, if there are any, other processes.
 
@@ -85,8 +91,11 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
         )
     parallel = DataParallel(meeting, devices)
     if meeting is not None:
-        with muted_stdout():  # gloo's notice
-            parallel.from_first({"": np.zeros(1)})[""].block_until_ready()  # connects the processes
+        try:
+            with muted_stdout():  # gloo's notice
+                parallel.from_first({"": np.zeros(1)})[""].block_until_ready()  # it connects them
+        except jax.errors.JaxRuntimeError as error:
+            meeting.abort(CANNOT_CONNECT + str(error).splitlines()[0])  # JAX would end in pages
         # JAX's service for finding each other is done then. If it went on, it would end the
         # processes with pages of C++ when one of them dies, and wait for all of them at the end
         jax.distributed.shutdown()

@@ -98,7 +98,8 @@ class Trainer(trainer.Trainer):
         return super().device if self._devices is None else self._devices.everywhere
 
     def _on_all_devices(self, leaf: Any) -> Any:
-        return backend.to_device(leaf, self.device) if isinstance(leaf, jax.Array) else leaf
+        is_local = isinstance(leaf, jax.Array) and leaf.sharding != self.device
+        return backend.asarray(leaf, self.device) if is_local else leaf
 
     def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
         return backend.compile(self._shared(backend.value_and_grad(objective)))
@@ -135,8 +136,7 @@ class Trainer(trainer.Trainer):
         return np.asarray(jax.random.key_data(self._key))
 
     def load_own_state(self, state: Any) -> None:
-        key = jax.random.wrap_key_data(jax.numpy.asarray(state))
-        self._key = key if self._devices is None else self._on_all_devices(key)
+        self._key = jax.random.wrap_key_data(backend.asarray(state, self.device))
 
     @property
     def context(self) -> tuple[Any, ...]:  # type: ignore[override]  # read-only

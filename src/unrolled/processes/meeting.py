@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from unrolled.errors import ProcessLostError, RunError
 from unrolled.output import printable
@@ -175,6 +175,12 @@ class Meeting:
         if self._thread.is_alive():
             self._wait(self._say_goodbye() if message is None else self._say_error(message))
         self._stop()
+
+    def abort(self, message: str) -> NoReturn:
+        """End all processes at once, as when one is lost: for what Python cannot end by itself."""
+        self._loop.call_soon_threadsafe(self._end, message)
+        while True:
+            time.sleep(self._beat_s)
 
     def _wait(self, result: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine in the meeting's thread, and wait for its result."""

@@ -104,7 +104,20 @@ def _like(fresh: Any, loaded: Any) -> Any:
         return loaded
     if jax.dtypes.issubdtype(fresh.dtype, jax.dtypes.prng_key) and fresh.dtype != loaded.dtype:
         raise ParameterError(f"the state has a key of {loaded.dtype}; {fresh.dtype} is expected")
+    if is_of_several_processes(fresh.sharding):
+        return on_all_devices(loaded, fresh.sharding)
     return jax.device_put(loaded, fresh.sharding)
+
+
+def is_of_several_processes(device: Any) -> bool:
+    """Whether it stands for devices of which other processes have some."""
+    return isinstance(device, jax.sharding.Sharding) and not device.is_fully_addressable
+
+
+def on_all_devices(values: Any, sharding: Any) -> jax.Array:
+    """An array that every process has, on the devices of all: each makes those of its own."""
+    x = np.array(values)
+    return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
 
 
 def _encoded(leaf: Any) -> Any:
