@@ -77,12 +77,6 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
 class DataParallel(shared.DataParallel):
     """Several processes with a part of each minibatch, and DDP between them."""
 
-    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
-        both = torch.tensor([0.0 if self.rank else seconds, float(stop)], dtype=torch.float64)
-        distributed.all_reduce(both)  # in a tenth of the time that the meeting takes
-        seconds, stops = both.tolist()
-        return seconds, stops > 0
-
     def reducing(self, trainer: Any) -> Callable[..., tuple[Any, Any]]:
         """``(objective, *arguments) -> (loss, auxiliary)``, whose backward pass reduces gradients.
 
