@@ -144,7 +144,6 @@ def _who_is_missing(place: Place, missing: Sequence[int], limit_s: float) -> str
 
 def compared(ours: Hello, other: Hello) -> list[str]:
     """Return in what another process differs from process 0: one line, or none."""
-    """Return in what another process differs from process 0: one line, or none."""
     found = differences(ours.about, other.about, other="{} there")
     if not found:
         return []
