@@ -336,7 +336,10 @@ def fresh_seed() -> int:
 
 
 def devices(num_gpus: int) -> list[torch.device]:
-    return [torch.device("cuda", i) for i in range(min(num_gpus, torch.cuda.device_count()))]
+    count = torch.cuda.device_count()
+    # of several processes on a machine each has chosen its own, see `unrolled.torch.data_parallel`
+    first = torch.cuda.current_device() if num_gpus and count else 0
+    return [torch.device("cuda", i) for i in range(first, min(first + num_gpus, count))]
 
 
 def cpu() -> torch.device:
