@@ -53,14 +53,14 @@ def run(options: Options) -> Outcome:
         victim = draw.randrange(size)
         story = f"{framework} {name}: process {victim} of {size} killed, resumed with {after}"
         took, killed, wrong = lose(attempt, size, victim, draw)
-        if not wrong:
+        if not wrong and killed:
             ended = together(attempt.again, attempt.log, after)
             wrong = [each.text[-600:] for each in ended if each.code != 0]
+            seen[f"{after}"] += 1
         if not wrong:
             gap, wrong = compare(attempt.reference.path, attempt.path)
             worst = max(worst, gap)
         longest = max(longest, took)
-        seen[f"{after}"] += 1
         seen["killed"] += killed
         if wrong:
             outcome.failed(f"{story}: {'; '.join(wrong)}", case)
