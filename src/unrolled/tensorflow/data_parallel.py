@@ -14,6 +14,7 @@ from unrolled.backends.variables.tensorflow import children
 from unrolled.errors import SettingError
 from unrolled.processes.place import place_from_environment
 from unrolled.training import data_parallel as shared
+from unrolled.training.data_parallel import batch_axes, each_array
 from unrolled.training.tracing import TAP, Traced
 
 
@@ -118,7 +119,7 @@ class DataParallel(shared.DataParallel):
                 return differentiate(
                     {n: own(x, 1) if n.startswith(TAP) else x for n, x in leaves.items()},
                     tuple(own(x, 0) for x in batch),
-                    state if state is None else _each(own, state, shared.batch_axes(model)),
+                    state if state is None else each_array(own, state, batch_axes(model)),
                 )
 
             return self._together(self.strategy.run(part), model, sums)
@@ -144,7 +145,7 @@ class DataParallel(shared.DataParallel):
         def whole(state: Any) -> Any:
             if self.strategy.experimental_local_results(state)[0] is None:
                 return None
-            return _each(joined, state, shared.batch_axes(model))
+            return each_array(joined, state, batch_axes(model))
 
         if isinstance(auxiliary, Traced):
             seen = {
@@ -157,13 +158,6 @@ class DataParallel(shared.DataParallel):
         return (total(loss), auxiliary), {
             n: joined(g, 1) * share if n.startswith(TAP) else total(g) for n, g in gradients.items()
         }
-
-
-def _each(function: Callable[[Any, int], Any], state: Any, axes: Any) -> Any:
-    """The function of every array of a hidden state and its axis of sequences."""
-    if isinstance(state, (tuple, list)):
-        return type(state)(map(partial(_each, function), state, axes))
-    return function(state, axes)
 
 
 def _layers(node: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:

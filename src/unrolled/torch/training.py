@@ -14,7 +14,7 @@ from unrolled.torch.data_parallel import DataParallel
 from unrolled.torch.sparse_gradients import with_sparse_gradients
 from unrolled.torch.through_time.layer_watch import LayerWatch, watch_layers
 from unrolled.training import sgd, trainer
-from unrolled.training.data_parallel import batch_axes
+from unrolled.training.data_parallel import batch_axes, each_array
 from unrolled.training.tracing import ThroughTime
 
 
@@ -84,13 +84,13 @@ class Trainer(trainer.Trainer):
     def whole_state(self, state: Any) -> Any:
         if state is None or self._processes is None or not self.is_divided:
             return state
-        return _each(self._processes.gather, state, batch_axes(self.model))
+        return each_array(self._processes.gather, state, batch_axes(self.model))
 
     def part_of_state(self, state: Any) -> Any:
         if state is None or self._processes is None:
             return state
         rank, parts = self.data_parallel.rank, self.data_parallel.parts
-        return _each(lambda x, axis: x.chunk(parts, axis)[rank], state, batch_axes(self.model))
+        return each_array(lambda x, axis: x.chunk(parts, axis)[rank], state, batch_axes(self.model))
 
     def own_state(self) -> int | None:
         return self._seed if self._processes else None
@@ -100,13 +100,6 @@ class Trainer(trainer.Trainer):
 
     def watch_layers(self) -> LayerWatch | None:
         return watch_layers(self.model, self._processes)
-
-
-def _each(function: Callable[[Any, int], Any], state: Any, axes: Any) -> Any:
-    """The function of every array of a hidden state and its axis of sequences."""
-    if isinstance(state, (tuple, list)):
-        return type(state)(map(partial(_each, function), state, axes))
-    return function(state, axes)
 
 
 class SGD(sgd.SGD):

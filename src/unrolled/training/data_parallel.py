@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 from unrolled.errors import RunError, SettingError
@@ -166,3 +167,10 @@ def batch_axes(model: Any) -> Any:
         return next(i for i, (a, b) in enumerate(sizes) if a != b)
 
     return axis(model.begin_state(2), model.begin_state(3))
+
+
+def each_array(function: Callable[[Any, int], Any], state: Any, axes: Any) -> Any:
+    """A function of every array of a hidden state and of its axis, which `batch_axes` gives."""
+    if isinstance(state, (tuple, list)):
+        return type(state)(map(partial(each_array, function), state, axes))
+    return function(state, axes)
