@@ -30,7 +30,7 @@ help:
 	@echo "make test-long  training runs that take minutes: each sick one, and its remedy"
 	@echo "make lint       formatting, lint, types and the order of imports only"
 	@echo "make check      all of that: lint, then test"
-	@echo "make torture    kill, stop, damage and resume runs (ONLY=kills,damage COUNT=100 SEED=0 CASE=7)"
+	@echo "make torture    kill, stop, damage and resume runs (ONLY=kills,workers COUNT=100 SEED=0 CASE=7)"
 	@echo "make sanitize   random calls of the native kernels under sanitizers (MINUTES=10)"
 	@echo "make fuzz       bad files for everything that parses one, under atheris (MINUTES=5 for each)"
 	@echo "make format     format the code"
