@@ -225,6 +225,9 @@ def test_a_live_display_works_in_process_0_though_it_is_in_a_session_of_its_own(
     import struct
     import termios
 
+    environment = {**os.environ, "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES"):  # which count more than the terminal
+        environment.pop(name, None)
     main, end = pty.openpty()
     fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("4H", 20, 90, 0, 0))
     process = started(
@@ -234,7 +237,7 @@ def test_a_live_display_works_in_process_0_though_it_is_in_a_session_of_its_own(
         stdout=end,
         stderr=end,
         start_new_session=True,
-        env={**os.environ, "TERM": "xterm"},
+        env=environment,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(end)
