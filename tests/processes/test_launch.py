@@ -36,8 +36,12 @@ while True:
 """
 
 
-def started(tmp_path, code, count=2, grace_s=60, **more):
-    program = LAUNCH.format(count=count, code=RANK + code, grace_s=grace_s)
+IN_TERMINAL = "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+"""Makes standard input the terminal of a session that has none."""
+
+
+def started(tmp_path, code, count=2, grace_s=60, before="", **more):
+    program = before + LAUNCH.format(count=count, code=RANK + code, grace_s=grace_s)
     pipe = subprocess.PIPE
     more = {"stdin": pipe, "stdout": pipe, "stderr": pipe, **more}
     return terminal.start([sys.executable, "-c", program], cwd=tmp_path, text=True, **more)
@@ -237,8 +241,8 @@ def test_a_live_display_works_in_process_0_though_it_is_in_a_session_of_its_own(
         stdout=end,
         stderr=end,
         start_new_session=True,
+        before=IN_TERMINAL,
         env=environment,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(end)
     shown = b""
@@ -260,16 +264,13 @@ def test_a_live_display_works_in_process_0_though_it_is_in_a_session_of_its_own(
 
 def test_ctrl_c_in_a_terminal_reaches_each_process_once(tmp_path):
     pty = pytest.importorskip("pty")
-    import fcntl
-    import termios
-
     main, end = pty.openpty()
     process = started(
         tmp_path,
         TOLD,
         stdin=end,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        before=IN_TERMINAL,
     )
     os.close(end)
     wait_for(tmp_path / "ready-0", tmp_path / "ready-1")

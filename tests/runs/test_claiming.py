@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from unrolled import locking
 from unrolled.errors import RunError
-from unrolled.runs.claiming import claim
+from unrolled.runs.claiming import check_free, claim
 from unrolled.runs.directory import RunDirectory
 from unrolled.watch.record_store import make_directory
 
@@ -33,6 +34,7 @@ for name in sys.stdin:
 
 MAKE = """
 import sys
+from pathlib import Path
 from pathlib import Path
 from unrolled.runs.directory import RunDirectory
 directory = RunDirectory.create(Path("run"))
@@ -177,3 +179,15 @@ def test_a_watch_takes_the_next_name_if_another_process_was_faster(tmp_path, mon
     monkeypatch.setattr(RunDirectory, "create", late)
     with pytest.warns(RuntimeWarning, match="run-2"):
         assert make_directory(tmp_path / "run", overwrite=False).path == tmp_path / "run-2"
+
+
+def test_a_directory_that_another_process_makes_just_now_is_no_file(tmp_path, monkeypatch):
+    looks = []
+
+    def is_dir(path):
+        looks.append(path)
+        return len(looks) > 1 or path != tmp_path / "run"  # not yet at the first look
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    check_free(tmp_path / "run")

@@ -16,7 +16,7 @@ def check_free(path: Path) -> None:
         check_unused(path)
         if _holds_files(path):
             raise _taken(path)
-    elif path.exists():
+    elif path.exists() and not path.is_dir():  # another process may have made it meanwhile
         raise RunError(f"'{path}' is a file; choose a directory for --out")
     parent = path
     while not parent.exists():
