@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from parallel.program import TAIL, Case
+from unrolled.processes.place import free_port
 
 PROGRAM = Path(__file__).with_name("program.py")
 LIMIT_S = 300
@@ -40,7 +40,7 @@ def run(
 
 def launch(command: list[str], processes: int = 1, **environment: str) -> str:
     """Run a command by so many processes, which know of each other, to its end."""
-    port = str(free_port())
+    port = str(free_port(following=1, host="127.0.0.1"))
     started = []
     for rank in map(str, range(processes)):
         variables = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -64,12 +64,6 @@ def launch(command: list[str], processes: int = 1, **environment: str) -> str:
             process.kill()
     assert [process.returncode for process in started] == [0] * processes, "\n".join(told)
     return "".join(told)
-
-
-def free_port() -> int:
-    """A port that nobody has, with the two after it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def check_same(expected: Path, found: Path, limit: float = 1e-5) -> None:

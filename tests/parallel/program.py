@@ -50,20 +50,6 @@ class Case:
     resume: str | None = None
 
 
-class Grab(Listener):
-    """Keeps the gradients of the last step, before and after clipping."""
-
-    takes_rows = True
-
-    def on_backward(self, trainer: Any, backward: Any) -> None:
-        arrays = {"before": backward.gradients, "after": backward.clipped}
-        self.found = {
-            f"gradient {when}: {name}": _numpy(trainer.backend, array)
-            for when, gradients in arrays.items()
-            for name, array in gradients.items()
-        }
-
-
 def main(framework: str, devices: int, folder: Path, cases: list[Case]) -> None:
     """Train them all, one after the other, by processes that meet once."""
     u = importlib.import_module(f"unrolled.{framework}")
