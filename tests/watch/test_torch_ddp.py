@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-LOOP = Path(__file__).with_name("ddp_loop.py")
+pytest.importorskip("torch")
+
+LOOP = Path(__file__).with_name("ddp_loop_torch.py")
 
 
 def loops(size: int, out: Path) -> list[dict]:
