@@ -9,7 +9,7 @@ from unrolled.arguments import PATH, WHOLE, Command, Number
 from unrolled.errors import SettingError
 from unrolled.output import silence
 
-FROM_1 = Number(int, least=1)
+FROM_1 = Number(int, least=1, most=1024)
 
 
 @click.command(cls=Command)

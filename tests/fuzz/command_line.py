@@ -15,6 +15,7 @@ from unrolled.bench import command as bench
 from unrolled.errors import UnrolledError
 from unrolled.experiments import language_model
 from unrolled.experiments.context import Context
+from unrolled.processes import launch as processes
 from unrolled.report import figures
 
 
@@ -34,6 +35,7 @@ INSTEAD = (
     (Context, "begin", stop),
     (Context, "fit", stop),
     (bench, "_measure", stop),
+    (processes, "launch", stop),
     (doctor, "examine", lambda check: []),
     (figures, "save", lambda pictures, folder: None),
     (language_model, "load", lambda run: Written()),
