@@ -234,7 +234,7 @@ def where_kept(ids: Shards) -> str:
     """
     size = sum(part.nbytes for part in ids.parts)
     folder = printable(str(ids.folder))
-    return f"the text's ids ({size / 1e6:,.0f} MB) are kept for the next run in {folder}"
+    return f"the text's ids ({math.ceil(size / 1e6):,} MB) are kept for the next run in {folder}"
 
 
 def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_size: int) -> str:
