@@ -8,7 +8,7 @@ import pytest
 from together import LOST, Member
 
 CODE = """
-meeting = meet(silence_s=2)
+meeting = meet(silence_s=4)
 meeting.sum([1.0])
 print("met", flush=True)
 sys.stdin.read()
@@ -56,7 +56,7 @@ def test_both_ends_of_a_cable_that_is_cut_end(machines, cut):
     for rank, member in enumerate(members):
         err = member.end().err
         assert err.startswith(f"error: process {1 - rank} of 2 (host ")
-        assert "has been silent for 2 s: it is stopped, or its machine or the network is" in err
+        assert "has been silent for 4 s: it is stopped, or its machine or the network is" in err
 
 
 def test_where_no_cable_is_each_says_who_has_not_come(machines):

@@ -68,24 +68,24 @@ def test_a_process_that_is_killed_ends_all_others_and_one_line_names_it(rank):
 
 
 def test_a_process_that_is_stopped_ends_all_and_itself_when_it_goes_on():
-    pairs = [met(2, silence_s=2), met(2, silence_s=2)]
+    pairs = [met(2, silence_s=4), met(2, silence_s=4)]
     for stopped, members in enumerate(pairs):
         members[stopped].send_signal(signal.SIGSTOP)
     for stopped, members in enumerate(pairs):
         assert members[1 - stopped].wait(60) == LOST
         members[stopped].send_signal(signal.SIGCONT)
         assert members[stopped].wait(60) == LOST
-        why = "has been silent for 2 s: it is stopped, or its machine or the network is down"
+        why = "has been silent for 4 s: it is stopped, or its machine or the network is down"
         assert members[1 - stopped].end().err == f"error: {name(members, stopped)} {why}{GO_ON}"
         members[stopped].end()
 
 
 def test_processes_that_are_all_stopped_for_long_go_on():
     code = WAITS.replace("sys.stdin.read()", "sys.stdin.readline()\nmeeting.sum([1])")
-    members = met(2, 2, code)
+    members = met(2, 4, code)
     for member in members:
         member.send_signal(signal.SIGSTOP)
-    time.sleep(3)  # longer than their silence
+    time.sleep(5)  # longer than their silence
     for member in members:
         member.send_signal(signal.SIGCONT)
         member.stdin.write("\n")
@@ -96,9 +96,9 @@ def test_processes_that_are_all_stopped_for_long_go_on():
 def test_a_long_native_call_is_no_silence_unless_it_holds_pythons_lock():
     computes = """
 import ctypes
-meeting = meet(silence_s=2)
+meeting = meet(silence_s=4)
 if place.rank:
-    ctypes.LIBRARY(None).sleep(5)
+    ctypes.LIBRARY(None).sleep(9)
 meeting.everyone(1)
 meeting.leave()
 """
@@ -110,7 +110,7 @@ meeting.leave()
 
 def test_a_child_that_keeps_the_connection_open_hides_no_end():
     forks = """
-meeting = meet(silence_s=2)
+meeting = meet(silence_s=4)
 if place.rank and not os.fork():
     os.close(1), os.close(2)
     time.sleep(60)
@@ -121,7 +121,7 @@ sys.stdin.read()
 """
     members = start(forks, size=2)
     assert members[0].wait(60) == LOST
-    assert "has been silent for 2 s" in members[0].end().err
+    assert "has been silent for 4 s" in members[0].end().err
     members[1].end()
 
 
