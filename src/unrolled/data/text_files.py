@@ -103,7 +103,7 @@ class TextFiles:
         return counts
 
     def pieces(self, what: str) -> Iterable[str]:
-        """What iterating gives; ``what`` is done with it, which is shown."""
+        """Return the pieces of the text, and show how far ``what`` is done with them."""
         return self._shown(what, self)
 
     def __iter__(self) -> Iterator[str]:

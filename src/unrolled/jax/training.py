@@ -148,7 +148,7 @@ class Trainer(trainer.Trainer):
 
     @property
     def _own_parameters(self) -> dict[str, Any]:
-        """Those that this process can compute with alone, whatever other processes do."""
+        """The parameters as arrays of this process, to compute with whatever the others do."""
         return self.parameters if self._devices is None else local(self.parameters)
 
     def objective(

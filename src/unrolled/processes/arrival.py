@@ -30,12 +30,12 @@ PAUSE_S = 0.1
 """Seconds between attempts to connect, and between looks at who has come."""
 
 MOST_DIFFERENCES, MOST_REFUSED = 10, 5
-"""What an error lists of each."""
+"""Differences, and refusals, that an error lists at most."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """What is known when all have come.
+    """All processes have come: the connections with them, and who they are.
 
     Attributes:
         connections: by rank: process 0 has all the others, the others have process 0.

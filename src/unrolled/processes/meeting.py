@@ -56,7 +56,6 @@ def meet(
     beat_s: float = 2.0,
     silence_s: float = 15.0,
     leave_s: float = 60.0,
-    on_lost: Callable[[str], None] | None = None,
 ) -> "Meeting":
     """Wait until all processes are there and agree; return their meeting.
 
@@ -70,15 +69,13 @@ def meet(
         beat_s: seconds between signs of life.
         silence_s: seconds after which a silent process is lost.
         leave_s: seconds that process 0 waits in `Meeting.leave` for the others.
-        on_lost: what the thread calls, with a message, when a process is lost; default: end this
-            process, see `Meeting`.
 
     Raises:
         RunError: somebody has not come, or differs from process 0, which is named in the error of
             every process; or the port is taken.
         SettingError: JSON cannot hold ``about``, or it is longer than a megabyte.
     """
-    meeting = Meeting(place, beat_s, silence_s, leave_s, on_lost)
+    meeting = Meeting(place, beat_s, silence_s, leave_s)
     try:
         meeting._wait(meeting._arrive(about, limit_s))
     except BaseException:  # Ctrl-C, too
@@ -104,21 +101,13 @@ class Meeting:
         how_to_go_on: the command that continues the training, for the message; empty: none.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        beat_s: float,
-        silence_s: float,
-        leave_s: float,
-        on_lost: Callable[[str], None] | None,
-    ) -> None:
+    def __init__(self, place: Place, beat_s: float, silence_s: float, leave_s: float) -> None:
         self.place = place
         self.processes: list[tuple[str, int]] = []
         self.engine_port = 0
         self.before_exit: list[Callable[[], None]] = []
         self.how_to_go_on = ""
         self._beat_s, self._silence_s, self._leave_s = beat_s, silence_s, leave_s
-        self._on_lost = on_lost or self._exit
         self._others: dict[int, Connection] = {}
         self._ending = False
         self._speaks = place.rank == 0
@@ -207,9 +196,8 @@ class Meeting:
 
     async def _arrive(self, about: dict[str, Any], limit_s: float) -> None:
         place = self.place
-        about = decode(encode("about", about, MOST_MESSAGE - 2**12)[LENGTH:])[
-            1
-        ]  # as the others will see it
+        message = encode("about", about, MOST_MESSAGE - 2**12)
+        _, about = decode(message[LENGTH:])  # as the others will see it
         hello = Hello(place.rank, place.size, platform.node(), os.getpid(), about)
         come = wait_for_all if place.rank == 0 else join
         arrival: Arrival = await come(place, hello, limit_s)
@@ -276,7 +264,7 @@ class Meeting:
         for other in self._others.values():
             other.send("lost", message)
             other.inbox.put_nowait(RunError(message))
-        self._on_lost(message)
+        self._exit(message)
 
     def _exit(self, message: str) -> None:
         """End this process from its second thread: nothing wakes the first from a native call."""

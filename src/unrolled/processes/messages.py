@@ -27,7 +27,7 @@ LONGEST_TEXT = 1000
 
 @dataclass(frozen=True)
 class Hello:
-    """What a process says first: who it is, and what must be the same in all."""
+    """The first message of a process: who it is, and what must be the same in all."""
 
     rank: int
     size: int
@@ -111,7 +111,7 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the other end has closed it."""
+        """Return whether the other process has closed the connection."""
         return self.reader.at_eof() or self.reader.exception() is not None
 
     def send(self, kind: str, value: Any = None) -> None:

@@ -37,13 +37,7 @@ class FollowedRun(RunDirectory):
     def lines(self, name: str) -> Any:
         return lambda record: None
 
-    def go_on(
-        self,
-        config: Mapping[str, Any],
-        positions: Mapping[str, Any],
-        place: Mapping[str, Any],
-        backend: Backend | None,
-    ) -> None:
+    def go_on(self, *arguments: Any, **options: Any) -> None:
         pass
 
     def remove_tree(self, path: Path) -> None:

@@ -132,7 +132,7 @@ class DataParallel(shared.DataParallel):
         return x[(slice(None),) * axis + (slice(rank * size, (rank + 1) * size),)]
 
     def _together(self, found: Any, model: Any, sums: bool) -> Any:
-        """What ``differentiate`` gives, from what it gave on each device."""
+        """Combine the devices' losses, states and gradients into those of the whole minibatch."""
         (loss, auxiliary), gradients = found
         share = 1 if sums else 1 / self.parts
 

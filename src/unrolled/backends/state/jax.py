@@ -110,7 +110,7 @@ def _like(fresh: Any, loaded: Any) -> Any:
 
 
 def is_of_several_processes(device: Any) -> bool:
-    """Whether it stands for devices of which other processes have some."""
+    """Return whether a sharding has devices of other processes, too."""
     return isinstance(device, jax.sharding.Sharding) and not device.is_fully_addressable
 
 
