@@ -1,12 +1,13 @@
 """Several processes of PyTorch train as one does."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from installed import INSTALLED
-from parallel.harness import check_same, run
+from parallel.harness import check_same, launch, run
 from parallel.program import Case
 
 pytestmark = pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
@@ -49,6 +50,21 @@ def test_two_processes_train_as_one_and_four_go_on_from_their_checkpoint(tmp_pat
     assert told.count("goes on in 4 parts where there were 2: only roundings differ") == 1
     for case in (CARRIED, UNEVEN):
         check_same(one / f"{case.name}.npz", four / f"{case.name}.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("DataLoader", "10 True\n10 True\n"), ("TextData", "first minibatch sha256 is")],
+)
+def test_processes_see_the_same_minibatches_or_say_so(kind: str, told: str) -> None:
+    program = Path(__file__).with_name("loaders_torch.py")
+    environment = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    command = [sys.executable, str(program), kind]
+    if kind == "DataLoader":  # which draws from PyTorch's generator
+        assert launch(command, 2, **environment) == told
+    else:  # whose seed was drawn before the processes met
+        with pytest.raises(AssertionError, match=told):
+            launch(command, 2, **environment)
 
 
 @pytest.mark.long

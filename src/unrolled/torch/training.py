@@ -8,7 +8,7 @@ import torch
 
 from unrolled.backends import Backend
 from unrolled.backends import torch as backend
-from unrolled.backends.state.torch import seed_step
+from unrolled.backends.state.torch import drawing_alone
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.torch.data_parallel import DataParallel
 from unrolled.torch.sparse_gradients import with_sparse_gradients
@@ -32,12 +32,14 @@ class TextData(text_data.TextData, DataModule):
 
 class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
+    _seed: int = 0
 
     def prepare(self, model: Any, data: Any) -> None:
         super().prepare(model, data)
-        # processes with one state of the generator would all drop the same units, so each step
-        # of each process seeds it
-        self._seed = backend.fresh_seed() if self._processes else 0
+        if self._processes:
+            # loaders draw the same in all processes then; what a step drops is each one's own
+            self._seed, *_ = self._processes.everyone(backend.fresh_seed())
+            backend.seed(self._seed)
 
     @property
     def _processes(self) -> DataParallel | None:
@@ -67,8 +69,8 @@ class Trainer(trainer.Trainer):
         processes = self._processes
         if processes is None:
             return super().backward(batch, state, traced)
-        seed_step(self._seed, self.train_batch_idx, processes.rank)
-        (loss, new), gradients, through_time = super().backward(batch, state, traced)
+        with drawing_alone(self._seed, self.train_batch_idx, processes.rank):
+            (loss, new), gradients, through_time = super().backward(batch, state, traced)
         if through_time is not None and self.is_divided:
             through_time = processes.gather_through_time(through_time)
         return (processes.mean(loss), new), processes.reduced(gradients), through_time

@@ -74,7 +74,7 @@ class Position:
             return {"seed": loader.seed, "sha256": loader.sha256}
         if offset == 0:
             return {"generators": None, "last_sha256": None}
-        sha256 = self._last_sha256 if last is None else self._sha256(last)
+        sha256 = self._last_sha256 if last is None else self.sha256(last)
         return {"generators": self._generators, "last_sha256": sha256}
 
     def load_state(self, state: Mapping[str, Any], offset: int) -> None:
@@ -87,14 +87,15 @@ class Position:
             self._ahead = batches = iter(self.loader)
             *_, last = islice(batches, offset)
             self._last_sha256 = state["last_sha256"]
-            if self._sha256(last) != self._last_sha256:
+            if self.sha256(last) != self._last_sha256:
                 raise ResumeError(
                     f"the training data differ: minibatch {offset} of the "
                     f"{type(self.loader).__name__} is another than it was; give the same data, in "
                     "the same order"
                 )
 
-    def _sha256(self, batch: Any) -> str:
+    def sha256(self, batch: Any) -> str:
+        """Hash of a minibatch."""
         found = hashlib.sha256()
         for part in batch:
             plain = isinstance(part, np.ndarray)

@@ -158,7 +158,10 @@ class Preparation:
 
         Raises:
             SettingError: not even the first minibatch can be divided.
+            RunError: the processes have others, as their loaders draw from other seeds.
         """
+        if self.data_parallel.processes > 1 and self.offset == 0:
+            self.data_parallel.check_same({"first minibatch sha256": self.position.sha256(batch)})
         parts, rows = self.data_parallel.parts, len(batch[-1])
         if self.train_batch_idx == 0 or getattr(self.train_dataloader, "continues", False):
             check_divides(rows, parts)

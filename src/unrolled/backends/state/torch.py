@@ -1,6 +1,7 @@
 """State of PyTorch's optimizers, buffers and generators, read and restored exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -110,9 +111,18 @@ def load_generators(tree: Any) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make what a process draws in a step follow from these numbers."""
+@contextmanager
+def drawing_alone(seed: int, step: int, rank: int) -> Iterator[None]:
+    """Make what a process draws in a step follow from these numbers.
+
+    After it the generator is as before: loaders draw from it, in all processes the same.
+    """
+    before = torch.get_rng_state()
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def not_exact(compiled: Any) -> str | None:
