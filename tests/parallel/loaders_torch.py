@@ -22,22 +22,28 @@ class Seen(Listener):
         self.hashes.append(trainer.position.sha256(trainer.whole_batch))
 
 
-parallel = u.data_parallel()
-torch.manual_seed(parallel.rank)
-x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-if sys.argv[1] == "DataLoader":
-    dataset = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
-    loader = torch.utils.data.DataLoader(dataset, batch_size=8, shuffle=True)
-    data: Any = SimpleNamespace(train_dataloader=lambda: loader, val_dataloader=lambda: None)
-else:
-    letters = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 3000)))
-    data = u.TextData(letters, batch_size=8, num_steps=5)
-net: Any = u.NativeModel(nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)), nn.MSELoss(), lr=0.1)
-if sys.argv[1] != "DataLoader":
-    net = u.LanguageModel(len(data.vocab), 8)
-seen = Seen()
-with parallel.together():
-    u.Trainer(2, listeners=[seen], data_parallel=parallel).fit(net, data)
-first, *others = parallel.everyone(seen.hashes)
-print(len(first), all(other == first for other in others))
-parallel.leave()
+def main(kind: str) -> None:
+    """Train two epochs; print whether all have seen the same minibatches."""
+    parallel = u.data_parallel()
+    torch.manual_seed(parallel.rank)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    if kind == "DataLoader":
+        dataset = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+        loader = torch.utils.data.DataLoader(dataset, batch_size=8, shuffle=True)
+        data: Any = SimpleNamespace(train_dataloader=lambda: loader, val_dataloader=lambda: None)
+    else:
+        letters = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 3000)))
+        data = u.TextData(letters, batch_size=8, num_steps=5)
+    net: Any = u.NativeModel(nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)), nn.MSELoss(), lr=0.1)
+    if kind != "DataLoader":
+        net = u.LanguageModel(len(data.vocab), 8)
+    seen = Seen()
+    with parallel.together():
+        u.Trainer(2, listeners=[seen], data_parallel=parallel).fit(net, data)
+    first, *others = parallel.everyone(seen.hashes)
+    print(len(first), all(other == first for other in others))
+    parallel.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -151,7 +151,7 @@ def compared(ours: Hello, other: Hello) -> list[str]:
     more = len(found) - len(shown)
     return [
         f"{other} differs from process 0: {', '.join(shown)}{f' and {more} more' if more else ''}; "
-        "give all processes the same versions, settings, seeds and data"
+        "give all processes the same versions, settings and data"
     ]
 
 
