@@ -173,7 +173,7 @@ def test_a_text_may_be_several_files_or_a_folder_and_is_kept(unrolled, tmp_path,
         outcome = unrolled("run", "language-model", "--out", "out", *sets(f"text={text}"), *tiny)
         assert outcome.code == 0
         found[text] = (tmp_path / "out/metrics.jsonl").read_bytes()
-        kept = re.findall(r"ids \(0 MB\) are kept for the next run in (\S+)", outcome.out)
+        kept = re.findall(r"ids \(1 MB\) are kept for the next run in (\S+)", outcome.out)
         assert len(kept) == ("joined" not in text)
         assert all((tmp_path / folder / "index.json").is_file() for folder in kept)
         shutil.rmtree(tmp_path / "out")
