@@ -170,7 +170,7 @@ def test_drawn_states_come_from_the_seed(framework, cell):
         trainer.prepare(library.LanguageModel(V, H, cell), data)
         drawn = []
         for batch in data:
-            drawn.append(trainer.initial_state.state(trainer, batch, None))
+            drawn.append(trainer.truncation.first_state(trainer, batch, None))
             trainer.train_batch_idx += 1
         return np.array([[library.backend.to_numpy(part) for part in state] for state in drawn])
 

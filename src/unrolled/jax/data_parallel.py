@@ -127,9 +127,30 @@ class DataParallel(shared.DataParallel):
         super().__init__(meeting, parts=processes * devices)
         every = [jax.local_devices(process_index=n)[:devices] for n in range(processes)]
         self.mesh = jax.sharding.Mesh(np.array(every).reshape(-1), (AXIS,))
-        self.everywhere = NamedSharding(self.mesh, WHOLE)
+        self.device = NamedSharding(self.mesh, WHOLE)
 
-    def sharing(self, differentiate: Callable[..., Any], model: Any, sums: bool) -> Any:
+    def same_model(self, model: Any) -> Any:
+        parameters = backend.parameters(model)
+        shapes = {name: list(array.shape) for name, array in parameters.items()}
+        self.check_same({"parameters": shapes})
+        return model.with_parameters(self.from_first(parameters))
+
+    def begin(self, trainer: Any) -> None:
+        def on_all_devices(leaf: Any) -> Any:
+            is_local = isinstance(leaf, jax.Array) and leaf.sharding != self.device
+            return backend.asarray(leaf, self.device) if is_local else leaf
+
+        super().begin(trainer)
+        trainer.optim.state = jax.tree.map(on_all_devices, trainer.optim.state)
+        trainer.load_own_state(self.from_first({"key": trainer.own_state()})["key"])
+
+    def divided(self, batch: Any) -> Any:
+        return self._put(batch, DIVIDED)
+
+    def undivided(self, batch: Any) -> Any:
+        return self._put(batch, WHOLE)
+
+    def sharing(self, trainer: Any, differentiate: Callable[..., Any]) -> Callable[..., Any]:
         """``differentiate`` with each device computing a part of the minibatch.
 
         XLA could divide a program for one device by itself, but where the time steps and the
@@ -137,16 +158,12 @@ class DataParallel(shared.DataParallel):
         on every device. It does not know the native kernels, either. So this says what a device
         computes.
 
-        Args:
-            differentiate: ``(leaves, batch, state, key, step) -> ((loss, auxiliary), gradients)``.
-            model: whose ``begin_state`` tells where the sequences are in a hidden state.
-            sums: whether the loss is a sum over the minibatch, not a mean.
-
         Returns:
             The same function of the whole minibatch. Arrays of the result that have an axis of
             sequences stay divided along it; others are added up, or their means taken.
         """
-        share = 1 if sums else 1 / self.parts
+        model = trainer.model
+        share = 1 if shared.is_sum(model) else 1 / self.parts
 
         def whole(leaves: Any, batch: Any, state: Any, key: Any, step: Any) -> Any:
             arguments = leaves, batch, state, key, step
@@ -192,7 +209,7 @@ class DataParallel(shared.DataParallel):
             function, mesh=self.mesh, in_specs=takes, out_specs=gives, check_vma=False
         )
 
-    def put(self, arrays: Any, at: PartitionSpec) -> Any:
+    def _put(self, arrays: Any, at: PartitionSpec) -> Any:
         """Nested arrays that every process has, on the devices, each with its part."""
 
         def place(x: Any) -> jax.Array:
@@ -203,16 +220,18 @@ class DataParallel(shared.DataParallel):
 
         return jax.tree.map(place, arrays)
 
-    def put_state(self, state: Any, model: Any) -> Any:
+    def part_of_state(self, model: Any, state: Any) -> Any:
         """The hidden state of all sequences, on the devices, each with its part.
 
         Raises:
             SettingError: the devices do not divide the sequences.
         """
+        if state is None:
+            return None
 
         def put(x: Any, axis: int) -> Any:
             shared.check_divides(x.shape[axis], self.parts)
-            return self.put(x, _along(axis))
+            return self._put(x, _along(axis))
 
         return jax.tree.map(put, state, shared.batch_axes(model))
 

@@ -1,7 +1,7 @@
 """``Trainer`` and data modules bound to JAX's backend (the loop is shared), and ``SGD``."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -14,7 +14,7 @@ from unrolled.backends.tied import first_places
 from unrolled.checks import checked
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
-from unrolled.jax.data_parallel import DIVIDED, WHOLE, DataParallel, local
+from unrolled.jax.data_parallel import local
 from unrolled.jax.module import LEFT_LOSS, State, is_published, without_aux
 from unrolled.training import trainer
 from unrolled.training.tracing import ThroughTime
@@ -70,67 +70,22 @@ class Trainer(trainer.Trainer):
     def build(self, model: Any, data: Any) -> Any:
         if backend.is_lazy(model):
             model = model.initialize(*model.example_inputs(data))
-        if self._devices is None:
-            return backend.to_device(model, self.gpus[0] if self.gpus else backend.cpu())
-        parameters = backend.parameters(model)
-        shapes = {name: list(array.shape) for name, array in parameters.items()}
-        self._devices.check_same({"parameters": shapes})
-        return model.with_parameters(self._devices.from_first(parameters))
+        if self.data_parallel.device is not None:  # which will have the weights
+            return model
+        return backend.to_device(model, self.gpus[0] if self.gpus else backend.cpu())
 
     def prepare(self, model: Any, data: Any) -> None:
         super().prepare(model, data)
         self.optim = backend.Optimizer(self.optim, self.parameters)
         if is_published(self.model.training_step):
-            self.differentiate = backend.compile(self._shared(self._published_step))
+            step = self.data_parallel.sharing(self, self._published_step)
+            self.differentiate = backend.compile(step)
         self._validate = backend.compile(self._validation_step)
         self._key = jax.random.key(backend.fresh_seed())
-        if self._devices is not None:
-            self.optim.state = jax.tree.map(self._on_all_devices, self.optim.state)
-            self.load_own_state(self._devices.from_first({"key": self.own_state()})["key"])
-
-    @property
-    def _devices(self) -> DataParallel | None:
-        found = self.data_parallel
-        return found if isinstance(found, DataParallel) else None
-
-    @property
-    def device(self) -> Any:
-        return super().device if self._devices is None else self._devices.everywhere
-
-    def _on_all_devices(self, leaf: Any) -> Any:
-        is_local = isinstance(leaf, jax.Array) and leaf.sharding != self.device
-        return backend.asarray(leaf, self.device) if is_local else leaf
-
-    def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
-        return backend.compile(self._shared(backend.value_and_grad(objective)))
-
-    def _shared(self, differentiate: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, computed by all devices that share the minibatches."""
-        if self._devices is None:
-            return differentiate
-        sums = getattr(self.model, "reduction", "mean") == "sum"
-        shared: Callable[..., Any] = self._devices.sharing(differentiate, self.model, sums)
-        return shared
 
     def prepare_batch(self, batch: Any) -> Any:
-        # validation is each process's own, on one device
-        return super().prepare_batch(batch) if self._devices is None else batch
-
-    def own_part(self, batch: Any) -> Any:
-        part = super().own_part(batch)
-        if self._devices is None or self.is_divided:
-            return part
-        return self._devices.put(batch, WHOLE)
-
-    def divided(self, batch: Any) -> Any:
-        if self._devices is None:
-            return super().divided(batch)
-        return self._devices.put(batch, DIVIDED)
-
-    def part_of_state(self, state: Any) -> Any:
-        if state is None or self._devices is None:
-            return state
-        return self._devices.put_state(state, self.model)
+        # where several devices share minibatches, one of each process validates
+        return batch if self.data_parallel.device is not None else super().prepare_batch(batch)
 
     def own_state(self) -> Any:
         return np.asarray(jax.random.key_data(self._key))
@@ -149,7 +104,8 @@ class Trainer(trainer.Trainer):
     @property
     def _own_parameters(self) -> dict[str, Any]:
         """The parameters as arrays of this process, to compute with whatever the others do."""
-        return self.parameters if self._devices is None else local(self.parameters)
+        shared = self.data_parallel.device is not None
+        return local(self.parameters) if shared else self.parameters
 
     def objective(
         self, parameters: Any, batch: Any, state: Any, key: Any = None, step: int = 0

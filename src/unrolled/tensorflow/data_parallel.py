@@ -14,7 +14,7 @@ from unrolled.backends.variables.tensorflow import children
 from unrolled.errors import SettingError
 from unrolled.processes.place import place_from_environment
 from unrolled.training import data_parallel as shared
-from unrolled.training.data_parallel import batch_axes, each_array
+from unrolled.training.data_parallel import batch_axes, each_array, is_sum
 from unrolled.training.tracing import TAP, Traced
 
 
@@ -93,18 +93,12 @@ class DataParallel(shared.DataParallel):
         super().__init__(parts=len(devices))
         self.strategy = tf.distribute.MirroredStrategy(devices)
 
-    def sharing(self, differentiate: Callable[..., Any], model: Any, sums: bool) -> Any:
+    def sharing(self, trainer: Any, differentiate: Callable[..., Any]) -> Callable[..., Any]:
         """``differentiate`` with each device computing a part of the minibatch.
 
-        Args:
-            differentiate: ``(leaves, batch, state) -> ((loss, auxiliary), gradients)``.
-            model: whose ``begin_state`` tells where the sequences are in a hidden state.
-            sums: whether the loss is a sum over the minibatch, not a mean.
-
-        Returns:
-            The same function of the whole minibatch, which one device computes if it cannot be
-            divided.
+        One device computes a minibatch that cannot be divided.
         """
+        model = trainer.model
         for layer in _layers(model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 raise shared.batch_statistics(layer)
@@ -122,7 +116,7 @@ class DataParallel(shared.DataParallel):
                     state if state is None else each_array(own, state, batch_axes(model)),
                 )
 
-            return self._together(self.strategy.run(part), model, sums)
+            return self._together(self.strategy.run(part), model)
 
         return whole
 
@@ -131,10 +125,10 @@ class DataParallel(shared.DataParallel):
         size = x.shape[axis] // self.parts
         return x[(slice(None),) * axis + (slice(rank * size, (rank + 1) * size),)]
 
-    def _together(self, found: Any, model: Any, sums: bool) -> Any:
+    def _together(self, found: Any, model: Any) -> Any:
         """Combine the devices' losses, states and gradients into those of the whole minibatch."""
         (loss, auxiliary), gradients = found
-        share = 1 if sums else 1 / self.parts
+        share = 1 if is_sum(model) else 1 / self.parts
 
         def total(x: Any) -> Any:
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, x, axis=None) * share

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from unrolled.data import data_module, synthetic, text_data
 from unrolled.functional import updates
-from unrolled.tensorflow.data_parallel import DataParallel
 from unrolled.training import sgd, trainer
 
 
@@ -31,22 +30,9 @@ class Trainer(trainer.Trainer):
     backend: ClassVar[Backend] = backend
 
     def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
-        differentiate = backend.value_and_grad(objective)
-        if self._devices is not None:
-            sums = getattr(self.model, "reduction", "mean") == "sum"
-            differentiate = self._devices.sharing(differentiate, self.model, sums)
         if getattr(self.model, "runs_eagerly", False):
-            return differentiate
-        return backend.compile(differentiate)
-
-    @property
-    def _devices(self) -> DataParallel | None:
-        found = self.data_parallel
-        return found if isinstance(found, DataParallel) else None
-
-    def divided(self, batch: Any) -> Any:
-        # each device takes its part in `DataParallel.sharing`
-        return super().divided(batch) if self._devices is None else batch
+            return self.data_parallel.differentiable(self, objective)
+        return super().differentiable(objective)
 
     def clip_gradients(self, grad_clip_val: float, grads: Iterable[Any]) -> list[Any]:
         """The gradients, as a tape gives them, clipped: for a `fit_epoch` of one's own."""

@@ -2,7 +2,6 @@
 
 import atexit
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,13 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unrolled.backends import torch as backend
 from unrolled.backends.rows import MANY
+from unrolled.backends.state.torch import drawing_alone
 from unrolled.errors import SettingError
 from unrolled.processes.meeting import meet
 from unrolled.processes.place import place_from_environment
 from unrolled.torch.sparse_gradients import rows_suffice
 from unrolled.training import data_parallel as shared
 from unrolled.training.surroundings import versions
-from unrolled.training.tracing import ThroughTime
+from unrolled.training.tracing import TAP, Traced
 
 
 def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.DataParallel:
@@ -77,40 +77,85 @@ def data_parallel(devices: int = 1, about: Mapping[str, Any] = {}) -> shared.Dat
 class DataParallel(shared.DataParallel):
     """Several processes with a part of each minibatch, and DDP between them."""
 
-    def reducing(self, trainer: Any) -> Callable[..., tuple[Any, Any]]:
-        """``(objective, *arguments) -> (loss, auxiliary)``, whose backward pass reduces gradients.
+    seed: int  # from `begin` on
 
-        Gradients of tables that hold some rows only are left to `reduced`, as DDP takes those of
-        `nn.Embedding` alone.
-        """
-        model, parameters = trainer.model, trainer.parameters
+    def same_model(self, model: Any) -> Any:
+        parameters = backend.parameters(model)
         self.check_same({"parameters": {n: list(p.shape) for n, p in parameters.items()}})
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise shared.batch_statistics(module)
         for tensor in (*parameters.values(), *model.buffers()):
             distributed.broadcast(tensor.detach(), 0)
-        suffices = rows_suffice(trainer)
+        return model
+
+    def begin(self, trainer: Any) -> None:
+        super().begin(trainer)
+        suffices, parameters = rows_suffice(trainer), trainer.parameters
         self.tables = {
             name for name, p in parameters.items() if suffices and p.dim() > 1 and len(p) >= MANY
         }
-        dense = [p for name, p in parameters.items() if name not in self.tables]
-        if not any(p.requires_grad for p in dense):
-            return lambda objective, *arguments: objective(*arguments)
-        # without the option DDP would wait forever for a parameter that a loss does without. It
-        # would also put the gradients together in another order after the first step, so that a
-        # resumed training would round otherwise
-        module = _Objective(dense)
-        wrapped = DistributedDataParallel(module, find_unused_parameters=True, init_sync=False)
+        self.reducing = _reducing([p for name, p in parameters.items() if name not in self.tables])
+        # loaders draw the same in all processes then; what a step drops is each one's own
+        self.seed, *_ = self.everyone(backend.fresh_seed())
+        backend.seed(self.seed)
 
-        def objective_of(objective: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
-            return wrapped(objective, *arguments), module.auxiliary
+    def divided(self, batch: Any) -> Any:
+        size = len(batch[-1]) // self.parts
+        first = self.rank * size
+        return tuple(part[first : first + size] for part in batch)
 
-        return objective_of
+    def num_targets(self, batch: Any) -> int:
+        return super().num_targets(batch) * (self.parts if self.is_divided else 1)
 
-    def reduced(self, gradients: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The gradients of all processes together: DDP has reduced all but those of tables."""
-        return {n: self._rows(g) if n in self.tables else g for n, g in gradients.items()}
+    def whole_state(self, model: Any, state: Any) -> Any:
+        if state is None or not self.is_divided:
+            return state
+        return shared.each_array(self.gather, state, shared.batch_axes(model))
+
+    def part_of_state(self, model: Any, state: Any) -> Any:
+        def own(x: torch.Tensor, axis: int) -> torch.Tensor:
+            return x.chunk(self.parts, axis)[self.rank]
+
+        return None if state is None else shared.each_array(own, state, shared.batch_axes(model))
+
+    def differentiable(self, trainer: Any, objective: Callable[..., Any]) -> Callable[..., Any]:
+        """See `unrolled.training.data_parallel`; DDP reduces the gradients in the backward pass."""
+
+        def of_part(*arguments: Any) -> tuple[Any, Any]:
+            loss, auxiliary = objective(*arguments)
+            if self.is_divided and shared.is_sum(trainer.model):
+                loss = loss * self.parts  # the mean over the processes is the sum then
+            return loss, auxiliary
+
+        return super().differentiable(trainer, lambda *given: self.reducing(of_part, *given))
+
+    def sharing(self, trainer: Any, differentiate: Callable[..., Any]) -> Callable[..., Any]:
+        def together(*arguments: Any) -> Any:
+            with drawing_alone(self.seed, trainer.train_batch_idx, self.rank):
+                (loss, auxiliary), gradients = differentiate(*arguments)
+            if isinstance(auxiliary, Traced) and self.is_divided:
+                auxiliary = self._whole_trace(auxiliary)
+            return (self.mean(loss), auxiliary), {
+                name: self._reduced(name, gradient) for name, gradient in gradients.items()
+            }
+
+        return together
+
+    def _whole_trace(self, traced: Traced) -> Traced:
+        seen = {
+            name: (self.gather(first, 0), self.gather(after, 1))
+            for name, (first, after) in traced.seen.items()
+        }
+        return traced._replace(seen=seen)
+
+    def _reduced(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient of all processes; DDP has reduced all but those of tables and taps."""
+        if name in self.tables:
+            return self._rows(gradient)
+        if name.startswith(TAP) and self.is_divided:
+            return self.gather(gradient, 1) / self.parts  # of the mean of all losses
+        return gradient
 
     def _rows(self, gradient: torch.Tensor) -> torch.Tensor:
         """The mean over the processes of gradients, each of which holds some rows."""
@@ -145,19 +190,17 @@ class DataParallel(shared.DataParallel):
         distributed.all_gather(parts, x)
         return torch.cat(parts, axis)
 
-    def gather_through_time(self, found: ThroughTime) -> ThroughTime:
-        """What was traced, of the sequences of all processes."""
-        layers = {
-            name: replace(
-                layer,
-                hidden=self.gather(layer.hidden, 1) / self.parts,  # of the mean of all losses
-                recurrent=self.gather(layer.recurrent, 1) / self.parts,
-                first=self.gather(layer.first, 0),
-                after=self.gather(layer.after, 1),
-            )
-            for name, layer in found.layers.items()
-        }
-        return replace(found, layers=layers)
+
+def _reducing(parameters: list[torch.Tensor]) -> Callable[..., tuple[Any, Any]]:
+    """``(objective, *arguments) -> (loss, auxiliary)``, whose backward pass reduces gradients."""
+    if not any(p.requires_grad for p in parameters):
+        return lambda objective, *arguments: objective(*arguments)
+    module = _Objective(parameters)
+    # without the option DDP would wait forever for a parameter that a loss does without. It would
+    # also put the gradients together in another order after the first step, so that a resumed
+    # training would round otherwise
+    wrapped = DistributedDataParallel(module, find_unused_parameters=True, init_sync=False)
+    return lambda *given: (wrapped(*given), module.auxiliary)
 
 
 class _Objective(nn.Module):

@@ -93,11 +93,7 @@ class Checkpointing(Listener, HyperParameters):
         self._writing: Future[None] | None = None
 
     def on_fit_start(self, trainer: Any) -> None:
-        if not trainer.fit_epoch.__module__.startswith("unrolled."):
-            raise SettingError(
-                f"checkpoint= cannot see into {trainer.fit_epoch.__qualname__}, which is your own; "
-                "in a loop of your own take unrolled.Checkpoints"
-            )
+        trainer.check_sees_steps("checkpoint=", "in a loop of your own take unrolled.Checkpoints")
         trainer.position.make_resumable()
         self._writes = trainer.data_parallel.rank == 0
         if self._writes:

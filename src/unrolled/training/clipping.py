@@ -16,6 +16,7 @@ class Clipping:
     parameters: dict[str, Any]
     gradient_clip_val: float
     gradient_clip_method: str
+    reader_clips: bool
     _clip: Callable[..., tuple[Any, Any, Any]]
 
     def clipped(self, gradients: Any, limit: float | None = None) -> tuple[Any, Any, Any]:
@@ -35,8 +36,10 @@ class Clipping:
         gradients = {name: g for name, g in held.items() if g is not None}
         self.backend.assign(gradients, self.clipped(gradients, grad_clip_val)[0])
 
-    def clip_by_reader(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """The gradients before and after a reader's `clip_gradients`, and the norms of both."""
+    def clip(self, gradients: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """The gradients before and after clipping, and the norms of both."""
+        if not self.reader_clips:
+            return gradients, *self.clipped(gradients)
         xp = self.backend.xp
         before = self.backend.snapshot(gradients)  # they may be changed in place
         norm = global_norm(xp, before.values())

@@ -1,5 +1,6 @@
 """`DataParallel`: the processes and devices that share every minibatch of a training."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,16 +22,26 @@ class DataParallel:
 
     A minibatch that K does not divide, as the last one of an epoch, is computed whole by all.
 
-    Frameworks have subclasses, which ``data_parallel()`` of their public module gives.
+    Frameworks have subclasses, which ``data_parallel()`` of their public module gives. They divide
+    minibatches and add gradients up; what they override does nothing here.
 
     Args:
         meeting: of the processes; None: there is one.
         parts: parts of a minibatch.
+
+    Attributes:
+        is_divided: whether the running minibatch is divided.
+        device: where all have the weights; None: where the trainer has them.
+        seed: of what each process draws in a step; None: the framework's generator goes on.
     """
+
+    device: Any = None
+    seed: int | None = None
 
     def __init__(self, meeting: Meeting | None = None, parts: int = 1) -> None:
         self.meeting = meeting
         self.parts = parts
+        self.is_divided = parts > 1
 
     @property
     def processes(self) -> int:
@@ -88,6 +99,62 @@ class DataParallel:
         if differ := [line for other in others for line in compared(first, other)]:
             raise RunError("\n".join(differ))
 
+    def same_model(self, model: Any) -> Any:
+        """The model of rank 0, in all processes."""
+        return model
+
+    def begin(self, trainer: Any) -> None:
+        """Let a prepared training begin in all processes with the same draws and optimizer."""
+        self.is_divided = self.parts > 1  # as the hidden state of a checkpoint will be
+
+    def own_part(self, trainer: Any, batch: Any) -> Any:
+        """The part of a minibatch that this process computes; whole if it cannot be divided.
+
+        Raises:
+            SettingError: not even the first minibatch can be divided.
+            RunError: the processes have others, as their loaders draw from other seeds.
+        """
+        if self.parts == 1:
+            return batch
+        if self.processes > 1 and trainer.offset == 0:
+            self.check_same({"first minibatch sha256": trainer.position.sha256(batch)})
+        rows = len(batch[-1])
+        if trainer.train_batch_idx == 0 or getattr(trainer.train_dataloader, "continues", False):
+            check_divides(rows, self.parts)
+        self.is_divided = rows % self.parts == 0
+        return self.divided(batch) if self.is_divided else self.undivided(batch)
+
+    def divided(self, batch: Any) -> Any:
+        """This process's part of a minibatch that is divided."""
+        return batch
+
+    def undivided(self, batch: Any) -> Any:
+        """A minibatch that all compute whole."""
+        return batch
+
+    def num_targets(self, batch: Any) -> int:
+        """The targets of the whole minibatch that a part is of."""
+        return math.prod(batch[-1].shape)
+
+    def whole_state(self, model: Any, state: Any) -> Any:
+        """The hidden state of all sequences, from that of this process's."""
+        return state
+
+    def part_of_state(self, model: Any, state: Any) -> Any:
+        """The hidden state of this process's sequences, from that of all."""
+        return state
+
+    def differentiable(self, trainer: Any, objective: Callable[..., Any]) -> Callable[..., Any]:
+        """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``.
+
+        The loss and its gradients are those of the whole minibatch.
+        """
+        return self.sharing(trainer, trainer.backend.value_and_grad(objective))
+
+    def sharing(self, trainer: Any, differentiate: Callable[..., Any]) -> Callable[..., Any]:
+        """``differentiate`` of the whole minibatch, each process or device computing a part."""
+        return differentiate
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Let the others know if this process fails, so that they do not wait for it."""
@@ -136,6 +203,11 @@ def refuse_processes(framework: str, why: str) -> NoReturn:
         f"{framework} trains by one process here: {why}. Start one, or take JAX or PyTorch: "
         "`unrolled convert RUN --to jax --out NEW` makes a run of JAX, which goes on from there"
     )
+
+
+def is_sum(model: Any) -> bool:
+    """Whether the loss of a model is a sum over the minibatch, not the mean."""
+    return getattr(model, "reduction", "mean") == "sum"
 
 
 def batch_statistics(layer: Any) -> SettingError:

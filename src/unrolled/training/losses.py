@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
+from unrolled.training.data_parallel import DataParallel, is_sum
 from unrolled.training.records import StepRecord
 
 
@@ -21,7 +22,7 @@ class Losses:
     gradient_clip_method: str
     reader_clips: bool
     prepare_batch: Callable[[Any], Any]
-    num_targets: Callable[[Any], int]
+    data_parallel: DataParallel
     _stack: Callable[..., Any]
     _running: tuple[Any, Any]
 
@@ -31,7 +32,7 @@ class Losses:
             loss = self.backend.xp.reshape(loss, ())
         scalars = self.backend.to_numpy(self._stack([loss, norm, clipped_norm])).tolist()
         loss, norm, clipped_norm = scalars
-        targets = self.num_targets(batch)
+        targets = self.data_parallel.num_targets(batch)
         if self.gradient_clip_method == "global_norm" and not self.reader_clips:
             clipped_norm = min(norm, self.gradient_clip_val or norm)  # exactly
         return StepRecord(
@@ -45,13 +46,12 @@ class Losses:
 
     def mean_loss(self, loss: float, targets: int) -> float:
         """The mean over the targets of what the model's `Module.loss` gave."""
-        summed = getattr(self.model, "reduction", "mean") == "sum"
-        return loss / targets if summed else loss
+        return loss / targets if is_sum(self.model) else loss
 
     def running_loss(self) -> float:
         """The mean loss of the running minibatch, for who hears of `Listener.on_gradients`."""
         batch, loss = self._running
-        return self.mean_loss(float(loss), self.num_targets(batch))
+        return self.mean_loss(float(loss), self.data_parallel.num_targets(batch))
 
     def validate(self) -> float | None:
         """Mean validation loss; None where there is nothing to validate on."""

@@ -1,6 +1,5 @@
 """The part of the trainer before the first step: model, minibatches, optimizer, objective."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -10,12 +9,12 @@ from unrolled.backends import Backend
 from unrolled.data.batching import EpochLoader
 from unrolled.errors import SettingError
 from unrolled.functional.clipping import clip
-from unrolled.training.data_parallel import DataParallel, check_divides
+from unrolled.training.data_parallel import DataParallel
 from unrolled.training.position import Position
 from unrolled.training.records import EpochSums, Listener
 from unrolled.training.recovery import Recovery
 from unrolled.training.tracing import Tracer
-from unrolled.training.truncation import InitialState, Truncation
+from unrolled.training.truncation import Truncation
 
 
 class Preparation:
@@ -25,7 +24,6 @@ class Preparation:
         epoch: the running one, from 0.
         offset: minibatches of the running epoch that are done.
         whole_batch: the last of them, of all processes; None before the first of this one.
-        is_divided: whether it is divided between processes or devices.
         hidden_state: the state after it, to carry on.
         sums: of their losses and norms.
         train_batch_idx, val_batch_idx: minibatches seen so far.
@@ -66,11 +64,8 @@ class Preparation:
     def prepare(self, model: Any, data: Any) -> None:
         """Make everything ready for the first minibatch; `fit` begins with it."""
         self.check_model(model)
-        if self.data_parallel.parts > 1 and not self.fit_epoch.__module__.startswith("unrolled."):
-            raise SettingError(
-                f"{self.fit_epoch.__qualname__} is your own, and does not know that several "
-                "processes or devices share the minibatches; leave out data_parallel="
-            )
+        if self.data_parallel.parts > 1:
+            self.check_sees_steps("data_parallel=", "leave it out")
         if self.checkpoint is not None:  # the last one: it saves what the others know
             others = [each for each in self.listeners if each is not self.checkpoint]
             self.listeners = [*others, self.checkpoint]
@@ -82,18 +77,23 @@ class Preparation:
         self.position = Position(self.backend, self.train_dataloader)
         self.train_curves: set[str] = set()
         self.draws_losses = self.leaves_losses = False
-        self.prepare_model(self.build(model, data))
+        self.prepare_model(self.data_parallel.same_model(self.build(model, data)))
         self.optim = self.model.configure_optimizers()
         self.parameters = self.backend.parameters(self.model)
         self.compile_functions()
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
         self._running, self.whole_batch = (None, None), None
-        self.is_divided = self.data_parallel.parts > 1  # as a checkpoint's hidden state will be
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""
         self.offset, self.hidden_state, self.sums = 0, None, EpochSums()
+
+    def check_sees_steps(self, what: str, instead: str) -> None:
+        """Make sure that `fit_epoch` is the library's own, whose steps are known."""
+        if not self.fit_epoch.__module__.startswith("unrolled."):
+            own = self.fit_epoch.__qualname__
+            raise SettingError(f"{what} cannot see into {own}, which is your own; {instead}")
 
     def check_model(self, model: Any) -> None:
         """Make sure that the trainer can train a model."""
@@ -153,40 +153,6 @@ class Preparation:
         """The minibatch on the model's device."""
         return self.backend.to_device(batch, self.gpus[0]) if self.gpus else batch
 
-    def own_part(self, batch: Any) -> Any:
-        """The part of a minibatch that this process computes; whole if it cannot be divided.
-
-        Raises:
-            SettingError: not even the first minibatch can be divided.
-            RunError: the processes have others, as their loaders draw from other seeds.
-        """
-        if self.data_parallel.processes > 1 and self.offset == 0:
-            self.data_parallel.check_same({"first minibatch sha256": self.position.sha256(batch)})
-        parts, rows = self.data_parallel.parts, len(batch[-1])
-        if self.train_batch_idx == 0 or getattr(self.train_dataloader, "continues", False):
-            check_divides(rows, parts)
-        self.is_divided = parts > 1 and rows % parts == 0
-        return self.divided(batch) if self.is_divided else batch
-
-    def divided(self, batch: Any) -> Any:
-        """The part of a minibatch that this process computes."""
-        raise SettingError(
-            f"unrolled.{self.backend.name} trains by one process, on one device; leave out "
-            "data_parallel="
-        )
-
-    def num_targets(self, batch: Any) -> int:
-        """The targets of the whole minibatch that a part is of."""
-        return math.prod(batch[-1].shape)
-
-    def whole_state(self, state: Any) -> Any:
-        """The hidden state of all sequences, from that of this process's."""
-        return state
-
-    def part_of_state(self, state: Any) -> Any:
-        """The hidden state of this process's sequences, from that of all."""
-        return state
-
     def own_state(self) -> Any:
         """Return what a checkpoint must keep of this framework's trainer only."""
         return None
@@ -197,7 +163,7 @@ class Preparation:
     @property
     def device(self) -> Any:
         """Where the arrays of the training are; None: where the framework makes them."""
-        return self.gpus[0] if self.gpus else None
+        return self.data_parallel.device or (self.gpus[0] if self.gpus else None)
 
     @property
     def bound_model(self) -> Any:
@@ -209,7 +175,6 @@ class Preparation:
         xp, method = self.backend.xp, self.gradient_clip_method
         written_in: str = self.clip_gradients.__module__
         self.reader_clips = self.gradient_clip_val > 0 and not written_in.startswith("unrolled.")
-        self.initial_state = InitialState(self.truncation)
         self.differentiate = self.differentiable(self.objective)
         self.tracer = Tracer(self)
         self._clip = self.backend.compile(partial(clip, xp, method))
@@ -217,7 +182,7 @@ class Preparation:
 
     def differentiable(self, objective: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
         """``(leaves, batch, state, *context) -> ((loss, auxiliary), gradients)``, compiled."""
-        return self.backend.compile(self.backend.value_and_grad(objective))
+        return self.backend.compile(self.data_parallel.differentiable(self, objective))
 
     def objective(self, parameters: Any, batch: Any, state: Any) -> tuple[Any, Any]:
         """Loss and carried state as a function of the parameters, to be differentiated."""

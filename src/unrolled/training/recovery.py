@@ -83,8 +83,8 @@ class Recovery:
             found = trainer.backend.state.buffers(trainer.bound_model)
             self._buffers = trainer.backend.snapshot(found)
 
-    def recover(self, trainer: Any, step: StepRecord, backward: Backward) -> StepRecord:
-        """Undo a step that is not finite; gives its record with what was done.
+    def recover(self, trainer: Any, step: StepRecord, backward: Backward) -> tuple[StepRecord, Any]:
+        """Undo a step that is not finite; gives its record, and the hidden state to carry on.
 
         Raises:
             NotFiniteError: the training stops here.
@@ -103,10 +103,10 @@ class Recovery:
             found = trainer.backend.state.buffers(trainer.bound_model)
             known = {name: buffer for name, buffer in found.items() if name in self._buffers}
             trainer.backend.assign(known, self._buffers)
-        return step
+        trainer.train_batch_idx = step.step
+        return step, self._state_to_carry(trainer, backward)
 
-    def state_to_carry(self, trainer: Any, backward: Backward) -> Any:
-        """The hidden state for the next minibatch, after a step that was not finite."""
+    def _state_to_carry(self, trainer: Any, backward: Backward) -> Any:
         if self.policy == ROLLBACK or not backward.carried:
             return None
         finite = all(is_finite(trainer.backend, part) for part in arrays_of(backward.state))

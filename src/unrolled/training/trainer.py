@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Any, ClassVar
 
 from unrolled.backends import Backend
-from unrolled.errors import SettingError
 from unrolled.functional.clipping import check_clip_method
 from unrolled.hyperparameters import HyperParameters
 from unrolled.training.checkpointing import Checkpointing, as_checkpointing
@@ -131,9 +130,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
             >>> [step.step for step in trainer.steps(model, data) if step.loss < 3]
             [30, 31, 32]
         """
-        if not self.fit_epoch.__module__.startswith("unrolled."):
-            own = self.fit_epoch.__qualname__
-            raise SettingError(f"steps() cannot see into {own}, which is your own; call fit()")
+        self.check_sees_steps("steps()", "call fit()")
         for _ in self.epochs(model, data):
             yield from self.epoch_steps()
 
@@ -143,6 +140,7 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         """Prepare the training, give the number of every epoch to train, and check the result."""
         self.stopping = self._told_to_stop = False  # a `stop` from now on counts
         self.prepare(model, data)
+        self.data_parallel.begin(self)
         self._agree()
         self.recovery.begin(self)
         self.notify("on_fit_start")
@@ -180,21 +178,16 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         """Take one optimizer step for each minibatch left of the epoch, then validate."""
         self.backend.set_training(self.model, True)
         started, before = time.perf_counter(), self.sums.num_targets
-        continues = getattr(self.train_dataloader, "continues", False)
-        for batch in self.position.minibatches(self.offset):
-            self._agree()
-            if self.stopping:
-                return
-            state = self.hidden_state if continues else None
-            self.whole_batch = batch
-            part = self.own_part(self.prepare_batch(batch))
-            step, self.hidden_state = self.fit_batch(part, state)
+        for batch in self.minibatches():
+            step, self.hidden_state = self.fit_batch(batch, self.hidden_state)
             self.sums.add(step)
             self.offset += 1
             self.notify("on_step", step)
             given = time.perf_counter()
             yield step
             started += time.perf_counter() - given  # the caller's time is no training
+        if self.stopping:
+            return
         self.backend.synchronize()
         timing = time.perf_counter() - started, self.sums.num_targets - before
         record = self.sums.record(self.epoch + 1, self.train_batch_idx, self.validate(), *timing)
@@ -202,27 +195,33 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         self.model.epoch_end(record)
         self.notify("on_epoch", record)
 
+    def minibatches(self) -> Iterator[Any]:
+        """The minibatches left of the epoch, each as what this process computes of it."""
+        continues = getattr(self.train_dataloader, "continues", False)
+        for batch in self.position.minibatches(self.offset):
+            self._agree()
+            if self.stopping:
+                return
+            self.whole_batch = batch
+            if not continues:
+                self.hidden_state = None
+            yield self.data_parallel.own_part(self, self.prepare_batch(batch))
+
     def fit_batch(self, batch: Any, state: Any) -> tuple[StepRecord, Any]:
         """Forward, backward, clip, step: one minibatch, and the state to carry on."""
         carried = state is not None and self.truncation.state == "carried"
-        if self.truncation.state != "carried":
-            state = self.initial_state.state(self, batch, state)
+        state = self.truncation.first_state(self, batch, state)
         self.recovery.before_step(self)
         traced = any(self.notify("on_batch", self.train_batch_idx + 1))
         (loss, new_state), gradients, through_time = self.backward(batch, state, traced)
         self._running = batch, loss
         self.notify("on_gradients", gradients)
-        if self.reader_clips:
-            gradients, clipped, *norms = self.clip_by_reader(gradients)
-        else:
-            clipped, *norms = self.clipped(gradients)
+        gradients, clipped, *norms = self.clip(gradients)
         backward = Backward(batch, state, carried, loss, gradients, clipped, through_time)
         self.notify("on_backward", backward)
         record = self.record(batch, loss, *norms)
         if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
-            record = self.recovery.recover(self, record, backward)
-            self.train_batch_idx = record.step
-            return record, self.recovery.state_to_carry(self, backward)
+            return self.recovery.recover(self, record, backward)
         self.recovery.in_a_row = 0
         self.step(clipped)
         self.model.step_end(record)  # before the next number: its point is where the step began

@@ -28,7 +28,8 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
 
     Its arrays are copies: the training may go on.
     """
-    backend = trainer.backend
+    backend, model = trainer.backend, trainer.model
+    whole_state = trainer.data_parallel.whole_state(model, trainer.hidden_state)
     return {
         "position": {
             "epoch": epoch,
@@ -38,12 +39,12 @@ def training_state(trainer: Any, epoch: int, offset: int) -> dict[str, Any]:
         },
         "sums": dataclasses.asdict(trainer.sums),
         **learned(trainer),
-        "hidden_state": _to_numpy(backend, trainer.whole_state(trainer.hidden_state)),
+        "hidden_state": _to_numpy(backend, whole_state),
         "recovery": trainer.recovery.state(trainer),
         "generators": generators(backend),
         "trainer": trainer.own_state(),
         "data": trainer.position.state(offset, trainer.whole_batch),
-        "board": trainer.model.board.state_dict(),
+        "board": model.board.state_dict(),
         "listeners": {name: listener.state_dict() for name, listener in _listeners(trainer)},
         "settings": hyperparameters(trainer),
         "surroundings": as_surroundings(trainer),
@@ -66,7 +67,7 @@ def load_training_state(trainer: Any, state: Mapping[str, Any]) -> None:
         backend.state.set_lr(trainer.optim, rates[1])
     trainer.recovery.load_state(trainer, state["recovery"])
     hidden_state = _from_numpy(backend, state["hidden_state"], trainer.device)
-    trainer.hidden_state = trainer.part_of_state(hidden_state)
+    trainer.hidden_state = trainer.data_parallel.part_of_state(trainer.model, hidden_state)
     trainer.load_own_state(state["trainer"])
     trainer.model.board.load_state_dict(state["board"])
     trainer.position.load_state(state["data"], trainer.offset)

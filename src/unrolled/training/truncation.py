@@ -84,18 +84,11 @@ class Truncation:
             total = total + loss * (piece[-1].shape[1] / T)
         return total, state
 
-
-class InitialState:
-    """Gives every minibatch of a training its first state, drawn from the seed and its step."""
-
-    def __init__(self, truncation: Truncation) -> None:
-        self.truncation = truncation
-
-    def state(self, trainer: Any, batch: Any, carried: Any) -> Any:
-        """The state that a minibatch begins with."""
-        if self.truncation.state == "carried":
+    def first_state(self, trainer: Any, batch: Any, carried: Any) -> Any:
+        """The state that a minibatch begins with, drawn from the seed and its step."""
+        if self.state == "carried":
             return carried
-        if self.truncation.state == "zero":
+        if self.state == "zero":
             return None
         backend, model = trainer.backend, trainer.bound_model
         if not hasattr(model, "begin_state"):
@@ -103,16 +96,17 @@ class InitialState:
                 f"state=drawn needs a model with begin_state(batch_size), and "
                 f"{type(model).__name__} has none; take state=zero"
             )
-
-        rng = generator_at([self.truncation.seed, 2], trainer.train_batch_idx)
+        rng = generator_at([self.seed, 2], trainer.train_batch_idx)
 
         def draw(like: Any) -> Any:
             if isinstance(like, (tuple, list)):
                 return type(like)(map(draw, like))
             zeros = backend.to_numpy(like)
-            values = rng.normal(0, self.truncation.sigma, zeros.shape)
+            values = rng.normal(0, self.sigma, zeros.shape)
             return backend.asarray(values.astype(zeros.dtype), trainer.device)
 
-        if not trainer.is_divided:
+        parallel = trainer.data_parallel
+        if not parallel.is_divided:
             return draw(model.begin_state(len(batch[0])))
-        return trainer.part_of_state(draw(model.begin_state(len(trainer.whole_batch[0]))))
+        whole = draw(model.begin_state(len(trainer.whole_batch[0])))
+        return parallel.part_of_state(trainer.model, whole)
