@@ -1,6 +1,7 @@
 """The library on TensorFlow: its models are TensorFlow's and Keras' own, and train as said."""
 
 import copy
+import logging
 import os
 import subprocess
 import sys
@@ -21,7 +22,9 @@ import keras
 import tensorflow as tf
 
 from unrolled.backends.tensorflow import _without_notices
+from unrolled.data.vocabulary import Vocab
 from unrolled.errors import SettingError
+from unrolled.models.generation import generate
 
 W, BIAS = [2, -3.4], 4.2
 TEXT = "the quick brown fox jumps over the lazy dog and runs away " * 6
@@ -253,6 +256,18 @@ def test_notices_of_the_import_are_shown_where_logs_are_asked_for(
     with _without_notices():
         os.write(2, b"oneDNN custom operations are on\n")
     assert (capfd.readouterr().err == "") is (level == "1")
+
+
+def test_many_texts_are_written_without_a_warning_of_tensorflow() -> None:
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    model, vocab = scratch(), Vocab(TEXT)
+    tf.get_logger().addHandler(handler)
+    for length in range(1, 8):
+        generate(unrolled.backend, model, vocab, "the", length)
+    tf.get_logger().removeHandler(handler)
+    assert told == []
 
 
 def test_models_of_other_kinds_are_refused() -> None:

@@ -273,6 +273,9 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     # AutoGraph, which lets Python branch on tensors, takes more than half of the time of a trace,
     # as it translates every function that is called; most models do without
     plain, translated = tf.function(function, autograph=False), tf.function(function)
+    for each in plain, translated:
+        # a model is compiled for each text that it writes: TensorFlow would warn from the fifth on
+        each._omit_frequent_tracing_warning = True
     compiled = plain
 
     def call(*arguments: Any, **named: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from unrolled.data.digit_sum import NUM_CLASSES, NUM_DIGITS, SPLITS
+from unrolled.experiments.compile_once import CompileOnce
 from unrolled.experiments.context import Context
 from unrolled.functional.losses import cross_entropy
 from unrolled.models.weights import Values
@@ -77,8 +78,7 @@ class Scores(Listener):
         self.best, self.best_epoch = -1.0, 0
         self.values: Values | None = None
         self._sum = 0.0
-        self._model: Any = None
-        self._compiled: Any = None
+        self._compiled = CompileOnce(data.backend)
 
     def on_step(self, trainer: Any, step: StepRecord) -> None:
         self._sum += step.loss * step.num_targets
@@ -102,13 +102,12 @@ class Scores(Listener):
     def score(self, model: Any, split: str) -> tuple[float, float]:
         """Accuracy and mean loss of a model on ``"dev"`` or ``"test"``."""
         backend = self.data.backend
-        if model is not self._model:  # compiled once, as long as it is one object
-            self._model, self._compiled = model, backend.compile(model)
 
         def loss(outputs: Any, labels: Any) -> Any:
             return cross_entropy(backend.xp, outputs, labels)
 
-        return evaluate(backend, model, self.data.loader(split), loss, Accuracy(), self._compiled)
+        loader, forward = self.data.loader(split), self._compiled(model)
+        return evaluate(backend, model, loader, loss, Accuracy(), forward)
 
     def fields(self, epoch: EpochRecord) -> dict[str, Any]:
         """The measures of the last epoch, for the log."""

@@ -21,6 +21,7 @@ from unrolled.errors import (
     check_fit,
     check_floating,
 )
+from unrolled.experiments.compile_once import CompileOnce
 from unrolled.experiments.context import Context
 from unrolled.experiments.language_model_settings import Settings, complete
 from unrolled.experiments.settings import saved
@@ -183,9 +184,12 @@ def run(context: Context, settings: Settings) -> None:
         say(f"{frameworks.FRAMEWORKS[context.framework]} sees no GPU here: training on the CPU")
     check_engine(settings.engine, context.framework, device is not None)
 
+    compiled = CompileOnce(shell.backend)
+
     def write(prefix: str) -> str:
         net = trainer.bound_model
-        return generate(shell.backend, net, data.vocab, prefix, SAMPLE_LENGTH, device=device)
+        how = {"device": device, "forward": compiled(net)}
+        return generate(shell.backend, net, data.vocab, prefix, SAMPLE_LENGTH, **how)
 
     report = TrainingProgress(
         fields=lambda epoch: {"loss": epoch.loss, "perplexity": perplexity(epoch.loss)},

@@ -97,6 +97,7 @@ def generate(
     choose: Choose = sampling.greedy,
     device: Any = None,
     allow_unknown: bool = False,
+    forward: Callable[..., Any] | None = None,
 ) -> str:
     """Continue a text: warm up on the prefix, then feed each chosen token back in.
 
@@ -109,6 +110,7 @@ def generate(
         choose: ``logits (V,) -> id``; greedy by default, or from `chooser`.
         device: where the model is.
         allow_unknown: let characters outside the vocabulary count as ``<unk>``.
+        forward: ``net`` compiled, for who writes many texts; None compiles it for this one.
 
     Returns:
         The prefix and its continuation.
@@ -116,7 +118,8 @@ def generate(
     Raises:
         TextError: see `check_prefix`.
     """
-    (text,) = generate_batch(backend, net, vocab, [prefix], length, [choose], device, allow_unknown)
+    rest = device, allow_unknown, forward
+    (text,) = generate_batch(backend, net, vocab, [prefix], length, [choose], *rest)
     return text
 
 
@@ -129,6 +132,7 @@ def generate_batch(
     choose: Sequence[Choose] | None = None,
     device: Any = None,
     allow_unknown: bool = False,
+    forward: Callable[..., Any] | None = None,
 ) -> list[str]:
     """Continue several texts side by side, as `generate` does one.
 
@@ -136,7 +140,7 @@ def generate_batch(
     its continuation begins while longer prefixes are still being read.
 
     Args:
-        backend, net, vocab, length, device, allow_unknown: as of `generate`.
+        backend, net, vocab, length, device, allow_unknown, forward: as of `generate`.
         prefixes: the texts to continue.
         choose: of each text, ``logits (V,) -> id``; None is greedy for all.
 
@@ -149,7 +153,7 @@ def generate_batch(
     for prefix in prefixes:
         check_prefix(vocab, prefix, allow_unknown, UNKNOWN_ALLOWED)
     texts = [vocab.encode(prefix).tolist() for prefix in prefixes]
-    texts = continue_ids(backend, net, texts, length, choose, device)
+    texts = continue_ids(backend, net, texts, length, choose, device, forward)
     continued = ("".join(vocab.to_tokens(text[-length:])) if length > 0 else "" for text in texts)
     return [prefix + more for prefix, more in zip(prefixes, continued, strict=True)]
 
@@ -161,13 +165,14 @@ def continue_ids(
     length: int,
     choose: Sequence[Choose] | None = None,
     device: Any = None,
+    forward: Callable[..., Any] | None = None,
 ) -> list[list[int]]:
     """Continue several texts side by side, as ids."""
     choose = choose or [sampling.greedy] * len(texts)
     if length <= 0 or not texts:
         return texts
     with backend.evaluating(net), backend.without_gradients():
-        model = _Model(backend, net, device, len(texts))
+        model = _Model(backend, net, forward or backend.compile(net), device, len(texts))
         # one of the reader's own is asked once for each token, by the model itself
         known = all(choice is sampling.greedy or isinstance(choice, Draw) for choice in choose)
         stepper = stepper_of(net) if known else None
@@ -210,9 +215,11 @@ def _write(
 class _Model:
     """A model that writes by itself, or checks what a stepper wrote in its place."""
 
-    def __init__(self, backend: Backend, net: Any, device: Any, batch_size: int) -> None:
-        self.backend, self.net, self.device, self.B = backend, net, device, batch_size
-        self.call = backend.compile(net)
+    def __init__(
+        self, backend: Backend, net: Any, forward: Any, device: Any, batch_size: int
+    ) -> None:
+        self.backend, self.net, self.forward = backend, net, forward
+        self.device, self.B = device, batch_size
 
     def begin_state(self) -> Any:
         return self.net.begin_state(batch_size=self.B, device=self.device)
@@ -223,7 +230,7 @@ class _Model:
         return logits[-self.B :], state
 
     def _logits(self, X: npt.NDArray[Any], state: Any) -> tuple[npt.NDArray[Any], Any]:
-        logits, state = self.call(self.backend.asarray(X, self.device), state)
+        logits, state = self.forward(self.backend.asarray(X, self.device), state)
         return self.backend.to_numpy(logits), state  # (T * B, V)
 
     def windows(self, texts: Sequence[Sequence[int]]) -> Iterator[npt.NDArray[Any]]:
