@@ -1,4 +1,4 @@
-"""The native kernels as functions of arrays: recurrent layers, products, norms.
+"""Call the native kernels on NumPy arrays and PyTorch tensors; record calls for XLA.
 
 ``interface.h`` says of every array what it holds and what it is when left out; the types and
 shapes are in ``interface.py``. Where gates have arrays of their own, sequences of G are given.

@@ -1,4 +1,4 @@
-"""``Module`` for TensorFlow, to subclass; ``NativeModel`` trains a plain Keras model."""
+"""``Module`` (a `keras.Model`), ``VariablesModule`` (a `tf.Module`), ``NativeModel`` (of any)."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""``RNNModel``: a language model around a recurrent layer of Keras, and `recurrent_layer`."""
+"""``RNNModel`` around Keras' recurrent layers, and its weights under our names."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature

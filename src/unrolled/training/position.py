@@ -1,4 +1,4 @@
-"""`Position` gives the minibatches that are left of an epoch, and finds the place again."""
+"""`Position` in a loader: minibatches from a place on, and finding it again by a hash."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Records of steps, backward passes and epochs, and `Listener`, which is told of them."""
+"""`StepRecord`, `EpochRecord`, `Backward` (its gradients), and `Listener`, to subclass."""
 
 import math
 from collections.abc import Mapping
