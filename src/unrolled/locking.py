@@ -79,7 +79,10 @@ def hold(path: Path) -> None:
         try:
             file = open_plain(path / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise _unusable(path / LOCK, error) from None
+            raise RunError(
+                f"'{path / LOCK}' cannot be locked: {error.strerror}; remove it, or choose another "
+                "--out"
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, path / LOCK):  # else its owner has removed it meanwhile
@@ -213,11 +216,6 @@ def _look(path: Path) -> tuple[State, bytes]:
         return "unknown", b""
     finally:
         os.close(file)
-
-
-def _unusable(path: Path, error: OSError) -> RunError:
-    why = "it is a link" if path.is_symlink() else error.strerror
-    return RunError(f"'{path}' cannot be locked: {why}; remove it, or choose another --out")
 
 
 def _is_at(file: int, path: Path) -> bool:

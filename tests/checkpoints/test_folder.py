@@ -287,7 +287,7 @@ def test_a_named_pipe_is_refused_at_once(place):
     for name in ("state.json", "complete.json"):
         (path / name).unlink()
         os.mkfifo(path / name)
-        with pytest.raises(RunError, match=f"{name} is a link or no file"):
+        with pytest.raises(RunError, match=f"{name}' cannot be read: it is a pipe"):
             read(path)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from unrolled import __version__
 from unrolled.checkpoints.contents import read_json
 from unrolled.errors import RunError
-from unrolled.untrusted import NotPlainError, open_plain
+from unrolled.untrusted import open_plain
 
 FORMAT = 1
 """Number of the format of checkpoints. unrolled 0.1 reads 1."""
@@ -110,15 +110,13 @@ def read_file(folder: Path, name: str, size: int | None = None) -> bytes:
         RunError: it is missing, something else than a file, or of another size.
     """
     try:
-        with open(open_plain(folder / name, os.O_RDONLY, shared=True), "rb") as file:
+        with open(open_plain(folder / name, os.O_RDONLY), "rb") as file:
             found = os.fstat(file.fileno()).st_size  # of this file, even if another has its name
             if size is None and found > MOST_BYTES:
                 damaged(folder, f"{name} is {found:,} bytes long")
             if size is not None and found != size:
                 damaged(folder, f"{name} is {found:,} bytes long; {size:,} were written")
             return file.read(found)
-    except NotPlainError:
-        damaged(folder, f"{name} is a link or no file")
     except FileNotFoundError:
         damaged(folder, f"{name} is missing")
     except OSError as error:

@@ -40,7 +40,7 @@ from unrolled.runs.ending import CONFIG, SUMMARY, is_watch, no_end
 from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import TIMINGS, Lines, cut, unwritten, writable
 from unrolled.training.checkpointing import CHECKPOINTS
-from unrolled.untrusted import parse_json, read_bytes
+from unrolled.untrusted import read_json
 from unrolled.writing import remove_unfinished, write_whole
 
 MODEL = "model.safetensors"
@@ -166,7 +166,7 @@ class RunDirectory:
     def read_json(self, name: str) -> Any:
         """Read a JSON file; a `RunError` says that it is missing or damaged."""
         try:
-            return parse_json(read_bytes(self.path / name, inside=self.path))
+            return read_json(self.path / name)
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
         except OSError as error:
