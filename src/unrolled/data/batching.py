@@ -147,7 +147,7 @@ class SequenceLoader(EpochLoader):
     still follow each other without overlap.
 
     Args:
-        corpus: ids ``(N,)`` of any integer type: an array, mapped or not, or `Shards`.
+        corpus: ids ``(N,)`` of any integer type: an array, or `Shards`.
         batch_size: ``B``.
         num_steps: ``T``.
         use_random_iter: random instead of sequential.

@@ -11,13 +11,9 @@ import numpy.typing as npt
 from unrolled.data.vocabulary import Ids
 
 
-class Map(mmap.mmap):
-    """A mapped file of ours, which is only read."""
-
-
 def map_file(file: int, dtype: npt.DTypeLike) -> Ids:
     """The content of an open file, which is not empty, as an array that is mapped."""
-    return np.frombuffer(Map(file, 0, access=mmap.ACCESS_READ), dtype)
+    return np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), dtype)
 
 
 class Shards:
@@ -80,7 +76,7 @@ class Shards:
 
 
 Corpus: TypeAlias = Ids | Shards
-"""The ids of a text ``(N,)``: an array in memory, one mapped file, or several."""
+"""The ids of a text ``(N,)``: an array, or several mapped files."""
 
 
 def windows(ids: Corpus, starts: npt.NDArray[np.int64], length: int) -> Ids:
@@ -103,18 +99,11 @@ def windows(ids: Corpus, starts: npt.NDArray[np.int64], length: int) -> Ids:
 
 
 def release(ids: Corpus) -> None:
-    """Give back the memory of those parts of mapped ids that were looked at so far.
+    """Give back the memory of those parts of shards that were looked at so far.
 
-    They stay valid: what is looked at again is brought in again. Ids that are not mapped
-    are left alone.
+    They stay valid: what is looked at again is brought in again. An array is left alone.
     """
-    if isinstance(ids, Shards):
-        for part in ids.parts:
-            release(part)
-        return
-    base: Any = ids
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base  # through which NumPy sees it
-    if isinstance(base, Map) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    for part in ids.parts if isinstance(ids, Shards) else ():
+        base: Any = getattr(part.base, "obj", part.base)  # of a memoryview between the two
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
