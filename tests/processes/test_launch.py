@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import terminal
-from unrolled.errors import SettingError
 from unrolled.processes import launch as module
 from unrolled.processes.launch import launch, run_all
 
@@ -87,8 +86,6 @@ def test_threads_that_somebody_has_set_stay(tmp_path, monkeypatch):
 def test_the_command_is_unrolled(capfd):
     assert launch(2, ["--version"]) == 0
     assert capfd.readouterr().out.count("unrolled, version") == 2
-    with pytest.raises(SettingError, match="the number of processes is 0; it must be at least 1"):
-        launch(0, [])
 
 
 @pytest.mark.parametrize(

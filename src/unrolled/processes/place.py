@@ -84,13 +84,9 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
 
 
 def free_port(following: int = 0, host: str = "") -> int:
-    """Return a free port of this machine, at random.
+    """Return a free port of this machine, at random, and so many free ones following it.
 
-    Another program may take it before it is used: that is rare.
-
-    Args:
-        following: how many ports after it must be free, too.
-        host: the address where; default: all.
+    Another program may take it before it is used: that is rare. By default it is free everywhere.
     """
     for _ in range(1000):
         port = OURS[secrets.randbelow(len(OURS))]
