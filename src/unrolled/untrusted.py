@@ -51,15 +51,7 @@ LINK = "it is a link to '{}', outside its directory; put the file itself in its 
 
 
 def open_regular(path: str | Path, inside: str | Path | None = None) -> BinaryIO:
-    """Open a regular file to read its bytes.
-
-    Args:
-        path: the file.
-        inside: a directory that no link may lead out of; None follows links.
-
-    Raises:
-        OSError: it is missing, cannot be read, or is no regular file; or a link leads out.
-    """
+    """Open a regular file to read its bytes; no link may lead out of the directory ``inside``."""
     real = os.path.realpath(path)
     if inside is not None and not Path(real).is_relative_to(os.path.realpath(inside)):
         raise OSError(errno.EPERM, LINK.format(real), str(path))
@@ -104,11 +96,7 @@ def _check_regular(found: os.stat_result, path: str | Path) -> None:
 
 
 def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | None = None) -> bytes:
-    """The content of a regular file of at most so many bytes; arguments as of `open_regular`.
-
-    Raises:
-        OSError: as `open_regular`, or it is larger.
-    """
+    """The content of a regular file, or an `OSError` where it has more than so many bytes."""
     with open_regular(path, inside) as file:
         size = os.fstat(file.fileno()).st_size
         # more than was told is not read either, should the file grow meanwhile
@@ -136,10 +124,6 @@ def parse_json(data: bytes, nested: int = MOST_NESTED, strict: bool = False) -> 
     Raises:
         ValueError: it is no JSON, nested too deeply, or holds half a character or a number beyond
             every float.
-
-    Example:
-        >>> parse_json(b'{"step": 3}')
-        {'step': 3}
     """
     try:
         text = data.decode("utf-8" if strict else json.detect_encoding(data))

@@ -26,6 +26,8 @@ LEFT = re.compile(r"\.(step-[0-9]{6,18})\.(unfinished|replaced)", re.ASCII)
 """Names that a write may leave behind when it is killed."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What systems say of a disk, or of a user's share of one, that is full."""
+
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

@@ -42,10 +42,9 @@ class Table:
 
         Only the first call does; `add` makes it if nobody has.
         """
-        if self._begun or not self.file.exists():
-            self._begun = True
+        begun, self._begun = self._begun, True
+        if begun or not self.file.exists():
             return
-        self._begun = True
         with self._errors():
             _drop_torn_row(self.file)
             filled: set[str] = set()
