@@ -268,27 +268,3 @@ def test_damaged_state_is_a_run_error(value):
 def test_arrays_that_nothing_names_are_a_run_error():
     with pytest.raises(RunError, match="nothing in it names the array 'a' and 2 more"):
         unflatten({"x": 1}, STORED)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda part: (
-        st.lists(part, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["$array", "$scalar", "$tuple", "$dict", "$int", "$float", "$str", "$x", "a"]
-            ),
-            part,
-        )
-    ),
-)
-
-
-@FIXED
-@given(JSON)
-def test_whatever_json_gives_a_tree_or_a_run_error(value):
-    try:
-        tree = unflatten(value, {})
-    except RunError:
-        return
-    assert_same(round_trip(tree), tree)

@@ -345,7 +345,12 @@ def assignments(data: bytes) -> None:
 @functools.cache
 def packed() -> dict[str, bytes]:
     """The files of a small checkpoint."""
-    tree = {"step": 3, "lr": (0.1, float("nan")), "moments": {0: np.zeros(2), 1: np.float32(1)}}
+    tree = {
+        "step": 3,
+        "lr": (0.1, float("nan")),
+        "odd": (2**70, "\ud800"),
+        "moments": {0: np.zeros(2), 1: np.float32(1)},
+    }
     return contents.pack(tree, {"W": np.ones((2, 3), np.float32)})
 
 
@@ -361,7 +366,8 @@ def checkpoint_mark(data: bytes) -> None:
 @target(lambda: [packed()[contents.STATE]])
 def checkpoint_state(data: bytes) -> None:
     """The JSON of a checkpoint, beside arrays that are as they were written."""
-    contents.unpack({**packed(), contents.STATE: data})
+    found = contents.unpack({**packed(), contents.STATE: data})
+    assert contents.pack(*contents.unpack(contents.pack(*found))) == contents.pack(*found)
 
 
 @target(lambda: [packed()[contents.TRAINING], packed()[contents.MODEL]])

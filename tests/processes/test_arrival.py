@@ -6,8 +6,6 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from together import Member, run, start
 
 from unrolled.errors import RunError
@@ -62,7 +60,8 @@ def test_a_process_that_differs_ends_all_and_each_names_it():
 
 
 def test_what_is_the_same_in_json_is_the_same():
-    assert [each.code for each in run("meet({'a': (1, 2)}).leave()", "meet({'a': [1, 2]}).leave()")]
+    ended = run("meet({'a': (1, 2)}).leave()", "meet({'a': [1, 2]}).leave()")
+    assert [each.code for each in ended] == [0, 0]
 
 
 def test_who_has_not_come_is_named_by_all_who_have():
@@ -198,27 +197,6 @@ def test_who_waits_in_vain_reads_of_a_process_of_another_size():
     assert told == ("error", first)
     assert "was refused: WORLD_SIZE is 2 in process 0; it must be the same in all" in first
     assert "process 1 of 2 has not come: waited 2 s at" in second
-
-
-messages = st.binary(max_size=40) | st.builds(
-    lambda length, data: length.to_bytes(4, "big") + data,
-    st.integers(0, 60),
-    st.binary(max_size=60)
-    | st.sampled_from([b'{"hello":{}}', b'{"error":"x"}', b"[[[[", b"1e999"]),
-)
-
-
-def test_random_bytes_at_the_port_hinder_nobody():
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(messages)
-    def disturb(data):
-        assert knock(port + 1, data) == b""
-
-    with waiting() as (port, result):
-        disturb()
-        assert Member(MEET, 1, 2, port).end().code == 0
-    (meeting,) = result
-    meeting.leave()
 
 
 @pytest.mark.parametrize(

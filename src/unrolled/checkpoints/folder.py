@@ -16,9 +16,8 @@ from contextlib import suppress
 from os.path import lexists
 from pathlib import Path
 
-from unrolled.checkpoints.mark import COMPLETE, FILE, check_folder, read_files, read_mark, to_mark
-from unrolled.checks import checked
-from unrolled.errors import RunError, SettingError
+from unrolled.checkpoints.mark import COMPLETE, check_folder, read_files, read_mark, to_mark
+from unrolled.errors import RunError
 from unrolled.writing import sync_directory, write_new
 
 STEP = re.compile(r"step-([0-9]{6,18})", re.ASCII)
@@ -40,8 +39,6 @@ def write(
     """
     final = directory / f"step-{step:06d}"
     unfinished, replaced = _aside(final, "unfinished"), _aside(final, "replaced")
-    if not STEP.fullmatch(final.name) or not all(map(FILE.fullmatch, files)) or COMPLETE in files:
-        raise SettingError(f"no checkpoint can be of step {step} with the files {sorted(files)}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         check_folder(directory)  # nobody could read what is written through a link
@@ -98,7 +95,6 @@ def newest(directory: Path) -> tuple[tuple[int, dict[str, bytes]] | None, list[s
     return None, problems
 
 
-@checked
 def prune(directory: Path, keep: int) -> list[int]:
     """Remove checkpoints except the last ones and the best; the steps that were removed.
 

@@ -11,7 +11,6 @@ from unrolled.data.text import clean_lines, read_pieces
 from unrolled.data.text_files import TextFiles
 from unrolled.data.tokens import encode, indices, smallest_type
 from unrolled.data.vocabulary import Vocab
-from unrolled.errors import TextError
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1b"), min_size=1
@@ -47,23 +46,6 @@ def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cle
         assert encode(source, vocab).tolist() == [numbers[c] for c in text]
 
 
-def test_a_cleaned_file_may_have_a_vocabulary_of_any_size(tmp_path):
-    source = TextFiles(file_of(tmp_path, "Hello, World\n" * 3), clean=True)
-    for kinds in (5, 300):
-        vocab = Vocab.from_list(["<unk>", *map(chr, range(ord("z"), ord("z") - 5, -1))])
-        vocab = Vocab.from_list([*vocab.idx_to_token, *(chr(0x4E00 + i) for i in range(kinds))])
-        vocab = Vocab.from_list([*vocab.idx_to_token, *"lo "])
-        ids = encode(source, vocab)
-        assert ids.dtype == (np.uint8 if kinds == 5 else np.uint16)
-        assert ids.tolist() == vocab[list("hello world" * 3)]
-
-
-@pytest.mark.parametrize("blanks", [" ", "\u3000", "\n"])
-def test_blanks_do_not_count_against_cleaning(tmp_path, blanks):
-    source = TextFiles(file_of(tmp_path, "ab" + blanks * 100 + "c1"), clean=True)
-    assert "".join(source).replace(" ", "") == "abc"
-
-
 @pytest.mark.parametrize(
     ("kinds", "dtype", "size"),
     [(2, np.uint8, 1), (255, np.uint8, 1), (256, np.uint16, 2), (70_000, np.uint32, 4)],
@@ -83,23 +65,6 @@ def test_the_largest_number_fits_the_smallest_type(count):
     info = np.iinfo(smallest_type(count))
     assert info.max >= count - 1
     assert info.bits == 8 or np.iinfo(f"uint{info.bits // 2}").max < count - 1
-
-
-@pytest.mark.parametrize(
-    ("data", "cleaning", "words"),
-    [
-        (b"", False, "is empty"),
-        (b" \n\xef\xbb\xbf".lstrip(), False, "is empty"),
-        (b"\n \t", True, "is empty"),
-        (b"caf\xe9", False, "not UTF-8: byte 3 is 0xe9"),
-        (b"12345 67890", True, "10 of the text's 10 non-blank characters"),
-    ],
-)
-def test_files_that_cannot_be_learned_from_are_refused(tmp_path, data, cleaning, words):
-    path = tmp_path / "mine.txt"
-    path.write_bytes(data if words != "is empty" else data.replace(b"\xef\xbb\xbf", b""))
-    with pytest.raises(TextError, match=words):
-        TextFiles(path, clean=cleaning).counts  # noqa: B018
 
 
 def test_indices_are_64_bits_and_not_copied_without_need():
