@@ -70,10 +70,7 @@ def draw(length: int, k: int, rng: Any = None) -> list[Example]:
 
 def generate_data(length: int, k: int, save_path: str | Path, rng: Any = None) -> None:
     """Write a data file: one example a line, digits, a tab, the label."""
-    _write(Path(save_path), draw(length, k, rng))
-
-
-def _write(path: Path, examples: Iterable[Example]) -> None:
+    examples, path = draw(length, k, rng), Path(save_path)
     lines = [" ".join(map(str, sequence)) + f"\t{label}\n" for sequence, label in examples]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(lines).encode())  # bytes: the same line ends on every system

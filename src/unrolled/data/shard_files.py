@@ -38,9 +38,6 @@ def write_shards(
         pieces: the ids, which are the places of the characters in the `Vocab` of ``counts``.
         counts: how often each character occurs, in the order of first appearance.
         about: what else the index is to say, for people.
-
-    Raises:
-        OSError: they cannot be written; nothing is left.
     """
     remove_shards(folder)
     dtype = np.dtype(smallest_type(len(counts) + 1))

@@ -19,12 +19,8 @@ def map_file(file: int, dtype: npt.DTypeLike) -> Ids:
 class Shards:
     """Ids of a text in several mapped files, as one sequence. A slice is a view, as of an array.
 
-    ``np.asarray`` reads all of them into memory: take a slice first.
-
-    Args:
-        parts: the ids of each file, of one type; all have equally many, the last may have fewer.
-        folder: where the files are.
-        places: the range of ids that this is a view of; None: all.
+    ``np.asarray`` reads all of them into memory: take a slice first. All files have equally many
+    ids, the last may have fewer; ``places`` is the range of ids that this is a view of.
 
     Example:
         >>> ids = Shards([np.arange(4), np.arange(4, 7)], Path())
@@ -82,15 +78,7 @@ Corpus: TypeAlias = Ids | Shards
 def windows(ids: Corpus, starts: npt.NDArray[np.int64], length: int) -> Ids:
     """The ``length`` ids from each of the starts ``(B,)`` on, as an array ``(B, length)``.
 
-    Nothing else is read.
-
-    Raises:
-        IndexError: a window ends after the last id.
-
-    Example:
-        >>> windows(np.arange(10, 20), np.array([0, 6]), 3)
-        array([[10, 11, 12],
-               [16, 17, 18]])
+    Nothing else is read. An `IndexError` says that a window ends after the last id.
     """
     if isinstance(ids, Shards):
         return ids.windows(starts, length)
