@@ -32,43 +32,21 @@ def code_points(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
         return np.array([text]).view(np.uint32)[: len(text)]  # NumPy has no text of length 0
 
 
-def occurrences(codes: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]:
-    """``np.bincount(codes)`` for numbers ``(N,)``; for bytes it takes half the time.
-
-    Bytes are counted two at a time: pairs are half as many, and every byte is the first or the
-    second of a pair.
-    """
-    if codes.dtype != np.uint8:
-        return np.bincount(codes)
-    even, rows = len(codes) // 2 * 2, int(codes.max(initial=0)) + 1
-    pairs = np.bincount(codes[:even].view(np.uint16), minlength=256 * rows).reshape(rows, 256)
-    counts: npt.NDArray[np.int64] = pairs.sum(0) + np.bincount(codes[even:], minlength=256)
-    counts[:rows] += pairs.sum(1)
-    return counts
-
-
 def count_characters(pieces: Iterable[str]) -> dict[str, int]:
     """How often each character occurs in a text, in the order of first appearance."""
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     order: list[int] = []
     for piece in pieces:
-        order += _add_counts(piece, counts)
+        codes = code_points(piece)
+        found = np.bincount(codes)
+        present = np.flatnonzero(found)
+        new = present[counts[present] == 0]
+        counts[present] += found[present]
+        if len(new):
+            first = np.zeros(len(found), dtype=np.int64)
+            first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
+            order += new[np.argsort(first[new])].tolist()
     return {chr(code): int(counts[code]) for code in order}
-
-
-def _add_counts(piece: str, counts: npt.NDArray[np.int64]) -> list[int]:
-    """Count the characters of a piece too; gives those that are new, as they appear."""
-    codes = code_points(piece)
-    found = occurrences(codes)
-    present = np.flatnonzero(found > 0)
-    new = present[counts[present] == 0]
-    counts[present] += found[present]
-    if not len(new):
-        return []
-    first = np.zeros(len(found), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
-    order: list[int] = new[np.argsort(first[new])].tolist()
-    return order
 
 
 class Vocab:

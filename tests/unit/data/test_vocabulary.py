@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unrolled.data import vocabulary
-from unrolled.data.vocabulary import Vocab, code_points, count_characters, occurrences, pieces_of
+from unrolled.data.vocabulary import Vocab, code_points, count_characters, pieces_of
 
 texts = st.text("abcdé中😀 \n", max_size=40)
 any_text = st.text(st.characters())  # surrogates and the last plane too
@@ -121,13 +121,6 @@ def test_a_vocabulary_may_be_made_of_counts(text, min_freq):
     of_text, of_counts = (Vocab(t, min_freq) for t in (text, count_characters([text])))
     assert of_counts.idx_to_token == of_text.idx_to_token
     assert of_counts.token_freqs == of_text.token_freqs
-
-
-@given(st.binary(), st.lists(st.integers(0, 70_000)))
-def test_occurrences_are_those_of_every_number(small, large):
-    for codes in (np.frombuffer(small, np.uint8), np.array(large, dtype=np.uint32)):
-        expected = Counter(codes.tolist())
-        assert {code: n for code, n in enumerate(occurrences(codes).tolist()) if n} == expected
 
 
 @given(any_text)
