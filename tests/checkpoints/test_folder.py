@@ -54,7 +54,6 @@ def test_nothing_is_found_where_nothing_is(place):
     assert steps(place) == []
     assert newest(place) == (None, [])
     assert prune(place, 1) == []
-    place.mkdir()
     for name in (
         "step-1",
         "step-0000007",
@@ -62,7 +61,7 @@ def test_nothing_is_found_where_nothing_is(place):
         "step-٠٠٠٠٠٧",
         ".step-000001.unfinished",
     ):
-        (place / name).mkdir()
+        (place / name).mkdir(parents=True)
     assert newest(place) == (None, [])
 
 

@@ -1,9 +1,8 @@
 """Processes come together, or end with an error that says why not."""
 
-import json
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from together import Member, run, start
@@ -199,6 +198,27 @@ def test_who_waits_in_vain_reads_of_a_process_of_another_size():
     assert "process 1 of 2 has not come: waited 2 s at" in second
 
 
+def ask(answer, limit_s):
+    """Join a process 0 that gives everybody this answer; return the error."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as caller:
+                        caller.recv(2**16)
+                        caller.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        place = Place(1, 2, 0, "127.0.0.1", server.getsockname()[1] - 1)
+        with pytest.raises(RunError) as error:
+            meet(place, {}, limit_s)
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    return str(error.value)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -213,40 +233,9 @@ def test_who_waits_in_vain_reads_of_a_process_of_another_size():
     ],
 )
 def test_a_stranger_in_the_place_of_process_0_is_told_from_it(answer):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve():
-            while True:
-                try:
-                    caller, _ = server.accept()
-                except OSError:
-                    return
-                with caller:
-                    caller.recv(2**16)
-                    caller.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        place = Place(1, 2, 0, "127.0.0.1", server.getsockname()[1] - 1)
-        with pytest.raises(RunError) as error:
-            meet(place, {}, limit_s=0.5)
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    assert "what answers there is no process of ours; another program may have" in str(error.value)
+    words = "what answers there is no process of ours; another program may have"
+    assert words in ask(answer, limit_s=0.5)
 
 
 def test_an_error_of_process_0_cannot_write_to_the_terminal():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        place = Place(1, 2, 0, "127.0.0.1", server.getsockname()[1] - 1)
-
-        def serve():
-            with server.accept()[0] as caller:
-                caller.recv(2**16)
-                caller.sendall(encode("error", "one\ntwo\x1b[2J"))
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(RunError) as error:
-            meet(place, {}, limit_s=20)
-        thread.join()
-    assert json.dumps(str(error.value)) == json.dumps("one\ntwo\\x1b[2J")
+    assert ask(encode("error", "one\ntwo\x1b[2J"), limit_s=20) == "one\ntwo\\x1b[2J"
