@@ -24,7 +24,15 @@ sys.path.append(str(Path(__file__).parents[1] / "report"))
 import made_runs
 
 from unrolled.checkpoints import contents, mark
-from unrolled.data import digit_sum, encodings, shard_files, text, text_files, tokens, vocabulary
+from unrolled.data import (
+    digit_sum,
+    encodings,
+    shard_files,
+    text,
+    text_cache,
+    text_files,
+    vocabulary,
+)
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
 from unrolled.locking import LEFT
@@ -283,7 +291,8 @@ def text_file(data: bytes) -> None:
     found = text.read_text(path)
     vocab = vocabulary.Vocab(found)
     assert "".join(vocab.to_tokens(vocab.encode(found))) == found
-    assert tokens.encode(text_files.TextFiles(path), vocab).tolist() == vocab.encode(found).tolist()
+    _, ids = text_cache.vocabulary_and_ids(text_files.TextFiles(path))
+    assert ids.tolist() == vocab.encode(found).tolist()
     text.clean(found)
 
 

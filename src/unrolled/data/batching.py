@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unrolled.checks import checked
 from unrolled.data.shards import Corpus, release, windows
 from unrolled.data.shuffling import random_order
-from unrolled.data.tokens import indices
+from unrolled.data.vocabulary import indices
 from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None

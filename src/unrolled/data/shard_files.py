@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.data.shards import Shards, map_file
-from unrolled.data.tokens import smallest_type
-from unrolled.data.vocabulary import Ids
+from unrolled.data.vocabulary import Ids, smallest_type
 from unrolled.untrusted import open_regular, read_json
 from unrolled.writing import sync, write_whole
 

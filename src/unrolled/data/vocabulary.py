@@ -1,4 +1,4 @@
-"""``Vocab`` maps tokens to integers and back; fast counting of characters."""
+"""``Vocab`` maps tokens to integers, ids, and back; the types of ids; counting of characters."""
 
 import sys
 from collections import Counter
@@ -22,6 +22,19 @@ PIECE = 2**17
 def pieces_of(text: str) -> Iterator[str]:
     """A text a piece at a time."""
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+
+
+def smallest_type(count: int) -> npt.DTypeLike:
+    """The smallest type for the numbers from 0 to ``count - 1``."""
+    return np.min_scalar_type(max(count - 1, 0))
+
+
+def indices(ids: Ids) -> npt.NDArray[np.int64]:
+    """Ids of the type that all frameworks take to look rows up by.
+
+    A minibatch is converted when it is used: the whole text stays as small as it is.
+    """
+    return ids.astype(np.int64, copy=False)
 
 
 def code_points(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
