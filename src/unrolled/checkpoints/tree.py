@@ -42,34 +42,19 @@ PAIRS = {"complex64": "float32", "complex128": "float64"}
 def flatten(tree: Any) -> tuple[Any, dict[str, Array]]:
     """A tree as a value for JSON and arrays by name; the names are their places in the tree.
 
-    An array object that is in the tree several times is kept once. NumPy scalars are kept as
-    such. The arrays are not copied: they may share memory with the tree.
-
-    Raises:
-        SettingError: something else is in the tree; the message names its place and type.
+    An array object that is in the tree several times is kept once. The arrays are not copied: they
+    may share memory with the tree. A `SettingError` names what cannot be kept.
 
     Example:
-        >>> import numpy as np
-        >>> value, arrays = flatten({"step": 3, "Adam": [(0.9, 0.999), np.zeros(2)]})
-        >>> value
+        >>> flatten({"step": 3, "Adam": [(0.9, 0.999), np.zeros(2)]})[0]
         {'step': 3, 'Adam': [{'$tuple': [0.9, 0.999]}, {'$array': ['Adam.1', 'float64']}]}
-        >>> arrays
-        {'Adam.1': array([0., 0.])}
     """
     flattening = _Flattening()
     return flattening.value(tree, ()), flattening.arrays
 
 
 def unflatten(value: Any, arrays: Mapping[str, Array]) -> Any:
-    """The tree that `flatten` was given. An array that was there several times is one object.
-
-    Raises:
-        RunError: the value or the arrays are not what `flatten` gives.
-
-    Example:
-        >>> unflatten({"a": {"$tuple": [1, {"$float": "7ff0000000000000"}]}}, {})
-        {'a': (1, inf)}
-    """
+    """The tree that `flatten` was given. An array that was there several times is one object."""
     unflattening = _Unflattening(arrays)
     tree = unflattening.tree(value, ())
     if unused := arrays.keys() - unflattening.restored.keys():

@@ -19,12 +19,9 @@ TAIL = 2**20
 class Table:
     """A CSV file that grows by rows; a column that only later rows have is added to all.
 
-    Args:
-        file: made with the first row.
-        part: the rows of which model `begin` may drop, by their column ``part``.
+    The file is made with the first row. `begin` may drop the rows of one ``part``, a model's.
 
     Attributes:
-        columns: their names in order, once begun.
         known: the columns at the checkpoint that a run is resumed from. Others that are empty
             after `begin` go. None: all stay.
     """
