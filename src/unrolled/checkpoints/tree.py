@@ -12,6 +12,7 @@ one key:
 """
 
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -224,19 +225,16 @@ class _Unflattening:
         return tree
 
     def _int(self, value: Any, path: tuple[Any, ...]) -> int:
-        return int(_hexadecimal(value, path, "0x"), 16)
+        return int(_digits(value, path, "-?0x[0-9a-f]+"), 16)
 
     def _float(self, value: Any, path: tuple[Any, ...]) -> float:
-        digits = _hexadecimal(value, path)
-        if len(digits) != 16:
-            _damaged(path, "no number of 64 bits")
-        (number,) = struct.unpack(">d", bytes.fromhex(digits))
+        (number,) = struct.unpack(">d", bytes.fromhex(_digits(value, path, "[0-9a-f]{16}")))
         return float(number)
 
     def _str(self, value: Any, path: tuple[Any, ...]) -> str:
-        digits = _hexadecimal(value, path)
+        data = bytes.fromhex(_digits(value, path, "([0-9a-f]{2})+"))
         try:
-            return bytes.fromhex(digits).decode("utf-8", "surrogatepass")
+            return data.decode("utf-8", "surrogatepass")
         except ValueError:
             _damaged(path, "no text")
 
@@ -273,13 +271,11 @@ def _restored(stored: Array, dtype: str, path: tuple[Any, ...]) -> Array:
         ) from None
 
 
-def _hexadecimal(value: Any, path: tuple[Any, ...], prefix: str = "") -> str:
+def _digits(value: Any, path: tuple[Any, ...], form: str) -> str:
     """Text of hexadecimal digits and nothing else, which int() and bytes.fromhex() would take."""
-    digits = value.removeprefix("-" if prefix else "") if type(value) is str else ""
-    digits = digits.removeprefix(prefix) if digits.startswith(prefix) else ""
-    if not digits or not set(digits) <= set("0123456789abcdef"):
+    if type(value) is not str or not re.fullmatch(form, value):
         _damaged(path, "no hexadecimal number")
-    return str(value)
+    return value
 
 
 def _damaged(path: tuple[Any, ...], what: str) -> NoReturn:
