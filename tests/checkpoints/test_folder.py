@@ -315,6 +315,23 @@ def test_an_end_at_any_call_leaves_a_whole_checkpoint(place, step, kind):
     assert number > 12
 
 
+def test_what_counts_in_the_place_of_a_damaged_folder_is_there_until_that_is_replaced(place):
+    number, done = 0, False
+    while not done:
+        number += 1
+        shutil.rmtree(place, ignore_errors=True)
+        path = write(place, 1, content(1))
+        shutil.copytree(path, place / ".step-000001.replaced")
+        (path / "state.json").write_bytes(b"")
+        with pytest.MonkeyPatch.context() as patch:
+            count = interrupt(patch, number, StopError(), forever=True)
+            with suppress(StopError):
+                write(place, 1, content(2))
+        done = count[0] < number
+        assert newest(place)[0] in [(1, content(1)), (1, content(2))]
+    assert names(place) == ["step-000001"]
+
+
 def test_an_end_at_any_call_of_pruning_leaves_no_half_checkpoint(place):
     number, done = 0, False
     while not done:

@@ -51,8 +51,9 @@ def write(
             write_new(unfinished / name, content)
         write_new(unfinished / COMPLETE, to_mark(step, score, files))
         sync_directory(unfinished)
-        if lexists(final):
-            _remove(replaced)  # it is still there where the folder was damaged
+        if lexists(replaced):  # it counts, as the new one is damaged
+            _remove(final)
+        elif lexists(final):
             os.rename(final, replaced)
         os.rename(unfinished, final)
         sync_directory(directory)
