@@ -1,4 +1,4 @@
-"""Write, verify, list and prune the folders that hold checkpoints, whatever moment they end at.
+"""Write, verify, list and prune folders of checkpoints; a crash at any moment leaves whole ones.
 
 A checkpoint is a folder ``step-000123`` of files. It is written under another name, flushed to the
 disk and renamed; ``complete.json``, the completeness mark, has the size and SHA-256 of each file.

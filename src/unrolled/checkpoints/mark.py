@@ -1,4 +1,4 @@
-"""The completeness mark of a checkpoint, and files that are read only as it says they are."""
+"""The completeness mark of a checkpoint: sizes and SHA-256 of its files, which must fit it."""
 
 import hashlib
 import json

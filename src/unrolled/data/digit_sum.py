@@ -74,18 +74,16 @@ def published(lengths: Iterable[int] = LENGTHS) -> dict[int, dict[str, list[Exam
     so the shorter lengths are drawn on the way; a length that is not among ``LENGTHS`` has
     a generator of its own, seeded by 0 and the length.
     """
-    wanted = list(lengths)
-    found: dict[int, dict[str, list[Example]]] = {}
+
+    def drawn(length: int, rng: np.random.RandomState) -> dict[str, list[Example]]:
+        return {name: draw(length, k, rng) for name, k in SPLITS.items()}
+
     rng = np.random.RandomState(0)
-    for length in LENGTHS:
-        drawn = {name: draw(length, k, rng) for name, k in SPLITS.items()}
-        if length in wanted:
-            found[length] = drawn
-    for length in wanted:
-        if length not in found:
-            rng = np.random.RandomState([0, max(0, length)])
-            found[length] = {name: draw(length, k, rng) for name, k in SPLITS.items()}
-    return {length: found[length] for length in wanted}
+    found = {length: drawn(length, rng) for length in LENGTHS}
+    return {
+        length: found.get(length) or drawn(length, np.random.RandomState([0, max(0, length)]))
+        for length in lengths
+    }
 
 
 def load_data(path: str | Path) -> Any:

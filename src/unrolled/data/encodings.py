@@ -2,7 +2,7 @@
 
 An encoding is proposed only if its text is plausible, and far likelier than every other text that
 the same bytes can mean: a wrong encoding often succeeds, and the network would learn other
-characters. Counted are distinct words, so that repetition is no evidence.
+characters. Distinct words are counted, so that repetition is no evidence.
 
 Method: naive Bayes over characters, as in S. Li and K. Momoi, A composite approach to
 language/encoding detection, 19th International Unicode Conference, 2001.

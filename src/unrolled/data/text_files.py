@@ -38,8 +38,8 @@ class TextFiles:
 
     The files follow each other as ``cat`` would join them, without byte order marks. A folder is
     all files in it and its folders, in the order of their names. Names that begin with a dot are
-    left out, as they belong to programs, and so are links, as they may lead anywhere. What is
-    named itself may be a link.
+    left out, as they belong to programs, and so are links, as they may lead anywhere. A path
+    that is given may itself be a link.
 
     Args:
         paths: a file or a folder, or several.

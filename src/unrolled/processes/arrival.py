@@ -24,7 +24,7 @@ from unrolled.processes.messages import (
 from unrolled.processes.place import Place, free_port
 
 HELLO_S = 5.0
-"""Seconds in which who connects must have said hello."""
+"""Seconds within which a caller must say hello."""
 
 PAUSE_S = 0.1
 """Seconds between attempts to connect, and between looks at who has come."""
@@ -43,7 +43,7 @@ class Arrival:
 
 
 class Reception:
-    """Who has come to process 0, and who was refused."""
+    """The callers at process 0: who has come, and who was refused."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -51,7 +51,7 @@ class Reception:
         self.refused: list[str] = []  # the first ones
 
     async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Let in who says hello; refuse who cannot be of ours, and drop strangers."""
+        """Let in a caller that says hello; refuse one that does not fit, and drop strangers."""
         connection = Connection(reader, writer)
         to_close = [connection]
         try:

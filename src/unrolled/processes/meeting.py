@@ -1,4 +1,4 @@
-"""Processes that know of each other: they exchange numbers, and end together.
+"""`meet`: processes that train together exchange numbers, and all end when one is lost.
 
 Each has a thread beside its training, which sends a sign of life every two seconds and listens to
 process 0; process 0 listens to all. A process is lost when its connection closes without a goodbye,
@@ -43,7 +43,7 @@ CALLBACKS_S, PRINTING_S = 10.0, 2.0
 """Seconds that ending takes at most for each."""
 
 ECHO_S = 1.0
-"""Seconds in which the end of another process is heard of that has caused an error here."""
+"""Seconds to wait whether an error here is the echo of another process's end."""
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""`Table`: a CSV file that grows by rows and columns, and by which a run can be resumed."""
+"""`Table`: a CSV file that grows by rows and columns, and is cut back when a run is resumed."""
 
 import csv
 import os
