@@ -126,8 +126,15 @@ def is_held(path: Path) -> bool:
 
 def check_unused(path: Path) -> None:
     """Raise a `RunError` if another process holds the lock of a directory."""
-    if not is_held(path) and state(path) == "running":
-        raise _in_use(path, owner(path))
+    if is_held(path):
+        return
+    for _ in range(ATTEMPTS):
+        if state(path) != "running":
+            return
+        if by := owner(path):
+            raise _in_use(path, by)
+        time.sleep(PAUSE)  # it is about to write its name
+    raise _in_use(path, None)
 
 
 def _in_use(path: Path, by: Owner | None) -> InUseError:
