@@ -25,6 +25,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,10 +80,13 @@ class RunDirectory:
         number = 1
         while True:
             path = parent / f"{experiment}-{number}"
-            try:
-                return cls(path, claim(path, exist_ok=False))
-            except FileExistsError:
-                number += 1
+            if not lexists(path):
+                try:
+                    return cls(path, claim(path))
+                except RunError:
+                    if not path.is_dir() or not any(path.iterdir()):
+                        raise
+            number += 1  # another process has it
 
     @classmethod
     def take(cls, path: Path) -> Self:
