@@ -30,8 +30,7 @@ import numpy as np
 
 from unrolled.data.text import clean_lines, time_machine
 from unrolled.data.text_files import TextFiles
-from unrolled.data.tokens import encode
-from unrolled.data.vocabulary import Vocab
+from unrolled.data.vocabulary import Vocab, smallest_type
 
 FOREIGN = "Ein Übermaß an Größe — naïve façade, привет мир, 时间机器。\n"
 KINDS = ("ascii", "mixed", "cleaned")
@@ -60,7 +59,7 @@ def encoding(path: str, kind: str) -> dict[str, Any]:
     source = TextFiles(path, clean=kind == "cleaned")
     vocab = Vocab(source.counts)  # counts now
     counted = time.perf_counter()
-    ids = encode(source, vocab)
+    ids = np.concatenate([*map(vocab.encoder(smallest_type(len(vocab))), source)])
     ended = time.perf_counter()
     return {
         "count_mb_per_s": size / (counted - started) / 1e6,

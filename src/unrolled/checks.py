@@ -111,15 +111,7 @@ RULES: dict[str, Callable[[Any], str | None]] = {
 
 
 def check(arguments: Iterable[tuple[str, Any, Any]], of: str) -> None:
-    """Make sure that arguments are what they should be.
-
-    Example:
-        >>> check([("max_epochs", "3", inspect.Parameter.empty)], "Trainer")
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.SettingError: Trainer: max_epochs is '3'; it must be a whole number of
-        at least 0
-    """
+    """Make sure that arguments, given as name, value and default, are what they should be."""
     wrong = []
     for name, value, default in arguments:
         rule = RULES.get(name)
@@ -137,15 +129,7 @@ def _shown(value: Any) -> str:
 
 
 def checked(function: Function) -> Function:
-    """Mark a function or constructor whose arguments are checked by their names.
-
-    Example:
-        >>> @checked
-        ... def train(num_epochs, lr=0.1):
-        ...     return num_epochs
-        >>> train(3), train(num_epochs=4)
-        (3, 4)
-    """
+    """Mark a function or constructor whose arguments are checked by their names."""
     signature = inspect.signature(function)
     if not signature.parameters.keys() & RULES.keys():
         return function
@@ -157,7 +141,8 @@ def checked(function: Function) -> Function:
         except TypeError:
             return function(*args, **kwargs)  # Python's own error: that names what is missing
         given = bound.arguments
-        of = _owner(function, args)
+        is_constructor = function.__name__ == "__init__" and args
+        of = type(args[0]).__name__ if is_constructor else function.__name__
         known = signature.parameters
         check(((name, value, known[name].default) for name, value in given.items()), of)
         return function(*args, **kwargs)
@@ -170,29 +155,10 @@ CHECKING: CodeType = checked(lambda lr: lr).__code__
 """The code around a checked function, to pass over in a stack."""
 
 
-def _owner(function: Any, args: tuple[Any, ...]) -> str:
-    is_constructor = function.__name__ == "__init__" and args
-    return type(args[0]).__name__ if is_constructor else function.__name__
-
-
 def check_inputs(model: Any, X: Any, form: str, width: int | None = None) -> None:
-    """Make sure that a model is given inputs of the shape that it reads.
+    """Make sure that a model is given inputs of the shape that it reads, or raise a `DataError`.
 
-    Args:
-        model: to be named.
-        X: its inputs.
-        form: of the shape, a letter for each axis.
-        width: of the last axis; None: whatever it is.
-
-    Raises:
-        DataError: they are of another shape.
-
-    Example:
-        >>> import numpy as np
-        >>> check_inputs([], np.ones((2, 5, 4)), "(B, L, D)", 3)
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.DataError: list reads inputs (B, L, D) with D=3; it was given (2, 5, 4)
+    The form is ``"(B, L, D)"``, a letter for each axis; the width is that of the last axis.
     """
     shape = getattr(X, "shape", None)
     if getattr(shape, "rank", 0) is None:  # TensorFlow does not know it yet
@@ -207,11 +173,7 @@ def check_inputs(model: Any, X: Any, form: str, width: int | None = None) -> Non
 
 
 def check_ids(model: Any, X: Any, form: str = "") -> None:
-    """Make sure that a model is given ids, whole numbers, of a shape if one is named.
-
-    Raises:
-        DataError: they are something else.
-    """
+    """Make sure that a model is given ids, whole numbers, of a shape if one is named."""
     if form:
         check_inputs(model, X, form)
     # MXNet's arrays hold float32 where nobody asks for more, ids too

@@ -9,11 +9,7 @@ def differences(
 ) -> list[str]:
     """Return the differences of two nested dicts in words.
 
-    Args:
-        before: what to compare with.
-        now: what is compared.
-        head: what names begin with.
-        other: how to say what a value is in ``before``.
+    Names begin with ``head``; ``other`` says what a value is in ``before``.
 
     Example:
         >>> differences({"numpy": "2.3", "machine": "x86"}, {"numpy": "2.4", "machine": "x86"})

@@ -67,9 +67,7 @@ _held: dict[Path, _Held] = {}
 def hold(path: Path) -> None:
     """Lock a directory until `release`, `give_back` or the process's end.
 
-    Raises:
-        InUseError: another process holds the lock, whose name is told.
-        RunError: the lock file cannot be written, or is a link or no file.
+    An `InUseError` names another process that holds the lock.
     """
     if sys.platform == "win32":
         return
@@ -79,7 +77,10 @@ def hold(path: Path) -> None:
         try:
             file = open_plain(path / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise _unusable(path / LOCK, error) from None
+            raise RunError(
+                f"'{path / LOCK}' cannot be locked: {error.strerror}; remove it, or choose another "
+                "--out"
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, path / LOCK):  # else its owner has removed it meanwhile
@@ -105,9 +106,6 @@ def hold_while(owner: object, path: Path) -> "weakref.finalize[..., Any]":
     """Make a directory, and lock it as long as an object is there; return what unlocks it earlier.
 
     If this process has locked it already, it stays so.
-
-    Raises:
-        RunError: it cannot be made, or another process holds the lock.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -115,14 +113,10 @@ def hold_while(owner: object, path: Path) -> "weakref.finalize[..., Any]":
         raise RunError(
             f"'{path}' cannot be made: {error.strerror}; choose another directory"
         ) from None
-    shared = is_held(path)
-    if not shared:
-        hold(path)
-    return weakref.finalize(owner, _keep if shared else release, path)
-
-
-def _keep(path: Path) -> None:
-    """Leave the lock to whom it belongs."""
+    if is_held(path):
+        return weakref.finalize(owner, lambda: None)
+    hold(path)
+    return weakref.finalize(owner, release, path)
 
 
 def is_held(path: Path) -> bool:
@@ -213,11 +207,6 @@ def _look(path: Path) -> tuple[State, bytes]:
         return "unknown", b""
     finally:
         os.close(file)
-
-
-def _unusable(path: Path, error: OSError) -> RunError:
-    why = "it is a link" if path.is_symlink() else error.strerror
-    return RunError(f"'{path}' cannot be locked: {why}; remove it, or choose another --out")
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -14,7 +14,7 @@ LOST: list[OSError] = []
 
 
 def silence(stream: TextIO | None) -> None:
-    """Send what a stream holds, and all later output, nowhere; else Python fails when it ends."""
+    """Drop what a stream holds, and all later output; else Python fails when it ends."""
     with suppress(OSError, ValueError, AttributeError):  # no stream, closed, or not of the system
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -44,12 +44,12 @@ def muted_stdout() -> Iterator[None]:
 
 
 def output_lost(error: OSError, more: str = "") -> RunError:
-    """The error to tell of it, where there is somebody left to tell."""
+    """The error that standard output is lost."""
     return RunError(f"standard output cannot be written: {error.strerror}{more}")
 
 
 class Output(io.TextIOBase):
-    """Standard output for what must not end with it: when it fails, it is silent, see `LOST`."""
+    """Standard output that falls silent when it can no longer be written; see `LOST`."""
 
     def __init__(self) -> None:
         # while a live line is shown, standard output leads back to who asks here

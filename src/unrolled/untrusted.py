@@ -51,26 +51,39 @@ LINK = "it is a link to '{}', outside its directory; put the file itself in its 
 
 
 def open_regular(path: str | Path, inside: str | Path | None = None) -> BinaryIO:
-    """Open a regular file to read its bytes.
-
-    Args:
-        path: the file.
-        inside: a directory that no link may lead out of; None follows links.
-
-    Raises:
-        OSError: it is missing, cannot be read, or is no regular file; or a link leads out.
-    """
+    """Open a regular file to read its bytes; no link may lead out of the directory ``inside``."""
     real = os.path.realpath(path)
     if inside is not None and not Path(real).is_relative_to(os.path.realpath(inside)):
         raise OSError(errno.EPERM, LINK.format(real), str(path))
-    _check_regular(os.stat(path), path)
-    # should it become a named pipe in between, opening must not wait for its other end
-    waits = getattr(os, "O_NONBLOCK", 0)
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waits))  # noqa: SIM115
+    _check_regular(os.stat(path), path)  # to open a device may do something
+    return os.fdopen(_opened(path, os.O_RDONLY), "rb")
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a regular file as `os.open` does, and follow no link; give its descriptor.
+
+    Raises:
+        OSError: it cannot be opened, is a link or no regular file; or it is to be written to, and
+            has other names, hard links, under which others would see what is written.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
+    file = _opened(path, flags | getattr(os, "O_NOFOLLOW", 0))
+    if flags & (os.O_WRONLY | os.O_RDWR) and os.fstat(file).st_nlink > 1:
+        os.close(file)
+        raise OSError(errno.EMLINK, "it is a hard link, and would be written elsewhere, too")
+    return file
+
+
+def _opened(path: str | Path, flags: int) -> int:
+    # should it be or become a named pipe, opening must not wait for its other end
+    for name in ("O_NONBLOCK", "O_BINARY"):  # some systems lack some
+        flags |= getattr(os, name, 0)
+    file = os.open(path, flags, 0o666)
     try:
-        _check_regular(os.fstat(file.fileno()), path)
+        _check_regular(os.fstat(file), path)
     except OSError:
-        file.close()
+        os.close(file)
         raise
     return file
 
@@ -82,43 +95,8 @@ def _check_regular(found: os.stat_result, path: str | Path) -> None:
         raise OSError(errno.EINVAL, "it is a pipe or a device; a file is expected", str(path))
 
 
-class NotPlainError(OSError):
-    """A path that should be a plain file is a link, a pipe, a device or a directory."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EINVAL, "it is a link or no file")
-
-
-def open_plain(path: Path, flags: int, shared: bool = False) -> int:
-    """Open a file as `os.open` does; follow no link, wait for nobody at a named pipe.
-
-    Args:
-        path: the file.
-        flags: of `os.open`.
-        shared: whether it may have other names, hard links: others would see what is written.
-
-    Raises:
-        NotPlainError: it is a link or no regular file.
-        OSError: it cannot be opened.
-    """
-    if path.is_symlink():
-        raise NotPlainError
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # some systems lack some
-        flags |= getattr(os, name, 0)
-    file = os.open(path, flags, 0o666)
-    found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and (shared or found.st_nlink <= 1):
-        return file
-    os.close(file)
-    raise NotPlainError
-
-
 def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | None = None) -> bytes:
-    """The content of a regular file of at most so many bytes; arguments as of `open_regular`.
-
-    Raises:
-        OSError: as `open_regular`, or it is larger.
-    """
+    """The content of a regular file, or an `OSError` where it has more than so many bytes."""
     with open_regular(path, inside) as file:
         size = os.fstat(file.fileno()).st_size
         # more than was told is not read either, should the file grow meanwhile
@@ -127,6 +105,11 @@ def read_bytes(path: str | Path, most: int = MOST_JSON, inside: str | Path | Non
         found = f"it has {max(size, len(content)):,} bytes; at most {most:,} are expected"
         raise OSError(errno.EFBIG, found, str(path))
     return content
+
+
+def read_json(path: Path, most: int = MOST_JSON, strict: bool = False) -> Any:
+    """The value of a JSON file; arguments and errors as of `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path, most, inside=path.parent), strict=strict)
 
 
 def parse_json(data: bytes, nested: int = MOST_NESTED, strict: bool = False) -> Any:
@@ -141,10 +124,6 @@ def parse_json(data: bytes, nested: int = MOST_NESTED, strict: bool = False) -> 
     Raises:
         ValueError: it is no JSON, nested too deeply, or holds half a character or a number beyond
             every float.
-
-    Example:
-        >>> parse_json(b'{"step": 3}')
-        {'step': 3}
     """
     try:
         text = data.decode("utf-8" if strict else json.detect_encoding(data))

@@ -27,10 +27,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
     path = path.resolve()
     unfinished = path.parent / f".{path.name}.{secrets.token_hex(4)}.unfinished"
     try:
-        with unfinished.open("xb") as file:  # two processes never write the same one
-            file.write(content)
-            file.flush()
-            sync(file.fileno())
+        write_new(unfinished, content)  # two processes never write the same one
         unfinished.replace(path)  # after its content, lest a power cut leaves an empty file
     except BaseException:  # Ctrl-C, too
         with suppress(OSError):
@@ -38,6 +35,14 @@ def write_whole(path: str | Path, content: bytes) -> None:
         raise
     with suppress(OSError):  # the file is there
         sync_directory(path.parent)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, and flush it to the disk."""
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())
 
 
 def sync(file: int) -> None:

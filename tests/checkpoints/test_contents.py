@@ -1,14 +1,13 @@
 """A tree and a model as files, and back; what the files of another make of them."""
 
 import json
-import random
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from unrolled.checkpoints.contents import MODEL, STATE, TRAINING, pack, read_json, unpack
-from unrolled.errors import RunError, SettingError
+from unrolled.checkpoints.contents import MODEL, STATE, TRAINING, pack, unpack
+from unrolled.errors import RunError
 from unrolled.parameters import read, untied
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -45,20 +44,6 @@ def test_equal_contents_have_equal_bytes():
     assert pack(TREE, {"a": W}) == pack(copied, {"a": np.asfortranarray(W)})
 
 
-def test_bfloat16_is_kept_exactly():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    bits = np.arange(2**16, dtype=np.uint16)
-    tree, model = unpack(pack({"a": bits.view(ml_dtypes.bfloat16)}, {"W": bits.view("bfloat16")}))
-    for array in (tree["a"], model["W"]):
-        assert array.dtype == ml_dtypes.bfloat16
-        np.testing.assert_array_equal(array.view(np.uint16), bits)
-
-
-def test_what_cannot_be_kept_is_named():
-    with pytest.raises(SettingError, match=r"'hook' is of type builtin_function"):
-        pack({"hook": print}, {})
-
-
 def header(text, content=b""):
     text = text if isinstance(text, bytes) else json.dumps(text).encode()
     return len(text).to_bytes(8, "little") + text + content
@@ -71,26 +56,16 @@ ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     ("name", "content"),
     [
         (TRAINING, b""),
-        (TRAINING, b"\0" * 7),
         (TRAINING, (2**63).to_bytes(8, "little") + b"{}"),
-        (TRAINING, header(b"[" * 10**6)),
-        (TRAINING, header(b"\xff")),
-        (TRAINING, header(b'{"a": 1, "a": 2}')),
-        (TRAINING, header([])),
-        (TRAINING, header({"a": 1})),
-        (TRAINING, header({"a": ENTRY})),
         (TRAINING, header({"a": ENTRY | {"dtype": "BF16", "data_offsets": [0, 2]}}, b"12")),
         (TRAINING, header({"a": ENTRY | {"dtype": "X"}}, b"1234")),
         (TRAINING, header({"a": ENTRY | {"shape": [2**40, 2**40]}}, b"1234")),
-        (TRAINING, header({"a": ENTRY | {"shape": [-1]}}, b"1234")),
-        (TRAINING, header({"a": ENTRY | {"data_offsets": [4, 0]}}, b"1234")),
-        (TRAINING, header({"a": ENTRY | {"data_offsets": [0, 2**63]}}, b"1234")),
-        (TRAINING, header({"a": ENTRY, "b": ENTRY}, b"1234")),
         (TRAINING, save({"other": W})),
         (MODEL, save({"other": W})),
         (STATE, b""),
         (STATE, b"\xff"),
         (STATE, b"NaN"),
+        (STATE, b'\xef\xbb\xbf{"model": {}, "state": 1}'),
         (STATE, b'{"model": {}, "state": -Infinity}'),
         (STATE, b'{"model": {}, "state": 1e999}'),
         (STATE, b'{"model": {}, "state": 1, "state": 1}'),
@@ -115,26 +90,3 @@ def test_a_missing_file_is_a_run_error(name):
     del files[name]
     with pytest.raises(RunError, match=f"{name} is missing"):
         unpack(files)
-
-
-@pytest.mark.parametrize("name", [MODEL, TRAINING, STATE])
-def test_changed_bytes_are_read_or_refused_whatever_they_are(name):
-    draw = random.Random(name)
-    files = pack(TREE, {"a": W, "b": W})
-    for _ in range(300):
-        changed = bytearray(files[name])
-        for _ in range(draw.choice([1, 1, 2, 8])):
-            changed[draw.randrange(min(len(changed), 300))] = draw.choice([*b'"{}[],:01-$', 0, 255])
-        if draw.random() < 0.2:
-            del changed[draw.randrange(len(changed)) :]
-        try:
-            unpack(files | {name: bytes(changed)})
-        except RunError as error:
-            str(error).encode()
-
-
-def test_json_is_read_as_the_standard_has_it():
-    assert read_json('{"a": [1, 2.5, "é", null]}'.encode(), "x") == {"a": [1, 2.5, "é", None]}
-    for content in (b"NaN", b"[Infinity]", b'{"a": 1, "a": 1}', b"\xef\xbb\xbf1", b"1 2", b"'a'"):
-        with pytest.raises(RunError, match=r"x\.json is damaged"):
-            read_json(content, "x.json")

@@ -7,20 +7,15 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 from contextlib import suppress
 
-import numpy as np
 import pytest
 
 from unrolled.checkpoints import mark
-from unrolled.checkpoints.contents import pack
 from unrolled.checkpoints.folder import newest, prune, read, steps, write
-from unrolled.errors import RunError, SettingError
+from unrolled.errors import RunError
 
 
 def content(step):
@@ -59,7 +54,6 @@ def test_nothing_is_found_where_nothing_is(place):
     assert steps(place) == []
     assert newest(place) == (None, [])
     assert prune(place, 1) == []
-    place.mkdir()
     for name in (
         "step-1",
         "step-0000007",
@@ -67,7 +61,7 @@ def test_nothing_is_found_where_nothing_is(place):
         "step-٠٠٠٠٠٧",
         ".step-000001.unfinished",
     ):
-        (place / name).mkdir()
+        (place / name).mkdir(parents=True)
     assert newest(place) == (None, [])
 
 
@@ -82,87 +76,47 @@ def test_the_mark_has_size_and_sha256_of_every_file(place):
     }
 
 
-def test_the_same_checkpoint_has_the_same_bytes(tmp_path):
-    for place in ("a", "b"):
-        write(tmp_path / place, 3, content(3), 0.1)
-        os.utime(tmp_path / place / "step-000003/state.json", (1, 1))
-    for name in [*content(3), "complete.json"]:
-        one, other = (tmp_path / place / "step-000003" / name for place in ("a", "b"))
-        assert one.read_bytes() == other.read_bytes()
-
-
-@pytest.mark.parametrize("name", ["../a.json", "a/b.json", "/a.json", "complete.json", ".a.json"])
-def test_only_plain_names_are_written(place, name):
-    with pytest.raises(SettingError):
-        write(place, 3, {name: b""})
-    assert not place.exists()
-
-
-def test_a_step_is_a_whole_number(place):
-    with pytest.raises(SettingError, match="step -1"):
-        write(place, -1, content(1))
-
-
-def damage(place, file, change):
-    path = place / "step-000002" / file
-    before = path.read_bytes()
-    path.write_bytes(change(before))
-    return before
-
-
 @pytest.mark.parametrize("file", [*content(2), "complete.json"])
 def test_no_damage_to_any_file_goes_unseen(place, file):
     write(place, 1, content(1))
-    write(place, 2, content(2), score=0.5)
     draw = random.Random(file)
-    path = place / "step-000002" / file
+    path = write(place, 2, content(2), score=0.5) / file
     whole = path.read_bytes()
-    damages = [whole[: draw.randrange(len(whole))] for _ in range(40 if whole else 0)]
-    damages += [whole + b"\0", b"", b"{" * 500, b"[" * 10**5, b"\xff", b"null", b"[]", b"{}"]
+    damages = [whole + b"\0", b"{" * 500, b"[" * 10**5, b"\xff", b"null", b"[]", b"{}"]
+    damages += [whole[: draw.randrange(len(whole))] for _ in range(40 if whole else 0)]
     for _ in range(200 if whole else 0):
         bit = draw.randrange(8 * len(whole))
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         damages.append(bytes(flipped))
-    refused = 0
+    unseen = 0
     for each in damages:
         path.write_bytes(each)
         found, problems = newest(place)
-        if problems:
-            refused += 1
-            assert found == (1, content(1))
+        if found == (1, content(1)):
             (problem,) = problems
-            assert str(place / "step-000002") in problem
+            assert str(path.parent) in problem
             assert file in problem or "format" in problem
         else:  # white space of the mark
+            unseen += 1
             assert found == (2, content(2))
-            assert mark.read_mark(place / "step-000002").score == 0.5
-    assert refused >= len(damages) - (1 if file == "training.safetensors" else 20)
+            assert mark.read_mark(path.parent).score == 0.5
+    assert unseen <= (20 if file == "complete.json" else 0)
 
 
 def test_damage_is_named(place):
-    write(place, 2, content(2))
-    path = place / "step-000002"
-    (path / "model.safetensors").write_bytes(b"m" * 1024)
-    with pytest.raises(RunError, match=r"model\.safetensors is 1,024 bytes long; 150 were written"):
-        read(path)
-    (path / "model.safetensors").write_bytes(b"m" * 150)
-    with pytest.raises(RunError, match="150 bytes long, but not those that were written"):
-        read(path)
-    (path / "model.safetensors").unlink()
-    with pytest.raises(
-        RunError, match=r"'.*step-000002' is damaged: model\.safetensors is missing"
+    path = write(place, 2, content(2))
+    for change, words in (
+        (lambda file: file.write_bytes(b"m" * 1024), "is 1,024 bytes long; 150 were written"),
+        (lambda file: file.write_bytes(b"m" * 150), "150 bytes long, but not those that were"),
+        (lambda file: file.unlink(), r"'.*step-000002' is damaged: model\.safetensors is missing"),
+        (lambda file: (path / "complete.json").unlink(), r"complete\.json is missing"),
+        (lambda file: shutil.rmtree(path), "step-000002' cannot be read: No such file"),
+        (lambda file: path.write_bytes(b""), "step-000002' is no folder"),
     ):
-        read(path)
-    (path / "complete.json").unlink()
-    with pytest.raises(RunError, match=r"complete\.json is missing"):
-        read(path)
-    shutil.rmtree(path)
-    with pytest.raises(RunError, match="step-000002' cannot be read: No such file"):
-        read(path)
-    path.write_bytes(b"")
-    with pytest.raises(RunError, match="step-000002' is no folder"):
-        read(path)
+        change(path / "model.safetensors")
+        with pytest.raises(RunError, match=words):
+            read(path)
 
 
 def test_a_renamed_checkpoint_is_refused(place):
@@ -287,7 +241,7 @@ def test_a_named_pipe_is_refused_at_once(place):
     for name in ("state.json", "complete.json"):
         (path / name).unlink()
         os.mkfifo(path / name)
-        with pytest.raises(RunError, match=f"{name} is a link or no file"):
+        with pytest.raises(RunError, match=f"{name}' cannot be read: it is a pipe"):
             read(path)
 
 
@@ -361,6 +315,23 @@ def test_an_end_at_any_call_leaves_a_whole_checkpoint(place, step, kind):
     assert number > 12
 
 
+def test_what_counts_in_the_place_of_a_damaged_folder_is_there_until_that_is_replaced(place):
+    number, done = 0, False
+    while not done:
+        number += 1
+        shutil.rmtree(place, ignore_errors=True)
+        path = write(place, 1, content(1))
+        shutil.copytree(path, place / ".step-000001.replaced")
+        (path / "state.json").write_bytes(b"")
+        with pytest.MonkeyPatch.context() as patch:
+            count = interrupt(patch, number, StopError(), forever=True)
+            with suppress(StopError):
+                write(place, 1, content(2))
+        done = count[0] < number
+        assert newest(place)[0] in [(1, content(1)), (1, content(2))]
+    assert names(place) == ["step-000001"]
+
+
 def test_an_end_at_any_call_of_pruning_leaves_no_half_checkpoint(place):
     number, done = 0, False
     while not done:
@@ -432,19 +403,6 @@ def test_a_directory_that_cannot_be_made_is_a_run_error(tmp_path):
             write(place, 1, content(1))
 
 
-def test_network_drives_that_cannot_flush_folders_are_written_to(place, monkeypatch):
-    fsync = os.fsync
-
-    def no_folders(handle):
-        if os.path.samestat(os.fstat(handle), place.stat()):
-            raise OSError(errno.EINVAL, "Invalid argument")
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", no_folders)
-    write(place, 1, content(1))
-    assert newest(place)[0] == (1, content(1))
-
-
 SCORES = [
     ([0.5, 0.4, 0.3, 0.2], 2, [2, 3]),
     ([0.1, 0.4, 0.3, 0.2], 2, [0, 2, 3]),
@@ -488,50 +446,3 @@ def test_pruning_removes_what_killed_processes_left_and_nobody_needs(place):
     (place / "step-000001/state.json").write_bytes(b"")
     assert prune(place, 2) == []
     assert names(place) == [".step-000001.replaced", "step-000001", "step-000002"]
-
-
-def test_keep_is_a_whole_number(place):
-    with pytest.raises(SettingError, match="keep is 0; it must be a whole number of at least 1"):
-        prune(place, 0)
-
-
-WRITER = """
-import sys
-from pathlib import Path
-import numpy as np
-from unrolled.checkpoints.contents import pack
-from unrolled.checkpoints.folder import prune, write
-
-place, first = Path(sys.argv[1]), int(sys.argv[2])
-for step in range(first, first + 10**6):
-    model = {"W": np.full(20_000, step, np.float32)}
-    for again in range(2):  # the second replaces the first
-        write(place, step, pack({"step": step, "again": again}, model), score=-step)
-    print(step, flush=True)
-    prune(place, 2)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_a_killed_process_leaves_a_whole_checkpoint(place):
-    draw = random.Random(1)
-    first = 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WRITER), place, str(first)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        process.stdout.readline()
-        time.sleep(draw.uniform(0, 0.05))  # whatever it is doing then
-        process.kill()
-        done = [first, *map(int, process.stdout.read().split())][-1]
-        process.wait()
-        process.stdout.close()
-        (step, files), problems = newest(place)
-        assert step in (done, done + 1)
-        assert problems == []
-        again = json.loads(files["state.json"])["state"]["again"]
-        model = {"W": np.full(20_000, step, np.float32)}
-        assert files == pack({"step": step, "again": again}, model)
-        first = step + 1

@@ -86,15 +86,6 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bytes(name, straight):
     assert resumes.stopped(straight.new("stopped"), resumes.STOPS[name]) == []
 
 
-def test_half_a_line_after_the_last_checkpoint_is_cut_off(straight):
-    attempt = straight.new("half")
-    attempt.start(patches=[(at, "on_fit_end", resumes.LAST, send, signal.SIGKILL)])
-    with (attempt.path / "metrics.jsonl").open("ab") as log:
-        log.write(b'{"epoch": 4, "st')
-    assert attempt.resume().code == 0
-    assert attempt.wrong() == []
-
-
 @pytest.mark.parametrize("field", ["position", "hidden_state", "sums", "optimizer"])
 def test_a_field_that_is_missing_is_noticed(field, killed):
     fields.put(killed, fields.changed(fields.state_of(killed), (field,)))

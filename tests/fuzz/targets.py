@@ -24,7 +24,15 @@ sys.path.append(str(Path(__file__).parents[1] / "report"))
 import made_runs
 
 from unrolled.checkpoints import contents, mark
-from unrolled.data import digit_sum, encodings, shard_files, text, text_files, tokens, vocabulary
+from unrolled.data import (
+    digit_sum,
+    encodings,
+    shard_files,
+    text,
+    text_cache,
+    text_files,
+    vocabulary,
+)
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
 from unrolled.locking import LEFT
@@ -283,7 +291,8 @@ def text_file(data: bytes) -> None:
     found = text.read_text(path)
     vocab = vocabulary.Vocab(found)
     assert "".join(vocab.to_tokens(vocab.encode(found))) == found
-    assert tokens.encode(text_files.TextFiles(path), vocab).tolist() == vocab.encode(found).tolist()
+    _, ids = text_cache.vocabulary_and_ids(text_files.TextFiles(path))
+    assert ids.tolist() == vocab.encode(found).tolist()
     text.clean(found)
 
 
@@ -345,7 +354,12 @@ def assignments(data: bytes) -> None:
 @functools.cache
 def packed() -> dict[str, bytes]:
     """The files of a small checkpoint."""
-    tree = {"step": 3, "lr": (0.1, float("nan")), "moments": {0: np.zeros(2), 1: np.float32(1)}}
+    tree = {
+        "step": 3,
+        "lr": (0.1, float("nan")),
+        "odd": (2**70, "\ud800"),
+        "moments": {0: np.zeros(2), 1: np.float32(1)},
+    }
     return contents.pack(tree, {"W": np.ones((2, 3), np.float32)})
 
 
@@ -361,7 +375,8 @@ def checkpoint_mark(data: bytes) -> None:
 @target(lambda: [packed()[contents.STATE]])
 def checkpoint_state(data: bytes) -> None:
     """The JSON of a checkpoint, beside arrays that are as they were written."""
-    contents.unpack({**packed(), contents.STATE: data})
+    found = contents.unpack({**packed(), contents.STATE: data})
+    assert contents.pack(*contents.unpack(contents.pack(*found))) == contents.pack(*found)
 
 
 @target(lambda: [packed()[contents.TRAINING], packed()[contents.MODEL]])

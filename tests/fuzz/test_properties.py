@@ -145,11 +145,6 @@ def weights(draw):
     return safetensors(draw(changed(header if kind == "changed" else small)), data[end:])
 
 
-def files(**targets):
-    """Names of targets with bytes for each."""
-    return st.one_of(*(st.tuples(st.just(name), data) for name, data in targets.items()))
-
-
 # groups
 
 

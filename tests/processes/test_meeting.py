@@ -5,7 +5,7 @@ import operator
 import os
 
 import pytest
-from together import LOST, Member, run
+from together import Member, run
 
 from unrolled.processes.place import free_port
 
@@ -54,14 +54,6 @@ meeting.leave()
     for each in run(code, size=3):
         assert "at most 1,048,576 are expected" in each.out
         assert each.value == [2**20 - 100] * 3
-
-
-def test_sums_of_different_lengths_are_an_error():
-    code = "meeting = meet()\nmeeting.sum([1.0] * (place.rank + 1))"
-    for each in run(code, size=2):
-        assert each.code in (2, LOST)  # the first one's end may reach the other
-        if each.code == 2:
-            assert each.err == "error: the processes add up 1, 2 numbers\n"
 
 
 def test_who_waits_for_a_process_that_has_left_is_told():

@@ -109,9 +109,9 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     directory = RunDirectory.create(tmp_path / "run")
     directory.write_json("config.json", {})
 
-    def refused(path, inside):
+    def refused(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("unrolled.runs.directory.read_bytes", refused)
+    monkeypatch.setattr("unrolled.runs.directory.read_json", refused)
     with pytest.raises(RunError, match=r"config\.json' cannot be read: Permission denied"):
         directory.read_json("config.json")

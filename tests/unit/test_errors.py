@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from unrolled import errors
-from unrolled.errors import NotFiniteError, ParameterError, UnrolledError, check_fit, did_you_mean
+from unrolled.errors import ParameterError, UnrolledError, check_fit, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,6 @@ def test_one_name_catches_every_error_and_each_exits_with_a_code():
     for error in classes:
         assert issubclass(error, UnrolledError)
         assert error.exit_code != 0
-
-
-def test_not_finite_says_where_it_happened():
-    error = NotFiniteError("the loss became nan", epoch=2, step=65)
-    assert str(error) == "the loss became nan"
-    assert (error.epoch, error.step) == (2, 65)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@ import os
 
 import pytest
 
-from unrolled.untrusted import MOST_DIGITS, MOST_NESTED, open_regular, parse_json, read_bytes
+from unrolled.untrusted import (
+    MOST_DIGITS,
+    MOST_NESTED,
+    open_plain,
+    open_regular,
+    parse_json,
+    read_bytes,
+)
 
 
 @pytest.fixture
@@ -49,6 +56,18 @@ def test_what_may_never_end_is_not_opened(folder):
     with pytest.raises(OSError) as error:  # noqa: PT011  # in the system's words
         open_regular(folder / "circle", inside=folder)
     assert error.value.errno == errno.ELOOP
+
+
+def test_only_a_file_with_one_name_is_written_to(folder):
+    (folder / "link").symlink_to("file")
+    (folder / "hard link").hardlink_to(folder.parent / "secret")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    for name in ("link", "hard link", "folder", "pipe"):
+        with pytest.raises(OSError):  # noqa: PT011  # some in the system's words
+            open_plain(folder / name, os.O_RDWR | os.O_CREAT)
+    os.close(open_plain(folder / "hard link", os.O_RDONLY))
+    os.close(open_plain(folder / "new", os.O_RDWR | os.O_CREAT))
 
 
 def test_a_large_file_takes_no_memory(folder):

@@ -25,9 +25,6 @@ def pack(tree: Any, model: Mapping[str, Array]) -> dict[str, bytes]:
     Args:
         tree: the state of the training, see `unrolled.checkpoints.tree`.
         model: the parameters by name; one array under several names is tied, and kept once.
-
-    Raises:
-        SettingError: something cannot be kept; the message names its place and type.
     """
     parameters, model_arrays = flatten(dict(model))
     state, arrays = flatten(tree)
@@ -42,11 +39,7 @@ def pack(tree: Any, model: Mapping[str, Array]) -> dict[str, bytes]:
 
 
 def unpack(files: Mapping[str, bytes]) -> tuple[Any, dict[str, Array]]:
-    """The tree and the parameters by name that `pack` was given; arrays can be written to.
-
-    Raises:
-        RunError: a file is missing or damaged.
-    """
+    """The tree and the parameters by name that `pack` was given; arrays can be written to."""
     for name in (MODEL, TRAINING, STATE):
         if name not in files:
             raise RunError(f"{name} is missing; use another checkpoint")
@@ -60,21 +53,7 @@ def unpack(files: Mapping[str, bytes]) -> tuple[Any, dict[str, Array]]:
 
 
 def read_json(content: bytes, name: str) -> Any:
-    """A value from JSON as the standard has it: no NaN, no key twice in an object.
-
-    Args:
-        content: of the file.
-        name: of the file, for messages.
-
-    Raises:
-        RunError: it is something else, or nested too deep.
-
-    Example:
-        >>> read_json(b'{"a": 1, "a": 2}', "state.json")
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.RunError: state.json is damaged: the key 'a' is there twice
-    """
+    """A value from strict JSON; a `RunError` says that the file of this name is damaged."""
     try:
         return parse_json(content, MOST_NESTED, strict=True)
     except ValueError as error:
@@ -82,10 +61,6 @@ def read_json(content: bytes, name: str) -> Any:
 
 
 def _read_arrays(content: bytes, name: str) -> dict[str, Array]:
-    size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
-        _damaged(name, f"its header is to be {size:,} bytes long; the file has {len(content):,}")
-    read_json(content[8 : 8 + size], f"the header of {name}")
     try:
         arrays = load(content)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:

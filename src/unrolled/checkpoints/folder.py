@@ -1,4 +1,4 @@
-"""Write, verify, list and prune the folders that hold checkpoints, whatever moment they end at.
+"""Write, verify, list and prune folders of checkpoints; a crash at any moment leaves whole ones.
 
 A checkpoint is a folder ``step-000123`` of files. It is written under another name, flushed to the
 disk and renamed; ``complete.json``, the completeness mark, has the size and SHA-256 of each file.
@@ -13,18 +13,20 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from os.path import lexists
 from pathlib import Path
 
-from unrolled.checkpoints.mark import COMPLETE, FILE, check_folder, read_files, read_mark, to_mark
-from unrolled.checks import checked
-from unrolled.errors import RunError, SettingError
-from unrolled.writing import sync, sync_directory
+from unrolled.checkpoints.mark import COMPLETE, check_folder, read_files, read_mark, to_mark
+from unrolled.errors import RunError
+from unrolled.writing import sync_directory, write_new
 
 STEP = re.compile(r"step-([0-9]{6,18})", re.ASCII)
 LEFT = re.compile(r"\.(step-[0-9]{6,18})\.(unfinished|replaced)", re.ASCII)
 """Names that a write may leave behind when it is killed."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What systems say of a disk, or of a user's share of one, that is full."""
+
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -33,19 +35,10 @@ def write(
 ) -> Path:
     """Write a checkpoint whole or not at all, and give its folder. One of that step is replaced.
 
-    Args:
-        directory: of the checkpoints; it is made if it is missing.
-        step: that the checkpoint is of.
-        files: their content by name.
-        score: what tells the best checkpoint, the lower the better; NaN is never the best.
-
-    Raises:
-        RunError: it cannot be written; earlier checkpoints are there still.
+    The lower the score, the better is the checkpoint; NaN is never the best.
     """
     final = directory / f"step-{step:06d}"
     unfinished, replaced = _aside(final, "unfinished"), _aside(final, "replaced")
-    if not STEP.fullmatch(final.name) or not all(map(FILE.fullmatch, files)) or COMPLETE in files:
-        raise SettingError(f"no checkpoint can be of step {step} with the files {sorted(files)}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         check_folder(directory)  # nobody could read what is written through a link
@@ -55,10 +48,12 @@ def write(
     try:
         unfinished.mkdir()
         for name, content in files.items():
-            _write_file(unfinished / name, content)
-        _write_file(unfinished / COMPLETE, to_mark(step, score, files))
+            write_new(unfinished / name, content)
+        write_new(unfinished / COMPLETE, to_mark(step, score, files))
         sync_directory(unfinished)
-        if _exists(final):
+        if lexists(replaced):  # it counts, as the new one is damaged
+            _remove(final)
+        elif lexists(final):
             os.rename(final, replaced)
         os.rename(unfinished, final)
         sync_directory(directory)
@@ -75,11 +70,9 @@ def write(
 
 
 def read(path: Path) -> dict[str, bytes]:
-    """The files of a checkpoint by name, as they were written.
+    """The files of a checkpoint by name, as they were written; a `RunError` says what is wrong.
 
-    Raises:
-        RunError: a file is damaged, missing, or a link; the folder or its parent is a link; or the
-            format is of another version. Memory is taken for files of the expected size only.
+    Memory is taken for files of the expected size only.
     """
     check_folder(path.parent)
     return read_files(path, read_mark(path))
@@ -91,12 +84,7 @@ def steps(directory: Path) -> list[int]:
 
 
 def newest(directory: Path) -> tuple[tuple[int, dict[str, bytes]] | None, list[str]]:
-    """The step and the files of the newest whole checkpoint, or None; and what is wrong with newer.
-
-    Example:
-        >>> newest(Path("no-such-directory"))
-        (None, [])
-    """
+    """Step and files of the newest whole checkpoint, or None; what is wrong with later ones."""
     problems: list[str] = []
     folders = _folders(directory)
     for step in sorted(folders, reverse=True):
@@ -108,24 +96,15 @@ def newest(directory: Path) -> tuple[tuple[int, dict[str, bytes]] | None, list[s
     return None, problems
 
 
-@checked
 def prune(directory: Path, keep: int) -> list[int]:
     """Remove checkpoints except the last ones and the best; the steps that were removed.
 
-    Damaged ones do not count; those that are older than what is kept go, too, and so does what
-    killed processes have left.
-
-    Args:
-        directory: of the checkpoints.
-        keep: how many of the last ones to keep, besides the one with the lowest score (of equal
-            ones the later).
-
-    Raises:
-        RunError: one cannot be removed.
+    The best has the lowest score; of equal ones it is the later. Damaged ones do not count; those
+    that are older than what is kept go, too, and so does what killed processes have left.
     """
     with suppress(OSError, RunError):  # the next write tries again
         check_folder(directory)
-        _remove_left(directory)
+        _clean(directory)
     folders = _folders(directory)
     marks = {}
     for step in sorted(folders):
@@ -174,28 +153,16 @@ def _clean(directory: Path) -> None:
     """Finish what writes and prunes that were killed have left behind."""
     for name in sorted(os.listdir(directory)):
         if left := LEFT.fullmatch(name):
-            if left[2] == "replaced":
-                _put_back(directory / name, directory / left[1])
-            _remove(directory / name)
-
-
-def _remove_left(directory: Path) -> None:
-    """Remove what killed processes have left behind and nobody needs."""
-    for name in sorted(os.listdir(directory)):
-        if left := LEFT.fullmatch(name):
             with suppress(RunError):  # the new one is damaged: the old one counts
                 if left[2] == "replaced":
+                    _put_back(directory / name, directory / left[1])
                     read(directory / left[1])
                 _remove(directory / name)
 
 
 def _put_back(replaced: Path, final: Path) -> None:
-    if _exists(replaced) and not _exists(final):
+    if lexists(replaced) and not lexists(final):
         os.rename(replaced, final)
-
-
-def _exists(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 def _remove(path: Path) -> None:
@@ -204,13 +171,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        sync(file.fileno())
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

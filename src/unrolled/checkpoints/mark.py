@@ -1,4 +1,4 @@
-"""The completeness mark of a checkpoint, and files that are read only as it says they are."""
+"""The completeness mark of a checkpoint: sizes and SHA-256 of its files, which must fit it."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from unrolled import __version__
 from unrolled.checkpoints.contents import read_json
 from unrolled.errors import RunError
-from unrolled.untrusted import NotPlainError, open_plain
+from unrolled.untrusted import open_plain
 
 FORMAT = 1
 """Number of the format of checkpoints. unrolled 0.1 reads 1."""
@@ -50,15 +50,11 @@ def to_mark(step: int, score: float | None, files: Mapping[str, bytes]) -> bytes
 
 
 def read_mark(folder: Path) -> Mark:
-    """The completeness mark of a checkpoint.
-
-    Raises:
-        RunError: it is missing, damaged or of another format, or the folder is none or a link.
-    """
+    """The completeness mark of a checkpoint; a `RunError` says what is wrong with it."""
     check_folder(folder)
-    about = read_json(read_file(folder, COMPLETE), f"'{folder}': {COMPLETE}")
+    about = read_json(_read_file(folder, COMPLETE), f"'{folder}': {COMPLETE}")
     if type(about) is not dict or type(about.get("format")) is not int:
-        damaged(folder, f"{COMPLETE} names no format")
+        _damaged(folder, f"{COMPLETE} names no format")
     if about["format"] != FORMAT:
         raise RunError(
             f"'{folder}' was written by unrolled {about.get('unrolled')!r:.20} in format "
@@ -71,7 +67,7 @@ def read_mark(folder: Path) -> Mark:
     except RecursionError:
         fits = False
     if not fits:
-        damaged(folder, f"{COMPLETE} is not what was written")
+        _damaged(folder, f"{COMPLETE} is not what was written")
     try:
         files = {
             name: (_exactly(int, each["size"]), _exactly(str, each["sha256"]))
@@ -80,11 +76,11 @@ def read_mark(folder: Path) -> Mark:
         step = _exactly(int, about["step"])
         score = None if about["score"] is None else _exactly(float, about["score"])
     except (KeyError, TypeError) as error:
-        damaged(folder, f"{COMPLETE} lacks something: {error!r:.80}")
+        _damaged(folder, f"{COMPLETE} lacks something: {error!r:.80}")
     if not all(FILE.fullmatch(name) and 0 <= size < 2**63 for name, (size, _) in files.items()):
-        damaged(folder, f"{COMPLETE} names files that no checkpoint has: {sorted(files)!r:.200}")
+        _damaged(folder, f"{COMPLETE} names files that no checkpoint has: {sorted(files)!r:.200}")
     if f"step-{step:06d}" not in (folder.name, folder.stem.removeprefix(".")):
-        damaged(folder, f"{COMPLETE} is of step {step!r:.20}; do not rename checkpoints")
+        _damaged(folder, f"{COMPLETE} is of step {step!r:.20}; do not rename checkpoints")
     return Mark(step, score if score is not None and math.isfinite(score) else None, files)
 
 
@@ -92,35 +88,24 @@ def read_files(folder: Path, mark: Mark) -> dict[str, bytes]:
     """The files that a mark names, as they were written; a `RunError` says what is damaged."""
     files = {}
     for name, (size, digest) in mark.files.items():
-        files[name] = content = read_file(folder, name, size)
+        files[name] = content = _read_file(folder, name, size)
         if hashlib.sha256(content).hexdigest() != digest:
-            damaged(folder, f"{name} is {size:,} bytes long, but not those that were written")
+            _damaged(folder, f"{name} is {size:,} bytes long, but not those that were written")
     return files
 
 
-def read_file(folder: Path, name: str, size: int | None = None) -> bytes:
-    """The content of a file, no link, inside a folder.
-
-    Args:
-        folder: that it is in.
-        name: without any folder.
-        size: that it must have; None: that of a completeness mark.
-
-    Raises:
-        RunError: it is missing, something else than a file, or of another size.
-    """
+def _read_file(folder: Path, name: str, size: int | None = None) -> bytes:
+    """The content of a file, no link, of this size; None: that of a completeness mark."""
     try:
-        with open(open_plain(folder / name, os.O_RDONLY, shared=True), "rb") as file:
+        with open(open_plain(folder / name, os.O_RDONLY), "rb") as file:
             found = os.fstat(file.fileno()).st_size  # of this file, even if another has its name
             if size is None and found > MOST_BYTES:
-                damaged(folder, f"{name} is {found:,} bytes long")
+                _damaged(folder, f"{name} is {found:,} bytes long")
             if size is not None and found != size:
-                damaged(folder, f"{name} is {found:,} bytes long; {size:,} were written")
+                _damaged(folder, f"{name} is {found:,} bytes long; {size:,} were written")
             return file.read(found)
-    except NotPlainError:
-        damaged(folder, f"{name} is a link or no file")
     except FileNotFoundError:
-        damaged(folder, f"{name} is missing")
+        _damaged(folder, f"{name} is missing")
     except OSError as error:
         raise RunError(f"'{folder / name}' cannot be read: {error.strerror}") from error
     except MemoryError:
@@ -141,8 +126,7 @@ def check_folder(path: Path) -> None:
         raise RunError(f"'{path}' is no folder; name one that holds checkpoints")
 
 
-def damaged(folder: Path, what: str) -> NoReturn:
-    """Raise the error that a checkpoint is not what was written."""
+def _damaged(folder: Path, what: str) -> NoReturn:
     raise RunError(f"'{folder}' is damaged: {what}")
 
 

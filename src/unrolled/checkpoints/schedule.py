@@ -59,9 +59,6 @@ class Schedule:
     def parse(cls, text: str) -> "Schedule | None":
         """A schedule from text; None for "off".
 
-        Raises:
-            SettingError: the text says something else.
-
         Example:
             >>> Schedule.parse("every=1,000 steps, keep=3")
             Schedule(every=1000, unit='steps', keep=3)
@@ -96,11 +93,6 @@ class Schedule:
             step: how many optimizer steps there were.
             epoch_end: the number, from 1, of the epoch that ends with this step; else None.
             seconds_since_last: since the last checkpoint, or since the start.
-
-        Example:
-            >>> schedule = Schedule(5, "epochs")
-            >>> schedule.due(700, 10, 60.0), schedule.due(701, None, 60.0)
-            (True, False)
         """
         if self.unit == "steps":
             return step > 0 and step % int(self.every) == 0

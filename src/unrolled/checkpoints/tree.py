@@ -12,6 +12,7 @@ one key:
 """
 
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -42,34 +43,19 @@ PAIRS = {"complex64": "float32", "complex128": "float64"}
 def flatten(tree: Any) -> tuple[Any, dict[str, Array]]:
     """A tree as a value for JSON and arrays by name; the names are their places in the tree.
 
-    An array object that is in the tree several times is kept once. NumPy scalars are kept as
-    such. The arrays are not copied: they may share memory with the tree.
-
-    Raises:
-        SettingError: something else is in the tree; the message names its place and type.
+    An array object that is in the tree several times is kept once. The arrays are not copied: they
+    may share memory with the tree. A `SettingError` names what cannot be kept.
 
     Example:
-        >>> import numpy as np
-        >>> value, arrays = flatten({"step": 3, "Adam": [(0.9, 0.999), np.zeros(2)]})
-        >>> value
+        >>> flatten({"step": 3, "Adam": [(0.9, 0.999), np.zeros(2)]})[0]
         {'step': 3, 'Adam': [{'$tuple': [0.9, 0.999]}, {'$array': ['Adam.1', 'float64']}]}
-        >>> arrays
-        {'Adam.1': array([0., 0.])}
     """
     flattening = _Flattening()
     return flattening.value(tree, ()), flattening.arrays
 
 
 def unflatten(value: Any, arrays: Mapping[str, Array]) -> Any:
-    """The tree that `flatten` was given. An array that was there several times is one object.
-
-    Raises:
-        RunError: the value or the arrays are not what `flatten` gives.
-
-    Example:
-        >>> unflatten({"a": {"$tuple": [1, {"$float": "7ff0000000000000"}]}}, {})
-        {'a': (1, inf)}
-    """
+    """The tree that `flatten` was given. An array that was there several times is one object."""
     unflattening = _Unflattening(arrays)
     tree = unflattening.tree(value, ())
     if unused := arrays.keys() - unflattening.restored.keys():
@@ -239,19 +225,16 @@ class _Unflattening:
         return tree
 
     def _int(self, value: Any, path: tuple[Any, ...]) -> int:
-        return int(_hexadecimal(value, path, "0x"), 16)
+        return int(_digits(value, path, "-?0x[0-9a-f]+"), 16)
 
     def _float(self, value: Any, path: tuple[Any, ...]) -> float:
-        digits = _hexadecimal(value, path)
-        if len(digits) != 16:
-            _damaged(path, "no number of 64 bits")
-        (number,) = struct.unpack(">d", bytes.fromhex(digits))
+        (number,) = struct.unpack(">d", bytes.fromhex(_digits(value, path, "[0-9a-f]{16}")))
         return float(number)
 
     def _str(self, value: Any, path: tuple[Any, ...]) -> str:
-        digits = _hexadecimal(value, path)
+        data = bytes.fromhex(_digits(value, path, "([0-9a-f]{2})+"))
         try:
-            return bytes.fromhex(digits).decode("utf-8", "surrogatepass")
+            return data.decode("utf-8", "surrogatepass")
         except ValueError:
             _damaged(path, "no text")
 
@@ -288,13 +271,11 @@ def _restored(stored: Array, dtype: str, path: tuple[Any, ...]) -> Array:
         ) from None
 
 
-def _hexadecimal(value: Any, path: tuple[Any, ...], prefix: str = "") -> str:
+def _digits(value: Any, path: tuple[Any, ...], form: str) -> str:
     """Text of hexadecimal digits and nothing else, which int() and bytes.fromhex() would take."""
-    digits = value.removeprefix("-" if prefix else "") if type(value) is str else ""
-    digits = digits.removeprefix(prefix) if digits.startswith(prefix) else ""
-    if not digits or not set(digits) <= set("0123456789abcdef"):
+    if type(value) is not str or not re.fullmatch(form, value):
         _damaged(path, "no hexadecimal number")
-    return str(value)
+    return value
 
 
 def _damaged(path: tuple[Any, ...], what: str) -> NoReturn:

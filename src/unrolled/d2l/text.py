@@ -10,8 +10,7 @@ from unrolled.checks import check, checked
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.data_module import DataModule
 from unrolled.data.text import clean, clean_lines, small_letters, time_machine, time_machine_path
-from unrolled.data.tokens import indices
-from unrolled.data.vocabulary import Ids, Vocab
+from unrolled.data.vocabulary import Ids, Vocab, indices
 from unrolled.errors import DataError, TextError
 
 __all__ = ["DATA_HUB", "DATA_URL", "download"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unrolled.checks import checked
 from unrolled.data.shards import Corpus, release, windows
 from unrolled.data.shuffling import random_order
-from unrolled.data.tokens import indices
+from unrolled.data.vocabulary import indices
 from unrolled.errors import SettingError, TextError
 
 Seed = int | Sequence[int] | None
@@ -147,7 +147,7 @@ class SequenceLoader(EpochLoader):
     still follow each other without overlap.
 
     Args:
-        corpus: ids ``(N,)`` of any integer type: an array, mapped or not, or `Shards`.
+        corpus: ids ``(N,)`` of any integer type: an array, or `Shards`.
         batch_size: ``B``.
         num_steps: ``T``.
         use_random_iter: random instead of sequential.

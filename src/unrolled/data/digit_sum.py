@@ -34,17 +34,8 @@ def draw(length: int, k: int, rng: Any = None) -> list[Example]:
     A sequence is ``[n1, n2, 0, ..., 0]``, its label ``n1 + n2``; in every copy one
     position in ``[2, length)`` is overwritten by a random digit, position drawn first.
 
-    Args:
-        length: digits of a sequence, 3 or more.
-        k: copies of every pair, 1 or more.
-        rng: `numpy.random.RandomState`; None is NumPy's global one, which
-            ``numpy.random.seed`` seeds.
-
-    Returns:
-        ``100 * k`` examples in the order of the pairs.
-
-    Raises:
-        SettingError: ``length`` or ``k`` is too small.
+    The ``100 * k`` examples are in the order of the pairs. ``rng`` is a `numpy.random.RandomState`;
+    None is NumPy's global one, which ``numpy.random.seed`` seeds.
 
     Example:
         >>> draw(5, 1, np.random.RandomState(0))[:3]
@@ -70,10 +61,7 @@ def draw(length: int, k: int, rng: Any = None) -> list[Example]:
 
 def generate_data(length: int, k: int, save_path: str | Path, rng: Any = None) -> None:
     """Write a data file: one example a line, digits, a tab, the label."""
-    _write(Path(save_path), draw(length, k, rng))
-
-
-def _write(path: Path, examples: Iterable[Example]) -> None:
+    examples, path = draw(length, k, rng), Path(save_path)
     lines = [" ".join(map(str, sequence)) + f"\t{label}\n" for sequence, label in examples]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(lines).encode())  # bytes: the same line ends on every system
@@ -85,27 +73,17 @@ def published(lengths: Iterable[int] = LENGTHS) -> dict[int, dict[str, list[Exam
     Drawn from seed 0, length after length, each train, dev, test. One generator serves all,
     so the shorter lengths are drawn on the way; a length that is not among ``LENGTHS`` has
     a generator of its own, seeded by 0 and the length.
-
-    Raises:
-        SettingError: a length is below 3.
-
-    Example:
-        >>> data = published([10])[10]
-        >>> {name: len(examples) for name, examples in data.items()}
-        {'train': 300, 'dev': 100, 'test': 100}
     """
-    wanted = list(lengths)
-    found: dict[int, dict[str, list[Example]]] = {}
+
+    def drawn(length: int, rng: np.random.RandomState) -> dict[str, list[Example]]:
+        return {name: draw(length, k, rng) for name, k in SPLITS.items()}
+
     rng = np.random.RandomState(0)
-    for length in LENGTHS:
-        drawn = {name: draw(length, k, rng) for name, k in SPLITS.items()}
-        if length in wanted:
-            found[length] = drawn
-    for length in wanted:
-        if length not in found:
-            rng = np.random.RandomState([0, max(0, length)])
-            found[length] = {name: draw(length, k, rng) for name, k in SPLITS.items()}
-    return {length: found[length] for length in wanted}
+    found = {length: drawn(length, rng) for length in LENGTHS}
+    return {
+        length: found.get(length) or drawn(length, np.random.RandomState([0, max(0, length)]))
+        for length in lengths
+    }
 
 
 def load_data(path: str | Path) -> Any:

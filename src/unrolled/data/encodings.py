@@ -2,7 +2,7 @@
 
 An encoding is proposed only if its text is plausible, and far likelier than every other text that
 the same bytes can mean: a wrong encoding often succeeds, and the network would learn other
-characters. Counted are distinct words, so that repetition is no evidence.
+characters. Distinct words are counted, so that repetition is no evidence.
 
 Method: naive Bayes over characters, as in S. Li and K. Momoi, A composite approach to
 language/encoding detection, 19th International Unicode Conference, 2001.
@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -122,9 +121,6 @@ ODD = re.compile(
 ODDNESS = 10.0
 """Penalty for each such pattern, in nats."""
 
-ANY = "any"
-"""A language that is not listed: letters of one alphabet, whichever; enough to see UTF-16."""
-
 WHITE = re.compile(r"[ \t\n\r\f\v\xa0\u3000]+")
 
 LATIN = "en fr de es pt it ca nl sv da is"
@@ -169,7 +165,7 @@ ENCODINGS = {
     "CP949": ("cp949", "ko", 1),
     "JOHAB": ("johab", "ko", 3),
     **{
-        f"UTF-{bits}{order}": (f"utf-{bits}-{order}", " ".join([*LETTERS, *COMMON, ANY]), 1)
+        f"UTF-{bits}{order}": (f"utf-{bits}-{order}", " ".join([*LETTERS, *COMMON]), 1)
         for bits in (16, 32)
         for order in ("LE", "BE")
     },
@@ -245,16 +241,9 @@ def _judge(text: str, language: str) -> tuple[float, bool]:
     counts, probability = Counter(words), _log_probability(language)
     beyond = sum(count for c, count in counts.items() if not c.isascii())
     unlikely = sum(n for c, n in counts.items() if not c.isascii() and probability(c) <= UNLIKELY)
-    odd = len(ODD.findall(words)) + (_changes_of_block(words) if language == ANY else 0)
+    odd = len(ODD.findall(words))
     score = sum(probability(c) * count for c, count in counts.items()) - ODDNESS * odd
-    most = 0.5 if language == ANY else MOST_UNLIKELY
-    return score, max(unlikely, odd) <= most * beyond
-
-
-def _changes_of_block(text: str) -> int:
-    """How often letters beyond ASCII that follow each other are far apart in Unicode."""
-    blocks = [ord(c) >> 8 for c in text if c > "\x7f" and c.isalpha()]
-    return sum(one != other for one, other in pairwise(blocks))
+    return score, max(unlikely, odd) <= MOST_UNLIKELY * beyond
 
 
 @cache
@@ -262,9 +251,7 @@ def _log_probability(language: str) -> Callable[[str], float]:
     """``log P(character | language)``; the shares of the kinds of characters are rough."""
     marks = dict.fromkeys(WIDE_PUNCTUATION if language in COMMON else PUNCTUATION, 0.0)
     table = {c: math.log(0.03 / len(marks)) for c in marks}
-    if language == ANY:
-        table = {}
-    elif language in LETTERS:
+    if language in LETTERS:
         ranked = list(dict.fromkeys(LETTERS[language]))
         latin = ranked[0] < "\u0250"
         share, total = (0.05 if latin else 0.8), sum(1 / (r + 2) for r in range(len(ranked)))
@@ -279,8 +266,6 @@ def _log_probability(language: str) -> Callable[[str], float]:
         small = c if c in table else c.lower()
         if small in table:
             return table[small] - (c != small)
-        if language == ANY:
-            return math.log(0.7 / 256)
         return math.log(_wide(language, c)) if language in COMMON else UNLIKELY
 
     return of

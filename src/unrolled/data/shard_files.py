@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.data.shards import Shards, map_file
-from unrolled.data.tokens import smallest_type
-from unrolled.data.vocabulary import Ids
-from unrolled.untrusted import open_plain, parse_json, read_bytes
+from unrolled.data.vocabulary import Ids, smallest_type
+from unrolled.untrusted import open_regular, read_json
 from unrolled.writing import sync, write_whole
 
 FORMAT = 1
@@ -38,9 +37,6 @@ def write_shards(
         pieces: the ids, which are the places of the characters in the `Vocab` of ``counts``.
         counts: how often each character occurs, in the order of first appearance.
         about: what else the index is to say, for people.
-
-    Raises:
-        OSError: they cannot be written; nothing is left.
     """
     remove_shards(folder)
     dtype = np.dtype(smallest_type(len(counts) + 1))
@@ -86,7 +82,7 @@ def open_shards(folder: Path) -> tuple[dict[str, int], Shards] | None:
     has their SHA-256.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):
-        index = parse_json(read_bytes(folder / INDEX, inside=folder), strict=True)
+        index = read_json(folder / INDEX, strict=True)
         characters, numbers = index["characters"], index["counts"]
         counts = dict(zip(characters, numbers, strict=True))
         lengths = [shard["ids"] for shard in index["shards"]]
@@ -110,13 +106,10 @@ def open_shards(folder: Path) -> tuple[dict[str, int], Shards] | None:
 
 
 def _opened(path: Path, length: int, dtype: np.dtype[Any]) -> Ids:
-    file = open_plain(path, os.O_RDONLY, shared=True)
-    try:
-        if os.fstat(file).st_size != length * dtype.itemsize:
+    with open_regular(path, inside=path.parent) as file:
+        if os.fstat(file.fileno()).st_size != length * dtype.itemsize:
             raise ValueError(f"'{path}' is of another size than was written")
-        return map_file(file, dtype)
-    finally:
-        os.close(file)
+        return map_file(file.fileno(), dtype)
 
 
 def remove_shards(folder: Path) -> None:

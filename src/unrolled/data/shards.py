@@ -11,24 +11,16 @@ import numpy.typing as npt
 from unrolled.data.vocabulary import Ids
 
 
-class Map(mmap.mmap):
-    """A mapped file of ours, which is only read."""
-
-
 def map_file(file: int, dtype: npt.DTypeLike) -> Ids:
     """The content of an open file, which is not empty, as an array that is mapped."""
-    return np.frombuffer(Map(file, 0, access=mmap.ACCESS_READ), dtype)
+    return np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), dtype)
 
 
 class Shards:
     """Ids of a text in several mapped files, as one sequence. A slice is a view, as of an array.
 
-    ``np.asarray`` reads all of them into memory: take a slice first.
-
-    Args:
-        parts: the ids of each file, of one type; all have equally many, the last may have fewer.
-        folder: where the files are.
-        places: the range of ids that this is a view of; None: all.
+    ``np.asarray`` reads all of them into memory: take a slice first. All files have equally many
+    ids, the last may have fewer; ``places`` is the range of ids that this is a view of.
 
     Example:
         >>> ids = Shards([np.arange(4), np.arange(4, 7)], Path())
@@ -80,21 +72,13 @@ class Shards:
 
 
 Corpus: TypeAlias = Ids | Shards
-"""The ids of a text ``(N,)``: an array in memory, one mapped file, or several."""
+"""The ids of a text ``(N,)``: an array, or several mapped files."""
 
 
 def windows(ids: Corpus, starts: npt.NDArray[np.int64], length: int) -> Ids:
     """The ``length`` ids from each of the starts ``(B,)`` on, as an array ``(B, length)``.
 
-    Nothing else is read.
-
-    Raises:
-        IndexError: a window ends after the last id.
-
-    Example:
-        >>> windows(np.arange(10, 20), np.array([0, 6]), 3)
-        array([[10, 11, 12],
-               [16, 17, 18]])
+    Nothing else is read. An `IndexError` says that a window ends after the last id.
     """
     if isinstance(ids, Shards):
         return ids.windows(starts, length)
@@ -103,18 +87,11 @@ def windows(ids: Corpus, starts: npt.NDArray[np.int64], length: int) -> Ids:
 
 
 def release(ids: Corpus) -> None:
-    """Give back the memory of those parts of mapped ids that were looked at so far.
+    """Give back the memory of those parts of shards that were looked at so far.
 
-    They stay valid: what is looked at again is brought in again. Ids that are not mapped
-    are left alone.
+    They stay valid: what is looked at again is brought in again. An array is left alone.
     """
-    if isinstance(ids, Shards):
-        for part in ids.parts:
-            release(part)
-        return
-    base: Any = ids
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base  # through which NumPy sees it
-    if isinstance(base, Map) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    for part in ids.parts if isinstance(ids, Shards) else ():
+        base: Any = getattr(part.base, "obj", part.base)  # of a memoryview between the two
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.tokens import smallest_type
+from unrolled.data.vocabulary import smallest_type
 
 MOST_SHUFFLED = 2**24
 """Numbers that are shuffled in memory, 64 MB at most."""

@@ -122,15 +122,7 @@ def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:
 
 
 def time_machine() -> str:
-    """*The Time Machine* by H. G. Wells as the package carries it, 178,979 characters.
-
-    Raises:
-        TextError: the file in the installed package is not the published one.
-
-    Example:
-        >>> time_machine().splitlines()[0]
-        'The Time Machine, by H. G. Wells [1898]'
-    """
+    """*The Time Machine* by H. G. Wells as the package carries it, 178,979 characters."""
     data = Path(time_machine_path()).read_bytes()
     found = hashlib.sha1(data, usedforsecurity=False).hexdigest()
     if found != TIME_MACHINE_SHA1:
@@ -162,16 +154,7 @@ def small_letters(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    r"""A text cleaned and its lines joined without a separator.
-
-    Raises:
-        TextError: nearly all characters differ from what cleaning keeps, so that
-            nothing but blanks would be left.
-
-    Example:
-        >>> clean("I\n\nThe Time Traveller")
-        'ithe time traveller'
-    """
+    """A text cleaned and its lines joined without a separator."""
     check_cleanable(count_characters(pieces_of(text)))
     return "".join(clean_pieces(pieces_of(text)))
 
@@ -191,20 +174,9 @@ def check_cleanable(counts: Mapping[str, int]) -> None:
 def split_heldout(
     corpus: SomeCorpus, max_tokens: int | None = None
 ) -> tuple[SomeCorpus, SomeCorpus]:
-    """The part to train on, and the last tenth, which training never sees.
+    """The part to train on, and the last tenth, which training never sees; views of the corpus.
 
-    Args:
-        corpus: ids ``(N,)``, an array or `Shards`.
-        max_tokens: train on this many from the start at most; None, 0 or less means on
-            all but the last tenth.
-
-    Returns:
-        Training ids and held-out ids, views of the corpus.
-
-    Example:
-        >>> import numpy as np
-        >>> [len(part) for part in split_heldout(np.arange(1000), max_tokens=100)]
-        [100, 100]
+    Train on so many tokens from the start at most; None, 0 or less means all but the last tenth.
     """
     border = len(corpus) - len(corpus) // 10
     length = max_tokens if max_tokens is not None and max_tokens > 0 else border

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from unrolled.data.shard_files import FORMAT, INDEX, open_shards, remove_shards, write_shards
 from unrolled.data.shards import Corpus, Shards
 from unrolled.data.text_files import TextFiles
-from unrolled.data.tokens import encode, encoded_pieces
-from unrolled.data.vocabulary import Vocab
+from unrolled.data.vocabulary import Ids, Vocab, smallest_type
 from unrolled.errors import InUseError, RunError, TextError
 from unrolled.locking import hold, owner, release, state
 from unrolled.output import printable
@@ -33,9 +34,12 @@ def vocabulary_and_ids(text: str | TextFiles) -> tuple[Vocab, Corpus]:
     Raises:
         TextError: the text cannot be read, or the cache not be written.
     """
-    if isinstance(text, str) or (len(text.files) == 1 and text.size < KEPT_FROM):
-        vocab = Vocab(text if isinstance(text, str) else text.counts)
-        return vocab, encode(text, vocab)
+    if isinstance(text, str):
+        vocab = Vocab(text)
+        return vocab, vocab.encode(text, smallest_type(len(vocab)))
+    if len(text.files) == 1 and text.size < KEPT_FROM:
+        vocab = Vocab(text.counts)
+        return vocab, np.concatenate([*_encoded_pieces(text, vocab)])
     folder = cache() / "texts" / key(text)
     found = open_shards(folder)
     while found is None:
@@ -48,6 +52,11 @@ def vocabulary_and_ids(text: str | TextFiles) -> tuple[Vocab, Corpus]:
             found = open_shards(folder)
     counts, ids = found
     return Vocab(counts), ids
+
+
+def _encoded_pieces(text: TextFiles, vocab: Vocab) -> Iterator[Ids]:
+    """The ids of a text in pieces, of the smallest type."""
+    return map(vocab.encoder(smallest_type(len(vocab))), text.pieces("encoding the text"))
 
 
 def cache() -> Path:
@@ -100,7 +109,7 @@ def _encode(folder: Path, text: TextFiles) -> tuple[dict[str, int], Shards]:
     }
     _remove_left(folder.parent)
     try:
-        write_shards(folder, encoded_pieces(text, Vocab(text.counts)), text.counts, about)
+        write_shards(folder, _encoded_pieces(text, Vocab(text.counts)), text.counts, about)
     except OSError as error:
         raise _unwritten(folder, str(error.strerror)) from None
     found = open_shards(folder)

@@ -26,7 +26,7 @@ class TextData(DataModule):
     Attributes:
         vocab: the vocabulary.
         train_ids, heldout_ids: ids of the two parts, ``(N,)`` each, of the smallest type
-            that the vocabulary fits in; those of a file are mapped, those of a large text
+            that the vocabulary fits in; those of a large text, or of several files, are
             `unrolled.data.shards.Shards`.
 
     Raises:

@@ -24,11 +24,6 @@ GoingThrough: TypeAlias = Callable[[str, Iterable[Any], int | None], Iterable[An
 how many there are. It may show how far the work is."""
 
 
-def silently(what: str, parts: Iterable[Any], count: int | None) -> Iterable[Any]:
-    """Show nothing."""
-    return parts
-
-
 @dataclass(frozen=True)
 class SourceFile:
     """A file of a text, and what tells that it has changed: its size and time of change."""
@@ -43,8 +38,8 @@ class TextFiles:
 
     The files follow each other as ``cat`` would join them, without byte order marks. A folder is
     all files in it and its folders, in the order of their names. Names that begin with a dot are
-    left out, as they belong to programs, and so are links, as they may lead anywhere. What is
-    named itself may be a link.
+    left out, as they belong to programs, and so are links, as they may lead anywhere. A path
+    that is given may itself be a link.
 
     Args:
         paths: a file or a folder, or several.
@@ -70,7 +65,7 @@ class TextFiles:
         self,
         paths: str | Path | Sequence[str | Path],
         clean: bool = False,
-        going_through: GoingThrough = silently,
+        going_through: GoingThrough = lambda what, parts, count: parts,
     ) -> None:
         self.paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.clean = clean

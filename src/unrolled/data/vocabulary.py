@@ -1,4 +1,4 @@
-"""``Vocab`` maps tokens to integers and back; fast counting of characters."""
+"""``Vocab`` maps tokens to integers, ids, and back; the types of ids; counting of characters."""
 
 import sys
 from collections import Counter
@@ -24,6 +24,19 @@ def pieces_of(text: str) -> Iterator[str]:
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
+def smallest_type(count: int) -> npt.DTypeLike:
+    """The smallest type for the numbers from 0 to ``count - 1``."""
+    return np.min_scalar_type(max(count - 1, 0))
+
+
+def indices(ids: Ids) -> npt.NDArray[np.int64]:
+    """Ids of the type that all frameworks take to look rows up by.
+
+    A minibatch is converted when it is used: the whole text stays as small as it is.
+    """
+    return ids.astype(np.int64, copy=False)
+
+
 def code_points(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
     """The number of every character, ``(len(text),)``: one byte each, or four if one needs it."""
     try:
@@ -32,43 +45,21 @@ def code_points(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
         return np.array([text]).view(np.uint32)[: len(text)]  # NumPy has no text of length 0
 
 
-def occurrences(codes: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]:
-    """``np.bincount(codes)`` for numbers ``(N,)``; for bytes it takes half the time.
-
-    Bytes are counted two at a time: pairs are half as many, and every byte is the first or the
-    second of a pair.
-    """
-    if codes.dtype != np.uint8:
-        return np.bincount(codes)
-    even, rows = len(codes) // 2 * 2, int(codes.max(initial=0)) + 1
-    pairs = np.bincount(codes[:even].view(np.uint16), minlength=256 * rows).reshape(rows, 256)
-    counts: npt.NDArray[np.int64] = pairs.sum(0) + np.bincount(codes[even:], minlength=256)
-    counts[:rows] += pairs.sum(1)
-    return counts
-
-
 def count_characters(pieces: Iterable[str]) -> dict[str, int]:
     """How often each character occurs in a text, in the order of first appearance."""
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     order: list[int] = []
     for piece in pieces:
-        order += _add_counts(piece, counts)
+        codes = code_points(piece)
+        found = np.bincount(codes)
+        present = np.flatnonzero(found)
+        new = present[counts[present] == 0]
+        counts[present] += found[present]
+        if len(new):
+            first = np.zeros(len(found), dtype=np.int64)
+            first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
+            order += new[np.argsort(first[new])].tolist()
     return {chr(code): int(counts[code]) for code in order}
-
-
-def _add_counts(piece: str, counts: npt.NDArray[np.int64]) -> list[int]:
-    """Count the characters of a piece too; gives those that are new, as they appear."""
-    codes = code_points(piece)
-    found = occurrences(codes)
-    present = np.flatnonzero(found > 0)
-    new = present[counts[present] == 0]
-    counts[present] += found[present]
-    if not len(new):
-        return []
-    first = np.zeros(len(found), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several places the last stays
-    order: list[int] = new[np.argsort(first[new])].tolist()
-    return order
 
 
 class Vocab:

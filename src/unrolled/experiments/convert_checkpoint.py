@@ -40,7 +40,7 @@ class Checkpoint:
     def write(self, directory: RunDirectory) -> None:
         """Write it into another run directory, with the logs."""
         for name, content in self.logs.items():
-            directory.write_log(name, content)
+            directory.write(name, content)
         path = directory.path / CHECKPOINTS
         score = (self.state["listeners"].get("Checkpointing") or {}).get("score")
         try:

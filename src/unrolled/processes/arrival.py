@@ -24,7 +24,7 @@ from unrolled.processes.messages import (
 from unrolled.processes.place import Place, free_port
 
 HELLO_S = 5.0
-"""Seconds in which who connects must have said hello."""
+"""Seconds within which a caller must say hello."""
 
 PAUSE_S = 0.1
 """Seconds between attempts to connect, and between looks at who has come."""
@@ -35,21 +35,15 @@ MOST_DIFFERENCES, MOST_REFUSED = 10, 5
 
 @dataclass(frozen=True)
 class Arrival:
-    """All processes have come: the connections with them, and who they are.
+    """All processes have come: the connections with them, and who they are."""
 
-    Attributes:
-        connections: by rank: process 0 has all the others, the others have process 0.
-        processes: machine and process number of each, in the order of ranks.
-        engine_port: a port of process 0's machine that was free.
-    """
-
-    connections: dict[int, Connection]
-    processes: list[tuple[str, int]]
-    engine_port: int
+    connections: dict[int, Connection]  # by rank: process 0 has all the others, these have it
+    processes: list[tuple[str, int]]  # machine and process number of each, in the order of ranks
+    engine_port: int  # one of process 0's machine that was free
 
 
 class Reception:
-    """Who has come to process 0, and who was refused."""
+    """The callers at process 0: who has come, and who was refused."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -57,7 +51,7 @@ class Reception:
         self.refused: list[str] = []  # the first ones
 
     async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Let in who says hello; refuse who cannot be of ours, and drop strangers."""
+        """Let in a caller that says hello; refuse one that does not fit, and drop strangers."""
         connection = Connection(reader, writer)
         to_close = [connection]
         try:
@@ -94,11 +88,7 @@ class Reception:
 
 
 async def wait_for_all(place: Place, hello: Hello, limit_s: float) -> Arrival:
-    """Wait, as process 0, for all the others; tell them who is there, or why it cannot be.
-
-    Raises:
-        RunError: some have not come or differ, or the port cannot be opened.
-    """
+    """Wait, as process 0, for all the others; tell them who is there, or why it cannot be."""
     reception = Reception(place)
     server = await asyncio.start_server(reception.greet, sock=_listen(place))
     try:
@@ -179,11 +169,7 @@ def _listen(place: Place) -> socket.socket:
 
 
 async def join(place: Place, hello: Hello, limit_s: float) -> Arrival:
-    """Find process 0, trying again until the limit, and wait for its word on all of us.
-
-    Raises:
-        RunError: process 0 does not answer, or says why it cannot be.
-    """
+    """Find process 0, trying again until the limit, and wait for its word on all of us."""
     end = time.monotonic() + limit_s
     while True:
         try:

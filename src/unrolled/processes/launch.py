@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
-from unrolled.errors import SettingError
 from unrolled.processes.place import LAUNCHER, free_port
 
 HOST = "127.0.0.1"
@@ -24,20 +23,10 @@ Process = subprocess.Popen[bytes]
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:
-    """Run the command ``unrolled`` in several processes that train together.
+    """Run the command ``unrolled`` with arguments in several processes that train together.
 
-    Args:
-        count: how many processes.
-        arguments: of the command, as ``["run", "language-model"]``.
-
-    Returns:
-        The exit code of process 0; if that is 0, the first one of another process that is not.
-
-    Raises:
-        SettingError: ``count`` is less than 1.
+    Return the exit code of process 0; if that is 0, the first one of another process that is not.
     """
-    if count < 1:
-        raise SettingError(f"the number of processes is {count}; it must be at least 1")
     # -P: a file here that is named like a module is not loaded in its place
     return run_all(count, [sys.executable, "-P", "-m", "unrolled", *arguments])
 
@@ -51,14 +40,8 @@ def run_all(
     SIGTERM and SIGHUP. Ctrl-Z stops all. Process 0 still writes to the terminal, asks for its size
     and reads from it; only ``SIGWINCH`` does not reach it.
 
-    Args:
-        count: how many processes.
-        command: the program and its arguments.
-        grace_s: seconds that the others have when one has failed; then they get SIGTERM.
-        terminate_s: seconds after which they are killed.
-
-    Returns:
-        As `launch`.
+    When one has failed, the others get SIGTERM after ``grace_s`` seconds, and are killed after
+    ``terminate_s`` more.
     """
     processes: list[Process] = []
     told: list[int] = []

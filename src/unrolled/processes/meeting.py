@@ -1,4 +1,4 @@
-"""Processes that know of each other: they exchange numbers, and end together.
+"""`meet`: processes that train together exchange numbers, and all end when one is lost.
 
 Each has a thread beside its training, which sends a sign of life every two seconds and listens to
 process 0; process 0 listens to all. A process is lost when its connection closes without a goodbye,
@@ -43,7 +43,7 @@ CALLBACKS_S, PRINTING_S = 10.0, 2.0
 """Seconds that ending takes at most for each."""
 
 ECHO_S = 1.0
-"""Seconds in which the end of another process is heard of that has caused an error here."""
+"""Seconds to wait whether an error here is the echo of another process's end."""
 
 Result = TypeVar("Result")
 
@@ -71,8 +71,7 @@ def meet(
         leave_s: seconds that process 0 waits in `Meeting.leave` for the others.
 
     Raises:
-        RunError: somebody has not come, or differs from process 0, which is named in the error of
-            every process; or the port is taken.
+        RunError: somebody has not come, or differs from process 0; or the port is taken.
         SettingError: JSON cannot hold ``about``, or it is longer than a megabyte.
     """
     meeting = Meeting(place, beat_s, silence_s, leave_s)
@@ -125,12 +124,9 @@ class Meeting:
 
         Every process calls it, in the same order. After an error only `leave` makes sense.
 
-        Args:
-            tree: what JSON can hold, of at most a megabyte.
-
         Raises:
             RunError: another process has left, or was lost.
-            SettingError: JSON cannot hold it, or it is too large.
+            SettingError: JSON cannot hold the tree, or it takes more than a megabyte.
         """
         message = encode("tree", [tree], MOST_MESSAGE)
         trees: list[Any] = self._wait(self._exchange(decode(message[LENGTH:])[1]))
@@ -139,16 +135,9 @@ class Meeting:
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Add up numbers over all processes, one by one; the result has the same bits in all.
 
-        Every process calls it, in the same order, with as many numbers.
-
-        Raises:
-            RunError: another process has left, was lost, or gives more or fewer numbers.
+        Every process calls it, in the same order, with as many numbers; errors as of `everyone`.
         """
         rows = self.everyone([float(number) for number in numbers])
-        if len({*map(len, rows)}) > 1:
-            raise RunError(
-                f"the processes add up {', '.join(str(len(row)) for row in rows)} numbers"
-            )
         # in the order of ranks; not sum(), which compensates for rounding in some Pythons
         return [functools.reduce(operator.add, column) for column in zip(*rows, strict=True)]
 
@@ -157,9 +146,6 @@ class Meeting:
 
         Process 0 waits for the goodbyes of the others, at most ``leave_s``. Only the first call
         does anything.
-
-        Args:
-            message: the error with which this process ends; the others end with it.
         """
         if self._thread.is_alive():
             self._wait(self._say_goodbye() if message is None else self._say_error(message))

@@ -44,11 +44,7 @@ HELLO = {"rank": int, "size": int, "host": str, "process": int, "about": dict}
 
 
 def encode(kind: str, value: Any = None, most: int | None = None) -> bytes:
-    """Return a message as bytes.
-
-    Raises:
-        SettingError: JSON cannot hold the value, or it takes more bytes than that.
-    """
+    """Return a message as bytes; a `SettingError` says that it cannot be, or takes too many."""
     try:
         data = json.dumps({kind: value}, separators=(",", ":")).encode()
         parse_json(data)  # as the other end will: half characters, too long numbers, too deep
@@ -63,15 +59,7 @@ def encode(kind: str, value: Any = None, most: int | None = None) -> bytes:
 
 
 def decode(data: bytes) -> tuple[str, Any]:
-    """Return kind and value of a message without its length.
-
-    Raises:
-        ValueError: it is none.
-
-    Example:
-        >>> decode(encode("tree", [1.5, "a"])[LENGTH:])
-        ('tree', [1.5, 'a'])
-    """
+    """Return kind and value of a message without its length; a `ValueError` if it is none."""
     message = parse_json(data)
     if not isinstance(message, dict) or len(message) != 1:
         raise ValueError("it is no message")
@@ -79,17 +67,11 @@ def decode(data: bytes) -> tuple[str, Any]:
 
 
 def decode_hello(data: bytes) -> Hello:
-    """Return the hello of a process.
-
-    Raises:
-        ValueError: it is none.
-    """
-    kind, value = decode(data)
-    if kind != "hello" or not isinstance(value, dict):
-        raise ValueError("it is no hello")
-    if {name: type(part) for name, part in value.items()} != HELLO:
-        raise ValueError("it is no hello")
-    return Hello(**value)
+    """Return the hello of a process; a `ValueError` if it is none."""
+    match decode(data):
+        case "hello", dict(value) if {name: type(part) for name, part in value.items()} == HELLO:
+            return Hello(**value)
+    raise ValueError("it is no hello")
 
 
 class Connection:

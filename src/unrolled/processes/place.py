@@ -45,16 +45,7 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
     all of them.
 
     Raises:
-        SettingError: one is missing, is no whole number or out of range; all are named.
-
-    Example:
-        >>> two = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "gpu0", "MASTER_PORT": "29500"}
-        >>> place_from_environment(two)
-        Place(rank=1, size=2, local_rank=0, host='gpu0', port=29500)
-        >>> place_from_environment({**two, "RANK": "2"})
-        Traceback (most recent call last):
-        ...
-        unrolled.errors.SettingError: RANK is '2'; it must be a whole number from 0 to 1
+        SettingError: some are missing, no whole number or out of range; all are named.
     """
     if not {"RANK", "WORLD_SIZE"} & environment.keys() or environment.get("WORLD_SIZE") == "1":
         return None
@@ -84,13 +75,9 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
 
 
 def free_port(following: int = 0, host: str = "") -> int:
-    """Return a free port of this machine, at random.
+    """Return a free port of this machine, at random, and so many free ones following it.
 
-    Another program may take it before it is used: that is rare.
-
-    Args:
-        following: how many ports after it must be free, too.
-        host: the address where; default: all.
+    Another program may take it before it is used: that is rare. By default it is free everywhere.
     """
     for _ in range(1000):
         port = OURS[secrets.randbelow(len(OURS))]

@@ -12,7 +12,7 @@ from unrolled.report.spec import Axis, Chart, Mark, Picture, Series, Shade, show
 from unrolled.report.style import PALETTE, style
 from unrolled.report.telemetry import Telemetry
 from unrolled.telemetry.recorded_run import DAMAGED, left_out
-from unrolled.untrusted import MOST_CHARTS, parse_json, read_bytes
+from unrolled.untrusted import MOST_CHARTS, read_json
 
 STEP, EPOCH = Axis("training step", whole=True), Axis("epoch", whole=True)
 PLACES = {"step": STEP, "epoch": EPOCH}
@@ -358,7 +358,7 @@ def saved(run: Run) -> list[Picture]:
     if not file.is_file():
         return []
     try:
-        found = parse_json(read_bytes(file, MOST_CHARTS, run.path))
+        found = read_json(file, MOST_CHARTS)
         if len(found) > MOST_SAVED:
             run.problems.append(f"{SAVED} has {len(found):,} pictures; {MOST_SAVED} are shown")
         return [_told_apart(from_dict(each)) for each in found[:MOST_SAVED]]

@@ -28,22 +28,18 @@ def check_free(path: Path) -> None:
         )
 
 
-def claim(path: Path, exist_ok: bool = True) -> list[Path]:
+def claim(path: Path) -> list[Path]:
     """Make an empty directory and lock it; return the directories that were made, innermost first.
 
-    Raises:
-        RunError: it cannot be made, or another process was faster.
-        FileExistsError: there is one, and ``exist_ok`` is False.
+    A `RunError` says that it cannot be made, or that another process was faster.
     """
     made: list[Path] = []
     try:
-        _make(path, exist_ok, made)
+        _make(path, made)
         hold(path)
         if _holds_files(path):  # of a run that has ended meanwhile
             give_back(path)
             raise _taken(path)
-    except FileExistsError:
-        raise
     except OSError as error:
         remove_empty(made)
         raise RunError(
@@ -52,19 +48,15 @@ def claim(path: Path, exist_ok: bool = True) -> list[Path]:
         ) from None
     except RunError:
         remove_empty(made)
-        if not exist_ok and path.is_dir() and any(path.iterdir()):
-            raise FileExistsError(path) from None
         raise
     return made
 
 
-def _make(path: Path, exist_ok: bool, made: list[Path]) -> None:
+def _make(path: Path, made: list[Path]) -> None:
     for each in (*reversed([parent for parent in path.parents if not parent.exists()]), path):
         try:
             each.mkdir()
         except FileExistsError:  # another process may have made it meanwhile
-            if each == path and not exist_ok:
-                raise
             if not each.is_dir():
                 raise NotADirectoryError(0, f"'{each}' is not a directory") from None
         else:

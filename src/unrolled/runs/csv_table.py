@@ -1,4 +1,4 @@
-"""`Table`: a CSV file that grows by rows and columns, and by which a run can be resumed."""
+"""`Table`: a CSV file that grows by rows and columns, and is cut back when a run is resumed."""
 
 import csv
 import os
@@ -19,12 +19,9 @@ TAIL = 2**20
 class Table:
     """A CSV file that grows by rows; a column that only later rows have is added to all.
 
-    Args:
-        file: made with the first row.
-        part: the rows of which model `begin` may drop, by their column ``part``.
+    The file is made with the first row. `begin` may drop the rows of one ``part``, a model's.
 
     Attributes:
-        columns: their names in order, once begun.
         known: the columns at the checkpoint that a run is resumed from. Others that are empty
             after `begin` go. None: all stay.
     """
@@ -42,10 +39,9 @@ class Table:
 
         Only the first call does; `add` makes it if nobody has.
         """
-        if self._begun or not self.file.exists():
-            self._begun = True
+        begun, self._begun = self._begun, True
+        if begun or not self.file.exists():
             return
-        self._begun = True
         with self._errors():
             _drop_torn_row(self.file)
             filled: set[str] = set()

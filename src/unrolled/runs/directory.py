@@ -20,18 +20,19 @@ A run that trains several models, its parts, tells them apart: their lines begin
 Every file but the logs is written whole or not at all, and of a log every line.
 """
 
-import errno
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Self
 
 import numpy.typing as npt
 
 from unrolled.backends import Backend
+from unrolled.checkpoints.folder import FULL
 from unrolled.errors import ParameterError, RunError, did_you_mean
 from unrolled.locking import give_back, hold, release
 from unrolled.parameters import read, to_bytes, untied
@@ -40,16 +41,13 @@ from unrolled.runs.ending import CONFIG, SUMMARY, is_watch, no_end
 from unrolled.runs.environment import ENVIRONMENT, environment
 from unrolled.runs.lines import TIMINGS, Lines, cut, unwritten, writable
 from unrolled.training.checkpointing import CHECKPOINTS
-from unrolled.untrusted import parse_json, read_bytes
+from unrolled.untrusted import read_json
 from unrolled.writing import remove_unfinished, write_whole
 
 MODEL = "model.safetensors"
 VOCABULARY = "vocabulary.json"
 COMPLETE = (CONFIG, MODEL, SUMMARY)
 """Without these a run cannot be used."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What systems say of a disk, or of a user's share of one, that is full."""
 
 ROOM = 64 * 1024
 """Bytes for what a run writes after its model."""
@@ -82,10 +80,13 @@ class RunDirectory:
         number = 1
         while True:
             path = parent / f"{experiment}-{number}"
-            try:
-                return cls(path, claim(path, exist_ok=False))
-            except FileExistsError:
-                number += 1
+            if not lexists(path):
+                try:
+                    return cls(path, claim(path))
+                except RunError:
+                    if not path.is_dir() or not any(path.iterdir()):
+                        raise
+            number += 1  # another process has it
 
     @classmethod
     def take(cls, path: Path) -> Self:
@@ -161,12 +162,12 @@ class RunDirectory:
     def write_json(self, name: str, value: Any) -> None:
         """Write a file as JSON, whole or not at all; NaN and infinity become null."""
         text = json.dumps(writable(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._replace(name, (text + "\n").encode())
+        self.write(name, (text + "\n").encode())
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file; a `RunError` says that it is missing or damaged."""
         try:
-            return parse_json(read_bytes(self.path / name, inside=self.path))
+            return read_json(self.path / name)
         except FileNotFoundError:
             raise _incomplete(self.path, [name]) from None
         except OSError as error:
@@ -194,7 +195,7 @@ class RunDirectory:
         """Write parameters by name; on a full disk the end of the longest log makes room."""
         content = to_bytes(arrays)
         try:
-            self._replace(MODEL, content)
+            self.write(MODEL, content)
         except RunError as error:
             if getattr(error.__context__, "errno", None) not in FULL:
                 raise
@@ -205,7 +206,7 @@ class RunDirectory:
             if longest is None or sizes[longest] < len(content):
                 raise
             cut(longest, len(content) + ROOM)
-            self._replace(MODEL, content)
+            self.write(MODEL, content)
 
     def load_model(self) -> dict[str, npt.NDArray[Any]]:
         """The parameters by name; those that are tied share one array."""
@@ -226,10 +227,6 @@ class RunDirectory:
         """What appends objects to a file of lines, open until the ``with`` block ends."""
         self._logs.append(Lines(self.path / name))
         return self._logs[-1]
-
-    def write_log(self, name: str, content: bytes) -> None:
-        """Write what another run has logged."""
-        self._replace(name, content)
 
     def log_positions(self) -> dict[str, Any]:
         """Return the number of lines of the open logs, and their hashes."""
@@ -258,7 +255,6 @@ class RunDirectory:
             config: what ``config.json`` is to say.
             positions: what `log_positions` gave.
             place: the step after which it goes on, and the part, if there are several.
-            backend: of the framework.
         """
         for log in self._open_logs() or map(self.lines, positions):
             log.cut_to(**positions.get(log.path.name, {"lines": 0}))
@@ -281,7 +277,8 @@ class RunDirectory:
     def _open_logs(self) -> list[Lines]:
         return [log for log in self._logs if not log.file.closed]
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
         path = self.path / name
         is_new = not path.exists()
         try:

@@ -13,7 +13,7 @@ from unrolled.checkpoints import folder
 from unrolled.errors import RunError
 from unrolled.locking import owner, state
 from unrolled.training.checkpointing import CHECKPOINTS
-from unrolled.untrusted import open_regular, parse_json, read_bytes
+from unrolled.untrusted import open_regular, parse_json, read_json
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
@@ -88,7 +88,7 @@ def resumable(path: Path) -> bool:
 def is_watch(path: Path) -> bool:
     """Whether `watch` has made a run, which then keeps no weights."""
     with suppress(OSError, ValueError):
-        config = parse_json(read_bytes(path / CONFIG, inside=path))
+        config = read_json(path / CONFIG)
         return isinstance(config, dict) and config.get("experiment") == WATCH
     return False
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from unrolled.errors import RunError
+from unrolled.runs.lines import unwritten
 
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, bits reversed
 
@@ -66,7 +66,7 @@ class EventFile:
         try:
             self._make(step)
         except OSError as error:
-            raise self._unwritten(error) from None
+            raise unwritten(self.directory, error) from None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers by name."""
@@ -78,7 +78,7 @@ class EventFile:
                                for tag, value in values.items())  # fmt: skip
             self._write(_double(1, time.time()) + _int(2, step) + _bytes(5, summary))
         except OSError as error:
-            raise self._unwritten(error) from None
+            raise unwritten(self.directory, error) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -99,9 +99,6 @@ class EventFile:
         if earlier and not self._begun:
             self._write(_double(1, now) + _int(2, step) + _bytes(7, _int(1, START)))
         self._begun = True
-
-    def _unwritten(self, error: OSError) -> RunError:
-        return RunError(f"'{self.directory}' cannot be written: {error.strerror}")
 
     def _write(self, message: bytes) -> None:
         assert self._open is not None

@@ -1,4 +1,4 @@
-"""`FollowedRun`: a run directory as processes see it that train along and write nothing."""
+"""`FollowedRun`: the run directory of all processes but the first, which only read it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

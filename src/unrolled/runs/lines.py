@@ -68,14 +68,9 @@ class Lines:
             raise unwritten(path, error) from None
 
     def cut_to(self, lines: int, sha256: str | None = None) -> None:
-        """Cut off what follows the first so many lines.
+        """Cut off what follows the first so many lines, those that a checkpoint knows of.
 
-        Args:
-            lines: how many a checkpoint knows of.
-            sha256: of the bytes of these, in hexadecimal; None takes whatever they are.
-
-        Raises:
-            RunError: there are fewer lines, or others; the log is left as it is.
+        If there are fewer, or their hash is another, the log is left as it is: a `RunError`.
         """
         os.lseek(self.file.fileno(), 0, os.SEEK_SET)
         digest, end = _check(self.path, self.file.fileno(), lines, sha256)

@@ -47,11 +47,7 @@ def shown(
 ) -> Iterator[Part]:
     """Give parts one by one, and show on a terminal how far it is: a line that goes away again.
 
-    Args:
-        what: is done.
-        parts: of the work.
-        count: how many there are, about; None if nobody knows.
-        after_s: seconds of work from which it is shown.
+    ``count`` is about how many there are; the line is shown from ``after_s`` seconds of work on.
     """
     output = console()
     columns = TextColumn("{task.description}", markup=False), TimeRemainingColumn()

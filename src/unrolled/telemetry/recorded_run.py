@@ -9,7 +9,7 @@ from unrolled.errors import RunError
 from unrolled.telemetry.history import History
 from unrolled.telemetry.reading import METRICS, NOTES, TELEMETRY, read_jsonl, which_lines
 from unrolled.telemetry.records import TelemetryRecord
-from unrolled.untrusted import MOST_EPOCHS, MOST_PARTS, parse_json, read_bytes
+from unrolled.untrusted import MOST_EPOCHS, MOST_PARTS, read_json
 
 DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError)
 """Errors that reading a damaged file can raise."""
@@ -80,7 +80,7 @@ class RecordedRun:
     def read_json(self, name: str) -> Any:
         """The content of a JSON file; None if it is missing or damaged."""
         try:
-            return parse_json(read_bytes(self.path / name, inside=self.path))
+            return read_json(self.path / name)
         except FileNotFoundError:
             self.missing.append(name)
         except DAMAGED as error:

@@ -7,7 +7,7 @@ import numpy as np
 
 from unrolled.backends import Backend
 from unrolled.data.shards import Corpus, release, windows
-from unrolled.data.tokens import indices
+from unrolled.data.vocabulary import indices
 
 
 def mean_cross_entropy(

@@ -70,23 +70,6 @@ def test_sequential_minibatches_continue_each_other(settings):
         assert next_X[:, 0].tolist() == (X[:, -1] + 1).tolist() == Y[:, -1].tolist()
 
 
-@pytest.mark.parametrize(("random", "offsets"), [(False, {0, 1, 2, 3, 4}), (True, {0, 1, 2, 3})])
-def test_every_offset_occurs_over_the_epochs(random, offsets):
-    T = 4
-    loader = SequenceLoader(np.arange(41), 1, T, use_random_iter=random, seed=0)
-    firsts = [min(int(X.min()) for X, _ in loader) for _ in range(100)]
-    assert set(firsts) == offsets
-
-
-def test_random_minibatches_come_in_another_order_each_epoch():
-    loader = SequenceLoader(np.arange(404), 2, 4, use_random_iter=True, seed=0)
-    assert loader.continues is False
-    orders = [[int(row[0]) // 4 for X, _ in loader for row in X] for _ in range(2)]
-    assert orders[0] != sorted(orders[0])
-    assert orders[0] != orders[1]
-    assert len(orders[0]) == len(set(orders[0])) == 100
-
-
 @given(sequence_settings())
 def test_the_length_is_that_of_the_fullest_epoch_and_never_off_by_more_than_one(settings):
     _, _, T, _, _ = settings
@@ -171,28 +154,6 @@ def test_sizes_below_one_are_refused(sizes):
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(SettingError, match="5, 7 rows"):
         ArrayLoader([np.arange(5), np.arange(7)], batch_size=2)
-
-
-@pytest.mark.parametrize("random", [False, True])
-def test_small_ids_make_the_same_minibatches_in_the_type_of_indices(random):
-    corpus = np.arange(200)
-    small, large = (
-        SequenceLoader(ids, 3, 7, random, seed=1) for ids in (corpus.astype(np.uint8), corpus)
-    )
-    for ours, expected in zip(small, large, strict=True):
-        for X, Z in zip(ours, expected, strict=True):
-            assert X.dtype == Z.dtype == np.int64
-            np.testing.assert_array_equal(X, Z)
-
-
-def test_a_random_order_is_that_of_numpy(monkeypatch):
-    T, seed = 4, 3
-    rng = np.random.default_rng([seed, 0])
-    offset = int(rng.integers(0, T))
-    order = rng.permutation((401 - offset - 1) // T)
-    loader = SequenceLoader(np.arange(401), 2, T, use_random_iter=True, seed=seed)
-    firsts = [int(row[0]) for X, _ in loader for row in X]
-    assert firsts == [offset + T * int(i) for i in order[: len(firsts)]]
 
 
 def cut(minibatches):

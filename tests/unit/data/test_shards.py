@@ -1,3 +1,5 @@
+import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -135,8 +137,17 @@ def test_the_heldout_part_and_the_hash_are_those_of_an_array(max_tokens):
     assert ours == expected
 
 
-def test_released_shards_stay_valid():
-    array = np.arange(10**5)
-    ids = in_shards(array, 30_000)
-    release(ids)
-    np.testing.assert_array_equal(ids, array)
+def resident_bytes():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"RssFile:\s+(\d+)", status)[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_released_ids_leave_memory_and_stay_valid():
+    size = 2**26
+    ids = in_shards(np.arange(size, dtype=np.uint8), size)
+    total = int(np.asarray(ids).sum(dtype=np.int64))
+    before = resident_bytes()
+    release(ids[5:])  # of any view
+    assert before - resident_bytes() > size / 2
+    assert int(np.asarray(ids).sum(dtype=np.int64)) == total

@@ -3,20 +3,23 @@ import json
 import os
 import re
 import signal
+import string
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from installed import FRAMEWORK
-from unrolled.data import shard_files, text_cache
+from unrolled.data import shard_files, text_cache, text_files
 from unrolled.data.shard_files import INDEX, open_shards
 from unrolled.data.shards import Shards
+from unrolled.data.text import clean_lines, read_pieces
 from unrolled.data.text_cache import vocabulary_and_ids
 from unrolled.data.text_files import TextFiles
 from unrolled.errors import SettingError, TextError
@@ -69,6 +72,44 @@ def test_vocabulary_and_ids_are_those_of_the_joined_text(tmp_path_factory, parts
             assert ids.dtype == truth.dtype
             np.testing.assert_array_equal(ids, truth)
             assert [len(part) for part in ids.parts[:-1]] == [size] * ((len(truth) - 1) // size)
+
+
+@given(texts.filter(str.strip), st.booleans(), st.integers(1, 9))
+def test_ids_are_those_of_looking_up_every_character(tmp_path_factory, text, cleaning, size):
+    """Against the plain definition: a dictionary, and one character after the other."""
+    path = tmp_path_factory.getbasetemp() / "text.txt"
+    path.write_bytes(text.encode())
+    text = text.removeprefix("\ufeff")
+    if cleaning:
+        letters = sum(c in string.ascii_letters for c in text)
+        assume(letters >= 0.2 * sum(not c.isspace() for c in text) and text.strip())
+        text = "".join(clean_lines(text))
+    counts: dict[str, int] = {}
+    for character in text:
+        counts[character] = counts.get(character, 0) + 1
+    kinds = sorted(counts, key=lambda c: -counts[c])  # of equal counts the first stays first
+    numbers = {c: i for i, c in enumerate(["<unk>", *kinds])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "read_pieces", partial(read_pieces, size=size))
+        source = TextFiles(path, clean=cleaning)
+        vocab, found = vocabulary_and_ids(source)
+        assert list(source.counts.items()) == list(counts.items())
+        assert vocab.token_to_idx == numbers
+        assert found.tolist() == [numbers[c] for c in text]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "dtype", "size"),
+    [(2, np.uint8, 1), (255, np.uint8, 1), (256, np.uint16, 2), (70_000, np.uint32, 4)],
+)
+def test_ids_take_as_few_bytes_as_there_are_kinds(tmp_path, kinds, dtype, size):
+    text = "".join(chr(0x4E00 + i if i < 20_000 else 0x20000 + i) for i in range(kinds))
+    (tmp_path / "text").write_bytes(text.encode())
+    for source in (TextFiles(tmp_path / "text"), text):
+        _, ids = vocabulary_and_ids(source)  # one kind more: <unk>
+        assert ids.dtype == dtype
+        assert ids.itemsize == size
+        np.testing.assert_array_equal(ids, np.arange(1, kinds + 1))
 
 
 def test_a_text_is_encoded_once_and_again_when_it_changes(cache, files, monkeypatch):
@@ -129,6 +170,12 @@ def replaced(path, content):
     path.write_bytes(content)
 
 
+def linked(path):
+    elsewhere = path.parents[3] / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
 def rewritten(index, **changes):
     value = json.loads(index.read_bytes())
     index.write_text(json.dumps(value | changes))
@@ -140,6 +187,7 @@ def rewritten(index, **changes):
         lambda folder: (folder / INDEX).write_bytes(b'{"format"'),
         lambda folder: (folder / INDEX).unlink(),
         lambda folder: (folder / "00001.ids").unlink(),
+        lambda folder: linked(folder / "00001.ids"),
         lambda folder: replaced(folder / "00001.ids", b"123456"),
         lambda folder: replaced(folder / "00001.ids", b"12345678"),
         lambda folder: rewritten(folder / INDEX, format=0),
@@ -161,16 +209,6 @@ def test_a_damaged_cache_is_encoded_again(cache, files, damage):
     np.testing.assert_array_equal(again, truth)
     np.testing.assert_array_equal(ids, truth)  # those who read the old ones still do
     assert kept(cache) == before
-
-
-def test_links_in_place_of_shards_are_not_followed(cache, files, tmp_path):
-    _, ids = vocabulary_and_ids(TextFiles(files))
-    shard = ids.folder / "00001.ids"
-    shard.rename(tmp_path / "elsewhere")
-    shard.symlink_to(tmp_path / "elsewhere")
-    assert open_shards(ids.folder) is None
-    vocabulary_and_ids(TextFiles(files))
-    assert not shard.is_symlink()
 
 
 def test_a_full_disk_is_an_error_that_names_the_way_out_and_leaves_nothing(
@@ -221,6 +259,7 @@ def test_the_cache_is_where_the_system_keeps_such(monkeypatch):
 PROGRAM = """
 import sys
 from unrolled.data import shard_files
+from unrolled.data.text import clean_lines, read_pieces
 from unrolled.data.text_cache import vocabulary_and_ids
 from unrolled.data.text_files import TextFiles
 

@@ -69,6 +69,12 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path, files, words)
         TextFiles(tmp_path).counts  # noqa: B018
 
 
+def test_files_that_cleaning_would_leave_blank_are_refused(tmp_path):
+    folder_of(tmp_path, {"a": "12345", "b": "\n67890"})
+    with pytest.raises(TextError, match="10 of the text's 10 non-blank characters"):
+        TextFiles(tmp_path, clean=True).counts  # noqa: B018
+
+
 def test_paths_that_hold_no_text_are_refused(tmp_path):
     file = folder_of(tmp_path, {"a": "one"}) / "a"
     with pytest.raises(TextError, match=r"nowhere' does not exist"):

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unrolled.data import vocabulary
-from unrolled.data.vocabulary import Vocab, code_points, count_characters, occurrences, pieces_of
+from unrolled.data.vocabulary import (
+    Vocab,
+    code_points,
+    count_characters,
+    indices,
+    pieces_of,
+    smallest_type,
+)
 
 texts = st.text("abcdé中😀 \n", max_size=40)
 any_text = st.text(st.characters())  # surrogates and the last plane too
@@ -123,13 +130,6 @@ def test_a_vocabulary_may_be_made_of_counts(text, min_freq):
     assert of_counts.token_freqs == of_text.token_freqs
 
 
-@given(st.binary(), st.lists(st.integers(0, 70_000)))
-def test_occurrences_are_those_of_every_number(small, large):
-    for codes in (np.frombuffer(small, np.uint8), np.array(large, dtype=np.uint32)):
-        expected = Counter(codes.tolist())
-        assert {code: n for code, n in enumerate(occurrences(codes).tolist()) if n} == expected
-
-
 @given(any_text)
 def test_code_points_are_those_of_the_characters(text):
     assert code_points(text).tolist() == [ord(c) for c in text]
@@ -149,3 +149,16 @@ def test_ids_have_the_type_that_is_asked_for(dtype):
     ids = Vocab("hello").encode("hélo中o\U0010ffff", dtype)
     assert ids.dtype == dtype
     assert ids.tolist() == [2, 0, 1, 4, 0, 4, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 256, 257, 65536, 65537, 2**32])
+def test_the_largest_number_fits_the_smallest_type(count):
+    info = np.iinfo(smallest_type(count))
+    assert info.max >= count - 1
+    assert info.bits == 8 or np.iinfo(f"uint{info.bits // 2}").max < count - 1
+
+
+def test_indices_are_64_bits_and_not_copied_without_need():
+    assert indices(np.arange(3, dtype=np.uint8)).dtype == np.int64
+    ids = np.arange(3)
+    assert indices(ids) is ids

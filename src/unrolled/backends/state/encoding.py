@@ -14,26 +14,14 @@ IS_NUMPY = "__numpy__"
 
 
 class NotATreeError(Exception):
-    """A value that no tree can hold.
-
-    Args:
-        value: the value.
-    """
+    """A value that no tree can hold."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(f"a {type(value).__module__}.{type(value).__name__}")
 
 
 def encode(value: Any, array: Callable[[Any], Any]) -> Any:
-    """The tree of an object.
-
-    Args:
-        value: plain values, arrays, and containers of such.
-        array: gives the tree of a framework's array, None of anything else.
-
-    Raises:
-        NotATreeError: there is something else in it.
-    """
+    """The tree of an object; ``array`` gives that of a framework's array, None of anything else."""
     if type(value) in PLAIN:
         return value
     if isinstance(value, (np.ndarray, np.generic)):
@@ -43,8 +31,9 @@ def encode(value: Any, array: Callable[[Any], Any]) -> Any:
     if kept is not None:
         return kept
     if isinstance(value, Mapping):
-        if not all(type(key) in (int, str) for key in value):
-            raise NotATreeError(next(key for key in value if type(key) not in (int, str)))
+        for key in value:
+            if type(key) not in (int, str):
+                raise NotATreeError(key)
         return {key: encode(item, array) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         items = [encode(item, array) for item in value]
@@ -74,10 +63,6 @@ def decode(tree: Any, array: Callable[[Any], Any]) -> Any:
 def class_name(value: Any) -> str:
     """The class, as messages and checkpoints name it."""
     return type(value).__qualname__
-
-
-def no_arrays(value: Any) -> None:
-    """For `encode` and `decode`, where no array of a framework can be."""
 
 
 def state_of(optimizer: Any, array: Callable[[Any], Any]) -> Any:

@@ -18,7 +18,6 @@ from unrolled.backends.state.encoding import (
     check_class,
     class_name,
     decode,
-    no_arrays,
     state_of,
 )
 from unrolled.backends.state.generators import load_random_state, random_state
@@ -160,7 +159,7 @@ def generators() -> Any:
 
 
 def load_generators(tree: Any) -> None:
-    load_random_state(seeds, decode(tree["seeds"], no_arrays))
+    load_random_state(seeds, tree["seeds"])
 
 
 def not_exact(compiled: Any) -> str | None:

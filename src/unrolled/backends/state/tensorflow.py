@@ -19,7 +19,6 @@ from unrolled.backends.state.encoding import (
     check_class,
     class_name,
     decode,
-    no_arrays,
     state_of,
 )
 from unrolled.backends.state.generators import load_random_state, random_state
@@ -144,7 +143,7 @@ def load_generators(tree: Any) -> None:
     eager = context.context()
     if tree["seed"] is not None:
         tf.random.set_seed(tree["seed"])  # it also forgets what kernels have drawn so far
-        load_random_state(eager._rng, decode(tree["seeds"], no_arrays))
+        load_random_state(eager._rng, tree["seeds"])
     _load_keras_generator(tree["keras"])
     kept, now = tree["generator"], stateful_random_ops.global_generator
     if kept is None:
