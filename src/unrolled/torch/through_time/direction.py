@@ -5,7 +5,6 @@ fewer), D inputs, H hidden units, G gates.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -14,7 +13,6 @@ from unrolled.functional import bptt
 from unrolled.kernels.analytic_backward import Weights, input_side
 from unrolled.kernels.torch import through_time, xp
 from unrolled.models.weights import GATE_ORDERS
-from unrolled.telemetry.through_time import gate_shares
 from unrolled.torch.through_time.fused_call import FusedCall, Tensors
 
 ORDER = {
@@ -108,38 +106,22 @@ class Direction:
         dX: torch.Tensor = dA @ bptt.stack_gates(xp, self.weights.x).T
         return dX
 
-    @cached_property
-    def before(self) -> torch.Tensor:
-        """Hidden states before every step, ``(T, B, H)``; 0 where sequences have ended."""
-        return self._pad([tape.old[0] for tape in self.tapes])
+    def arrays(self) -> tuple[torch.Tensor, ...]:
+        """Of every step, padded with 0 where sequences have ended.
 
-    @cached_property
-    def after(self) -> torch.Tensor:
-        """Hidden states after every step, ``(T, B, H)``."""
-        return self._pad([tape.new[0] for tape in self.tapes])
+        dL/dh_t ``(T, B, H)``; dL/d(H_{t-1} W_h) ``(T, B, G * H)``, gates as in `bptt.GATES`; the
+        hidden states before and after it, ``(T, B, H)``.
+        """
+        pieces = zip(self.results, self.tapes, strict=True)
+        rows = [(r.hidden, r.recurrent, tape.old[0], tape.new[0]) for r, tape in pieces]
+        return tuple(self._pad(list(parts)) for parts in zip(*rows, strict=True))
 
-    @cached_property
-    def hidden(self) -> torch.Tensor:
-        """dL/dh_t, ``(T, B, H)``."""
-        return self._pad([result.hidden for result in self.results])
-
-    @cached_property
-    def recurrent(self) -> torch.Tensor:
-        """dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`."""
-        return self._pad([result.recurrent for result in self.results])
-
-    @cached_property
     def running(self) -> torch.Tensor | None:
         """Which sequences are still running at each step, ``(T, B)``; None if all are."""
         sizes, device = self.call.batch_sizes, self.call.Y.device
         if min(sizes) == sizes[0]:
             return None
         return torch.tensor([[b < size for b in range(sizes[0])] for size in sizes], device=device)
-
-    @property
-    def gates(self) -> torch.Tensor | None:
-        """See `unrolled.telemetry.through_time.gate_shares`."""
-        return gate_shares(xp, self.tapes)
 
     def _pad(self, pieces: list[torch.Tensor]) -> torch.Tensor:
         missing = [self.call.batch_sizes[0] - piece.shape[1] for piece in pieces]
