@@ -165,9 +165,9 @@ class Watch(RecordStore):
             numbers[name] = through_time.layer_numbers(xp, layer.cell, *inner, first, after)
             kinds.append((name, layer.cell, layer.reverse))
         for loop, hidden, after in zip(loops, of_taps, states, strict=True):
-            for name, dH, H in zip(loop.names, hidden, after, strict=True):
-                numbers[name] = _state_numbers(dH, H, loop.reverse)
-                kinds.append((name, None, loop.reverse))
+            for state, dH, H in zip(loop.states, hidden, after, strict=True):
+                numbers[state.name] = _state_numbers(dH, H, loop.reverse)
+                kinds.append((state.name, None, loop.reverse))
         both = {"gradient": grads, "weight": params}
         norms = {kind: norms_by_name(tree) for kind, tree in both.items()}
         finite = {kind: _by_name(_all_finite, tree) for kind, tree in both.items()}
