@@ -14,12 +14,7 @@ V = TypeVar("V")
 
 
 def finite(value: Any) -> float | None:
-    """The value if it is a finite number, else None.
-
-    Example:
-        >>> finite(3), finite(float("nan")), finite("3"), finite(10**400)
-        (3, None, None, None)
-    """
+    """The value if it is a finite number, else None."""
     if type(value) is float:
         return value if value - value == 0 else None  # infinity minus itself is NaN
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -72,18 +67,7 @@ def _mean(a: Number, n: int, b: Number, m: int) -> Number:
 
 
 class Line(Groups[tuple[Number, Number, Number]]):
-    """A curve; values that are None, NaN or infinite leave a gap.
-
-    Example:
-        >>> line = Line(limit=1)
-        >>> for step in range(8):
-        ...     line.add(step, step * step)
-        >>> series = line.series("square")
-        >>> series.x, series.y
-        ([1.5, 5.5], [3.5, 31.5])
-        >>> series.low, series.high
-        ([0, 16], [9, 49])
-    """
+    """A curve; values that are None, NaN or infinite leave a gap."""
 
     def __init__(self, limit: int = 500) -> None:
         super().__init__(limit)
@@ -116,15 +100,7 @@ class Line(Groups[tuple[Number, Number, Number]]):
 
 
 class Columns(Groups[Sequence[Number]]):
-    """The columns of a heatmap, each the mean of neighbouring ones.
-
-    Example:
-        >>> picture = Columns(limit=1)
-        >>> for step in range(4):
-        ...     picture.add(step, [step, 10.0 * step])
-        >>> picture.x, picture.values
-        ([0.5, 2.5], [[0.5, 5.0], [2.5, 25.0]])
-    """
+    """The columns of a heatmap, each the mean of neighbouring ones."""
 
     def __init__(self, limit: int = 150) -> None:
         super().__init__(limit)
@@ -148,15 +124,7 @@ class Columns(Groups[Sequence[Number]]):
 
 
 class Spans:
-    """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined.
-
-    Example:
-        >>> spans = Spans()
-        >>> for step, bad in enumerate([False, True, True, False, True], 1):
-        ...     spans.add(step, bad)
-        >>> spans.found, spans.count, spans.first
-        ([[2, 3], [5, 5]], 3, 2)
-    """
+    """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined."""
 
     def __init__(self, limit: int = 100) -> None:
         self.limit = limit

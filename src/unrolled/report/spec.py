@@ -187,14 +187,7 @@ def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
 
 
 def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
-    """The pictures with one scale and range for all axes of the same title.
-
-    Example:
-        >>> line = [Series("s", [1, 2], [1.0, 3.0])], [Series("s", [1, 9], [2.0, 5.0])]
-        >>> a, b = [Chart("c", "C", Axis("step"), Axis("loss"), each) for each in line]
-        >>> [chart.x.limits for chart in on_same_axes([a, b])]
-        [(1.0, 9.0), (1.0, 9.0)]
-    """
+    """The pictures with one scale and range for all axes of the same title."""
     held: list[Any] = list(pictures)
     for name in ("x", "y", "z"):
         axes: list[Any] = [getattr(picture, name, None) for picture in held]

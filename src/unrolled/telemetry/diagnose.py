@@ -51,16 +51,7 @@ OF_EPOCHS = ("NaN", "exploded", "divergence", "plateau", "clipping", "memorised"
 
 
 class FindingList(list[Finding]):
-    """Findings that are readable where they are shown.
-
-    Example:
-        >>> FindingList([Finding("plateau", "warning", "The loss stands.", 7, remedy="Wait.")])
-        warning: plateau, step 7
-          The loss stands.
-          What to do: Wait.
-        >>> FindingList()
-        nothing to report
-    """
+    """Findings that are readable where they are shown."""
 
     def __repr__(self) -> str:
         return "\n\n".join(finding_text(each) for each in self) or "nothing to report"

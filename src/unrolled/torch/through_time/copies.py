@@ -13,10 +13,8 @@ class Copies:
     """Changes how modules of a class are copied and pickled.
 
     Python asks `copyreg` for the way to copy an object of a class; `copy`, `pickle`,
-    `torch.save` and `multiprocessing` all do.
-
-    Args:
-        clean: from the attributes of a module, those without a watch.
+    `torch.save` and `multiprocessing` all do. ``clean`` takes the watch out of a module's
+    attributes.
     """
 
     def __init__(self, clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -25,19 +25,12 @@ ORDER = {
 class Direction:
     """One layer and direction of a call; its steps are in the order in which it computes.
 
-    Args:
-        call: of the whole layer.
-        index: which one, as PyTorch counts them.
-        kind: the type to compute in.
-
-    Attributes:
-        number: of the layer; 0 is the lowest.
-        reverse: whether it reads the sequences from their ends.
+    ``index`` is which one, as PyTorch counts them; ``kind`` the type to compute in.
     """
 
     def __init__(self, call: FusedCall, index: int, kind: torch.dtype) -> None:
         self.call, self.index = call, index
-        self.number = index // call.directions
+        self.number = index // call.directions  # of the layer; 0 is the lowest
         self.reverse = bool(call.layer.bidirectional and index % 2)
         self.weights = our_weights(call, index, kind)
         self.W_h = bptt.stack_gates(xp, self.weights.h)  # (H, G * H)
@@ -58,11 +51,9 @@ class Direction:
             state = (known[-1],)
 
     def forward(self, X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
-        """The forward pass: the hidden states that follow from what it reads, ``(N, H)``.
+        """The hidden states ``(N, H)`` that follow from inputs ``(N, D)``.
 
-        Args:
-            X: what the layer reads, ``(N, D)``.
-            Y: its hidden states, ``(N, H)``, if they are known: much less work.
+        It is much less work if they are known, as ``Y``.
         """
         cell, (b_hh,) = self.call.cell, self.weights.rest or (0.0,)
         A = self._turn(input_side(xp, X, self.weights))  # (N, G * H)
@@ -81,11 +72,9 @@ class Direction:
         return self._turn(joined([tape.new[0].flatten(0, 1) for tape in self.tapes]))
 
     def backward(self, dY: torch.Tensor, d_last: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The gradient at the input side of every row, ``(N, G * H)``.
+        """The gradient at the input side, ``(N, G * H)``, from that at the outputs, ``(N, H)``.
 
-        Args:
-            dY: at the outputs, ``(N, H)``.
-            d_last: at the arrays of the last state, of all layers and directions.
+        ``d_last`` are those at the arrays of the last state, of all layers and directions.
         """
         dY, ends = self._turn(dY), [d[self.index] for d in d_last]
         later: Tensors = tuple(d[:0] for d in ends)
@@ -136,8 +125,8 @@ class Direction:
 def our_weights(call: FusedCall, index: int, kind: torch.dtype) -> Weights:
     """PyTorch's weights as those of the cell, gate by gate in its order.
 
-    The two biases of a gate add up to one, but for the GRU's candidate: there the reset gate
-    scales the second.
+    The two biases of a gate add up to one, except those of the GRU's candidate: there the reset
+    gate scales the second.
     """
     W_ih, W_hh, *biases = [weight.to(kind) for weight in call.weights[index]]
     b_ih, b_hh = biases or (W_hh.new_zeros(len(W_hh)),) * 2

@@ -25,11 +25,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Hook:
-    """A hook on a module; a copy or pickle of the module gets one that does nothing.
-
-    Args:
-        function: what to call.
-    """
+    """A hook on a module; a copy or pickle of the module gets one that does nothing."""
 
     def __init__(self, function: Callable[..., None] | None = None) -> None:
         self.function = function

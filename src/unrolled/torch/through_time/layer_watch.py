@@ -20,21 +20,8 @@ class LayerWatch:
 
     Between `start` and `curves` there are hooks on the model, else none.
 
-    Args:
-        model: a module.
-        together: other processes that have a part of the minibatch each, see `of_fused`.
-
-    Attributes:
-        notes: by layer, what could not be traced and why.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.GRU(3, 5)
-        >>> watched = LayerWatch(model)
-        >>> watched.start()
-        >>> model(torch.ones(7, 2, 3))[0].sum().backward()
-        >>> len(watched.curves()["gru"].numbers)  # three of every step, and one
-        22
+    ``together`` are other processes that have a part of the minibatch each; ``notes`` says by
+    layer what could not be traced and why.
     """
 
     def __init__(self, model: nn.Module, together: "DataParallel | None" = None) -> None:

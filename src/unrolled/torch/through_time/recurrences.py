@@ -112,14 +112,9 @@ class Recurrences:
         tensors: dict[Any, torch.Tensor],
         curves_of: Callable[..., Any],
     ) -> None:
-        """Add a call to the sequence that its first state continues, or to a new one.
+        """Add a call to the sequence that its first state (None: zeros) continues, or a new one.
 
-        Args:
-            name: of the module.
-            state: the hidden state that it began with; None for zeros.
-            call: the call.
-            tensors: that it returned, by the keys of its gradients.
-            curves_of: see `Sequence`.
+        ``tensors`` are those that it returned, by the keys of its gradients.
         """
         found = None if state is None else self.by_end.get((name, state.data_ptr()))
         if found is not None and state is not None and not found.goes_on(state):

@@ -95,9 +95,7 @@ def of_cell(module: nn.Module) -> NamedState | None:
 class States:
     """Adds the states that modules hand on to the recurrences.
 
-    Args:
-        named: from `check_states`; cells are added as they are found.
-        recurrences: where the states go.
+    ``named`` comes from `check_states`; cells are added as they are found.
     """
 
     def __init__(self, named: dict[str, NamedState], recurrences: Recurrences) -> None:
