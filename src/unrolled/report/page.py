@@ -13,7 +13,7 @@ from unrolled.report.compare import by_experiment, objections, only_some, side_b
 from unrolled.report.reading import Run
 from unrolled.report.spec import Picture, on_same_axes, rows
 from unrolled.runs.ending import no_end
-from unrolled.telemetry.diagnose import Finding, diagnosis_of
+from unrolled.telemetry.diagnose import Finding, diagnosis_of, place
 
 GENERATOR = "unrolled report"
 """Stands in the head of the page, so that only a report is ever overwritten by another."""
@@ -123,8 +123,9 @@ def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: st
         differences=tables.differences(runs) if several else "",
         tiles="" if several else parts.tiles(tables.headline(runs[0])),
         links="".join(links),
-        sections="".join(parts.section(name, sections[name], lead=LEADS.get(name, ""))
-                         for name in names),
+        sections="".join(
+            parts.section(name, sections[name], LEADS.get(name, "")) for name in names
+        ),
         version=__version__,
         script=script(),
         specs=parts.script_json(specs),
@@ -189,12 +190,9 @@ def _boxes(run: Run, head: str) -> list[str]:
 
 
 def _box(head: str, part: str, found: Finding) -> str:
-    where = [part] if part else []
-    where += [f"step {found.step:,}"] if found.step is not None else []
-    where += [str(found.parameter)] if found.parameter else []
+    where = ([part] if part else []) + place(found)
     name = f"{head}{found.name} ({', '.join(where)})" if where else f"{head}{found.name}"
-    remedy = f"What to do: {found.remedy}." if found.remedy else ""
-    return parts.finding(found.severity, name, found.text, [remedy])
+    return parts.finding(found.severity, name, found.text, [f"What to do: {found.remedy}."])
 
 
 def _results(runs: Sequence[Run]) -> str:

@@ -68,9 +68,13 @@ class FindingList(list[Finding]):
 
 def heading(finding: Finding) -> str:
     """The name of a finding, how grave it is, and where it is."""
+    return f"{finding.severity}: {', '.join([finding.name, *place(finding)])}"
+
+
+def place(finding: Finding) -> list[str]:
+    """Where a finding is: its step and its parameter, in words."""
     where = [f"step {finding.step:,}"] if finding.step is not None else []
-    where += [finding.parameter] if finding.parameter else []
-    return f"{finding.severity}: {', '.join([finding.name, *where])}"
+    return where + ([finding.parameter] if finding.parameter else [])
 
 
 def finding_text(finding: Finding, width: int = WIDTH) -> str:

@@ -47,10 +47,10 @@ class RecordedRun:
         self.unseen = own if isinstance(own, dict) else {}
         if (self.path / NOTES).is_file():
             self.unseen = self.read_dict(NOTES)
-        for part, record in self._lines(TELEMETRY, self._part_and_record, self.every):
+        for part, record in self._lines(TELEMETRY, TelemetryRecord.from_dict, self.every):
             self.add_record(part, record)
-        for part, line in self._lines(METRICS, self._part_and_line, self._every_epoch()):
-            self.add_epoch(part, line)
+        for part, line in self._lines(METRICS, dict, self._every_epoch()):
+            self.history(part).epochs.append(line)
         return self
 
     def _every_epoch(self) -> int:
@@ -60,10 +60,6 @@ class RecordedRun:
         if every > 1:
             self.problems.append(f"{METRICS} is long: of {every:,} lines one was read")
         return max(1, every)
-
-    def add_epoch(self, part: str, line: dict[str, Any]) -> None:
-        """Take in a line of ``metrics.jsonl``."""
-        self.history(part).epochs.append(line)
 
     def add_record(self, part: str, record: TelemetryRecord) -> None:
         """Take in a line of ``telemetry.jsonl``."""
@@ -96,14 +92,16 @@ class RecordedRun:
 
     def _lines(
         self, name: str, convert: Callable[[dict[str, Any]], Any], every: int
-    ) -> Iterator[Any]:
-        """What `read_jsonl` gives of a file; what cannot be read goes to `problems`."""
+    ) -> Iterator[tuple[str, Any]]:
+        """The lines of a file, converted, by their models; what is damaged goes to `problems`."""
         file = self.path / name
         if not file.is_file():
             self.missing.append(name)
             return
         try:
-            found, bad = read_jsonl(file, convert, every, inside=self.path)
+            found, bad = read_jsonl(
+                file, lambda line: (self._part(line), convert(line)), every, inside=self.path
+            )
         except RunError as error:
             self.problems.append(str(error))
             return
@@ -124,12 +122,6 @@ class RecordedRun:
         ):
             raise ValueError(f"part is {part!r}; one of {MOST_PARTS} names at most is expected")
         return part
-
-    def _part_and_record(self, line: dict[str, Any]) -> tuple[str, TelemetryRecord]:
-        return self._part(line), TelemetryRecord.from_dict(line)
-
-    def _part_and_line(self, line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        return self._part(line), line
 
 
 def left_out(name: str, error: Exception) -> str:
