@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from kept import Keeper
 
 from clipping_by_hand import by_hand, norm_of
 from installed import FRAMEWORK, INSTALLED
@@ -24,24 +25,6 @@ from unrolled.training.tracing import ThroughTime, TracedLayer, Tracer
 TEXT = "the quick brown fox jumps over the lazy dog. " * 8
 H = 5
 frameworks = pytest.mark.parametrize("framework", INSTALLED)
-
-
-class Keeper(Listener):
-    """Keeps the gradients and weights of every step as NumPy arrays."""
-
-    def __init__(self):
-        self.gradients, self.clipped, self.weights, self.steps = [], [], [], []
-
-    def on_backward(self, trainer, backward):
-        for keep, arrays in (
-            (self.gradients, backward.gradients),
-            (self.clipped, backward.clipped),
-            (self.weights, trainer.parameters),
-        ):
-            keep.append({n: trainer.backend.to_numpy(a).astype(float) for n, a in arrays.items()})
-
-    def on_step(self, trainer, step):
-        self.steps.append(step)
 
 
 def setup(framework, cell="rnn", lr=0.5, sigma=0.5, **options):
