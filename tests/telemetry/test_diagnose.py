@@ -298,19 +298,6 @@ def test_the_models_of_a_run_are_judged_apart(tmp_path):
     assert found["clipped"] == []
 
 
-def test_damaged_lines_are_left_out_and_named(tmp_path, unrolled):
-    lines = as_lines(sick("rate jumps"))
-    lines[1:1] = ["{broken", "[]", '{"step": "x"}', '{"step": 3, "loss": "high"}']
-    run = write(tmp_path / "run", lines, ['{"epoch": 1, "loss": 3.0}', "\0\0"])
-    found = diagnose_run(run)
-    assert found.findings[""] == diagnose(sick("rate jumps").records)
-    assert found.skipped == [
-        "telemetry.jsonl: lines 2 to 5 are damaged and left out",
-        "metrics.jsonl: line 2 is damaged and left out",
-    ]
-    assert "note: telemetry.jsonl: lines 2 to 5 are" in words(unrolled("diagnose", run))
-
-
 @pytest.mark.parametrize("telemetry", [None, [], ["{"]])
 def test_metrics_alone_are_judged_where_there_is_no_telemetry(tmp_path, telemetry, unrolled):
     losses = np.linspace(3, 2, 30).tolist() + np.linspace(2, 40, 30).tolist()
