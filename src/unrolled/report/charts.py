@@ -299,16 +299,16 @@ def _thresholds(found: Sequence[Source]) -> list[Mark]:
     return [Mark("y", value, f"clipped at {value:g}")]
 
 
-def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[Chart]:
+def parameter_charts(source: Source, compared: Sequence[Telemetry]) -> list[Chart]:
     """Gradient norms and update ratios of each parameter, if telemetry was kept.
 
-    Compared runs (``others``) with the same parameters show the same ones.
+    Of all those that are ``compared`` the ones with the same parameters show the same of them.
     """
     telemetry = source.telemetry
     if not telemetry.parameters:
         return []
     own = telemetry.parameters.keys()
-    alike = [each for each in others if each.parameters.keys() == own] or [telemetry]
+    alike = [each for each in compared if each.parameters.keys() == own]
     names = list(alike[0].parameters)
 
     def peak(name: str) -> float:

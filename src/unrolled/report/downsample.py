@@ -12,6 +12,8 @@ from unrolled.report.spec import Number, Series
 
 V = TypeVar("V")
 
+MOST_SPANS = 200
+
 
 def finite(value: Any) -> float | None:
     """The value if it is a finite number, else None."""
@@ -124,10 +126,9 @@ class Columns(Groups[Sequence[Number]]):
 
 
 class Spans:
-    """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined."""
+    """Stretches of x in which something held: fewer than `MOST_SPANS`, neighbours joined."""
 
-    def __init__(self, limit: int = 100) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self.count = 0  # how often it held
         self.first: float | None = None  # where it held first
         self.found: list[list[float]] = []
@@ -144,7 +145,7 @@ class Spans:
                 self.found[-1][1] = x
             else:
                 self.found.append([x, x])
-            if len(self.found) == 2 * self.limit:
+            if len(self.found) == MOST_SPANS:
                 pairs = zip(self.found[::2], self.found[1::2], strict=True)
                 self.found = [[a[0], b[1]] for a, b in pairs]
         self._goes_on = held

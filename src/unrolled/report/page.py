@@ -62,8 +62,8 @@ def pictures(runs: Sequence[Run]) -> tuple[dict[str, list[Picture]], str]:
     return _with_own_ids(side_by_side(runs, found)), only_some(runs, found)
 
 
-def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
-    """Pictures of one run by section, ids all different; ``runs`` are those compared with it."""
+def of_run(run: Run, runs: Sequence[Run]) -> dict[str, list[Picture]]:
+    """Pictures of one run by section, ids all different; ``runs`` are all on the page."""
     sources = charts.sources(run)
     by_parameter: list[Picture] = [
         chart
@@ -98,7 +98,7 @@ def _with_own_ids(found: Mapping[str, Iterable[Picture]]) -> dict[str, list[Pict
     return result
 
 
-def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str = "") -> str:
+def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str) -> str:
     """The whole page; ``drawn`` and ``only`` are what `pictures` gives of the runs."""
     several = len(runs) > 1
     sections = {

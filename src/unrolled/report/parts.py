@@ -14,20 +14,13 @@ SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
 
 
 def figure(picture: Picture) -> str:
-    """A picture: title, place to draw on, how to read it; a table is there without scripts."""
+    """A picture: title, place that ``static/common.js`` draws on, how to read it, its values."""
     told = "".join(f"<p>{escape(text)}</p>" for text in (picture.caption, picture.note) if text)
     return (
         f'<figure id="{escape(picture.id)}"><h3>{escape(picture.title)}</h3>'
-        f"{canvas(picture)}"
-        f"<figcaption>{told}{values(picture)}</figcaption></figure>"
-    )
-
-
-def canvas(picture: Picture, id: str | None = None) -> str:
-    """The place that ``static/common.js`` draws on, with a text alternative."""
-    return (
-        f'<div class="unrolled" role="img" id="{escape(id or f"{picture.id}-plot")}" '
+        f'<div class="unrolled" role="img" id="{escape(picture.id)}-plot" '
         f'aria-label="{escape(alternative(picture))}"></div>'
+        f"<figcaption>{told}{values(picture)}</figcaption></figure>"
     )
 
 
