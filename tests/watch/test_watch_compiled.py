@@ -5,8 +5,9 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import watching
 from torch import nn
-from watching import D, H, Reader, data, means, near, norm, sgd
+from watching import D, H, Reader, data, means, near, norm, squares
 
 from unrolled.watch import watch
 
@@ -28,17 +29,15 @@ class Loop(nn.Module):
 
 
 def step(model, run):
-    """One step that leaves the weights where they are."""
     model.zero_grad()
-    run(data())[-1].pow(2).sum().backward()
-    sgd(model, 0.0).step()
+    watching.step(model, squares(run(data())[-1]))
 
 
 def truth(model):
     hidden = model(data())
     for h in hidden:
         h.retain_grad()
-    hidden[-1].pow(2).sum().backward()
+    squares(hidden[-1]).backward()
     return means(hidden)
 
 
@@ -69,8 +68,7 @@ def test_a_compiled_model_has_the_record_of_the_same_that_is_not(when):
     for run, watched_model in ((model, model), (compiled, model if when == "part" else compiled)):
         model.zero_grad()
         with watch(watched_model) as watched:
-            run(x).pow(2).mean().backward()
-            sgd(model, 0.0).step()
+            watching.step(model, run(x).pow(2).mean())
             found.append(watched.last)
         assert found[-1].gradient_norm == near(norm(model.parameters()))
     plain, beside = found

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from watching import step
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry import diagnose
@@ -17,11 +18,9 @@ from unrolled.watch import watch
 
 
 def train(model, steps=1):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.ones(5, 2, 3))[0].pow(2).sum().backward()
-        optimizer.step()
+        model.zero_grad()
+        step(model, model(torch.ones(5, 2, 3))[0].pow(2).sum(), lr=0.1)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ def sgd(model, lr=0.1):
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-def step(model, loss):
-    """One step of training, which leaves the weights where they are."""
+def step(model, loss, lr=0.0):
+    """One step of training, which leaves the weights where they are if the rate is 0."""
     loss.backward()
-    sgd(model, 0.0).step()
+    sgd(model, lr).step()
 
 
 def near(value, rel=1e-5):
