@@ -339,7 +339,7 @@ def parameter_charts(source: Source, compared: Sequence[Telemetry]) -> list[Char
             chart_of(
                 members,
                 f"{id}-{slug(source.label)}" if source.label else id,
-                titled(source, title),
+                source.name(title) if source.label else capital(title),
                 "step",
                 y,
                 [line.series(name, *style(i)) for i, (_, name, line) in enumerate(members)],
@@ -373,11 +373,6 @@ def _told_apart(picture: Picture) -> Picture:
         return picture
     series = [replace(line, dash=style(i)[1]) for i, line in enumerate(picture.series)]
     return replace(picture, series=series)
-
-
-def titled(source: Source, words: str) -> str:
-    """A title: a model's name comes first, as it is, where there are several."""
-    return source.name(words) if source.label else capital(words)
 
 
 def capital(words: str) -> str:

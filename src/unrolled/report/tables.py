@@ -31,20 +31,16 @@ OWN = ("began", "took_s", "command", "resumed")
 
 def facts(run: Run) -> dict[str, str]:
     """What a run is, in words: experiment, framework, seed, how it ended."""
-    config, summary = run.config, run.summary
+    config, end = run.config, no_end(run.path)
+    unfinished = "still running" if end and end.is_running else "not finished"
     found = {
         "experiment": run.experiment,
         "framework": str(config.get("framework") or ""),
         # the loops that are watched have seeds of their own
         "seed": "" if config.get("seed") is None else f"seed {config['seed']}",
-        "ended": str(summary.get("status") or _unfinished(run)),
+        "ended": str(run.summary.get("status") or unfinished),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _unfinished(run: Run) -> str:
-    found = no_end(run.path)
-    return "still running" if found and found.is_running else "not finished"
 
 
 def circumstances(run: Run) -> str:

@@ -170,7 +170,9 @@ class Watch(RecordStore):
                 kinds.append((state.name, None, loop.reverse))
         both = {"gradient": grads, "weight": params}
         norms = {kind: norms_by_name(tree) for kind, tree in both.items()}
-        finite = {kind: _by_name(_all_finite, tree) for kind, tree in both.items()}
+        finite = {
+            kind: _by_name(lambda x: jnp.all(jnp.isfinite(x)), tree) for kind, tree in both.items()
+        }
         seen = Seen(value, norms, finite, numbers, tuple(kinds))
         return ((value, aux) if self.has_aux else value), grads, seen
 
@@ -231,10 +233,6 @@ def _by_name(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = numbered(_name(path) for path, _ in leaves)
     return {name: function(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
-
-
-def _all_finite(x: Any) -> Any:
-    return jnp.all(jnp.isfinite(x))
 
 
 def _name(path: Any) -> str:

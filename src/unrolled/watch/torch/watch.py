@@ -255,7 +255,8 @@ class Watch(ModelHooks, RecordStore):
             self.settle()
             self._begin_backward(parameter)
             self.facts.arrived(name, parameter)
-            when_over(self._when_over)
+            # what DDP still does to its gradients comes first
+            when_over(lambda: when_over(self._after_backward))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
             self.current.fresh.setdefault(name, None)
 
@@ -267,10 +268,6 @@ class Watch(ModelHooks, RecordStore):
             self.skipped += self.current.is_lost()
             self.current = self.current.anew()
             self._throw_away()
-
-    def _when_over(self) -> None:
-        """The backward pass is over; what DDP still does to its gradients comes first."""
-        when_over(self._after_backward)
 
     @torch.no_grad()
     def _after_backward(self) -> None:
