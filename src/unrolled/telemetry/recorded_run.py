@@ -17,27 +17,18 @@ DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSEr
 
 @dataclass
 class RecordedRun:
-    """A run directory as it was read. Damaged parts are left out, and `problems` names them.
-
-    Attributes:
-        path: the directory.
-        config, environment, summary: the files of these names; empty where missing.
-        histories: for the diagnosis, by the name of the model; ``""`` where the run has only one.
-        problems: what was left out and why.
-        missing: files that are not there.
-        unseen: what a watch could not see and why, by name.
-        every: of so many records of telemetry one is read.
-    """
+    """A run directory as it was read. Damaged parts are left out, and `problems` names them."""
 
     path: Path
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # as the next two; empty where missing
     environment: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    # for the diagnosis, by the name of the model; "" where the run has only one
     histories: dict[str, History] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unseen: dict[str, Any] = field(default_factory=dict)
-    every: int = 1
+    problems: list[str] = field(default_factory=list)  # what was left out and why
+    missing: list[str] = field(default_factory=list)  # files that are not there
+    unseen: dict[str, Any] = field(default_factory=dict)  # what a watch could not see and why
+    every: int = 1  # of so many records of telemetry one is read
 
     def read(self) -> "RecordedRun":
         """Read everything; the files of lines line by line, in little memory."""

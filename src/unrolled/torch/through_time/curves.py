@@ -18,24 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curves:
-    """What was found about a sequence of one layer, still on the device.
+    """What was found about a sequence of one layer, still on the device."""
 
-    Attributes:
-        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of states alone
-            without the parts of the weight's gradient, ``(2 * T + 1,)``.
-        reverse: whether the layer reads from the end.
-        truncation_points: time steps before which the gradient was cut.
-        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        gates: as `unrolled.telemetry.through_time.gate_shares` has them; None without gates.
-        states_alone: whether nothing but the states is known.
-    """
-
+    # those of `through_time.layer_numbers`, (3 * T + 1,); of states alone without the parts of the
+    # weight's gradient, (2 * T + 1,)
     numbers: torch.Tensor
-    reverse: bool = False
-    truncation_points: tuple[int, ...] = ()
-    cell: str | None = None
-    gates: torch.Tensor | None = None
-    states_alone: bool = False
+    reverse: bool = False  # whether the layer reads from the end
+    truncation_points: tuple[int, ...] = ()  # time steps before which the gradient was cut
+    cell: str | None = None  # name in `unrolled.functional.bptt.STEPS`; None if it is not known
+    gates: torch.Tensor | None = None  # those of `through_time.gate_shares`; None without gates
+    states_alone: bool = False  # whether nothing but the states is known
 
 
 def of_fused(

@@ -63,36 +63,22 @@ def tap(h: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class State:
-    """A state that is looked at.
+    """A state that is looked at."""
 
-    Attributes:
-        name: of its layer.
-        shape: over all steps, ``(T, ...)``.
-        kind: its type.
-        place: among the carried ones; None for one with a tap.
-        source: where in the body, and in calls inside it, it is computed; None likewise.
-    """
-
-    name: str
-    shape: tuple[int, ...]
+    name: str  # of its layer
+    shape: tuple[int, ...]  # over all steps, (T, ...)
     kind: Any
-    place: int | None = None
-    source: tuple[Path, Any] | None = None
+    place: int | None = None  # among the carried ones; None for one with a tap
+    source: tuple[Path, Any] | None = None  # where in the body it is computed; None likewise
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A scan that is looked at, or the taps outside of scans.
-
-    Attributes:
-        states: that it has.
-        reverse: whether it runs from the end.
-        steps: outside of scans, of every tap in its order the state and the step.
-    """
+    """A scan that is looked at, or the taps outside of scans."""
 
     states: list[State]
-    reverse: bool = False
-    steps: Sequence[tuple[int, int]] = ()
+    reverse: bool = False  # whether it runs from the end
+    steps: Sequence[tuple[int, int]] = ()  # of every tap outside of scans its state and its step
 
 
 def loops_of(jaxpr: Any) -> list[Loop]:

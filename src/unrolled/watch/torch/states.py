@@ -28,23 +28,14 @@ OVERWRITTEN = "states were written to after they were given out: their saturatio
 
 @dataclass
 class NamedState:
-    """Where a module takes in its state, and where it returns it.
-
-    Attributes:
-        module: the module.
-        path: the argument of its ``forward``, and the part of it.
-        axis: the batch's axis of the state; None if it was not told.
-        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        place: which of the tensors that it returns is the state; None if not known so far.
-        latest: what its last call has returned.
-    """
+    """Where a module takes in its state, and where it returns it."""
 
     module: nn.Module
-    path: str
-    axis: int | None
-    cell: str | None = None
-    place: int | None = None
-    latest: list[ref[torch.Tensor]] = field(default_factory=list)
+    path: str  # the argument of its ``forward``, and the part of it
+    axis: int | None  # the batch's axis of the state; None if it was not told
+    cell: str | None = None  # name in `unrolled.functional.bptt.STEPS`; None if it is not known
+    place: int | None = None  # of the state among the tensors returned; None if not known so far
+    latest: list[ref[torch.Tensor]] = field(default_factory=list)  # what its last call returned
 
 
 @dataclass(kw_only=True, eq=False)
