@@ -145,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _lead(runs: Sequence[Run]) -> list[str]:
-    """What all runs have in common, in a line; of one alone also when and where it was."""
+    """Lines below the title: what all runs share; for a single run also when and where it was."""
     facts = [tables.facts(run) for run in runs]
     common = [v for name, v in facts[0].items() if all(f.get(name) == v for f in facts)]
     when = tables.circumstances(runs[0]) if len(runs) == 1 else ""

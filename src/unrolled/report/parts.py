@@ -10,7 +10,7 @@ from unrolled.report.charts import slug
 from unrolled.report.spec import Chart, Heatmap, Picture, rows, show
 
 SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
-"""Of the kinds of findings, so that colour does not stand alone."""
+"""A sign for each kind of finding, for readers who do not see its colour."""
 
 
 def figure(picture: Picture) -> str:

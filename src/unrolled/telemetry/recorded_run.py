@@ -45,7 +45,7 @@ class RecordedRun:
         return self
 
     def _every_epoch(self) -> int:
-        """Of how many lines of `METRICS` one is read, as all of them are kept in memory."""
+        """Return n to read every n-th line of `METRICS`: what is read stays in memory."""
         file = self.path / METRICS
         every = -(-file.stat().st_size // MOST_EPOCHS) if file.is_file() else 1
         if every > 1:
@@ -75,7 +75,7 @@ class RecordedRun:
         return None
 
     def read_dict(self, name: str) -> dict[str, Any]:
-        """The same of a file that must hold a JSON object; empty if it does not."""
+        """Return the JSON object that a file holds; an empty one if it holds none."""
         value = self.read_json(name)
         if value is not None and not isinstance(value, dict):
             self.problems.append(f"{name} is damaged and left out: it holds no object")

@@ -91,13 +91,13 @@ class RecordStore:
                 self.tell("sink", f"{what}; it is called with the records that follow")
 
     def tell(self, name: str, text: str) -> None:
-        """Say once, where a person sees it, what keeps records from being made as they should."""
+        """Warn, once for each name, of what keeps records from being made; and note it."""
         if name not in self.notes:
             self.note(name, text)
             warnings.warn(f"watch: {text}", RuntimeWarning, stacklevel=2)
 
     def note(self, name: str, text: str) -> None:
-        """Note it, and write it down at once: a loop that nothing is recorded of may be killed."""
+        """Add a note, and write it to the run at once: the process may be killed."""
         self.notes[name] = text
         self.write_notes()
 
@@ -169,7 +169,7 @@ class RecordStore:
         return showing.table(*self._facts())
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        """What is to be said of it: the latest record, where records go, and the notes."""
+        """A title and facts: the latest record, where records go, and the notes."""
         last, state = self.last, "closed" if self.closed else "open"
         made = "no record so far" if last is None else f"step {last.step:,}"
         facts = [] if last is None else [*showing.record_facts(last).items()]

@@ -19,7 +19,7 @@ ORDER = {
     cell: tuple(GATE_ORDERS["torch"][cell].index(gate) for gate in gates)
     for cell, gates in bptt.GATES.items()
 }
-"""Where PyTorch has the gates that `bptt.GATES` names."""
+"""Places of the gates of `bptt.GATES` among PyTorch's."""
 
 
 class Direction:
@@ -96,10 +96,10 @@ class Direction:
         return dX
 
     def arrays(self) -> tuple[torch.Tensor, ...]:
-        """Of every step, padded with 0 where sequences have ended.
+        """Arrays over all steps, padded with 0 where sequences have ended.
 
         dL/dh_t ``(T, B, H)``; dL/d(H_{t-1} W_h) ``(T, B, G * H)``, gates as in `bptt.GATES`; the
-        hidden states before and after it, ``(T, B, H)``.
+        hidden states before and after the step, ``(T, B, H)``.
         """
         pieces = zip(self.results, self.tapes, strict=True)
         rows = [(r.hidden, r.recurrent, tape.old[0], tape.new[0]) for r, tape in pieces]
@@ -154,9 +154,9 @@ def _pieces(batch_sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _reversed_rows(batch_sizes: Sequence[int]) -> list[int]:
-    """Where each row goes when every sequence is read from its end; its own inverse.
+    """Places of the rows when every sequence is read from its end; its own inverse.
 
-    Of a sequence of three and one of one, batch sizes 2, 1, 1, it is 3, 1, 2, 0.
+    For a sequence of three steps and one of one (batch sizes 2, 1, 1) they are 3, 1, 2, 0.
     """
     starts = [0]
     for size in batch_sizes:

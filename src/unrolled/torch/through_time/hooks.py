@@ -21,7 +21,7 @@ from unrolled.torch.through_time.copies import Copies
 PARAMETERS = "_parameters"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-"""Where PyTorch keeps those of a module, and in a dict of a longer name how to call them."""
+"""Attributes with a module's hooks; ``<name>_with_kwargs`` says how to call them."""
 
 
 class Hook:
@@ -60,7 +60,7 @@ def set_apart(module: nn.Module) -> None:
 
 
 def swapped(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The same dict in the other of the two types that PyTorch has used for it."""
+    """A copy of the dict in the other of the two types that PyTorch has used for it."""
     return dict(parameters) if isinstance(parameters, OrderedDict) else OrderedDict(parameters)
 
 

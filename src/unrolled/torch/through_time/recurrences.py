@@ -94,7 +94,7 @@ class Recurrences:
         self.ends.setdefault(name, WeakSet()).add(h.untyped_storage())
 
     def last_state(self, name: str) -> torch.Tensor | None:
-        """Where the last sequence of this name stands, if no gradient has arrived since."""
+        """State that ended the last sequence of this name, if no gradient has arrived since."""
         last = None if self.went_back else self.by_name.get(name)
         return None if last is None else last.last.end
 

@@ -153,7 +153,7 @@ def _source(jaxpr: Any, var: Any) -> tuple[Path, Any] | None:
 
 
 def _inner(equation: Any) -> Any:
-    """What a call that is run in its place consists of; None for other equations."""
+    """The computation inside a call that is run in its place; None for other equations."""
     name, params = equation.primitive.name, equation.params
     # a checkpoint that was differentiated already is part of somebody's gradient
     if name not in INLINED or params.get("differentiated"):

@@ -17,7 +17,7 @@ from unrolled.watch.torch.tree import tensors_in
 
 @dataclass(eq=False)
 class Shown:
-    """What one call of a module has shown, and the step in which it was counted last."""
+    """Sums and the loss from one call of a module, and the step in which they counted last."""
 
     place: int
     sums: dict[str, torch.Tensor] = field(default_factory=dict)

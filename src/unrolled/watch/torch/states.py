@@ -19,7 +19,7 @@ from unrolled.torch.through_time.sequences import TracedCall, is_same
 from unrolled.watch.torch.tree import named_tensors, part_at, tensors_in
 
 StateNames = Mapping[str, str | tuple[str, int]]
-"""By module the argument with its state; with a number, which axis of it is the batch."""
+"""Argument that holds the state, by module; a number with it is the axis of the batch."""
 
 CELLS: dict[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
 

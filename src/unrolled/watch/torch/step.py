@@ -76,7 +76,7 @@ class Step:
         self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
 
     def _gradients(self, parameters: Named) -> Tensors:
-        """Those that count: others are of an earlier step, or of parameters frozen by now."""
+        """Gradients that count; others are of an earlier step, or of parameters frozen by now."""
         return {
             name: p.grad
             for name, p in parameters.items()
@@ -162,7 +162,7 @@ class Step:
 
 
 def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
-    """Those of an optimizer's groups that hold any of these, as numbers or tensors."""
+    """Learning rates of an optimizer's groups with any of these, as numbers or tensors."""
     ids = {id(parameter) for parameter in parameters.values()}
     return [
         group["lr"]

@@ -240,7 +240,7 @@ class Watch(ModelHooks, RecordStore):
         return self._logs()
 
     def _throw_away(self) -> None:
-        """What the backward passes so far have brought was cleared, and no step made of it."""
+        """Forget what the backward passes so far have brought: it was cleared before a step."""
         self.forward_trace.forget()
         self.recurrences.throw_away()
 
@@ -338,7 +338,7 @@ class Watch(ModelHooks, RecordStore):
             self.recurrences.after_backward(self.recurrences.waiting.last())
 
     def _moved_by(self, optimizer: Any, mine: Named) -> Named:
-        """What an optimizer that is about to step moves of the model; some may be new."""
+        """Parameters of the model that an optimizer is about to move; some may be new."""
         new = self._take_new(not mine or (self._logs() and self.backward_pass == -1))
         unseen = [name for name in new if self.parameters[name].grad is not None]
         if unseen:
