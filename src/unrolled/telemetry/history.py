@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.functional.bptt import STEPS
 from unrolled.telemetry.columns import Table
 from unrolled.telemetry.facts import Clip, Loss, clip_of, course_of, is_adaptive
 from unrolled.telemetry.records import LayerRecord, TelemetryRecord
@@ -83,7 +84,7 @@ class History:
         )
         for name, layer in record.layers.items():
             self.layers.setdefault(name, Table()).add(row, layer_row(name, layer))
-            if layer.cell is not None:
+            if layer.cell in STEPS:  # files may name others
                 self.cells[name] = layer.cell
         if self.first_not_finite is None:
             first = record.first_not_finite or _not_finite(record)
@@ -140,8 +141,11 @@ def layer_row(name: str, layer: LayerRecord) -> dict[str, float | None]:
         "middle": window[len(window) // 2] if window else None,
         "last": window[-1] if window else None,
         "weights": math.hypot(*parts) if parts else None,  # norm of all parts of dL/dW_hh
-        **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
-        **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
+        **{
+            f"{gate} {how}": share
+            for gate, shares in layer.gates.items()
+            for how, share in zip(("shut", "open"), shares, strict=False)
+        },
     }
 
 

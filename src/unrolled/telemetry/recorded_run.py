@@ -1,5 +1,6 @@
 """Read a run directory, whole or damaged: its files, epochs and telemetry, for every command."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class RecordedRun:
             self.unseen = self.read_dict(NOTES)
         for part, record in self._lines(TELEMETRY, TelemetryRecord.from_dict, self.every):
             self.add_record(part, record)
-        for part, line in self._lines(METRICS, dict, self._every_epoch()):
+        for part, line in self._lines(METRICS, _epoch, self._every_epoch()):
             self.history(part).epochs.append(line)
         return self
 
@@ -113,6 +114,15 @@ class RecordedRun:
         ):
             raise ValueError(f"part is {part!r}; one of {MOST_PARTS} names at most is expected")
         return part
+
+
+def _epoch(line: dict[str, Any]) -> dict[str, Any]:
+    """The line itself, or a ValueError if it is of no epoch or step that can be."""
+    for name in ("epoch", "step"):
+        value = line.get(name, 0)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+    return line
 
 
 def left_out(name: str, error: Exception) -> str:
