@@ -92,8 +92,7 @@ class Hooks:
     def __init__(self) -> None:
         self.handles: list[Any] = []
         self.known: dict[int, Any] = {}
-        self.modules: list[ref[nn.Module]] = []
-        self.kinds: list[type] = []
+        self.modules: list[tuple[ref[nn.Module], type]] = []
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -117,8 +116,7 @@ class Hooks:
         self.handles.append(register(hook, with_kwargs=True))
         if not is_apart and interrupts(vars(module)):
             set_apart(module)
-        self.modules.append(ref(module))
-        self.kinds.append(type(module))
+        self.modules.append((ref(module), type(module)))
         copies.begin(type(module))
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
@@ -129,14 +127,15 @@ class Hooks:
 
     def remove(self) -> None:
         """Take all of them off."""
-        modules = {id(module): module for each in self.modules if (module := each()) is not None}
+        here = (each() for each, _ in self.modules)
+        modules = {id(module): module for module in here if module is not None}
         apart = [module for module in modules.values() if interrupts(vars(module))]
         for handle in self.handles:
             handle.remove()
         for module in apart:
             if not interrupts(vars(module)):
                 set_apart(module)
-        for kind in self.kinds:
+        for _, kind in self.modules:
             copies.end(kind)
-        for each in (self.handles, self.known, self.modules, self.kinds):
+        for each in (self.handles, self.known, self.modules):
             each.clear()

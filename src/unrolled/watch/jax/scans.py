@@ -273,7 +273,7 @@ class _Walk:
             consts = getattr(params[INLINED[name]], "consts", ())
             call = partial(self.run, inner, consts, added=added, path=path)
             return self.again(call, inputs, added, params) if name in REMATS else call(inputs)
-        if name == "scan" and not isinstance(added, _InBody):
+        if name == "scan" and not added.in_body:
             return self.scan(equation, inputs)
         if _is_tap(equation):
             return [added.at_tap(inputs[0])]
@@ -316,7 +316,7 @@ class _Walk:
 
         def step(carry: Any, x: Any) -> Any:
             xs, tap_t = x
-            added = _InBody(tap_t)
+            added = _Taps(tap_t, in_body=True)
             for state, z in zip(loop.states, tap_t, strict=True):
                 if (source := state.source) is not None:
                     # one result may be carried twice: both taps are then that state's
@@ -338,11 +338,11 @@ class _Walk:
 
 
 class _Taps(dict[Any, Any]):
-    """What is added to variables; taps come in the order in which they were found."""
+    """Zeros to add to variables; those for taps come in the order in which these were found."""
 
-    def __init__(self, taps: Iterable[Any]) -> None:
+    def __init__(self, taps: Iterable[Any], in_body: bool = False) -> None:
         super().__init__()
-        self.waiting = iter(taps)
+        self.waiting, self.in_body = iter(taps), in_body  # of a scan
         self.seen: list[Any] = []
 
     def at_tap(self, h: Any) -> Any:
@@ -350,7 +350,3 @@ class _Taps(dict[Any, Any]):
         h = h + next(self.waiting)
         self.seen.append(h)
         return h
-
-
-class _InBody(_Taps):
-    """Those inside a loop's body."""

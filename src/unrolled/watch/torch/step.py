@@ -161,14 +161,11 @@ class Step:
         self.weight = {name: self.weight[name] for name in parameters if name in self.weight}
 
 
-def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
-    """Learning rates of an optimizer's groups with any of these, as numbers or tensors."""
+def groups_with(optimizer: Any, parameters: Named) -> list[dict[str, Any]]:
+    """The groups of an optimizer that hold any of these parameters."""
     ids = {id(parameter) for parameter in parameters.values()}
-    return [
-        group["lr"]
-        for group in optimizer.param_groups
-        if "lr" in group and any(id(parameter) in ids for parameter in group["params"])
-    ]
+    groups = optimizer.param_groups
+    return [group for group in groups if any(id(p) in ids for p in group["params"])]
 
 
 def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:

@@ -19,7 +19,7 @@ from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
 from unrolled.watch.torch.model_hooks import ModelHooks, weakly
 from unrolled.watch.torch.optimizer_hooks import all_steps, is_stepping
 from unrolled.watch.torch.states import StateNames, States, check_states
-from unrolled.watch.torch.step import Named, Step, learning_rates
+from unrolled.watch.torch.step import Named, Step, groups_with
 from unrolled.watch.torch.step_facts import StepFacts
 from unrolled.watch.torch.tracked_parameters import TrackedParameters
 
@@ -327,8 +327,9 @@ class Watch(ModelHooks, RecordStore):
     def _look_before(self, optimizer: Any, mine: Named, closure: Any) -> None:
         """An optimizer is about to move weights in a step that is recorded."""
         self.current.before_update(mine)
-        self.facts.before_step(optimizer, mine)
-        self.current.rates += learning_rates(optimizer, mine)
+        groups = groups_with(optimizer, mine)
+        self.facts.before_step(optimizer, groups[0], mine)
+        self.current.rates += [group["lr"] for group in groups if "lr" in group]
         self.scaling.before_step(self.current, optimizer)
         if closure is None:
             self.current.take_clipped(mine, as_they_came=self.backward_pass != -1)
