@@ -71,13 +71,6 @@ def test_the_heatmap_holds_every_time_step_its_reach_and_its_border(tmp_path):
     assert heatmap["marks"] == [{"axis": "y", "at": 4.5, "label": "cut by truncation"}]
 
 
-def test_long_sequences_have_a_row_for_several_time_steps(tmp_path):
-    run = made_runs.language_model(tmp_path / "long", epochs=2, num_steps=300)
-    heatmap = specs(report.write([run]).read_text())["through-time-1"]
-    assert len(heatmap["rows"]) == 100
-    assert heatmap["rows"][:2] == [1, 4]
-
-
 def test_a_long_run_makes_no_large_file(tmp_path, monkeypatch):
     run = made_runs.language_model(tmp_path / "long", epochs=130)
     assert report.write([run]).stat().st_size < 600_000

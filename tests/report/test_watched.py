@@ -72,7 +72,8 @@ def test_what_is_cut_off_is_said(tmp_path):
     layers = tuple(f"layers.{i}" for i in range(12))
     run = made_runs.language_model(tmp_path / "wide", epochs=1, num_steps=300, layers=layers)
     charts = found(run)
-    heatmap = charts["through-time-1"]["note"]
+    heatmap, rows = (charts["through-time-1"][name] for name in ("note", "rows"))
+    assert (len(rows), rows[:2]) == (100, [1, 4])
     assert "Each row is the mean of 3 time steps." in heatmap
     assert "The colours end 10 decades below" in heatmap
     assert "the first 10 of 12 layers" in heatmap

@@ -72,12 +72,6 @@ def test_norms_are_those_of_the_arrays_whatever_clips(framework, method):
     assert any(record.clip_coefficient < 0.9 for record in records) is bool(method)
 
 
-@pytest.mark.parametrize("name", ["globalnorm", "max"])
-def test_an_unknown_method_is_refused_when_the_trainer_is_made(name):
-    with pytest.raises(SettingError, match=r"global_norm, per_tensor, value, adaptive"):
-        load(FRAMEWORK).Trainer(1, gradient_clip_val=1, gradient_clip_method=name)
-
-
 @frameworks
 def test_to_look_changes_nothing_and_the_same_seed_gives_the_same_records(framework):
     results, records = [], ([], [])
@@ -238,8 +232,6 @@ def test_a_step_that_is_skipped_leaves_one_record_that_says_so(framework, every)
         assert len(record.layers["layers.0"].hidden_gradient_mean) == 5
         again = json.loads(json.dumps(record.as_dict()))
         assert TelemetryRecord.from_dict(again).on_nonfinite == record.on_nonfinite
-        older = {name: value for name, value in again.items() if "on_" not in name}
-        assert TelemetryRecord.from_dict(older).on_nonfinite is None
     for name, value in trained[1].items():  # traced steps of compiled code may round otherwise
         np.testing.assert_allclose(trained[0][name], value, rtol=1e-5, atol=1e-6)
 
@@ -264,12 +256,7 @@ def test_weights_that_end_infinite_are_named(monkeypatch):
 
 
 def layer(**bad):
-    arrays = {
-        "hidden": (4, 2, 3),
-        "recurrent": (4, 2, 3),
-        "first": (2, 3),
-        "after": (4, 2, 3),
-    }
+    arrays = dict.fromkeys(("hidden", "recurrent", "after"), (4, 2, 3)) | {"first": (2, 3)}
     values = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
     for name, t in bad.items():
         values[name][t, 1, 2] = math.inf
@@ -344,13 +331,8 @@ def test_the_same_seed_gives_the_same_bytes_and_they_can_be_read(tmp_path):
     ]
     first, again, other = ((path / "telemetry.jsonl").read_bytes() for path in paths)
     assert first == again != other
-    off = experiments.run(
-        "language-model",
-        (*TINY, "max_epochs=1", "telemetry_every=0"),
-        FRAMEWORK,
-        0,
-        tmp_path / "off",
-    )
+    without = (*TINY, "max_epochs=1", "telemetry_every=0")
+    off = experiments.run("language-model", without, FRAMEWORK, 0, tmp_path / "off")
     assert not (off / "telemetry.jsonl").exists()
     records, skipped = read_telemetry(paths[0] / "telemetry.jsonl")
     records = list(records)

@@ -31,8 +31,11 @@ def test_a_name_that_is_taken_gives_the_next_free_one(name, taken, free, tmp_pat
     for each in (name, *taken):
         (tmp_path / each).mkdir()
         (tmp_path / each / "mine.txt").write_text("mine")
-    with pytest.warns(RuntimeWarning, match=rf"{name}' already holds.*{free}'.*overwrite=True"):
+    with pytest.warns(
+        RuntimeWarning, match=rf"{name}' already holds.*{free}'.*overwrite=True"
+    ) as told:
         watched = watch(torch.nn.GRU(3, 5), out=tmp_path / name)
+    assert told[0].filename == __file__  # it is about the line that called
     with watched:
         train(watched.model)
     assert watched.path == tmp_path / free
