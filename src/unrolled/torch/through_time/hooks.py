@@ -7,16 +7,16 @@ interrupt compiled code, that dict is of another type: nothing compiled has to b
 what was compiled before the watch is used again after it.
 """
 
-from collections import OrderedDict
+import copyreg
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import nn
-
-from unrolled.torch.through_time.copies import Copies
 
 PARAMETERS = "_parameters"
 
@@ -70,8 +70,10 @@ def interrupts(attributes: dict[str, Any]) -> bool:
     return any(isinstance(hook, Hook) and type(hook) is not Hook for hook in hooks)
 
 
-def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a module without what watches have put there."""
+def without_hooks(attributes: Any) -> Any:
+    """The attributes of a module without what watches have put there; anything else as it is."""
+    if not isinstance(attributes, dict) or HOOKS[0] not in attributes:
+        return attributes
     attributes = dict(attributes)
     if interrupts(attributes):
         attributes[PARAMETERS] = swapped(attributes[PARAMETERS])
@@ -83,7 +85,48 @@ def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-copies = Copies(without_hooks)
+class Copies:
+    """Changes how modules of a class are copied and pickled.
+
+    Python asks `copyreg` for the way to copy an object of a class; `copy`, `pickle`,
+    `torch.save` and `multiprocessing` all do.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.watched: Counter[type] = Counter()
+        self.before: dict[type, Any] = {}
+
+    def begin(self, kind: type) -> None:
+        """One more module of this class is watched."""
+        with self.lock:
+            if not self.watched[kind]:
+                self.before[kind] = copyreg.dispatch_table.get(kind)
+                copyreg.dispatch_table[kind] = self._reduce
+            self.watched[kind] += 1
+
+    def end(self, kind: type) -> None:
+        """One module of this class is not watched any more."""
+        with self.lock:
+            self.watched[kind] -= 1
+            if self.watched[kind]:
+                return
+            before = self.before.pop(kind)
+            if before is None:
+                del copyreg.dispatch_table[kind]
+            else:
+                copyreg.dispatch_table[kind] = before
+
+    def _reduce(self, module: nn.Module) -> Any:
+        own = self.before.get(type(module))
+        reduced = module.__reduce_ex__(2) if own is None else own(module)
+        if isinstance(reduced, str):
+            return reduced
+        function, arguments, *rest = reduced
+        return (function, tuple(map(without_hooks, arguments)), *map(without_hooks, rest))
+
+
+copies = Copies()
 
 
 class Hooks:
