@@ -1,11 +1,7 @@
-"""Run directories as training would leave them, made from formulas in a moment.
-
-``python tests/report/made_runs.py DIRECTORY`` writes some, to look at their reports.
-"""
+"""Run directories as training would leave them, made from formulas in a moment."""
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +9,16 @@ import numpy as np
 from unrolled.parameters import to_bytes
 
 PARAMETERS = {"W_xh": (28, 32), "W_hh": (32, 32), "b_h": (32,), "W_hq": (32, 28), "b_q": (28,)}
-ENVIRONMENT = {
-    "unrolled": "0.1.0",
-    "python": "3.11.7",
-    "framework": {"name": "torch", "version": "2.13.0", "devices": ["cpu"]},
-}
+
+
+def begin(path: Path, experiment: str, seed: int | None = 0, **settings: object) -> dict:
+    """Make the directory with what a run writes before it trains; give the head of its summary."""
+    path.mkdir(parents=True)
+    head = {"experiment": experiment, "framework": "torch", "seed": seed}
+    dump(path, "config", {**head, "settings": settings})
+    framework = {"name": "torch", "version": "2.13.0", "devices": ["cpu"]}
+    dump(path, "environment", {"unrolled": "0.1.0", "python": "3.11.7", "framework": framework})
+    return {**head, "status": "finished"}
 
 
 def language_model(
@@ -34,97 +35,74 @@ def language_model(
 ) -> Path:
     """A run whose perplexity falls, whose gradient grows, is clipped, and fades back in time."""
     rng = np.random.default_rng(seed)
-    path.mkdir(parents=True)
     chosen = {"model": "rnn", "num_hiddens": 32, "num_steps": num_steps, "lr": 1.0,
               "gradient_clip_val": 1.0, "max_epochs": epochs, "max_tokens": 10000,
               "text": None, "clean": True, **settings}  # fmt: skip
-    dump(path, "config", {"experiment": "language-model", "framework": "torch", "seed": seed,
-                          "settings": chosen})  # fmt: skip
-    dump(path, "environment", ENVIRONMENT)
+    summary = begin(path, "language-model", seed, **chosen)
     dump(path, "vocabulary", list("abcdefghijklmnopqrstuvwxyz <"))
-    metrics, records, step = [], [], 0
+    metrics, records, steps = [], [], epochs * steps_per_epoch
     for epoch in range(1, epochs + 1):
         loss = 3.3 * math.exp(-3 * epoch / epochs) + 0.05
         norms = []
-        for _ in range(steps_per_epoch):
-            step += 1
-            share = step / (epochs * steps_per_epoch)
-            norm = float(0.2 + 6 * share * rng.lognormal(0, 0.6))
-            norms.append(norm)
+        for step in range((epoch - 1) * steps_per_epoch + 1, epoch * steps_per_epoch + 1):
+            norms.append(float(0.2 + 6 * step / steps * rng.lognormal(0, 0.6)))
             if telemetry:
-                records.append(
-                    record(rng, step, epoch, loss, norm, num_steps, layers, border, share)
-                )
-        metrics.append(
-            {
-                "epoch": epoch,
-                "step": step,
-                "loss": loss,
-                "perplexity": math.exp(loss),
-                "gradient_norm": float(np.mean(norms)),
-                "gradient_norm_max": max(norms),
-                "clipped_norm": float(np.mean(np.minimum(norms, 1))),
-            }
-        )
+                fades = layer(rng, num_steps, border, step / steps)
+                numbers = record(step, norms[-1], 1.0, PARAMETERS, dict.fromkeys(layers, fades))
+                records.append({**numbers, "epoch": epoch, "loss": loss})
+        measured = {"loss": loss, "perplexity": math.exp(loss)}
+        measured |= {"gradient_norm": float(np.mean(norms)), "gradient_norm_max": max(norms),
+                     "clipped_norm": float(np.mean(np.minimum(norms, 1)))}  # fmt: skip
+        metrics.append({"epoch": epoch, "step": epoch * steps_per_epoch, **measured})
     write_lines(path / "metrics.jsonl", metrics)
     if telemetry:
         write_lines(path / "telemetry.jsonl", records)
-    summary = {
-        "experiment": "language-model",
-        "framework": "torch",
-        "seed": seed,
-        "status": "finished",
-        "epochs": epochs,
-        "perplexity": math.exp(loss),
-        "heldout_perplexity": 21.3,
-        "tokens_per_s": 61234.5,
-        "samples": {"time traveller": "time traveller for so it will be <convenient> to speak"},
-    }
-    dump(path, "summary", summary)
+    summary |= {"epochs": epochs, "perplexity": math.exp(loss), "heldout_perplexity": 21.3}
+    text = "time traveller for so it will be <convenient> to speak"
+    dump(path, "summary", {**summary, "tokens_per_s": 61234.5, "samples": {"traveller": text}})
     model(path, rng)
     return path
 
 
-def record(rng, step, epoch, loss, norm, T, layers, border, share):
-    """One line of telemetry: the gradient fades by a factor that grows with training."""
-    clipped = min(norm, 1.0)
+def layer(rng, T, border, share):
+    """A gradient that fades on its way back, by a factor that grows with the share of training."""
     fall = 0.55 + 0.37 * share + 0.02 * float(rng.normal())
     back = np.arange(T - 1, -1, -1)  # steps back from the last
     mean = 0.02 * fall**back * rng.lognormal(0, 0.15, T)
     mean[:border] = 1e-12 * mean[:border]
     reach = int(np.argmax(mean[::-1] < 0.01 * mean[-1])) if (mean < 0.01 * mean[-1]).any() else T
     return {
+        "hidden_gradient_mean": mean.tolist(),
+        "hidden_gradient_max": (3 * mean).tolist(),
+        "decay_per_step": fall,
+        "horizon_steps": reach,
+        "saturated": min(0.6, 0.7 * share),
+        "weight_gradient_per_step": (mean * 4).tolist(),
+        "truncation_points": [border],
+    }
+
+
+def record(step, norm, threshold, names, layers):
+    """A line of telemetry of a step whose gradient is clipped at a threshold, if there is one."""
+    clipped = norm if threshold is None else min(norm, threshold)
+    parameters = {
+        name: {
+            "gradient_norm": norm / (i + 1),
+            "clipped_norm": clipped / (i + 1),
+            "weight_norm": 5.0 + step / 100,
+            "update_ratio": clipped / (i + 1) / 200,
+        }
+        for i, name in enumerate(names)
+    }
+    return {
         "step": step,
-        "epoch": epoch,
-        "loss": loss,
         "gradient_norm": norm,
         "clipped_norm": clipped,
-        "clip_coefficient": clipped / norm,
-        "clip_method": "global_norm",
-        "clip_threshold": 1.0,
-        "parameters": {
-            name: {
-                "gradient_norm": norm * part,
-                "clipped_norm": clipped * part,
-                "weight_norm": 5.0 + step / 100,
-                "update_ratio": clipped * part / 200,
-                "finite": True,
-            }
-            for name, part in zip(PARAMETERS, (0.3, 0.8, 0.05, 0.5, 0.1), strict=True)
-        },
-        "layers": {
-            name: {
-                "hidden_gradient_mean": mean.tolist(),
-                "hidden_gradient_max": (3 * mean).tolist(),
-                "decay_per_step": fall,
-                "horizon_steps": reach,
-                "saturated": min(0.6, 0.7 * share),
-                "weight_gradient_per_step": (mean * 4).tolist(),
-                "truncation_points": [border],
-            }
-            for name in layers
-        },
-        "first_not_finite": None,
+        "clip_coefficient": clipped / norm if norm else 1.0,
+        "clip_method": None if threshold is None else "global_norm",
+        "clip_threshold": threshold,
+        "parameters": parameters,
+        "layers": layers,
     }
 
 
@@ -134,83 +112,43 @@ def watched(path: Path, steps: int = 20, bad=(), names=("weight", "bias"), rate=
     ``rate(step)`` may be a number or a list, of parameter groups.
     """
     rng = np.random.default_rng(steps)
-    path.mkdir(parents=True)
-    head = {"experiment": "watch", "framework": "torch", "seed": None}
-    settings = {"model": "Net", "every": 1, "clips_at": None}
-    dump(path, "config", {**head, "settings": settings})
-    dump(path, "environment", ENVIRONMENT)
+    summary = begin(path, "watch", None, model="Net", every=1, clips_at=None)
     lines = []
     for step in range(1, steps + 1):
-        line = record(rng, step, None, 1 / step, 2.0 / step, 12, ("rnn",), 0, step / steps)
-        fine = step not in bad
+        line = record(step, 2.0 / step, 1.0, names, {"rnn": layer(rng, 12, 0, step / steps)})
         rates = rate(step) if callable(rate) else rate
-        line |= {
-            "loss": 1 / step if fine and loss else None,
-            "gradient_norm": 2.0 / step if fine else None,
-            "first_not_finite": None if fine else "an input of rnn",
-            "learning_rate": rates[0] if isinstance(rates, list) else rates,
-            "learning_rates": rates if isinstance(rates, list) else [],
-            "parameters": {
-                name: {"gradient_norm": 1 / (step + i), "weight_norm": 1.0, "update_ratio": 1e-3}
-                for i, name in enumerate(names)
-            },
-        }
+        line["loss"] = 1 / step if loss else None
+        line["learning_rate"] = rates[0] if isinstance(rates, list) else rates
+        line["learning_rates"] = rates if isinstance(rates, list) else []
+        if step in bad:
+            line |= {"loss": None, "gradient_norm": None, "first_not_finite": "an input of rnn"}
         lines.append(line)
     write_lines(path / "telemetry.jsonl", lines)
-    dump(path, "summary", {**head, "status": "finished", "steps": steps})
+    dump(path, "summary", {**summary, "steps": steps})
     return path
 
 
-def explosion(path: Path, seed: int = 0) -> Path:
+def explosion(path: Path) -> Path:
     """Two models in one run: one explodes and dies, its norms exactly 0; one is clipped."""
-    rng = np.random.default_rng(seed)
-    path.mkdir(parents=True)
-    settings = {"lr": 0.2, "batch_size": 64, "length": 20}
-    head = {"experiment": "gradient-explosion", "framework": "torch", "seed": seed}
-    dump(path, "config", {**head, "settings": settings})
-    dump(path, "environment", ENVIRONMENT)
+    rng = np.random.default_rng(0)
+    summary = begin(path, "gradient-explosion", lr=0.2, batch_size=64, length=20)
     lines, records = [], []
-    for part in ("unclipped", "clipped"):
-        for step in range(1, 251):
-            record, accuracy = exploded(part, step, rng)
-            records.append(record)
+    for part, threshold in (("unclipped", None), ("clipped", 20.0)):
+        for step in range(1, 101):
+            norm = float(rng.lognormal(2.2, 1.1))
+            if threshold is None:
+                norm *= 1e3 * (step < 10) + (step < 60)
+            head = {"part": part, "epoch": step // 5, "step": step, "loss": 3 + 40 * (norm == 0)}
+            records.append(head | record(step, norm, threshold, ("W", "U", "b"), {}))
             if step % 5 == 0:
-                where = {"part": part, "epoch": step // 5, "step": step}
-                lines.append({**where, "loss": record["loss"], "val_accuracy": accuracy})
+                lines.append({**head, "val_accuracy": 0.09 + 0.02 * float(rng.random())})
     write_lines(path / "metrics.jsonl", lines)
     write_lines(path / "telemetry.jsonl", records)
     peaks = {"W": {"peak": 6.4e3, "step": 6}, "U": {"peak": 4.8e3, "step": 6}}
     accuracies = {"unclipped": 0.08, "clipped": 0.09}
-    dump(path, "summary", {"status": "finished", "test_accuracy": accuracies, "explosion": peaks})
+    dump(path, "summary", {**summary, "test_accuracy": accuracies, "explosion": peaks})
     model(path, rng)
     return path
-
-
-def exploded(part, step, rng):
-    """One line of telemetry of a part, and an accuracy."""
-    clipped = part == "clipped"
-    if clipped:
-        norm = float(rng.lognormal(2.2, 1.1))
-    else:
-        norm = 8e3 * math.exp(-((step - 6) ** 2) / 8) + 30 / step if step < 60 else 0.0
-    after = min(norm, 20.0) if clipped else norm
-    parameters = {
-        name: {"gradient_norm": norm * share, "update_ratio": after * share / 50}
-        for name, share in (("W", 0.8), ("U", 0.6), ("b", 0.2))
-    }
-    record = {
-        "part": part,
-        "step": step,
-        "epoch": 1 + step // 5,
-        "loss": 2.95 + (abs(float(rng.normal())) if clipped else 40 * (step > 6)),
-        "gradient_norm": norm,
-        "clipped_norm": after,
-        "clip_coefficient": after / norm if norm else 1.0,
-        "clip_method": "global_norm" if clipped else None,
-        "clip_threshold": 20.0 if clipped else None,
-        "parameters": parameters,
-    }
-    return record, 0.09 + 0.02 * float(rng.random())
 
 
 def model(path, rng):
@@ -223,12 +161,14 @@ def dump(path, name, value):
     (path / f"{name}.json").write_text(json.dumps(value, indent=2))
 
 
+def change(path, name, **values):
+    """Change entries of a JSON file of a run."""
+    dump(path, name, json.loads((path / f"{name}.json").read_text()) | values)
+
+
 def write_lines(file, records):
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    language_model(out / "rnn", epochs=500)
-    language_model(out / "lstm", seed=1, epochs=300, model="lstm", lr=2.0, border=10)
-    explosion(out / "explosion")
+def read_lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]

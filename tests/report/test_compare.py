@@ -132,8 +132,7 @@ def test_losses_of_different_experiments_have_axes_of_their_own(page):
 def test_lines_of_different_experiments_do_not_share_a_chart(runs, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(runs["bare"], other)
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "experiment": "mine"}))
+    made_runs.change(other, "config", experiment="mine")
     found = specs(report.write([runs["bare"], other], out=tmp_path / "both.html").read_text())
     charts = [found[f"perplexity-{name}"] for name in ("bare", "other")]
     assert [len(chart["series"]) for chart in charts] == [1, 1]

@@ -35,14 +35,6 @@ def test_a_line_keeps_extremes_means_and_count_however_it_is_thinned(ys, limit):
             assert y == pytest.approx(sum(known) / len(known), abs=1e-6)
 
 
-def test_memory_does_not_grow_with_the_number_of_points():
-    line = Line(limit=50)
-    for x in range(100_000):
-        line.add(x, float(x))
-    assert len(line.series("y").x) <= 100
-    assert len(line._groups) <= 100
-
-
 def test_a_run_taken_up_from_an_earlier_step_replaces_what_came_after():
     line = Line()
     for x, y in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0), (4, 40.0)):

@@ -53,31 +53,17 @@ def test_a_tracker_of_ones_own_needs_one_method():
     kept.record(RECORD)
     kept.on_epoch(None, EPOCH)
     kept.close()
-    assert kept.logged == [
-        (3, {"step.loss": 2.5, "step.gradient_norm": 4.0, "step.clipped_norm": 1.0}),
-        (
-            3,
-            {
-                "epoch": 1,
-                "loss": 2.5,
-                "gradient_norm": 4.0,
-                "parameters.W.gradient_norm": 0.5,
-                "layers.0.decay_per_step": 0.5,
-                "layers.0.horizon_steps": 2,
-            },
-        ),
-        (
-            8,
-            {
-                "epoch.epoch": 1,
-                "epoch.loss": 2.0,
-                "epoch.val_loss": None,
-                "epoch.gradient_norm": 1.5,
-                "epoch.gradient_norm_max": 3.0,
-                "epoch.clipped_norm": 1.0,
-            },
-        ),
-    ]
+    (_, step), (_, record), (_, epoch) = kept.logged
+    assert [number for number, _ in kept.logged] == [3, 3, 8]
+    norms = {"gradient_norm": 4.0, "clipped_norm": 1.0}
+    assert step == {"step.loss": 2.5, **{f"step.{name}": norm for name, norm in norms.items()}}
+    layer = {"layers.0.decay_per_step": 0.5, "layers.0.horizon_steps": 2}
+    assert record == {"epoch": 1, "loss": 2.5, "gradient_norm": 4.0} | layer | {
+        "parameters.W.gradient_norm": 0.5
+    }
+    norms = {"gradient_norm": 1.5, "gradient_norm_max": 3.0, "clipped_norm": 1.0}
+    measures = {"epoch": 1, "loss": 2.0, "val_loss": None, **norms}
+    assert epoch == {f"epoch.{name}": value for name, value in measures.items()}
 
 
 def test_the_measures_of_an_experiment_and_the_name_of_a_part_are_used():

@@ -1,7 +1,6 @@
 """The report of a watched run, on a page and inside a notebook."""
 
 import html
-import json
 import re
 
 import browser
@@ -61,7 +60,7 @@ def test_steps_that_were_not_finite_are_shaded_and_counted(tmp_path):
 
 def test_epochs_whose_loss_was_not_finite_are_shaded(tmp_path):
     run = made_runs.language_model(tmp_path / "run", epochs=4, telemetry=False)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = made_runs.read_lines(run / "metrics.jsonl")
     lines[-1] |= {"loss": None, "perplexity": None}
     made_runs.write_lines(run / "metrics.jsonl", lines)
     charts = found(run)
@@ -73,7 +72,8 @@ def test_what_is_cut_off_is_said(tmp_path):
     layers = tuple(f"layers.{i}" for i in range(12))
     run = made_runs.language_model(tmp_path / "wide", epochs=1, num_steps=300, layers=layers)
     charts = found(run)
-    heatmap = charts["through-time-1"]["note"]
+    heatmap, rows = (charts["through-time-1"][name] for name in ("note", "rows"))
+    assert (len(rows), rows[:2]) == (100, [1, 4])
     assert "Each row is the mean of 3 time steps." in heatmap
     assert "The colours end 10 decades below" in heatmap
     assert "the first 10 of 12 layers" in heatmap

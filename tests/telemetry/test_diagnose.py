@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from unrolled.errors import RunError
-from unrolled.telemetry import Finding, LayerRecord, TelemetryRecord, diagnose, diagnose_run
+from unrolled.telemetry import (
+    Finding,
+    LayerRecord,
+    ParameterRecord,
+    TelemetryRecord,
+    diagnose,
+    diagnose_run,
+)
 from unrolled.telemetry.diagnose import Diagnosis, as_text
 
 torch = pytest.importorskip("torch")
@@ -298,19 +305,6 @@ def test_the_models_of_a_run_are_judged_apart(tmp_path):
     assert found["clipped"] == []
 
 
-def test_damaged_lines_are_left_out_and_named(tmp_path, unrolled):
-    lines = as_lines(sick("rate jumps"))
-    lines[1:1] = ["{broken", "[]", '{"step": "x"}', '{"step": 3, "loss": "high"}']
-    run = write(tmp_path / "run", lines, ['{"epoch": 1, "loss": 3.0}', "\0\0"])
-    found = diagnose_run(run)
-    assert found.findings[""] == diagnose(sick("rate jumps").records)
-    assert found.skipped == [
-        "telemetry.jsonl: lines 2 to 5 are damaged and left out",
-        "metrics.jsonl: line 2 is damaged and left out",
-    ]
-    assert "note: telemetry.jsonl: lines 2 to 5 are" in words(unrolled("diagnose", run))
-
-
 @pytest.mark.parametrize("telemetry", [None, [], ["{"]])
 def test_metrics_alone_are_judged_where_there_is_no_telemetry(tmp_path, telemetry, unrolled):
     losses = np.linspace(3, 2, 30).tolist() + np.linspace(2, 40, 30).tolist()
@@ -339,6 +333,39 @@ def test_it_says_what_it_has_seen_and_could_look_for(tmp_path, unrolled):
     ]):  # fmt: skip
         run = write(tmp_path / str(place), telemetry, lines, {})
         assert said in words(unrolled("diagnose", run))
+
+
+LAYER = {"hidden_gradient_mean": [1e9, 1.0], "cell": "lstm"}
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "skipped"),
+    [
+        ("metrics", [{"epoch": 1e999, "loss": 2.0}], 1),
+        ("metrics", [{"epoch": 1, "step": math.nan, "loss": 2.0}], 1),
+        ("telemetry", [{"step": 1, "layers": {"rnn": {"truncation_points": [1e999]}}}], 1),
+        ("telemetry", [{"step": 1, "layers": {"rnn": {**LAYER, "gates": {"forget": [1]}}}}], 0),
+        ("telemetry", [{"step": 1, "layers": {"rnn": {**LAYER, "cell": "of tomorrow"}}}], 0),
+    ],
+)
+def test_odd_numbers_and_names_in_a_file_end_no_diagnosis(tmp_path, name, lines, skipped):
+    run = write(tmp_path / "run", **{name: map(json.dumps, lines)})
+    assert sum("line 1 is damaged" in text for text in diagnose_run(run).skipped) == skipped
+
+
+def test_weights_that_decay_without_a_gradient():
+    decays = [
+        TelemetryRecord(
+            step,
+            loss=3.0,
+            gradient_norm=0.0,
+            weight_decay=0.5,
+            parameters={"w": ParameterRecord(0.0, 0.0, 0.8**step, 0.2)},
+        )
+        for step in range(50)
+    ]
+    found = only(diagnose(decays), "weight decay too strong")
+    assert found.text.endswith("The weight decay is 0.5.")
 
 
 def test_what_is_no_run_is_an_error(tmp_path, unrolled):
@@ -370,21 +397,23 @@ def with_nan(last, *bad, **done):
             yield TelemetryRecord(step, 1, 2.0, 1.0)
 
 
-def test_skipped_steps_are_a_warning_that_names_them():
-    found = only(diagnose(with_nan(30, 4, 9, on_nonfinite="skip")), "NaN")
-    assert (found.severity, found.step, found.parameter) == ("warning", 4, "input 0")
-    assert found.text == (
-        "In step 4 input 0 was NaN or infinite, before anything else that was seen. Minibatch "
-        "skipped twice: steps 4, 9."
-    )
-    assert found.numbers == {"steps": 2}
-
-
-def test_many_of_them_are_counted():
-    bad = range(2, 30)
-    found = only(diagnose(with_nan(30, *bad, on_nonfinite="rollback", rolled_back_to=0)), "NaN")
-    said = "Rolled back to the start 28 times: steps 2, 3, 4, 5, 6, 7, 8, 9 and 20 more."
-    assert found.text.endswith(said)
+@pytest.mark.parametrize(
+    ("bad", "done", "said"),
+    [
+        ([4, 9], {"on_nonfinite": "skip"}, "Minibatch skipped twice: steps 4, 9."),
+        (
+            range(2, 30),
+            {"on_nonfinite": "rollback", "rolled_back_to": 0},
+            "Rolled back to the start 28 times: steps 2, 3, 4, 5, 6, 7, 8, 9 and 20 more.",
+        ),
+    ],
+)
+def test_steps_that_were_left_out_are_a_warning_that_names_them(bad, done, said):
+    found = only(diagnose(with_nan(30, *bad, **done)), "NaN")
+    assert (found.severity, found.step, found.parameter) == ("warning", bad[0], "input 0")
+    first = f"In step {bad[0]} input 0 was NaN or infinite, before anything else that was seen."
+    assert found.text == f"{first} {said}"
+    assert found.numbers == {"steps": len(bad)}
 
 
 def test_a_stop_after_them_is_serious():

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from kept import Batches
 
 from installed import INSTALLED
 from unrolled.frameworks import load
@@ -15,31 +16,22 @@ T, B, H, V = 5, 3, 4, 6
 frameworks = pytest.mark.parametrize("framework", INSTALLED)
 
 
-class Batches:
-    """A data module of one minibatch of ids."""
-
-    def __init__(self, backend):
-        ids = np.random.default_rng(5).integers(0, V, (B, T + 1))
-        self.batch = backend.asarray(ids[:, :-1]), backend.asarray(ids[:, 1:])
-
-    def train_dataloader(self):
-        return [self.batch]
-
-    def val_dataloader(self):
-        return None
+IDS = np.random.default_rng(5).integers(0, V, (B, T + 1))
+X, Y = IDS[:, :-1], IDS[:, 1:]
 
 
 def traced(framework, cell):
     """Values of the parameters, and the gradients in the traced layers, as NumPy arrays."""
     library = load(framework)
-    backend, data = library.backend, Batches(library.backend)
+    backend, data = library.backend, Batches(library.backend, (X, Y))
+    (batch,) = data
     model = library.LanguageModel(V, H, cell, sigma=0.5, seed=1)
     trainer = library.Trainer(1)
     trainer.prepare(model, data)
     values = {name: backend.to_numpy(p).copy() for name, p in trainer.parameters.items()}
-    plain = trainer.backward(data.batch, None)
+    plain = trainer.backward(batch, None)
     plain_gradients = {name: backend.to_numpy(g).copy() for name, g in plain[1].items()}
-    (loss, _), gradients, found = trainer.backward(data.batch, None, traced=True)
+    (loss, _), gradients, found = trainer.backward(batch, None, traced=True)
     assert float(loss) == pytest.approx(float(plain[0][0]), rel=1e-6)
     gradients = {name: backend.to_numpy(g).copy() for name, g in gradients.items()}
     assert list(gradients) == list(plain_gradients)
@@ -83,8 +75,6 @@ def central_differences(function, shape):
 def test_an_lstms_gradients_through_time_are_finite_differences(framework):
     values, layers = traced(framework, "lstm")
     p = {name: value.astype(np.float64) for name, value in values.items()}
-    ids = np.random.default_rng(5).integers(0, V, (B, T + 1))
-    X, Y = ids[:, :-1], ids[:, 1:]
     none, nothing = np.zeros((T, B, H)), np.zeros((T, B, 4 * H))
     hidden, recurrent = layers["layers.0"]
     expected = central_differences(lambda d: lstm_loss(p, X, Y, d, nothing), (T, B, H))
@@ -170,9 +160,8 @@ def test_they_are_those_of_automatic_differentiation(cell, both_ways, dtype):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     batch = tensor(rng.normal(size=(B, T, 2))), tensor(rng.normal(size=(T, B)))
-    data, model, trainer = Batches(Module.backend), Stack(), Trainer(1)
-    data.batch = batch
-    trainer.prepare(model, data)
+    model, trainer = Stack(), Trainer(1)
+    trainer.prepare(model, Batches(Module.backend, batch))
     _, _, found = trainer.backward(batch, None, traced=True)
     kept: dict[str, list] = {}
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from kept import Keeper
 
 from clipping_by_hand import by_hand, norm_of
 from installed import FRAMEWORK, INSTALLED
@@ -24,24 +25,6 @@ from unrolled.training.tracing import ThroughTime, TracedLayer, Tracer
 TEXT = "the quick brown fox jumps over the lazy dog. " * 8
 H = 5
 frameworks = pytest.mark.parametrize("framework", INSTALLED)
-
-
-class Keeper(Listener):
-    """Keeps the gradients and weights of every step as NumPy arrays."""
-
-    def __init__(self):
-        self.gradients, self.clipped, self.weights, self.steps = [], [], [], []
-
-    def on_backward(self, trainer, backward):
-        for keep, arrays in (
-            (self.gradients, backward.gradients),
-            (self.clipped, backward.clipped),
-            (self.weights, trainer.parameters),
-        ):
-            keep.append({n: trainer.backend.to_numpy(a).astype(float) for n, a in arrays.items()})
-
-    def on_step(self, trainer, step):
-        self.steps.append(step)
 
 
 def setup(framework, cell="rnn", lr=0.5, sigma=0.5, **options):
@@ -87,12 +70,6 @@ def test_norms_are_those_of_the_arrays_whatever_clips(framework, method):
         assert record.clip_coefficient == pytest.approx(after / before, rel=1e-4)
         assert (record.clip_method, record.clip_threshold) == (method, theta)
     assert any(record.clip_coefficient < 0.9 for record in records) is bool(method)
-
-
-@pytest.mark.parametrize("name", ["globalnorm", "max"])
-def test_an_unknown_method_is_refused_when_the_trainer_is_made(name):
-    with pytest.raises(SettingError, match=r"global_norm, per_tensor, value, adaptive"):
-        load(FRAMEWORK).Trainer(1, gradient_clip_val=1, gradient_clip_method=name)
 
 
 @frameworks
@@ -255,8 +232,6 @@ def test_a_step_that_is_skipped_leaves_one_record_that_says_so(framework, every)
         assert len(record.layers["layers.0"].hidden_gradient_mean) == 5
         again = json.loads(json.dumps(record.as_dict()))
         assert TelemetryRecord.from_dict(again).on_nonfinite == record.on_nonfinite
-        older = {name: value for name, value in again.items() if "on_" not in name}
-        assert TelemetryRecord.from_dict(older).on_nonfinite is None
     for name, value in trained[1].items():  # traced steps of compiled code may round otherwise
         np.testing.assert_allclose(trained[0][name], value, rtol=1e-5, atol=1e-6)
 
@@ -281,12 +256,7 @@ def test_weights_that_end_infinite_are_named(monkeypatch):
 
 
 def layer(**bad):
-    arrays = {
-        "hidden": (4, 2, 3),
-        "recurrent": (4, 2, 3),
-        "first": (2, 3),
-        "after": (4, 2, 3),
-    }
+    arrays = dict.fromkeys(("hidden", "recurrent", "after"), (4, 2, 3)) | {"first": (2, 3)}
     values = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
     for name, t in bad.items():
         values[name][t, 1, 2] = math.inf
@@ -361,13 +331,8 @@ def test_the_same_seed_gives_the_same_bytes_and_they_can_be_read(tmp_path):
     ]
     first, again, other = ((path / "telemetry.jsonl").read_bytes() for path in paths)
     assert first == again != other
-    off = experiments.run(
-        "language-model",
-        (*TINY, "max_epochs=1", "telemetry_every=0"),
-        FRAMEWORK,
-        0,
-        tmp_path / "off",
-    )
+    without = (*TINY, "max_epochs=1", "telemetry_every=0")
+    off = experiments.run("language-model", without, FRAMEWORK, 0, tmp_path / "off")
     assert not (off / "telemetry.jsonl").exists()
     records, skipped = read_telemetry(paths[0] / "telemetry.jsonl")
     records = list(records)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kept import Batches, Keeper
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled.data.batching import SequenceLoader
 from unrolled.errors import SettingError, TextError
 from unrolled.frameworks import load
-from unrolled.models.language_model import RecurrentNetwork
 from unrolled.telemetry.recorder import Telemetry
 from unrolled.training.truncation import Truncation
 
@@ -31,52 +31,13 @@ def by_hand():
     return module
 
 
-class Batches:
-    """Minibatches that continue each other."""
-
-    continues = True
-
-    def __init__(self, backend, pairs):
-        self.pairs = [tuple(map(backend.asarray, pair)) for pair in pairs]
-
-    def train_dataloader(self):
-        return self
-
-    def val_dataloader(self):
-        return None
-
-    def __iter__(self):
-        return iter(self.pairs)
-
-    def __len__(self):
-        return len(self.pairs)
-
-
-class Gradients(Telemetry):
-    """Telemetry that also keeps the gradients of every step."""
-
-    def __init__(self, records):
-        super().__init__(1, [records.append])
-        self.gradients, self.losses, self.states = [], [], []
-
-    def on_backward(self, trainer, backward):
-        super().on_backward(trainer, backward)
-        to_numpy = trainer.backend.to_numpy
-        self.gradients.append({n: to_numpy(g).copy() for n, g in backward.gradients.items()})
-        self.losses.append(float(backward.loss))
-        self.states.append(backward.state)
-
-
 def train(framework, cell, pairs, truncation, lr=0.5):
-    library = load(framework)
+    library, keeper, records = load(framework), Keeper(), []
     model = library.LanguageModel(V, H, cell, lr=lr, sigma=0.5, seed=1)
-    data, records = Batches(library.backend, pairs), []
-    watch = Gradients(records)
-    trainer = library.Trainer(1, listeners=[watch], truncation=truncation)
-    start = RecurrentNetwork(library.backend, cell).initial_parameters(V, H, seed=1, sigma=0.5)
-    start = {name: library.backend.to_numpy(p).astype(float) for name, p in start.items()}
-    trainer.fit(model, data)
-    return start, watch, records
+    listeners = [Telemetry(1, [records.append]), keeper]
+    trainer = library.Trainer(1, listeners=listeners, truncation=truncation)
+    trainer.fit(model, Batches(library.backend, *pairs))
+    return keeper, records
 
 
 def assert_close(found, expected):
@@ -94,8 +55,8 @@ def cut(steps):
 @pytest.mark.parametrize(("framework", "cell"), IN_ALL)
 def test_segments_cut_the_gradient_and_carry_the_state(framework, cell):
     back_steps = {"rnn": 4, "lstm": 2}[cell]
-    start, watch, records = train(framework, cell, cut(T), Truncation(back_steps=back_steps))
-    reference, p = by_hand(), start
+    keeper, records = train(framework, cell, cut(T), Truncation(back_steps=back_steps))
+    reference, p = by_hand(), keeper.weights[0]
     model = reference.LanguageModel(cell, 1, V, H)
     state = model.begin_state(B)
     for k, (X, Y) in enumerate(cut(T)):
@@ -107,8 +68,8 @@ def test_segments_cut_the_gradient_and_carry_the_state(framework, cell):
             l_part, g, state = model.loss_and_gradients(p, X[:, part], Y[:, part], state)
             loss += share * l_part
             total = {name: total[name] + share * g[name] for name in p}
-        assert watch.losses[k] == pytest.approx(loss, rel=1e-6)
-        assert_close(watch.gradients[k], total)
+        assert keeper.steps[k].loss == pytest.approx(loss, rel=1e-6)
+        assert_close(keeper.gradients[k], total)
         p = {name: p[name] - 0.5 * total[name] for name in p}
         truncation_points = list(range(back_steps, T, back_steps))
         layer = records[k].layers["layers.0"]
@@ -120,8 +81,8 @@ def test_segments_cut_the_gradient_and_carry_the_state(framework, cell):
 def test_no_gradient_crosses_a_border():
     # the first segment's gradients through time are those of the first segment by itself
     X, Y = cut(T)[0]
-    _, _, records = train(FRAMEWORK, "gru", [(X, Y)], Truncation(back_steps=4))
-    _, _, alone = train(FRAMEWORK, "gru", [(X[:, :4], Y[:, :4])], Truncation())
+    _, records = train(FRAMEWORK, "gru", [(X, Y)], Truncation(back_steps=4))
+    _, alone = train(FRAMEWORK, "gru", [(X[:, :4], Y[:, :4])], Truncation())
     whole = records[0].layers["layers.0"]
     part = alone[0].layers["layers.0"]
     for name in ("hidden_gradient_mean", "hidden_gradient_max", "weight_gradient_per_step"):
@@ -137,8 +98,8 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell):
         for i in range(0, 2 * T, T)
     ]
     truncation = Truncation(back_steps=before + T)
-    start, watch, records = train(framework, cell, pairs, truncation)
-    reference, p = by_hand(), start
+    keeper, records = train(framework, cell, pairs, truncation)
+    reference, p = by_hand(), keeper.weights[0]
     model = reference.LanguageModel(cell, 1, V, H)
     state = model.begin_state(B)
     for k, (X, Y) in enumerate(pairs):
@@ -147,8 +108,8 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell):
         loss, d_new = reference.cross_entropy(logits[new:], Y.T.reshape(-1))
         d_logits = np.concatenate([np.zeros((new, V)), d_new])
         g = model.backward(p, d_logits, tapes, T=before + T)
-        assert watch.losses[k] == pytest.approx(loss, rel=1e-6)
-        assert_close(watch.gradients[k], g)
+        assert keeper.steps[k].loss == pytest.approx(loss, rel=1e-6)
+        assert_close(keeper.gradients[k], g)
         # the next window begins T steps later
         _, state, _ = model.forward(p, X[:, :T], state)
         p = {name: p[name] - 0.5 * g[name] for name in p}
@@ -162,7 +123,7 @@ def test_windows_reach_back_over_earlier_inputs(framework, cell):
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_drawn_states_come_from_the_seed(framework, cell):
     library = load(framework)
-    data = Batches(library.backend, cut(T))
+    data = Batches(library.backend, *cut(T))
 
     def states(seed, sigma=2.0):
         truncation = Truncation(state="drawn", sigma=sigma, seed=seed)

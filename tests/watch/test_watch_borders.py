@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import B, D, H, Own, T, data
+from watching import B, D, H, Own, T, data, step
 
 from unrolled.watch import watch
 
@@ -32,15 +32,13 @@ def truncation_points(kind, next_state, every=1, validation=False):
     model = kind(D, H)
     is_cell = isinstance(model, (nn.RNNCellBase, Own))
     has_c = kind in (nn.LSTM, nn.LSTMCell)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first = torch.zeros(B, H) if is_cell else torch.zeros(1, B, H)
     state = next_state(first)
     states = {"own": "h"} if kind is Own else None
     with watch(model, every=every, states=states) as watched:
-        for step in range(4):
-            optimizer.zero_grad()
+        for seed in range(4):
             size = B if state is None else state.shape[-2]
-            x = data(step)[:, :size]
+            x = data(seed)[:, :size]
             if validation:
                 with torch.no_grad():
                     model(x[0] if is_cell else x)
@@ -49,8 +47,7 @@ def truncation_points(kind, next_state, every=1, validation=False):
                 last = model(x_t, last)
                 last = last if is_cell else last[1]
             h = last[0] if has_c else last
-            h.pow(2).sum().backward()
-            optimizer.step()
+            step(model, h.pow(2).sum())
             state = next_state(h.detach())
         ((_, layer),) = watched.last.layers.items()
         assert watched.notes == {}
@@ -81,8 +78,7 @@ def test_a_state_that_is_cut_off_on_the_way_is_a_truncation_point(kind, how):
             h = how(h) if t == 4 else h
             h = model(x_t[None], h)[1] if kind is nn.GRU else model(x_t, h)
             states.append(h)
-        sum(states).sum().backward()
-        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        step(model, sum(states).sum())
         ((_, layer),) = watched.last.layers.items()
     assert (len(layer.hidden_gradient_mean), layer.truncation_points) == (T, [4])
     assert layer.horizon_steps == T - 1 - 4
@@ -93,8 +89,7 @@ def test_a_state_that_was_warmed_up_without_gradients_is_carried_on():
     with watch(model) as watched:
         with torch.no_grad():
             _, h = model(data(0))
-        model(data(1), h)[0].sum().backward()
-        torch.optim.SGD(model.parameters(), lr=0.1).step()
+        step(model, model(data(1), h)[0].sum())
         assert watched.last.layers["gru"].truncation_points == [0]
 
 
@@ -104,14 +99,12 @@ def test_a_random_first_state_is_not_found_to_be_truncation():
         model = nn.RNN(D, H)
         for p in model.parameters():
             p.data.copy_(0.8 * torch.eye(*p.shape) if p.dim() == 2 else 0 * p)  # falls, not far
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         h = torch.zeros(1, B, H)
         with watch(model) as watched:
-            for step in range(30):
-                optimizer.zero_grad()
-                _, last = model(0.1 * data(step), next_state(h))
-                last.sum().backward()
-                optimizer.step()
+            for seed in range(30):
+                model.zero_grad()
+                _, last = model(0.1 * data(seed), next_state(h))
+                step(model, last.sum())
                 h = last.detach()
             return {finding.name for finding in watched.diagnose()}
 

@@ -1,4 +1,4 @@
-"""``watch(loss)`` in JAX: very large and very small numbers, states of any shape, equal names."""
+"""``watch(loss)`` in JAX: very large, very small and complex numbers, states of any shape."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from unrolled.watch import watch
 
-T, B, H = 5, 2, 3
+T, B, D, H = 5, 2, 4, 3
 
 
 def near(value, rel=1e-5):
@@ -82,3 +82,75 @@ def test_two_parameters_of_one_name_are_two():
     record = watched.keep(watched(params)[2])
     assert list(record.parameters) == ["a.b", "a.b#2"]
     assert record.gradient_norm == near((3 * 2**2 + 4 * 4**2) ** 0.5)
+
+
+def start():
+    """A linear recurrent unit: ``h_t = a h_{t-1} + W x_t`` in complex numbers."""
+    key = iter(jax.random.split(jax.random.key(0), 9))
+    angle = jax.random.uniform(next(key), (H,))
+    params = {
+        "a": 0.9 * jnp.exp(1j * angle),
+        "W": jax.random.normal(next(key), (D, H), dtype=jnp.complex64),
+        "out": jax.random.normal(next(key), (H, 1)),
+    }
+    return params, jax.random.normal(next(key), (T, B, D))
+
+
+def cell(params, h, x):
+    return params["a"] * h + x @ params["W"]
+
+
+def read(params, h):
+    return jnp.sum((h @ params["out"]).real ** 2 + (h @ params["out"]).imag)
+
+
+def loss(params, x):
+    zeros = jnp.zeros((B, H), jnp.complex64)
+    return read(params, jax.lax.scan(lambda h, x: (cell(params, h, x), None), zeros, x)[0])
+
+
+def by_hand(params, x):
+    """dL/dRe and dL/dIm of every state, by real zeros added to a loop written out."""
+
+    def unrolled(real, imaginary):
+        h = jnp.zeros((B, H), jnp.complex64)
+        for t in range(T):
+            h = cell(params, h, x[t]) + real[t] + 1j * imaginary[t]
+        return read(params, h)
+
+    zeros = jnp.zeros((T, B, H))
+    return np.concatenate(jax.grad(unrolled, (0, 1))(zeros, zeros), axis=2)
+
+
+def test_a_linear_recurrent_unit():
+    params, x = start()
+    watched = watch(loss)
+    value, grads, seen = jax.jit(watched)(params, x)
+    expected = jax.grad(loss)(params, x)
+    record = watched.keep(seen.after(grads, grads))
+    assert record.loss == near(float(value), 1e-4)
+    for name, gradient in expected.items():
+        found = record.parameters[name]
+        np.testing.assert_allclose(grads[name], gradient, rtol=1e-4, atol=1e-4)
+        assert found.gradient_norm == near(float(np.linalg.norm(gradient)), 1e-4)
+        assert found.clipped_norm == near(float(np.linalg.norm(gradient)), 1e-4)
+        assert found.weight_norm == near(float(np.linalg.norm(params[name])), 1e-4)
+    norms = np.linalg.norm(by_hand(params, x), axis=2)
+    layer = record.layers["scan0"]
+    assert layer.hidden_gradient_mean == near(norms.mean(1).tolist(), 1e-4)
+    assert layer.hidden_gradient_max == near(norms.max(1).tolist(), 1e-4)
+    assert layer.decay_per_step == near(0.9, 1e-2)
+    assert watched.notes == {}
+
+
+@pytest.mark.parametrize(
+    ("activation", "share"), [(jnp.tanh, 1.0), (jax.nn.relu, 0.0), (lambda x: x, 0.0)]
+)
+def test_only_states_that_keep_to_one_are_saturated(activation, share):
+    def loss(w):
+        step = lambda h, x: (activation(w * x + h), None)  # noqa: E731
+        return jnp.sum(jax.lax.scan(step, jnp.zeros((B, H)), jnp.full((T, B, H), 8.0))[0])
+
+    watched = watch(loss)
+    record = watched.keep(watched(jnp.array(1.0))[2])
+    assert record.layers["scan0"].saturated == share

@@ -110,8 +110,7 @@ def test_a_parametrized_cell_is_looked_at_and_trains_as_without_a_watch(kind, wh
         for _ in range(3):
             model.zero_grad()
             hidden = run(model["cell"], torch.zeros(B, H), data(width=H))
-            hidden[-1].sum().backward()
-            torch.optim.SGD(model.parameters(), 0.1).step()
+            step(model, hidden[-1].sum(), lr=0.1)
         if watched is not None:
             watched.close()
             assert watched.last.layers["cell"].hidden_gradient_mean == near(means(hidden))

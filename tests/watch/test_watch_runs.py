@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from watching import step
 
 from unrolled.errors import RunError, SettingError
 from unrolled.telemetry import diagnose
@@ -17,11 +18,9 @@ from unrolled.watch import watch
 
 
 def train(model, steps=1):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.ones(5, 2, 3))[0].pow(2).sum().backward()
-        optimizer.step()
+        model.zero_grad()
+        step(model, model(torch.ones(5, 2, 3))[0].pow(2).sum(), lr=0.1)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +31,11 @@ def test_a_name_that_is_taken_gives_the_next_free_one(name, taken, free, tmp_pat
     for each in (name, *taken):
         (tmp_path / each).mkdir()
         (tmp_path / each / "mine.txt").write_text("mine")
-    with pytest.warns(RuntimeWarning, match=rf"{name}' already holds.*{free}'.*overwrite=True"):
+    with pytest.warns(
+        RuntimeWarning, match=rf"{name}' already holds.*{free}'.*overwrite=True"
+    ) as told:
         watched = watch(torch.nn.GRU(3, 5), out=tmp_path / name)
+    assert told[0].filename == __file__  # it is about the line that called
     with watched:
         train(watched.model)
     assert watched.path == tmp_path / free

@@ -26,6 +26,7 @@ from watching import (
     norm,
     sgd,
     squares,
+    step,
     trained_once,
     written_out,
 )
@@ -42,16 +43,16 @@ def test_norms_before_and_after_clipping_and_of_the_update():
     model = Reader()
     optimizer = sgd(model)
     with watch(model) as watched:
-        for step in range(1, 4):
+        for number in range(1, 4):
             optimizer.zero_grad()
-            model(data(step)).pow(2).mean().backward()
+            model(data(number)).pow(2).mean().backward()
             before = {n: p.grad.norm().item() for n, p in model.named_parameters()}
             whole = norm(model.parameters())
             nn.utils.clip_grad_norm_(model.parameters(), whole / 4)
             weights = {n: p.detach().clone() for n, p in model.named_parameters()}
             optimizer.step()
             record = watched.last
-            assert record.step == step
+            assert record.step == number
             assert record.gradient_norm == near(whole)
             assert record.clipped_norm == near(whole / 4, 1e-3)
             assert record.clip_coefficient == near(0.25, 1e-3)
@@ -69,12 +70,11 @@ def test_norms_before_and_after_clipping_and_of_the_update():
 @pytest.mark.parametrize("by_value", [False, True])
 def test_a_step_without_clipping_of_the_whole(by_value):
     model = Reader()
-    optimizer = sgd(model)
     with watch(model, clips_at=None if by_value else 1e9) as watched:
         model(data()).sum().backward()
         if by_value:
             nn.utils.clip_grad_value_(model.parameters(), 0.01)
-        optimizer.step()
+        sgd(model).step()
         record = watched.last
     if by_value:
         assert record.clip_coefficient < 1
@@ -137,15 +137,14 @@ def test_the_mean_is_over_gradients_accumulated_in_several_passes():
 
 
 def test_a_gradient_that_is_differentiated_again_is_not_traced():
-    model = Reader(nn.RNN)
-    optimizer = sgd(model)
-    x = data().requires_grad_()
-    with watch(model) as watched:
-        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
-        slope.pow(2).sum().backward()
-        optimizer.step()
-        assert watched.last.layers == {}
-        assert "differentiated again" in watched.notes["rnn"]
+    model, x = Reader(nn.RNN), data().requires_grad_()
+
+    def slope():
+        return torch.autograd.grad(model(x).sum(), x, create_graph=True)[0].pow(2).sum()
+
+    record, notes = trained_once(model, slope)
+    assert record.layers == {}
+    assert "differentiated again" in notes["rnn"]
 
 
 def autocasts(kind):
@@ -240,32 +239,25 @@ def test_sparse_gradients_and_lazy_parameters():
 
 def test_inference_is_ignored():
     model = Reader()
-    optimizer = sgd(model)
     with watch(model) as watched:
-        for step in (1, 2):
-            optimizer.zero_grad()
+        for seed in (1, 2):
             with torch.no_grad():
                 model(data(9)), model(data(8))
             model.eval()
             with torch.inference_mode():
                 model(data(7))
             model.train()
-            model(data(step)).sum().backward()
-            optimizer.step()
+            step(model, model(data(seed)).sum())
         assert watched.steps == 2
         assert list(watched.last.layers) == ["rnn"]
         assert not watched.recurrences.by_name
 
 
 def test_every_so_many_steps():
-    model = Reader()
-    optimizer = sgd(model)
-    seen = []
+    model, seen = Reader(), []
     with watch(model, every=3, sink=seen.append, keep=2) as watched:
         for _ in range(8):
-            optimizer.zero_grad()
-            model(data()).sum().backward()
-            optimizer.step()
+            step(model, model(data()).sum())
         assert [r.step for r in seen] == [1, 4, 7]
         assert [r.step for r in watched.records] == [4, 7]
         assert watched.steps == 8
@@ -275,11 +267,9 @@ def test_every_so_many_steps():
 
 def test_a_closed_watch_hears_of_no_step():
     model, listeners = Reader(), all_steps().listeners
-    optimizer = sgd(model)
     watched = watch(model)
     for _ in range(2):
-        model(data()).sum().backward()
-        optimizer.step()
+        step(model, model(data()).sum())
         watched.close()  # twice: the second does nothing
     assert (watched.steps, len(watched.records)) == (1, 1)
     assert all_steps().listeners == listeners
@@ -287,16 +277,13 @@ def test_a_closed_watch_hears_of_no_step():
 
 def test_a_watch_that_is_never_closed_goes_with_its_model():
     model, records = Reader(), []
-    optimizer = sgd(model)
     watched = weakref.ref(watch(model, sink=records.append))  # nobody but the model keeps it
     gc.collect()
     for _ in range(2):
-        model(data()).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        step(model, model(data()).sum())
     assert len(records) == 2
     listeners = all_steps().listeners
-    del model, optimizer
+    del model
     gc.collect()
     assert watched() is None
     sgd(Reader()).step()
@@ -317,11 +304,9 @@ def test_copies_are_not_watched(copied):
     model = Reader()
     with watch(model) as watched:
         other = copied(model)
-        other(data()).sum().backward()
-        sgd(other).step()
+        step(other, other(data()).sum())
         assert (watched.steps, watched.last) == (0, None)
-        model(data()).sum().backward()
-        sgd(model).step()
+        step(model, model(data()).sum())
         assert watched.steps == 1
 
 
@@ -329,11 +314,8 @@ def test_a_model_can_move_after_it_was_watched():
     model = Reader()
     with watch(model) as watched:
         model.double()
-        optimizer = sgd(model)
-        model(data(dtype=torch.float64)).sum().backward()
-        whole = norm(model.parameters())
-        optimizer.step()
-        assert watched.last.gradient_norm == near(whole, 1e-12)
+        step(model, model(data(dtype=torch.float64)).sum())
+        assert watched.last.gradient_norm == near(norm(model.parameters()), 1e-12)
         assert watched.last.layers["rnn"].hidden_gradient_mean[-1] > 0
 
 
@@ -368,20 +350,14 @@ def test_losses_are_seen_or_told():
             return {"loss": self.criterion(self.net(x), y), "logits": None}
 
     model = WithLoss()
-    optimizer = sgd(model)
     with watch(model) as watched:
-        loss = model(torch.ones(3, 2), torch.zeros(3, 1))["loss"]
-        loss.backward()
-        optimizer.step()
-        assert watched.last.loss == near(loss.item())
-        loss = model(torch.ones(3, 2), torch.zeros(3, 1))["loss"]
-        watched.loss(7.0)
-        watched.loss(torch.tensor(9.0))
-        loss.backward()
-        optimizer.step()
-        assert watched.last.loss == 8.0
-        model.net(torch.ones(3, 2)).sum().backward()
-        optimizer.step()
+        for told, recorded in (((), None), ((7.0, torch.tensor(9.0)), 8.0)):
+            loss = model(torch.ones(3, 2), torch.zeros(3, 1))["loss"]
+            for each in told:
+                watched.loss(each)
+            step(model, loss)
+            assert watched.last.loss == near(recorded or loss.item())
+        step(model, model.net(torch.ones(3, 2)).sum())
         assert watched.last.loss is None
 
 
@@ -412,12 +388,10 @@ def test_the_first_that_is_not_finite_has_a_name():
 
 def test_a_disk_that_becomes_full_ends_no_training(tmp_path, monkeypatch):
     model = Reader()
-    optimizer = sgd(model)
 
     def steps(*numbers):
-        for step in numbers:
-            model(data(step)).sum().backward()
-            optimizer.step()
+        for number in numbers:
+            step(model, model(data(number)).sum())
         return watched.records  # settles the last
 
     with watch(model, out=tmp_path / "mine") as watched:

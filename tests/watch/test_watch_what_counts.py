@@ -2,6 +2,7 @@
 
 import gc
 import math
+from contextlib import contextmanager
 
 import pytest
 
@@ -9,7 +10,7 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
-from watching import B, D, H, T, data, near
+from watching import B, D, H, T, curve_of, data, near, sgd, step, trained_once
 
 from unrolled.watch import watch
 
@@ -27,76 +28,60 @@ class WithLoss(nn.Module):
         return self.criterion(y, torch.ones_like(y))
 
 
-def sgd(model):
-    return torch.optim.SGD(model.parameters(), lr=0.0)
-
-
-def alone(model, x):
-    """The record of one step with nothing else around it."""
-    model.zero_grad()
-    with watch(model) as watched:
-        model(x).backward()
-        sgd(model).step()
-        record = watched.last
-    model.zero_grad()
-    return record
-
-
 def same(record, truth):
     assert record.loss == near(truth.loss)
     assert record.first_not_finite is truth.first_not_finite is None
     assert record.gradient_norm == near(truth.gradient_norm)
     assert record.layers.keys() == truth.layers.keys()
-    for name, layer in record.layers.items():
-        assert layer.hidden_gradient_mean == near(truth.layers[name].hidden_gradient_mean)
+    assert curve_of(record) == near(curve_of(truth))
+
+
+@contextmanager
+def as_alone():
+    """A watched model; its record must be that of one step with nothing else around it."""
+    model = WithLoss()
+    truth, _ = trained_once(model, lambda: model(data()))
+    model.zero_grad()
+    with watch(model) as watched:
+        yield model, watched
+        sgd(model, 0.0).step()
+        same(watched.last, truth)
 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_validation_that_forgets_no_grad_leaves_no_loss_and_no_nan(kept):
-    model = WithLoss()
-    truth = alone(model, data())
-    with watch(model) as watched:
+    with as_alone() as (model, watched):
         losses = [model(data(seed, scale=30.0)) for seed in range(3)]
         losses.append(model(data() * math.nan))
         if not kept:
             losses.clear()
         model(data()).backward()
         losses.append(model(data(5)))
-        sgd(model).step()
-        same(watched.last, truth)
-        assert watched.diagnose() == []
-    assert truth.loss == near(model(data()).item())
+    assert watched.diagnose() == []
+    assert watched.last.loss == near(model(data()).item())
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_alone_do_not_count(again):
-    model = WithLoss()
-    truth = alone(model, data())
-    with watch(model) as watched:
+    with as_alone() as (model, _):
         x = data().requires_grad_()
         loss = model(x)
         (slope,) = torch.autograd.grad(loss, x, retain_graph=again)
         assert slope.norm() > 0
         (loss if again else model(data())).backward()
-        sgd(model).step()
-        same(watched.last, truth)
 
 
 def test_a_backward_pass_that_fails_leaves_no_trace():
     def boom(gradient):
         raise ZeroDivisionError
 
-    model = WithLoss()
-    truth = alone(model, data())
-    with watch(model) as watched:
+    with as_alone() as (model, _):
         bad = data(2).requires_grad_() * 1
         bad.register_hook(boom)
         with pytest.raises(ZeroDivisionError):
             model(bad).backward()
         model.zero_grad()
         model(data()).backward()
-        sgd(model).step()
-        same(watched.last, truth)
 
 
 def test_nothing_grows_while_nothing_is_sent_back():
@@ -116,9 +101,7 @@ def test_nothing_grows_while_nothing_is_sent_back():
 @pytest.mark.parametrize("clear_late", [False, True])
 @pytest.mark.parametrize("to_none", [False, True])
 def test_a_minibatch_whose_gradients_are_cleared_leaves_no_trace(clear_late, to_none):
-    model = WithLoss()
-    truth = alone(model, data())
-    with watch(model) as watched:
+    with as_alone() as (model, watched):
         for x in (data() * math.nan, data(3, scale=30.0), data()):
             if not clear_late:
                 model.zero_grad(to_none)
@@ -126,8 +109,6 @@ def test_a_minibatch_whose_gradients_are_cleared_leaves_no_trace(clear_late, to_
             watched.loss(loss)
             model.zero_grad(to_none)
             loss.backward()
-        sgd(model).step()
-        same(watched.last, truth)
 
 
 @pytest.mark.parametrize("to_none", [False, True])
@@ -141,8 +122,7 @@ def test_clearing_takes_back_what_one_graph_had_brought(to_none):
             if discarded:
                 Y.sum().backward(retain_graph=True)
                 model.zero_grad(to_none)
-            Y.pow(2).sum().backward()
-            sgd(model).step()
+            step(model, Y.pow(2).sum())
             found.append(watched.last.layers)
     assert found[0].keys() == found[1].keys() == {"gru"}
     assert found[1]["gru"].hidden_gradient_mean == near(found[0]["gru"].hidden_gradient_mean)
@@ -160,8 +140,7 @@ def test_gradients_that_are_added_up_all_count():
         for p in model.parameters():
             p.grad = p.grad / 3  # in place of the old one
         loss = model(data(3))
-        loss.backward()
-        sgd(model).step()
+        step(model, loss)
         assert watched.last.loss == near((sum(losses) + loss.item()) / 4)
 
 
@@ -181,24 +160,23 @@ def test_a_graph_counts_once_in_a_step_and_in_each_of_two_steps():
             model.zero_grad()
             for _ in range(passes):
                 loss.backward(retain_graph=True)
-            sgd(model).step()
+            sgd(model, 0.0).step()
             assert watched.last.loss == near(loss.item())
         assert watched.steps == 2
 
 
 def test_gradients_that_are_put_in_place_by_hand():
     model = WithLoss()
-    truth = alone(model, data())
+    truth, _ = trained_once(model, lambda: model(data()))
     with watch(model) as watched:
         model(data(2))
         found = torch.autograd.grad(model(data()), list(model.parameters()))
         for p, gradient in zip(model.parameters(), found, strict=True):
             p.grad = gradient
-        sgd(model).step()
+        sgd(model, 0.0).step()
         record = watched.last
     assert record.loss == near(truth.loss)
-    curves = [each.layers["rnn"].hidden_gradient_mean for each in (record, truth)]
-    assert curves[0] == near(curves[1])
+    assert curve_of(record) == near(curve_of(truth))
     norms = {name: p.gradient_norm for name, p in truth.parameters.items()}
     assert {name: p.clipped_norm for name, p in record.parameters.items()} == near(norms)
     # whether they were clipped before they were put there, nobody has seen
@@ -229,7 +207,6 @@ def test_only_states_that_keep_to_one_count_as_saturated(activation, share):
     with watch(model, states={"cell": "h"}) as watched:
         for _ in range(T):
             h = model(torch.full((B, H), 8.0), h)
-        h.sum().backward()
-        sgd(model).step()
+        step(model, h.sum())
         ((_, layer),) = watched.last.layers.items()
     assert layer.saturated == share

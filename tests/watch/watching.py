@@ -22,10 +22,10 @@ def sgd(model, lr=0.1):
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-def step(model, loss):
-    """One step of training, which leaves the weights where they are."""
+def step(model, loss, lr=0.0):
+    """One step of training, which leaves the weights where they are if the rate is 0."""
     loss.backward()
-    sgd(model, 0.0).step()
+    sgd(model, lr).step()
 
 
 def near(value, rel=1e-5):
@@ -115,11 +115,15 @@ def written_out(layer, x, loss_of=squares):
 
 
 def trained_once(model, loss_of, **options):
-    """The record and the notes of a watched step of training."""
+    """The record and the notes of a watched step, which leaves the weights where they are."""
     with watch(model, **options) as watched:
-        loss_of().backward()
-        sgd(model).step()
+        step(model, loss_of())
         return watched.last, dict(watched.notes)
+
+
+def curve_of(record, name="rnn"):
+    """The curve of a layer in a record."""
+    return record.layers[name].hidden_gradient_mean
 
 
 class Reader(nn.Module):

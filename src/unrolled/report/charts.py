@@ -299,16 +299,16 @@ def _thresholds(found: Sequence[Source]) -> list[Mark]:
     return [Mark("y", value, f"clipped at {value:g}")]
 
 
-def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[Chart]:
+def parameter_charts(source: Source, compared: Sequence[Telemetry]) -> list[Chart]:
     """Gradient norms and update ratios of each parameter, if telemetry was kept.
 
-    Compared runs (``others``) with the same parameters show the same ones.
+    Of all those that are ``compared`` the ones with the same parameters show the same of them.
     """
     telemetry = source.telemetry
     if not telemetry.parameters:
         return []
     own = telemetry.parameters.keys()
-    alike = [each for each in others if each.parameters.keys() == own] or [telemetry]
+    alike = [each for each in compared if each.parameters.keys() == own]
     names = list(alike[0].parameters)
 
     def peak(name: str) -> float:
@@ -339,7 +339,7 @@ def parameter_charts(source: Source, others: Sequence[Telemetry] = ()) -> list[C
             chart_of(
                 members,
                 f"{id}-{slug(source.label)}" if source.label else id,
-                titled(source, title),
+                source.name(title) if source.label else capital(title),
                 "step",
                 y,
                 [line.series(name, *style(i)) for i, (_, name, line) in enumerate(members)],
@@ -373,11 +373,6 @@ def _told_apart(picture: Picture) -> Picture:
         return picture
     series = [replace(line, dash=style(i)[1]) for i, line in enumerate(picture.series)]
     return replace(picture, series=series)
-
-
-def titled(source: Source, words: str) -> str:
-    """A title: a model's name comes first, as it is, where there are several."""
-    return source.name(words) if source.label else capital(words)
 
 
 def capital(words: str) -> str:

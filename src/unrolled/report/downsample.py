@@ -12,14 +12,11 @@ from unrolled.report.spec import Number, Series
 
 V = TypeVar("V")
 
+MOST_SPANS = 200
+
 
 def finite(value: Any) -> float | None:
-    """The value if it is a finite number, else None.
-
-    Example:
-        >>> finite(3), finite(float("nan")), finite("3"), finite(10**400)
-        (3, None, None, None)
-    """
+    """The value if it is a finite number, else None."""
     if type(value) is float:
         return value if value - value == 0 else None  # infinity minus itself is NaN
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -72,18 +69,7 @@ def _mean(a: Number, n: int, b: Number, m: int) -> Number:
 
 
 class Line(Groups[tuple[Number, Number, Number]]):
-    """A curve; values that are None, NaN or infinite leave a gap.
-
-    Example:
-        >>> line = Line(limit=1)
-        >>> for step in range(8):
-        ...     line.add(step, step * step)
-        >>> series = line.series("square")
-        >>> series.x, series.y
-        ([1.5, 5.5], [3.5, 31.5])
-        >>> series.low, series.high
-        ([0, 16], [9, 49])
-    """
+    """A curve; values that are None, NaN or infinite leave a gap."""
 
     def __init__(self, limit: int = 500) -> None:
         super().__init__(limit)
@@ -116,15 +102,7 @@ class Line(Groups[tuple[Number, Number, Number]]):
 
 
 class Columns(Groups[Sequence[Number]]):
-    """The columns of a heatmap, each the mean of neighbouring ones.
-
-    Example:
-        >>> picture = Columns(limit=1)
-        >>> for step in range(4):
-        ...     picture.add(step, [step, 10.0 * step])
-        >>> picture.x, picture.values
-        ([0.5, 2.5], [[0.5, 5.0], [2.5, 25.0]])
-    """
+    """The columns of a heatmap, each the mean of neighbouring ones."""
 
     def __init__(self, limit: int = 150) -> None:
         super().__init__(limit)
@@ -148,18 +126,9 @@ class Columns(Groups[Sequence[Number]]):
 
 
 class Spans:
-    """Stretches of x in which something held: fewer than ``2 * limit``, neighbours joined.
+    """Stretches of x in which something held: fewer than `MOST_SPANS`, neighbours joined."""
 
-    Example:
-        >>> spans = Spans()
-        >>> for step, bad in enumerate([False, True, True, False, True], 1):
-        ...     spans.add(step, bad)
-        >>> spans.found, spans.count, spans.first
-        ([[2, 3], [5, 5]], 3, 2)
-    """
-
-    def __init__(self, limit: int = 100) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self.count = 0  # how often it held
         self.first: float | None = None  # where it held first
         self.found: list[list[float]] = []
@@ -176,7 +145,7 @@ class Spans:
                 self.found[-1][1] = x
             else:
                 self.found.append([x, x])
-            if len(self.found) == 2 * self.limit:
+            if len(self.found) == MOST_SPANS:
                 pairs = zip(self.found[::2], self.found[1::2], strict=True)
                 self.found = [[a[0], b[1]] for a, b in pairs]
         self._goes_on = held

@@ -13,7 +13,7 @@ from unrolled.report.compare import by_experiment, objections, only_some, side_b
 from unrolled.report.reading import Run
 from unrolled.report.spec import Picture, on_same_axes, rows
 from unrolled.runs.ending import no_end
-from unrolled.telemetry.diagnose import Finding, diagnosis_of
+from unrolled.telemetry.diagnose import Finding, diagnosis_of, place
 
 GENERATOR = "unrolled report"
 """Stands in the head of the page, so that only a report is ever overwritten by another."""
@@ -62,8 +62,8 @@ def pictures(runs: Sequence[Run]) -> tuple[dict[str, list[Picture]], str]:
     return _with_own_ids(side_by_side(runs, found)), only_some(runs, found)
 
 
-def of_run(run: Run, runs: Sequence[Run] = ()) -> dict[str, list[Picture]]:
-    """Pictures of one run by section, ids all different; ``runs`` are those compared with it."""
+def of_run(run: Run, runs: Sequence[Run]) -> dict[str, list[Picture]]:
+    """Pictures of one run by section, ids all different; ``runs`` are all on the page."""
     sources = charts.sources(run)
     by_parameter: list[Picture] = [
         chart
@@ -98,7 +98,7 @@ def _with_own_ids(found: Mapping[str, Iterable[Picture]]) -> dict[str, list[Pict
     return result
 
 
-def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str = "") -> str:
+def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: str) -> str:
     """The whole page; ``drawn`` and ``only`` are what `pictures` gives of the runs."""
     several = len(runs) > 1
     sections = {
@@ -123,8 +123,9 @@ def render(runs: Sequence[Run], drawn: Mapping[str, Sequence[Picture]], only: st
         differences=tables.differences(runs) if several else "",
         tiles="" if several else parts.tiles(tables.headline(runs[0])),
         links="".join(links),
-        sections="".join(parts.section(name, sections[name], lead=LEADS.get(name, ""))
-                         for name in names),
+        sections="".join(
+            parts.section(name, sections[name], LEADS.get(name, "")) for name in names
+        ),
         version=__version__,
         script=script(),
         specs=parts.script_json(specs),
@@ -144,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _lead(runs: Sequence[Run]) -> list[str]:
-    """What all runs have in common, in a line; of one alone also when and where it was."""
+    """Lines below the title: what all runs share; for a single run also when and where it was."""
     facts = [tables.facts(run) for run in runs]
     common = [v for name, v in facts[0].items() if all(f.get(name) == v for f in facts)]
     when = tables.circumstances(runs[0]) if len(runs) == 1 else ""
@@ -189,12 +190,9 @@ def _boxes(run: Run, head: str) -> list[str]:
 
 
 def _box(head: str, part: str, found: Finding) -> str:
-    where = [part] if part else []
-    where += [f"step {found.step:,}"] if found.step is not None else []
-    where += [str(found.parameter)] if found.parameter else []
+    where = ([part] if part else []) + place(found)
     name = f"{head}{found.name} ({', '.join(where)})" if where else f"{head}{found.name}"
-    remedy = f"What to do: {found.remedy}." if found.remedy else ""
-    return parts.finding(found.severity, name, found.text, [remedy])
+    return parts.finding(found.severity, name, found.text, [f"What to do: {found.remedy}."])
 
 
 def _results(runs: Sequence[Run]) -> str:

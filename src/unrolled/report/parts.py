@@ -6,27 +6,21 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+from unrolled.report.charts import slug
 from unrolled.report.spec import Chart, Heatmap, Picture, rows, show
 
 SIGNS = {"serious": "✖", "warning": "▲", "note": "●", "good": "✔"}
-"""Of the kinds of findings, so that colour does not stand alone."""
+"""A sign for each kind of finding, for readers who do not see its colour."""
 
 
 def figure(picture: Picture) -> str:
-    """A picture: title, place to draw on, how to read it; a table is there without scripts."""
+    """A picture: title, place that ``static/common.js`` draws on, how to read it, its values."""
     told = "".join(f"<p>{escape(text)}</p>" for text in (picture.caption, picture.note) if text)
     return (
         f'<figure id="{escape(picture.id)}"><h3>{escape(picture.title)}</h3>'
-        f"{canvas(picture)}"
-        f"<figcaption>{told}{values(picture)}</figcaption></figure>"
-    )
-
-
-def canvas(picture: Picture, id: str | None = None) -> str:
-    """The place that ``static/common.js`` draws on, with a text alternative."""
-    return (
-        f'<div class="unrolled" role="img" id="{escape(id or f"{picture.id}-plot")}" '
+        f'<div class="unrolled" role="img" id="{escape(picture.id)}-plot" '
         f'aria-label="{escape(alternative(picture))}"></div>'
+        f"<figcaption>{told}{values(picture)}</figcaption></figure>"
     )
 
 
@@ -78,12 +72,10 @@ def table(
 
 def finding(kind: str, head: str, text: str, more: Sequence[str] = ()) -> str:
     """A box with a sign and a word for its kind: serious, warning, note or good."""
-    kind = kind if kind in SIGNS else "note"
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in (text, *more) if line)
-    title = f": {escape(head)}" if head else ""
     return (
-        f'<li class="finding {kind}"><span class="kind">'
-        f'<span aria-hidden="true">{SIGNS[kind]}</span> {kind}{title}</span>{paragraphs}</li>'
+        f'<li class="finding {kind}"><span class="kind"><span aria-hidden="true">{SIGNS[kind]}'
+        f"</span> {kind}: {escape(head)}</span>{paragraphs}</li>"
     )
 
 
@@ -95,15 +87,10 @@ def tiles(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="tiles">{cells}</dl>' if cells else ""
 
 
-def section(title: str, *content: str, lead: str = "") -> str:
-    """A part of the page under a heading; nothing if there is nothing in it."""
-    from unrolled.report.charts import slug
-
-    inside = "".join(content)
-    if not inside:
-        return ""
+def section(title: str, content: str, lead: str) -> str:
+    """A part of the page under a heading."""
     intro = f'<p class="lead">{escape(lead)}</p>' if lead else ""
-    return f'<section id="{slug(title)}"><h2>{escape(title)}</h2>{intro}{inside}</section>'
+    return f'<section id="{slug(title)}"><h2>{escape(title)}</h2>{intro}{content}</section>'
 
 
 def grid(pictures: Iterable[Picture]) -> str:

@@ -15,11 +15,6 @@ def from_dict(data: dict[str, Any]) -> Picture:
 
     Raises:
         ValueError, TypeError, KeyError: it is no picture, or a part of it is of another type.
-
-    Example:
-        >>> chart = Chart("a", "A", Axis("x"), Axis("y"), [Series("s", [1], [2])])
-        >>> from_dict(chart.as_dict()).as_dict() == chart.as_dict()
-        True
     """
     kind: Any = {"chart": Chart, "heatmap": Heatmap}[data["kind"]]
     parts = {f.name: data[f.name] for f in fields(kind) if f.name in data}

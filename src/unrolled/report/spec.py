@@ -18,7 +18,7 @@ DIGITS = 5
 """Significant digits that go into a file: more than a screen can show."""
 
 DECADES = 10
-"""That the colours of a heatmap span at most."""
+"""Decades that the colours of a heatmap span at most."""
 
 ROOM = 0.05
 """Share of an axis that stays free at both ends where charts share its range."""
@@ -187,14 +187,7 @@ def rows(pictures: Iterable[Picture]) -> list[list[Picture]]:
 
 
 def on_same_axes(pictures: Sequence[Picture]) -> list[Picture]:
-    """The pictures with one scale and range for all axes of the same title.
-
-    Example:
-        >>> line = [Series("s", [1, 2], [1.0, 3.0])], [Series("s", [1, 9], [2.0, 5.0])]
-        >>> a, b = [Chart("c", "C", Axis("step"), Axis("loss"), each) for each in line]
-        >>> [chart.x.limits for chart in on_same_axes([a, b])]
-        [(1.0, 9.0), (1.0, 9.0)]
-    """
+    """The pictures with one scale and range for all axes of the same title."""
     held: list[Any] = list(pictures)
     for name in ("x", "y", "z"):
         axes: list[Any] = [getattr(picture, name, None) for picture in held]
@@ -224,7 +217,7 @@ def _values(picture: Picture, name: str) -> list[float]:
 def _limits(
     given: Sequence[tuple[Number, Number] | None], values: list[float], scale: str, room: float
 ) -> tuple[float, float] | None:
-    """From where to where a shared axis goes; None: every chart adapts, and all alike."""
+    """Limits of a shared axis; None if every chart adapts, which gives all the same."""
     if not values:
         return None
     low, high = min(values), max(values)
@@ -261,7 +254,7 @@ def isolated(values: Sequence[Number]) -> list[int]:
 
 
 def foot(values: Iterable[Number]) -> float | None:
-    """Where a log axis draws 0: a decade below the smallest value; None: there is no 0."""
+    """Where a log axis draws 0, a decade below the smallest value; None if there is no 0."""
     known = [v for v in values if v is not None]
     positive = [v for v in known if v > 0]
     if len(positive) == len(known):
@@ -287,7 +280,7 @@ def show(value: Number) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What JSON takes: numbers rounded to `DIGITS`, NaN and infinity None."""
+    """Plain data for JSON: numbers are rounded to `DIGITS`; NaN and infinity become None."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

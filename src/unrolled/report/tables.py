@@ -26,25 +26,21 @@ DIFFERENCES_OPEN = 12
 """Rows of what differs between runs that stand under the title; further ones are folded away."""
 
 OWN = ("began", "took_s", "command", "resumed")
-"""What the environment record of every run has for itself."""
+"""Entries of the environment that differ between any two runs."""
 
 
 def facts(run: Run) -> dict[str, str]:
     """What a run is, in words: experiment, framework, seed, how it ended."""
-    config, summary = run.config, run.summary
+    config, end = run.config, no_end(run.path)
+    unfinished = "still running" if end and end.is_running else "not finished"
     found = {
         "experiment": run.experiment,
         "framework": str(config.get("framework") or ""),
         # the loops that are watched have seeds of their own
         "seed": "" if config.get("seed") is None else f"seed {config['seed']}",
-        "ended": str(summary.get("status") or _unfinished(run)),
+        "ended": str(run.summary.get("status") or unfinished),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _unfinished(run: Run) -> str:
-    found = no_end(run.path)
-    return "still running" if found and found.is_running else "not finished"
 
 
 def circumstances(run: Run) -> str:
@@ -107,7 +103,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def recorded(run: Run) -> dict[str, str]:
-    """What the records of a watched run tell that other runs have among their settings."""
+    """Settings of a watched run as its records tell them: steps, parameters, clipping, rates."""
     if run.experiment != WATCH or not (telemetry := run.telemetry.get("")):
         return {}
     how = (telemetry.method or "by a method unknown").replace("_", " ")
@@ -185,7 +181,7 @@ def headline(run: Run) -> list[tuple[str, str]]:
 
 
 def unrecorded(run: Run) -> list[str]:
-    """What a watched run could have recorded and has not, and how it would."""
+    """Say that a watched run has recorded no loss, and how to record it."""
     if run.experiment != WATCH or not run.telemetry:
         return []
     if any(telemetry.loss.known for telemetry in run.telemetry.values()):
@@ -203,7 +199,7 @@ def results(run: Run) -> list[tuple[str, str]]:
 
 
 def nested(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a summary holds besides plain numbers, as name and table."""
+    """Tables of the lists and dicts in a summary, each with its name."""
     found = []
     for name, value in summary.items():
         if name in HEAD or not isinstance(value, (dict, list)) or not value:

@@ -85,10 +85,6 @@ def flatten(record: TelemetryRecord, times: bool = False) -> dict[str, float | N
     """The numbers of a record under dotted names.
 
     With ``times`` also those of every time step, as ``layers.0.hidden_gradient_mean.34``.
-
-    Example:
-        >>> flatten(TelemetryRecord(step=3, epoch=1, loss=2.5, gradient_norm=0.5))
-        {'epoch': 1, 'loss': 2.5, 'gradient_norm': 0.5}
     """
     found: dict[str, float | None] = {}
 

@@ -75,11 +75,10 @@ class RunDirectory:
         return cls(path, claim(path))
 
     @classmethod
-    def create_next(cls, parent: Path, experiment: str) -> "RunDirectory":
-        """Make the first of ``<parent>/<experiment>-1``, ``-2``, ... that does not exist."""
-        number = 1
+    def create_next(cls, parent: Path, name: str, number: int = 1) -> "RunDirectory":
+        """Make the first of ``<parent>/<name>-1``, ``-2``, ... that does not exist."""
         while True:
-            path = parent / f"{experiment}-{number}"
+            path = parent / f"{name}-{number}"
             if not lexists(path):
                 try:
                     return cls(path, claim(path))

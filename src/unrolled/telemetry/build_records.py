@@ -27,12 +27,6 @@ def watched_record(
 
     ``clips_at`` is the threshold of clipping, if it was told; ``rates`` are the learning rates of
     all parameter groups that have one.
-
-    Example:
-        >>> parameters = {"W": ParameterRecord(3.0, 1.5), "b": ParameterRecord(4.0, 2.0)}
-        >>> record = watched_record(1, None, 0.7, parameters, {})
-        >>> record.gradient_norm, record.clip_coefficient, record.clip_method
-        (5.0, 0.5, 'global_norm')
     """
     before = _norm_before(parameters)
     after = global_norm(p.clipped_norm for p in parameters.values())
@@ -122,16 +116,11 @@ def layer_record(
     gates: Sequence[float] = (),
     scale: float = 1.0,
 ) -> LayerRecord:
-    """The record of one layer.
+    """The record of one layer, see `LayerRecord`.
 
-    Args:
-        pieces: of every piece of the sequence the numbers of `through_time.layer_numbers`; of
-            an unknown cell without the parts of the weights' gradient, ``2 * T + 1``.
-        truncation_points: time steps before which the gradient was cut.
-        reverse: whether the layer reads the sequence from its end.
-        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        gates: as `through_time.gate_shares` has them.
-        scale: of the loss, which is taken back.
+    ``pieces`` are the numbers of `through_time.layer_numbers` of every piece of the sequence; of an
+    unknown cell without the parts of the weights' gradient, ``2 * T + 1``. ``gates`` are those of
+    `through_time.gate_shares`; the ``scale`` of the loss is taken back.
     """
     turn = -1 if reverse else 1
     curves: list[list[float]] = [[], [], []]

@@ -51,16 +51,7 @@ OF_EPOCHS = ("NaN", "exploded", "divergence", "plateau", "clipping", "memorised"
 
 
 class FindingList(list[Finding]):
-    """Findings that are readable where they are shown.
-
-    Example:
-        >>> FindingList([Finding("plateau", "warning", "The loss stands.", 7, remedy="Wait.")])
-        warning: plateau, step 7
-          The loss stands.
-          What to do: Wait.
-        >>> FindingList()
-        nothing to report
-    """
+    """Findings that are readable where they are shown."""
 
     def __repr__(self) -> str:
         return "\n\n".join(finding_text(each) for each in self) or "nothing to report"
@@ -77,9 +68,13 @@ class FindingList(list[Finding]):
 
 def heading(finding: Finding) -> str:
     """The name of a finding, how grave it is, and where it is."""
+    return f"{finding.severity}: {', '.join([finding.name, *place(finding)])}"
+
+
+def place(finding: Finding) -> list[str]:
+    """Where a finding is: its step and its parameter, in words."""
     where = [f"step {finding.step:,}"] if finding.step is not None else []
-    where += [finding.parameter] if finding.parameter else []
-    return f"{finding.severity}: {', '.join([finding.name, *where])}"
+    return where + ([finding.parameter] if finding.parameter else [])
 
 
 def finding_text(finding: Finding, width: int = WIDTH) -> str:

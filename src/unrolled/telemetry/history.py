@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.functional.bptt import STEPS
 from unrolled.telemetry.columns import Table
 from unrolled.telemetry.facts import Clip, Loss, clip_of, course_of, is_adaptive
 from unrolled.telemetry.records import LayerRecord, TelemetryRecord
@@ -20,34 +21,21 @@ from unrolled.untrusted import MOST_PARAMETERS
 
 
 class History:
-    """What is known of a training.
-
-    Attributes:
-        steps: of every record; see `add`.
-        parameters: ``gradient`` and ``clipped`` (its norms), ``update`` (ratio) and ``unused``, by
-            name.
-        layers: by name; see `layer_row`.
-        epochs: the lines of ``metrics.jsonl``.
-        summary: of the run.
-        optimizers: how many steps each made.
-        cells: kinds of cells by layer, as far as they are known.
-        first_not_finite: step and name of the tensor, once there was one.
-        recovered: the steps that were not finite and did not end the training, by what was done.
-        stopped: whether one ended it.
-    """
+    """What is known of a training, from the lines of its logs and the summary of its run."""
 
     def __init__(self, summary: Mapping[str, Any] | None = None) -> None:
-        self.steps = Table()
-        self.parameters: dict[str, Table] = {}
-        self.layers: dict[str, Table] = {}
-        self.epochs: list[Mapping[str, Any]] = []
+        self.steps = Table()  # of every record; see `add`
+        self.parameters: dict[str, Table] = {}  # by name: norms, update ratio, whether unused
+        self.layers: dict[str, Table] = {}  # by name; see `layer_row`
+        self.epochs: list[Mapping[str, Any]] = []  # the lines of metrics.jsonl
         self.summary = dict(summary or {})
-        self.first_not_finite: tuple[int, str] | None = None
+        self.first_not_finite: tuple[int, str] | None = None  # its step and the tensor's name
+        # the steps that were not finite and did not end the training, by what was done
         self.recovered: dict[str, list[int]] = {}
-        self.stopped = False
-        self.optimizers: Counter[str] = Counter()
-        self.cells: dict[str, str] = {}
-        self.turns: set[frozenset[str]] = set()
+        self.stopped = False  # whether one ended it
+        self.optimizers: Counter[str] = Counter()  # how many steps each made
+        self.cells: dict[str, str] = {}  # by layer, as far as they are known
+        self.turns: set[frozenset[str]] = set()  # parameters that have moved together
 
     @property
     def alternates(self) -> bool:
@@ -96,7 +84,7 @@ class History:
         )
         for name, layer in record.layers.items():
             self.layers.setdefault(name, Table()).add(row, layer_row(name, layer))
-            if layer.cell is not None:
+            if layer.cell in STEPS:  # files may name others
                 self.cells[name] = layer.cell
         if self.first_not_finite is None:
             first = record.first_not_finite or _not_finite(record)
@@ -153,8 +141,11 @@ def layer_row(name: str, layer: LayerRecord) -> dict[str, float | None]:
         "middle": window[len(window) // 2] if window else None,
         "last": window[-1] if window else None,
         "weights": math.hypot(*parts) if parts else None,  # norm of all parts of dL/dW_hh
-        **{f"{gate} shut": shares[0] for gate, shares in layer.gates.items()},
-        **{f"{gate} open": shares[1] for gate, shares in layer.gates.items()},
+        **{
+            f"{gate} {how}": share
+            for gate, shares in layer.gates.items()
+            for how, share in zip(("shut", "open"), shares, strict=False)
+        },
     }
 
 

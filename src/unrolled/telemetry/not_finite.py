@@ -12,7 +12,7 @@ def first_not_finite(
     backend: Backend,
     parameters: Mapping[str, Array],
     backward: Backward | None,
-    through_time: ThroughTime | None = None,
+    through_time: ThroughTime,
 ) -> str | None:
     """Name of the first tensor of a step that is NaN or infinite.
 
@@ -32,9 +32,8 @@ def _in_order(
     backend: Backend,
     parameters: Mapping[str, Array],
     backward: Backward | None,
-    through_time: ThroughTime | None,
+    through_time: ThroughTime,
 ) -> Iterator[tuple[str, Array]]:
-    layers = {} if through_time is None else through_time.layers
     if backward is not None:
         yield from ((f"input {i}", array) for i, array in enumerate(backward.batch))
         for i, array in enumerate(arrays_of(backward.state)):
@@ -43,7 +42,7 @@ def _in_order(
     hidden_states: list[tuple[str, Array]] = []
     gradients: list[tuple[str, Array]] = []
     earlier: dict[str, int] = {}  # steps of the pieces before, by layer
-    for name, layer in layers.items():
+    for name, layer in through_time.layers.items():
         base, T = name.partition("#")[0], int(layer.after.shape[0])
         first = earlier.get(base, 0)
         earlier[base] = first + T

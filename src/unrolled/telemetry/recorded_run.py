@@ -1,5 +1,6 @@
 """Read a run directory, whole or damaged: its files, epochs and telemetry, for every command."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,27 +18,18 @@ DAMAGED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSEr
 
 @dataclass
 class RecordedRun:
-    """A run directory as it was read. Damaged parts are left out, and `problems` names them.
-
-    Attributes:
-        path: the directory.
-        config, environment, summary: the files of these names; empty where missing.
-        histories: for the diagnosis, by the name of the model; ``""`` where the run has only one.
-        problems: what was left out and why.
-        missing: files that are not there.
-        unseen: what a watch could not see and why, by name.
-        every: of so many records of telemetry one is read.
-    """
+    """A run directory as it was read. Damaged parts are left out, and `problems` names them."""
 
     path: Path
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # as the next two; empty where missing
     environment: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    # for the diagnosis, by the name of the model; "" where the run has only one
     histories: dict[str, History] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unseen: dict[str, Any] = field(default_factory=dict)
-    every: int = 1
+    problems: list[str] = field(default_factory=list)  # what was left out and why
+    missing: list[str] = field(default_factory=list)  # files that are not there
+    unseen: dict[str, Any] = field(default_factory=dict)  # what a watch could not see and why
+    every: int = 1  # of so many records of telemetry one is read
 
     def read(self) -> "RecordedRun":
         """Read everything; the files of lines line by line, in little memory."""
@@ -47,23 +39,19 @@ class RecordedRun:
         self.unseen = own if isinstance(own, dict) else {}
         if (self.path / NOTES).is_file():
             self.unseen = self.read_dict(NOTES)
-        for part, record in self._lines(TELEMETRY, self._part_and_record, self.every):
+        for part, record in self._lines(TELEMETRY, TelemetryRecord.from_dict, self.every):
             self.add_record(part, record)
-        for part, line in self._lines(METRICS, self._part_and_line, self._every_epoch()):
-            self.add_epoch(part, line)
+        for part, line in self._lines(METRICS, _epoch, self._every_epoch()):
+            self.history(part).epochs.append(line)
         return self
 
     def _every_epoch(self) -> int:
-        """Of how many lines of `METRICS` one is read, as all of them are kept in memory."""
+        """Return n to read every n-th line of `METRICS`: what is read stays in memory."""
         file = self.path / METRICS
         every = -(-file.stat().st_size // MOST_EPOCHS) if file.is_file() else 1
         if every > 1:
             self.problems.append(f"{METRICS} is long: of {every:,} lines one was read")
         return max(1, every)
-
-    def add_epoch(self, part: str, line: dict[str, Any]) -> None:
-        """Take in a line of ``metrics.jsonl``."""
-        self.history(part).epochs.append(line)
 
     def add_record(self, part: str, record: TelemetryRecord) -> None:
         """Take in a line of ``telemetry.jsonl``."""
@@ -88,7 +76,7 @@ class RecordedRun:
         return None
 
     def read_dict(self, name: str) -> dict[str, Any]:
-        """The same of a file that must hold a JSON object; empty if it does not."""
+        """Return the JSON object that a file holds; an empty one if it holds none."""
         value = self.read_json(name)
         if value is not None and not isinstance(value, dict):
             self.problems.append(f"{name} is damaged and left out: it holds no object")
@@ -96,14 +84,16 @@ class RecordedRun:
 
     def _lines(
         self, name: str, convert: Callable[[dict[str, Any]], Any], every: int
-    ) -> Iterator[Any]:
-        """What `read_jsonl` gives of a file; what cannot be read goes to `problems`."""
+    ) -> Iterator[tuple[str, Any]]:
+        """The lines of a file, converted, by their models; what is damaged goes to `problems`."""
         file = self.path / name
         if not file.is_file():
             self.missing.append(name)
             return
         try:
-            found, bad = read_jsonl(file, convert, every, inside=self.path)
+            found, bad = read_jsonl(
+                file, lambda line: (self._part(line), convert(line)), every, inside=self.path
+            )
         except RunError as error:
             self.problems.append(str(error))
             return
@@ -125,11 +115,14 @@ class RecordedRun:
             raise ValueError(f"part is {part!r}; one of {MOST_PARTS} names at most is expected")
         return part
 
-    def _part_and_record(self, line: dict[str, Any]) -> tuple[str, TelemetryRecord]:
-        return self._part(line), TelemetryRecord.from_dict(line)
 
-    def _part_and_line(self, line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        return self._part(line), line
+def _epoch(line: dict[str, Any]) -> dict[str, Any]:
+    """The line itself, or a ValueError if it is of no epoch or step that can be."""
+    for name in ("epoch", "step"):
+        value = line.get(name, 0)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+    return line
 
 
 def left_out(name: str, error: Exception) -> str:

@@ -203,7 +203,10 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
     allowed = str | None if str in arguments else int | float | None
     if origin is list and isinstance(value, list) and all(isinstance(v, allowed) for v in value):
         values = [math.nan if each is None else each for each in value]
-        return [int(each) for each in values] if kind == list[int] else values
+        if kind != list[int]:
+            return values
+        if all(map(math.isfinite, values)):
+            return [int(each) for each in values]
     if origin not in (dict, list) and isinstance(value, allowed):
         return value
     raise ValueError(f"{name} is {value!r}; expected {kind}")

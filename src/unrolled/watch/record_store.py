@@ -5,7 +5,6 @@ import shutil
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -92,13 +91,13 @@ class RecordStore:
                 self.tell("sink", f"{what}; it is called with the records that follow")
 
     def tell(self, name: str, text: str) -> None:
-        """Say once, where a person sees it, what keeps records from being made as they should."""
+        """Warn, once for each name, of what keeps records from being made; and note it."""
         if name not in self.notes:
             self.note(name, text)
             warnings.warn(f"watch: {text}", RuntimeWarning, stacklevel=2)
 
     def note(self, name: str, text: str) -> None:
-        """Note it, and write it down at once: a loop that nothing is recorded of may be killed."""
+        """Add a note, and write it to the run at once: the process may be killed."""
         self.notes[name] = text
         self.write_notes()
 
@@ -170,7 +169,7 @@ class RecordStore:
         return showing.table(*self._facts())
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        """What is to be said of it: the latest record, where records go, and the notes."""
+        """A title and facts: the latest record, where records go, and the notes."""
         last, state = self.last, "closed" if self.closed else "open"
         made = "no record so far" if last is None else f"step {last.step:,}"
         facts = [] if last is None else [*showing.record_facts(last).items()]
@@ -200,22 +199,19 @@ def make_directory(path: Path, overwrite: bool) -> RunDirectory:
         raise RunError(f"'{path}' is a file; give a directory as out")
     if overwrite and _is_taken(path):
         _remove_run(path)
-    wanted = path
-    while True:
-        if not overwrite and _is_taken(path):
-            path = _next_free(path)
+    try:
         try:
             directory = RunDirectory.create(path)
-        except RunError as error:
-            if not overwrite and _is_taken(path):
-                continue  # another process was faster
-            raise _in_python(error) from None
-        if path != wanted:
-            what = f"'{wanted}' already holds something: this run is written to '{path}'"
-            warnings.warn(
-                f"watch: {what}; overwrite=True replaces a run", RuntimeWarning, stacklevel=5
-            )
-        return directory
+        except RunError:
+            if overwrite or not _is_taken(path):
+                raise
+            directory = RunDirectory.create_next(path.parent, re.sub(r"-\d+$", "", path.name), 2)
+    except RunError as error:
+        raise _in_python(error) from None
+    if directory.path != path:
+        what = f"'{path}' already holds something: this run is written to '{directory.path}'"
+        warnings.warn(f"watch: {what}; overwrite=True replaces a run", RuntimeWarning, stacklevel=5)
+    return directory
 
 
 def _is_taken(path: Path) -> bool:
@@ -226,22 +222,6 @@ def _in_python(error: RunError) -> RunError:
     """The error with advice for Python, in the place of that for the command line."""
     what, _, _ = str(error).rpartition(";")
     return RunError(f"{what}; give another directory as out")
-
-
-def _next_free(path: Path) -> Path:
-    """Make the first of ``<path>-2``, ``-3``, ... that does not exist; ``a-2`` goes on as well."""
-    base = re.sub(r"-\d+$", "", path.name)
-    for number in count(2):
-        free = path.with_name(f"{base}-{number}")
-        try:
-            free.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            what = f"'{free}' cannot be made: {error.strerror}"
-            raise RunError(f"{what}; give another directory as out") from None
-        return free
-    raise AssertionError  # numbers do not end
 
 
 def _remove_run(path: Path) -> None:

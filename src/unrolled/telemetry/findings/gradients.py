@@ -24,7 +24,7 @@ EXPLODED_THROUGH_TIME = 1000.0
 grow by the number of steps, some tens; beyond, the recurrence itself blows it up."""
 
 BEYOND = 1e6
-"""The same where the loss falls all the same: then some growth is no trouble."""
+"""As `EXPLODED_THROUGH_TIME`, while the loss falls: some growth is no trouble then."""
 
 BEFORE = 20
 """Steps before one that tell what its gradient's norm usually is."""

@@ -197,12 +197,15 @@ def decay(h: History) -> Findings:
     first, last = median(weights[:3]), median(weights[-3:])
     if not last <= SHRUNK * first or loss.fall < -STANDS:
         return
-    pull = value * float(weights[0]) / float(h.steps["norm"][0])
+    gradient = float(h.steps["norm"][0])
+    pull = f"The weight decay is {value:g}."
+    if gradient > 0:
+        pull = f"A weight decay of {value:g} pulled {value * float(weights[0]) / gradient:.2g} "
+        pull += "times as hard as the gradient."
     yield Finding(
         "weight decay too strong",
         "warning",
-        f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. A weight decay of "
-        f"{value:g} pulled {pull:.2g} times as hard as the gradient.",
+        f"The weights shrink: their norm went from {first:.3g} to {last:.3g}. {pull}",
         step=int(h.steps["step"][0]),
         numbers={"first": first, "last": last, "weight_decay": value},
         remedy=f"lower the weight decay from {value:g} to 0.01 or less",

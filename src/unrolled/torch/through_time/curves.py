@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,39 +12,22 @@ from unrolled.torch.through_time.direction import Direction, joined
 from unrolled.torch.through_time.fused_call import FusedCall
 from unrolled.torch.through_time.recompute import recompute
 
-
-class Together(Protocol):
-    """Several processes, each with a part of the minibatch."""
-
-    parts: int
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean of theirs."""
-
-    def gather(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """All of theirs, one after the other."""
+if TYPE_CHECKING:
+    from unrolled.torch.data_parallel import DataParallel
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What was found about a sequence of one layer, still on the device.
+    """What was found about a sequence of one layer, still on the device."""
 
-    Attributes:
-        numbers: as `through_time.layer_numbers` has them, ``(3 * T + 1,)``; of states alone
-            without the parts of the weight's gradient, ``(2 * T + 1,)``.
-        reverse: whether the layer reads from the end.
-        truncation_points: time steps before which the gradient was cut.
-        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        gates: as `unrolled.telemetry.through_time.gate_shares` has them; None without gates.
-        states_alone: whether nothing but the states is known.
-    """
-
+    # those of `through_time.layer_numbers`, (3 * T + 1,); of states alone without the parts of the
+    # weight's gradient, (2 * T + 1,)
     numbers: torch.Tensor
-    reverse: bool = False
-    truncation_points: tuple[int, ...] = ()
-    cell: str | None = None
-    gates: torch.Tensor | None = None
-    states_alone: bool = False
+    reverse: bool = False  # whether the layer reads from the end
+    truncation_points: tuple[int, ...] = ()  # time steps before which the gradient was cut
+    cell: str | None = None  # name in `unrolled.functional.bptt.STEPS`; None if it is not known
+    gates: torch.Tensor | None = None  # those of `through_time.gate_shares`; None without gates
+    states_alone: bool = False  # whether nothing but the states is known
 
 
 def of_fused(
@@ -52,7 +35,7 @@ def of_fused(
     calls: Sequence[FusedCall],
     truncation_points: tuple[int, ...],
     notes: dict[str, str],
-    together: Together | None = None,
+    together: "DataParallel | None" = None,
 ) -> dict[str, Curves]:
     """The curves of all layers and directions of a fused module, by names that begin with a label.
 
@@ -69,33 +52,30 @@ def of_fused(
     result = {}
     layer, cell = calls[0].layer, calls[0].cell
     for parts in zip(*layers, strict=True):
-        first = parts[0]
+        first, gates = parts[0], through_time.gate_shares(xp, parts[-1].tapes)
         number = f".{first.number}" if layer.num_layers > 1 else ""
         result[f"{label}{number}{'.backward' if first.reverse else ''}"] = Curves(
             numbers=_numbers(parts, cell, together),
             reverse=first.reverse,
             truncation_points=() if first.reverse else truncation_points,
             cell=cell,
-            gates=_gates(parts, together),
+            gates=gates if gates is None or together is None else together.mean(gates),
         )
     return result
 
 
-def _gates(parts: Sequence[Direction], together: Together | None) -> torch.Tensor | None:
-    found = parts[-1].gates
-    return found if found is None or together is None else together.mean(found)
-
-
-def _numbers(parts: Sequence[Direction], cell: str, together: Together | None) -> torch.Tensor:
+def _numbers(
+    parts: Sequence[Direction], cell: str, together: "DataParallel | None"
+) -> torch.Tensor:
     """All steps of a layer as one vector, see `Curves`."""
-    names = ("hidden", "recurrent", "before", "after")
-    every = [joined([getattr(part, name) for part in parts]) for name in names]  # (T, B, .)
+    arrays = zip(*(part.arrays() for part in parts), strict=True)
+    every = [joined(list(of_parts)) for of_parts in arrays]  # (T, B, .)
     if together is not None:
         gradients = [together.gather(x, 1) / together.parts for x in every[:2]]
         every = gradients + [together.gather(x, 1) for x in every[2:]]
     steps, batch = every[0].shape[:2]
     numbers: torch.Tensor = through_time.layer_numbers(xp, cell, *every)
-    running = parts[0].running
+    running = parts[0].running()
     if running is not None and len(parts) == 1:
         # sequences that have ended count neither in the mean nor among the units
         numbers[:steps] *= batch / running.sum(1).to(numbers.dtype)

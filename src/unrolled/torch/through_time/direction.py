@@ -5,7 +5,6 @@ fewer), D inputs, H hidden units, G gates.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -14,32 +13,24 @@ from unrolled.functional import bptt
 from unrolled.kernels.analytic_backward import Weights, input_side
 from unrolled.kernels.torch import through_time, xp
 from unrolled.models.weights import GATE_ORDERS
-from unrolled.telemetry.through_time import gate_shares
 from unrolled.torch.through_time.fused_call import FusedCall, Tensors
 
 ORDER = {
     cell: tuple(GATE_ORDERS["torch"][cell].index(gate) for gate in gates)
     for cell, gates in bptt.GATES.items()
 }
-"""Where PyTorch has the gates that `bptt.GATES` names."""
+"""Places of the gates of `bptt.GATES` among PyTorch's."""
 
 
 class Direction:
     """One layer and direction of a call; its steps are in the order in which it computes.
 
-    Args:
-        call: of the whole layer.
-        index: which one, as PyTorch counts them.
-        kind: the type to compute in.
-
-    Attributes:
-        number: of the layer; 0 is the lowest.
-        reverse: whether it reads the sequences from their ends.
+    ``index`` is which one, as PyTorch counts them; ``kind`` the type to compute in.
     """
 
     def __init__(self, call: FusedCall, index: int, kind: torch.dtype) -> None:
         self.call, self.index = call, index
-        self.number = index // call.directions
+        self.number = index // call.directions  # of the layer; 0 is the lowest
         self.reverse = bool(call.layer.bidirectional and index % 2)
         self.weights = our_weights(call, index, kind)
         self.W_h = bptt.stack_gates(xp, self.weights.h)  # (H, G * H)
@@ -60,11 +51,9 @@ class Direction:
             state = (known[-1],)
 
     def forward(self, X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
-        """The forward pass: the hidden states that follow from what it reads, ``(N, H)``.
+        """The hidden states ``(N, H)`` that follow from inputs ``(N, D)``.
 
-        Args:
-            X: what the layer reads, ``(N, D)``.
-            Y: its hidden states, ``(N, H)``, if they are known: much less work.
+        It is much less work if they are known, as ``Y``.
         """
         cell, (b_hh,) = self.call.cell, self.weights.rest or (0.0,)
         A = self._turn(input_side(xp, X, self.weights))  # (N, G * H)
@@ -83,11 +72,9 @@ class Direction:
         return self._turn(joined([tape.new[0].flatten(0, 1) for tape in self.tapes]))
 
     def backward(self, dY: torch.Tensor, d_last: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The gradient at the input side of every row, ``(N, G * H)``.
+        """The gradient at the input side, ``(N, G * H)``, from that at the outputs, ``(N, H)``.
 
-        Args:
-            dY: at the outputs, ``(N, H)``.
-            d_last: at the arrays of the last state, of all layers and directions.
+        ``d_last`` are those at the arrays of the last state, of all layers and directions.
         """
         dY, ends = self._turn(dY), [d[self.index] for d in d_last]
         later: Tensors = tuple(d[:0] for d in ends)
@@ -108,38 +95,22 @@ class Direction:
         dX: torch.Tensor = dA @ bptt.stack_gates(xp, self.weights.x).T
         return dX
 
-    @cached_property
-    def before(self) -> torch.Tensor:
-        """Hidden states before every step, ``(T, B, H)``; 0 where sequences have ended."""
-        return self._pad([tape.old[0] for tape in self.tapes])
+    def arrays(self) -> tuple[torch.Tensor, ...]:
+        """Arrays over all steps, padded with 0 where sequences have ended.
 
-    @cached_property
-    def after(self) -> torch.Tensor:
-        """Hidden states after every step, ``(T, B, H)``."""
-        return self._pad([tape.new[0] for tape in self.tapes])
+        dL/dh_t ``(T, B, H)``; dL/d(H_{t-1} W_h) ``(T, B, G * H)``, gates as in `bptt.GATES`; the
+        hidden states before and after the step, ``(T, B, H)``.
+        """
+        pieces = zip(self.results, self.tapes, strict=True)
+        rows = [(r.hidden, r.recurrent, tape.old[0], tape.new[0]) for r, tape in pieces]
+        return tuple(self._pad(list(parts)) for parts in zip(*rows, strict=True))
 
-    @cached_property
-    def hidden(self) -> torch.Tensor:
-        """dL/dh_t, ``(T, B, H)``."""
-        return self._pad([result.hidden for result in self.results])
-
-    @cached_property
-    def recurrent(self) -> torch.Tensor:
-        """dL/d(H_{t-1} W_h), ``(T, B, G * H)``, gates as in `bptt.GATES`."""
-        return self._pad([result.recurrent for result in self.results])
-
-    @cached_property
     def running(self) -> torch.Tensor | None:
         """Which sequences are still running at each step, ``(T, B)``; None if all are."""
         sizes, device = self.call.batch_sizes, self.call.Y.device
         if min(sizes) == sizes[0]:
             return None
         return torch.tensor([[b < size for b in range(sizes[0])] for size in sizes], device=device)
-
-    @property
-    def gates(self) -> torch.Tensor | None:
-        """See `unrolled.telemetry.through_time.gate_shares`."""
-        return gate_shares(xp, self.tapes)
 
     def _pad(self, pieces: list[torch.Tensor]) -> torch.Tensor:
         missing = [self.call.batch_sizes[0] - piece.shape[1] for piece in pieces]
@@ -154,8 +125,8 @@ class Direction:
 def our_weights(call: FusedCall, index: int, kind: torch.dtype) -> Weights:
     """PyTorch's weights as those of the cell, gate by gate in its order.
 
-    The two biases of a gate add up to one, but for the GRU's candidate: there the reset gate
-    scales the second.
+    The two biases of a gate add up to one, except those of the GRU's candidate: there the reset
+    gate scales the second.
     """
     W_ih, W_hh, *biases = [weight.to(kind) for weight in call.weights[index]]
     b_ih, b_hh = biases or (W_hh.new_zeros(len(W_hh)),) * 2
@@ -183,9 +154,9 @@ def _pieces(batch_sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _reversed_rows(batch_sizes: Sequence[int]) -> list[int]:
-    """Where each row goes when every sequence is read from its end; its own inverse.
+    """Places of the rows when every sequence is read from its end; its own inverse.
 
-    Of a sequence of three and one of one, batch sizes 2, 1, 1, it is 3, 1, 2, 0.
+    For a sequence of three steps and one of one (batch sizes 2, 1, 1) they are 3, 1, 2, 0.
     """
     starts = [0]
     for size in batch_sizes:

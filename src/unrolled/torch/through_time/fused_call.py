@@ -18,31 +18,18 @@ CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn_relu", "GRU": "gru", "LSTM": "lstm"
 
 @dataclass(kw_only=True, eq=False)
 class FusedCall(TracedCall):
-    """One call of a fused layer; its gradients are under ``"Y"``, 0 and 1, as it returned them.
-
-    Attributes:
-        layer: the module.
-        X: the rows that it read, ``(N, D)``, time-major.
-        batch_sizes: how many sequences are still running at each step.
-        first: its first state, ``(layers * directions, B, H)`` each, in the order of the rows.
-        Y: its outputs, ``(N, directions * H)``.
-        weights: of each layer and direction what PyTorch keeps, W_ih, W_hh and maybe biases.
-        inner: the type that it computed in; under autocast not always that of ``Y``.
-        rng: state of the random generator before the call; None where nothing was drawn.
-        drawn: its state after it.
-        order: which sequence each place of a packed batch holds; None for their own order.
-    """
+    """One call of a fused layer; its gradients are under ``"Y"``, 0 and 1, as it returned them."""
 
     layer: Any
-    X: torch.Tensor
-    batch_sizes: list[int]
-    first: Tensors
-    Y: torch.Tensor
-    weights: list[list[torch.Tensor]]
-    inner: torch.dtype
-    rng: torch.Tensor | None = None
-    drawn: torch.Tensor | None = None
-    order: torch.Tensor | None = None
+    X: torch.Tensor  # the rows that it read, (N, D), time-major
+    batch_sizes: list[int]  # how many sequences are still running at each step
+    first: Tensors  # its first state, (layers * directions, B, H) each, in the order of the rows
+    Y: torch.Tensor  # its outputs, (N, directions * H)
+    weights: list[list[torch.Tensor]]  # of each layer and direction: W_ih, W_hh and maybe biases
+    inner: torch.dtype  # that it computed in; under autocast not always that of Y
+    rng: torch.Tensor | None = None  # the generator's state before the call, if something was drawn
+    drawn: torch.Tensor | None = None  # its state after it
+    order: torch.Tensor | None = None  # of the sequences in a packed batch; None: their own
 
     def __post_init__(self) -> None:
         self.steps = len(self.batch_sizes)

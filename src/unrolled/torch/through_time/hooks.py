@@ -7,29 +7,25 @@ interrupt compiled code, that dict is of another type: nothing compiled has to b
 what was compiled before the watch is used again after it.
 """
 
-from collections import OrderedDict
+import copyreg
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import nn
 
-from unrolled.torch.through_time.copies import Copies
-
 PARAMETERS = "_parameters"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-"""Where PyTorch keeps those of a module, and in a dict of a longer name how to call them."""
+"""Attributes with a module's hooks; ``<name>_with_kwargs`` says how to call them."""
 
 
 class Hook:
-    """A hook on a module; a copy or pickle of the module gets one that does nothing.
-
-    Args:
-        function: what to call.
-    """
+    """A hook on a module; a copy or pickle of the module gets one that does nothing."""
 
     def __init__(self, function: Callable[..., None] | None = None) -> None:
         self.function = function
@@ -64,7 +60,7 @@ def set_apart(module: nn.Module) -> None:
 
 
 def swapped(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The same dict in the other of the two types that PyTorch has used for it."""
+    """A copy of the dict in the other of the two types that PyTorch has used for it."""
     return dict(parameters) if isinstance(parameters, OrderedDict) else OrderedDict(parameters)
 
 
@@ -74,8 +70,10 @@ def interrupts(attributes: dict[str, Any]) -> bool:
     return any(isinstance(hook, Hook) and type(hook) is not Hook for hook in hooks)
 
 
-def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a module without what watches have put there."""
+def without_hooks(attributes: Any) -> Any:
+    """The attributes of a module without what watches have put there; anything else as it is."""
+    if not isinstance(attributes, dict) or HOOKS[0] not in attributes:
+        return attributes
     attributes = dict(attributes)
     if interrupts(attributes):
         attributes[PARAMETERS] = swapped(attributes[PARAMETERS])
@@ -87,7 +85,48 @@ def without_hooks(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-copies = Copies(without_hooks)
+class Copies:
+    """Changes how modules of a class are copied and pickled.
+
+    Python asks `copyreg` for the way to copy an object of a class; `copy`, `pickle`,
+    `torch.save` and `multiprocessing` all do.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.watched: Counter[type] = Counter()
+        self.before: dict[type, Any] = {}
+
+    def begin(self, kind: type) -> None:
+        """One more module of this class is watched."""
+        with self.lock:
+            if not self.watched[kind]:
+                self.before[kind] = copyreg.dispatch_table.get(kind)
+                copyreg.dispatch_table[kind] = self._reduce
+            self.watched[kind] += 1
+
+    def end(self, kind: type) -> None:
+        """One module of this class is not watched any more."""
+        with self.lock:
+            self.watched[kind] -= 1
+            if self.watched[kind]:
+                return
+            before = self.before.pop(kind)
+            if before is None:
+                del copyreg.dispatch_table[kind]
+            else:
+                copyreg.dispatch_table[kind] = before
+
+    def _reduce(self, module: nn.Module) -> Any:
+        own = self.before.get(type(module))
+        reduced = module.__reduce_ex__(2) if own is None else own(module)
+        if isinstance(reduced, str):
+            return reduced
+        function, arguments, *rest = reduced
+        return (function, tuple(map(without_hooks, arguments)), *map(without_hooks, rest))
+
+
+copies = Copies()
 
 
 class Hooks:
@@ -96,8 +135,7 @@ class Hooks:
     def __init__(self) -> None:
         self.handles: list[Any] = []
         self.known: dict[int, Any] = {}
-        self.modules: list[ref[nn.Module]] = []
-        self.kinds: list[type] = []
+        self.modules: list[tuple[ref[nn.Module], type]] = []
 
     def is_new(self, thing: Any) -> bool:
         """Whether a module or parameter is asked about for the first time."""
@@ -121,8 +159,7 @@ class Hooks:
         self.handles.append(register(hook, with_kwargs=True))
         if not is_apart and interrupts(vars(module)):
             set_apart(module)
-        self.modules.append(ref(module))
-        self.kinds.append(type(module))
+        self.modules.append((ref(module), type(module)))
         copies.begin(type(module))
 
     def on_gradient(self, parameter: nn.Parameter, function: Callable[..., None]) -> None:
@@ -133,14 +170,15 @@ class Hooks:
 
     def remove(self) -> None:
         """Take all of them off."""
-        modules = {id(module): module for each in self.modules if (module := each()) is not None}
+        here = (each() for each, _ in self.modules)
+        modules = {id(module): module for module in here if module is not None}
         apart = [module for module in modules.values() if interrupts(vars(module))]
         for handle in self.handles:
             handle.remove()
         for module in apart:
             if not interrupts(vars(module)):
                 set_apart(module)
-        for kind in self.kinds:
+        for _, kind in self.modules:
             copies.end(kind)
-        for each in (self.handles, self.known, self.modules, self.kinds):
+        for each in (self.handles, self.known, self.modules):
             each.clear()

@@ -1,15 +1,18 @@
 """`LayerWatch`: gradients through time of `nn.RNN`, `nn.GRU`, `nn.LSTM`, for our own trainer."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from unrolled.torch.through_time.curves import Curves, Together, of_fused
+from unrolled.torch.through_time.curves import Curves, of_fused
 from unrolled.torch.through_time.fused_call import FUSED
 from unrolled.torch.through_time.hooks import Hooks
 from unrolled.torch.through_time.parameter_names import named_parts
 from unrolled.torch.through_time.recurrences import Recurrences
+
+if TYPE_CHECKING:
+    from unrolled.torch.data_parallel import DataParallel
 
 
 class LayerWatch:
@@ -17,24 +20,11 @@ class LayerWatch:
 
     Between `start` and `curves` there are hooks on the model, else none.
 
-    Args:
-        model: a module.
-        together: other processes that have a part of the minibatch each, see `of_fused`.
-
-    Attributes:
-        notes: by layer, what could not be traced and why.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.GRU(3, 5)
-        >>> watched = LayerWatch(model)
-        >>> watched.start()
-        >>> model(torch.ones(7, 2, 3))[0].sum().backward()
-        >>> len(watched.curves()["gru"].numbers)  # three of every step, and one
-        22
+    ``together`` are other processes that have a part of the minibatch each; ``notes`` says by
+    layer what could not be traced and why.
     """
 
-    def __init__(self, model: nn.Module, together: Together | None = None) -> None:
+    def __init__(self, model: nn.Module, together: "DataParallel | None" = None) -> None:
         named, _ = named_parts(model)
         self.modules = {name: module for name, module in named if isinstance(module, FUSED)}
         self.notes: dict[str, str] = {}
@@ -59,7 +49,7 @@ class LayerWatch:
         return found
 
 
-def watch_layers(model: Any, together: Together | None = None) -> LayerWatch | None:
+def watch_layers(model: Any, together: "DataParallel | None" = None) -> LayerWatch | None:
     """A `LayerWatch` of a model, None if it has no fused layers."""
     watched = LayerWatch(model, together) if isinstance(model, nn.Module) else None
     return watched if watched is not None and watched.modules else None

@@ -69,14 +69,14 @@ def _forward(
 
 
 def _rounding(call: FusedCall) -> float:
-    """What the layer's outputs may differ by."""
+    """Difference that rounding may make between the layer's outputs and ours."""
     # unless told otherwise cuDNN multiplies float32 in TF32: 11 bits, as many as float16 has
     tf32 = call.inner is torch.float32 and call.Y.device.type == "cuda"
     return AGREES[torch.float16 if tf32 else call.inner]
 
 
 def _masks(call: FusedCall, kind: torch.dtype) -> list[torch.Tensor | None] | None:
-    """What dropout multiplied the outputs of each layer but the last by; None if not known.
+    """Dropout masks of all layers except the last; None if they are not known.
 
     Drawn again from the generator's state before the call. They are those of the layer if that
     comes to the state in which the layer has left it. cuDNN draws in its own way.

@@ -24,17 +24,9 @@ REENTRANT = "with torch.utils.checkpoint(use_reentrant=False) all of it is seen"
 class Recurrences:
     """The sequences of the running step, by module.
 
-    Args:
-        notes: where to say what cannot be traced and why.
-        sees_all: whether calls of every step are seen, or that they have ended (`has_ended`).
-            Else a first state that is not zero is taken for one that was carried on.
-        curves_of_fused: computes the curves of fused layers, see `of_fused`.
-
-    Attributes:
-        found: the curves of the step's sequences so far.
-        passes: backward passes so far.
-        ends: by module the memory of states in which calls have ended, as long as it is in use:
-            a later sequence that begins with one of them was carried on.
+    ``notes`` say what cannot be traced and why. ``sees_all``: calls of every step are seen, or that
+    they have ended (`has_ended`); else a first state that is not zero is taken for one that was
+    carried on. ``curves_of_fused`` computes the curves of fused layers, see `of_fused`.
     """
 
     def __init__(
@@ -45,8 +37,10 @@ class Recurrences:
     ) -> None:
         self.notes, self.sees_all = notes, sees_all
         self.curves_of_fused = curves_of_fused
-        self.found: dict[str, Curves] = {}
-        self.batch = self.begun = self.passes = 0
+        self.found: dict[str, Curves] = {}  # of the step's sequences so far
+        self.batch = self.begun = 0
+        # by module the memory of states in which calls have ended, as long as it is in use: a
+        # later sequence that begins with one of them was carried on
         self.ends: dict[str, WeakSet[Any]] = {}
         self.begin_batch()
 
@@ -100,7 +94,7 @@ class Recurrences:
         self.ends.setdefault(name, WeakSet()).add(h.untyped_storage())
 
     def last_state(self, name: str) -> torch.Tensor | None:
-        """Where the last sequence of this name stands, if no gradient has arrived since."""
+        """State that ended the last sequence of this name, if no gradient has arrived since."""
         last = None if self.went_back else self.by_name.get(name)
         return None if last is None else last.last.end
 
@@ -112,14 +106,9 @@ class Recurrences:
         tensors: dict[Any, torch.Tensor],
         curves_of: Callable[..., Any],
     ) -> None:
-        """Add a call to the sequence that its first state continues, or to a new one.
+        """Add a call to the sequence that its first state (None: zeros) continues, or a new one.
 
-        Args:
-            name: of the module.
-            state: the hidden state that it began with; None for zeros.
-            call: the call.
-            tensors: that it returned, by the keys of its gradients.
-            curves_of: see `Sequence`.
+        ``tensors`` are those that it returned, by the keys of its gradients.
         """
         found = None if state is None else self.by_end.get((name, state.data_ptr()))
         if found is not None and state is not None and not found.goes_on(state):
@@ -176,7 +165,6 @@ class Recurrences:
     def after_backward(self, which: int | None = None) -> None:
         """Gradients of a graph task (None: of all) count: find those through time."""
         self.went_back = True
-        self.passes += 1
         for sequence, arrived in self.waiting.take(which):
             if sequence.batch != self.batch:
                 sequence.begin_anew(self.batch)

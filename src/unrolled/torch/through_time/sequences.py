@@ -14,23 +14,16 @@ MOST_PENDING = 8
 
 @dataclass(kw_only=True, eq=False)
 class TracedCall:
-    """A call of a recurrent module, and the gradients that arrive at what it returned.
+    """A call of a recurrent module, and the gradients that arrive at what it returned."""
 
-    Attributes:
-        end: its hidden state after it.
-        steps: how many time steps it read.
-        packed: whether it read a `PackedSequence`.
-        gradients: of all backward passes that count, by what they arrived at.
-        second_order: whether a gradient can itself be differentiated; then the loss reaches
-            the weights another way, too.
-        listeners: what the graph calls when a gradient arrives, and alone keeps alive.
-    """
-
-    end: torch.Tensor
-    steps: int = 1
-    packed: bool = False
+    end: torch.Tensor  # its hidden state after it
+    steps: int = 1  # time steps that it read
+    packed: bool = False  # whether it read a `PackedSequence`
+    # of all backward passes that count, by what they arrived at
     gradients: dict[Any, torch.Tensor] = field(default_factory=dict)
+    # whether a gradient can itself be differentiated: the loss reaches the weights another way, too
     second_order: bool = False
+    # what the graph calls when a gradient arrives, and alone keeps alive
     listeners: list[ref[Any]] = field(default_factory=list)
 
     def counts(self) -> bool:
@@ -45,25 +38,15 @@ class TracedCall:
 
 @dataclass(eq=False)
 class Sequence:
-    """Calls of one module, each beginning with the state in which the last one ended.
+    """Calls of one module, each beginning with the state in which the last one ended."""
 
-    Attributes:
-        name: of the module.
-        curves_of: computes its curves, see `unrolled.torch.through_time.curves`.
-        batch: of `Recurrences`, in which the gradients were found.
-        place: among all sequences, in the order of their beginnings.
-        carried: whether its first state comes from an earlier sequence, or a piece left out.
-        pieces: the calls between its truncation points.
-        label: its name among the module's sequences; None while no gradient has reached it.
-    """
-
-    name: str
-    curves_of: Callable[..., Any]
-    batch: int
-    place: int
-    carried: bool = False
-    pieces: list[list[Any]] = field(default_factory=list)
-    label: str | None = None
+    name: str  # of the module
+    curves_of: Callable[..., Any]  # computes its curves, see `unrolled.torch.through_time.curves`
+    batch: int  # of `Recurrences`, in which the gradients were found
+    place: int  # among all sequences, in the order of their beginnings
+    carried: bool = False  # whether it begins with the state of an earlier one, or a piece left out
+    pieces: list[list[Any]] = field(default_factory=list)  # calls between its truncation points
+    label: str | None = None  # among the module's sequences; None while no gradient has reached it
 
     @property
     def calls(self) -> list[Any]:
@@ -105,7 +88,7 @@ class Sequence:
 
 
 class PendingBackwards(dict[int, list[tuple[Any, Any]]]):
-    """By backward pass (PyTorch's graph task) what it has come to, until it is known to count."""
+    """What backward passes (PyTorch's graph tasks) have reached, until they are known to count."""
 
     def arrive(self, thing: Any, brought: Any = None) -> None:
         """The running backward pass has come to a thing, which has a ``place`` among others."""

@@ -1,6 +1,6 @@
 """`watch` for JAX: `jax.value_and_grad` that also gives gradients through time, compiled or not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -67,15 +67,7 @@ class Seen:
         return replace(self, norms={**self.norms, **known})
 
 
-def watch(
-    loss: Callable[..., Any],
-    has_aux: bool = False,
-    sink: Sink | None = None,
-    out: str | Path | None = None,
-    keep: int = KEEP,
-    clips_at: float | None = None,
-    overwrite: bool = False,
-) -> "Watch":
+class Watch(RecordStore):
     """A function like ``jax.value_and_grad(loss)`` that also sees gradients through time.
 
     ``watched(params, ...)`` gives ``(loss, grads, seen)``; ``seen`` goes through `jax.jit`
@@ -112,21 +104,16 @@ def watch(
         >>> round(record.clipped_norm, 3), len(record.layers["scan0"].hidden_gradient_mean)
         (0.1, 7)
     """
-    return Watch(loss, has_aux, sink, out, keep, clips_at, overwrite)
-
-
-class Watch(RecordStore):
-    """A watched loss; made by `watch`."""
 
     def __init__(
         self,
         loss: Callable[..., Any],
-        has_aux: bool,
-        sink: Sink | None,
-        out: str | Path | None,
-        keep: int,
-        clips_at: float | None,
-        overwrite: bool,
+        has_aux: bool = False,
+        sink: Sink | None = None,
+        out: str | Path | None = None,
+        keep: int = KEEP,
+        clips_at: float | None = None,
+        overwrite: bool = False,
     ) -> None:
         settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "clips_at": clips_at}
         super().__init__(sink, out, keep, "jax", backend, settings, overwrite)
@@ -135,9 +122,13 @@ class Watch(RecordStore):
 
     def __call__(self, params: Any, *arguments: Any, **named: Any) -> tuple[Any, Any, Seen]:
         """``(loss, grads, seen)``, or ``((loss, aux), grads, seen)``."""
+
         # as in jax.value_and_grad, only the parameters are traced: whatever else the loss is
         # given stays what it is, and so do results beside it that are no arrays
-        loss = partial(self._parts, arguments, named)
+        def loss(params: Any) -> Any:
+            result = self.loss(params, *arguments, **named)
+            return result if self.has_aux else (result, None)
+
         with tracing() as first:
             jax.eval_shape(lambda params: loss(params)[0], params)
         own = {name: jnp.zeros(shape, _kind(params)) for name, shape in first.shapes.items()}
@@ -174,22 +165,16 @@ class Watch(RecordStore):
             numbers[name] = through_time.layer_numbers(xp, layer.cell, *inner, first, after)
             kinds.append((name, layer.cell, layer.reverse))
         for loop, hidden, after in zip(loops, of_taps, states, strict=True):
-            for name, dH, H in zip(loop.names, hidden, after, strict=True):
-                numbers[name] = _state_numbers(dH, H, loop.reverse)
-                kinds.append((name, None, loop.reverse))
+            for state, dH, H in zip(loop.states, hidden, after, strict=True):
+                numbers[state.name] = _state_numbers(dH, H, loop.reverse)
+                kinds.append((state.name, None, loop.reverse))
         both = {"gradient": grads, "weight": params}
         norms = {kind: norms_by_name(tree) for kind, tree in both.items()}
-        finite = {kind: _by_name(_all_finite, tree) for kind, tree in both.items()}
+        finite = {
+            kind: _by_name(lambda x: jnp.all(jnp.isfinite(x)), tree) for kind, tree in both.items()
+        }
         seen = Seen(value, norms, finite, numbers, tuple(kinds))
         return ((value, aux) if self.has_aux else value), grads, seen
-
-    def _parts(
-        self, arguments: tuple[Any, ...], named: Mapping[str, Any], params: Any
-    ) -> tuple[Any, Any]:
-        """The loss and what comes with it."""
-        result = self.loss(params, *arguments, **named)
-        value, aux = result if self.has_aux else (result, None)
-        return value, aux
 
     def keep(
         self,
@@ -208,44 +193,35 @@ class Watch(RecordStore):
         """
         self.steps = self.steps + 1 if step is None else step
         seen = jax.device_get(seen)
-        rates = [] if learning_rate is None else [float(learning_rate)]
-        record = record_of(seen, self.steps, epoch, self.clips_at, rates)
+        norms = {k: {n: float(x) for n, x in v.items()} for k, v in seen.norms.items()}
+        none: dict[str, float] = {}
+        parameters = {}
+        for name, weight in norms["weight"].items():
+            parameters[name] = parameter_record(
+                weight,
+                norms["gradient"].get(name),
+                norms.get("clipped", none).get(name),
+                norms.get("update", none).get(name),
+                finite=all(bool(of_kind.get(name, True)) for of_kind in seen.finite.values()),
+            )
+        record = watched_record(
+            step=self.steps,
+            epoch=epoch,
+            loss=float(seen.loss),
+            parameters=parameters,
+            layers={
+                name: layer_record([np.asarray(seen.layers[name]).tolist()], (), reverse, cell)
+                for name, cell, reverse in seen.kinds
+            },
+            clips_at=self.clips_at,
+            first_not_finite=_first(seen),
+            rates=[] if learning_rate is None else [float(learning_rate)],
+        )
         self.add(record)
         return record
 
 
-def record_of(
-    seen: Seen,
-    step: int,
-    epoch: int | None = None,
-    clips_at: float | None = None,
-    rates: Sequence[float] = (),
-) -> TelemetryRecord:
-    """The record of a step from arrays that have left the device."""
-    norms = {k: {n: float(x) for n, x in v.items()} for k, v in seen.norms.items()}
-    none: dict[str, float] = {}
-    parameters = {}
-    for name, weight in norms["weight"].items():
-        parameters[name] = parameter_record(
-            weight,
-            norms["gradient"].get(name),
-            norms.get("clipped", none).get(name),
-            norms.get("update", none).get(name),
-            finite=all(bool(of_kind.get(name, True)) for of_kind in seen.finite.values()),
-        )
-    return watched_record(
-        step=step,
-        epoch=epoch,
-        loss=float(seen.loss),
-        parameters=parameters,
-        layers={
-            name: layer_record([np.asarray(seen.layers[name]).tolist()], (), reverse, cell)
-            for name, cell, reverse in seen.kinds
-        },
-        clips_at=clips_at,
-        first_not_finite=_first(seen),
-        rates=rates,
-    )
+watch = Watch
 
 
 def norms_by_name(tree: Any) -> dict[str, Any]:
@@ -257,10 +233,6 @@ def _by_name(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = numbered(_name(path) for path, _ in leaves)
     return {name: function(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
-
-
-def _all_finite(x: Any) -> Any:
-    return jnp.all(jnp.isfinite(x))
 
 
 def _name(path: Any) -> str:

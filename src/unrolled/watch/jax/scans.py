@@ -8,7 +8,6 @@ the state of every step: arguments like any other, whose gradients are those at 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import jax
@@ -63,26 +62,23 @@ def tap(h: Any, name: str) -> Any:
 
 
 @dataclass(frozen=True)
+class State:
+    """A state that is looked at."""
+
+    name: str  # of its layer
+    shape: tuple[int, ...]  # over all steps, (T, ...)
+    kind: Any
+    place: int | None = None  # among the carried ones; None for one with a tap
+    source: tuple[Path, Any] | None = None  # where in the body it is computed; None likewise
+
+
+@dataclass(frozen=True)
 class Loop:
-    """A scan that is looked at, or the taps outside of scans.
+    """A scan that is looked at, or the taps outside of scans."""
 
-    Attributes:
-        names: of the states.
-        shapes: of them over all steps, ``(T, ...)``.
-        kinds: their types.
-        places: of each, the place among the carried ones; None for one with a tap.
-        sources: of each, where in the body, and in calls inside it, it is computed; likewise.
-        reverse: whether it runs from the end.
-        steps: outside of scans, of every tap in its order the name and the step.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    kinds: tuple[Any, ...]
-    places: tuple[int | None, ...]
-    sources: tuple[tuple[Path, Any] | None, ...]
-    reverse: bool
-    steps: tuple[tuple[int, int], ...] = ()
+    states: list[State]
+    reverse: bool = False  # whether it runs from the end
+    steps: Sequence[tuple[int, int]] = ()  # of every tap outside of scans its state and its step
 
 
 def loops_of(jaxpr: Any) -> list[Loop]:
@@ -91,8 +87,11 @@ def loops_of(jaxpr: Any) -> list[Loop]:
     scans = [equation for equation in equations if equation.primitive.name == "scan"]
     loops = [_loop(equation, number) for number, equation in enumerate(scans)]
     loops.append(_written_out([equation for equation in equations if _is_tap(equation)]))
-    names = iter(numbered(name for loop in loops for name in loop.names))
-    return [replace(loop, names=tuple(islice(names, len(loop.names)))) for loop in loops]
+    names = iter(numbered(state.name for loop in loops for state in loop.states))
+    return [
+        replace(loop, states=[replace(state, name=next(names)) for state in loop.states])
+        for loop in loops
+    ]
 
 
 def _written_out(taps: Sequence[Any]) -> Loop:
@@ -105,43 +104,30 @@ def _written_out(taps: Sequence[Any]) -> Loop:
         step = layers.get(key, 0)
         layers[key] = step + 1
         steps.append((list(layers).index(key), step))
-    return Loop(
-        tuple(name for name, _, _ in layers),
-        tuple((length, *shape) for (_, shape, _), length in layers.items()),
-        tuple(kind for _, _, kind in layers),
-        places=(None,) * len(layers),
-        sources=(None,) * len(layers),
-        reverse=False,
-        steps=tuple(steps),
-    )
+    states = [State(name, (T, *shape), kind) for (name, shape, kind), T in layers.items()]
+    return Loop(states, steps=steps)
 
 
 def _loop(equation: Any, number: int) -> Loop:
     params = equation.params
     body, length = params["jaxpr"].jaxpr, params["length"]
-    found: list[tuple[str, Any, int | None, tuple[Path, Any] | None]] = [
-        (_tap_name(inner), inner.outvars[0].aval, None, None)
-        for inner in _equations(body)
-        if _is_tap(inner)
-    ]
-    if not found:
+    taps = [inner for inner in _equations(body) if _is_tap(inner)]
+    named: list[tuple[Any, ...]] = [(_tap_name(tap), tap.outvars[0].aval) for tap in taps]
+    if not named:
         states = list(enumerate(body.outvars[: params["num_carry"]]))
-        found = [
+        named = [
             (f"scan{number}.{place}" if len(states) > 1 else f"scan{number}", var.aval, place, at)
             for place, var in states
             if (at := _source(body, var)) is not None
             and var.aval.ndim
             and jnp.issubdtype(var.aval.dtype, jnp.inexact)
         ]
-    found = [each for each in found if length and each[1].size]
-    return Loop(
-        tuple(name for name, _, _, _ in found),
-        tuple((length, *aval.shape) for _, aval, _, _ in found),
-        tuple(aval.dtype for _, aval, _, _ in found),
-        tuple(place for _, _, place, _ in found),
-        tuple(source for _, _, _, source in found),
-        params["reverse"],
-    )
+    found = [
+        State(name, (length, *aval.shape), aval.dtype, *where)
+        for name, aval, *where in named
+        if length and aval.size
+    ]
+    return Loop(found, params["reverse"])
 
 
 def _source(jaxpr: Any, var: Any) -> tuple[Path, Any] | None:
@@ -167,7 +153,7 @@ def _source(jaxpr: Any, var: Any) -> tuple[Path, Any] | None:
 
 
 def _inner(equation: Any) -> Any:
-    """What a call that is run in its place consists of; None for other equations."""
+    """The computation inside a call that is run in its place; None for other equations."""
     name, params = equation.primitive.name, equation.params
     # a checkpoint that was differentiated already is part of somebody's gradient
     if name not in INLINED or params.get("differentiated"):
@@ -196,7 +182,7 @@ def unseen(jaxpr: Any) -> dict[str, str]:
 
 def _has_states(jaxpr: Any) -> bool:
     return any(
-        (equation.primitive.name == "scan" and _loop(equation, 0).names)
+        (equation.primitive.name == "scan" and _loop(equation, 0).states)
         or any(_has_states(part) for part in _parts(equation))
         for equation in jaxpr.eqns
     )
@@ -240,7 +226,7 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 def zeros(loops: Sequence[Loop]) -> list[list[Any]]:
     """The taps of all loops: zeros."""
-    return [[jnp.zeros(*each) for each in zip(o.shapes, o.kinds, strict=True)] for o in loops]
+    return [[jnp.zeros(state.shape, state.kind) for state in loop.states] for loop in loops]
 
 
 def run(
@@ -251,7 +237,7 @@ def run(
     walk = _Walk(closed.jaxpr, scans)
     added = _Taps(zeros[layer][step] for layer, step in beside.steps)
     results = walk.run(closed.jaxpr, closed.consts, arguments, added)
-    states: list[list[Any]] = [[] for _ in beside.names]
+    states: list[list[Any]] = [[] for _ in beside.states]
     for (layer, _), h in zip(beside.steps, added.seen, strict=True):
         states[layer].append(h)
     return results, [*walk.states, list(map(jnp.stack, states))]
@@ -287,7 +273,7 @@ class _Walk:
             consts = getattr(params[INLINED[name]], "consts", ())
             call = partial(self.run, inner, consts, added=added, path=path)
             return self.again(call, inputs, added, params) if name in REMATS else call(inputs)
-        if name == "scan" and not isinstance(added, _InBody):
+        if name == "scan" and not added.in_body:
             return self.scan(equation, inputs)
         if _is_tap(equation):
             return [added.at_tap(inputs[0])]
@@ -330,13 +316,13 @@ class _Walk:
 
         def step(carry: Any, x: Any) -> Any:
             xs, tap_t = x
-            added = _InBody(tap_t)
-            for source, z in zip(loop.sources, tap_t, strict=True):
-                if source is not None:
+            added = _Taps(tap_t, in_body=True)
+            for state, z in zip(loop.states, tap_t, strict=True):
+                if (source := state.source) is not None:
                     # one result may be carried twice: both taps are then that state's
                     added[source] = added[source] + z if source in added else z
             results = self.run(body.jaxpr, body.consts, [*consts, *carry, *xs], added)
-            carried = [results[place] for place in loop.places if place is not None]
+            carried = [results[s.place] for s in loop.states if s.place is not None]
             return results[:num_carry], (results[num_carry:], [*added.seen, *carried])
 
         carry, (ys, states) = jax.lax.scan(
@@ -352,11 +338,11 @@ class _Walk:
 
 
 class _Taps(dict[Any, Any]):
-    """What is added to variables; taps come in the order in which they were found."""
+    """Zeros to add to variables; those for taps come in the order in which these were found."""
 
-    def __init__(self, taps: Iterable[Any]) -> None:
+    def __init__(self, taps: Iterable[Any], in_body: bool = False) -> None:
         super().__init__()
-        self.waiting = iter(taps)
+        self.waiting, self.in_body = iter(taps), in_body  # of a scan
         self.seen: list[Any] = []
 
     def at_tap(self, h: Any) -> Any:
@@ -364,7 +350,3 @@ class _Taps(dict[Any, Any]):
         h = h + next(self.waiting)
         self.seen.append(h)
         return h
-
-
-class _InBody(_Taps):
-    """Those inside a loop's body."""

@@ -17,7 +17,7 @@ from unrolled.watch.torch.tree import tensors_in
 
 @dataclass(eq=False)
 class Shown:
-    """What one call of a module has shown, and the step in which it was counted last."""
+    """Sums and the loss from one call of a module, and the step in which they counted last."""
 
     place: int
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -26,19 +26,12 @@ class Shown:
 
 
 class ForwardTrace:
-    """What was seen of the forward passes of the running step.
-
-    Attributes:
-        sums: of inputs and outputs, by name, in the order of computation; a sum is finite
-            if all numbers are.
-        told: losses that the person has told.
-        own: losses that the model has returned.
-    """
+    """What was seen of the forward passes of the running step."""
 
     def __init__(self) -> None:
         self.step = self.begun = self.told_before = 0
         self.waiting = PendingBackwards()
-        self.told: list[Any] = []
+        self.told: list[Any] = []  # losses that the person has told
         self.forget()
 
     def clear(self) -> None:
@@ -49,9 +42,10 @@ class ForwardTrace:
     def forget(self) -> None:
         """Forget what was counted, and losses that were told before the last backward pass."""
         self.step += 1
+        # of inputs and outputs, in the order of computation: a sum is finite if all numbers are
         self.sums: dict[str, torch.Tensor] = {}
         self.told, self.told_before = self.told[self.told_before :], 0
-        self.own: list[Any] = []
+        self.own: list[Any] = []  # losses that the model has returned
         self._begin()
 
     def _begin(self) -> None:

@@ -35,13 +35,6 @@ class LossScale:
     A scaler registers nowhere, so it has to be told. Without, three things are seen: optimizers
     that divide by the factor themselves hold it, those that a scaler asks to skip steps have
     ``found_inf``, and modules whose outputs are in float16, as autocast makes them, need a scaler.
-
-    Args:
-        told: a `torch.amp.GradScaler`, or anything else whose ``scale(tensor)`` multiplies by
-            the factor; None if nobody has told.
-
-    Raises:
-        SettingError: it has no ``scale``.
     """
 
     def __init__(self, told: Any) -> None:
@@ -87,7 +80,7 @@ class LossScale:
 
 
 def _quotient(found: Mapping[Any, list[float]]) -> float:
-    """By what the norms before the step and after the backward pass differ; 1 if by nothing."""
+    """The norm before the step, divided by that after the backward pass; 1 if nothing changed."""
     after = {key[1]: norm[0] for key, norm in found.items() if key[0] == "clipped"}
     before = {name: found.get(("gradient", name), [math.nan])[0] for name in after}
     if before == after:

@@ -19,7 +19,7 @@ from unrolled.torch.through_time.sequences import TracedCall, is_same
 from unrolled.watch.torch.tree import named_tensors, part_at, tensors_in
 
 StateNames = Mapping[str, str | tuple[str, int]]
-"""By module the argument with its state; with a number, which axis of it is the batch."""
+"""Argument that holds the state, by module; a number with it is the axis of the batch."""
 
 CELLS: dict[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
 
@@ -28,23 +28,14 @@ OVERWRITTEN = "states were written to after they were given out: their saturatio
 
 @dataclass
 class NamedState:
-    """Where a module takes in its state, and where it returns it.
-
-    Attributes:
-        module: the module.
-        path: the argument of its ``forward``, and the part of it.
-        axis: the batch's axis of the state; None if it was not told.
-        cell: name in `unrolled.functional.bptt.STEPS`; None if it is not known.
-        place: which of the tensors that it returns is the state; None if not known so far.
-        latest: what its last call has returned.
-    """
+    """Where a module takes in its state, and where it returns it."""
 
     module: nn.Module
-    path: str
-    axis: int | None
-    cell: str | None = None
-    place: int | None = None
-    latest: list[ref[torch.Tensor]] = field(default_factory=list)
+    path: str  # the argument of its ``forward``, and the part of it
+    axis: int | None  # the batch's axis of the state; None if it was not told
+    cell: str | None = None  # name in `unrolled.functional.bptt.STEPS`; None if it is not known
+    place: int | None = None  # of the state among the tensors returned; None if not known so far
+    latest: list[ref[torch.Tensor]] = field(default_factory=list)  # what its last call returned
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,9 +86,7 @@ def of_cell(module: nn.Module) -> NamedState | None:
 class States:
     """Adds the states that modules hand on to the recurrences.
 
-    Args:
-        named: from `check_states`; cells are added as they are found.
-        recurrences: where the states go.
+    ``named`` comes from `check_states`; cells are added as they are found.
     """
 
     def __init__(self, named: dict[str, NamedState], recurrences: Recurrences) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from unrolled.backends import torch as backend
 
 Named = dict[str, nn.Parameter]
+Tensors = dict[str, torch.Tensor]
 
 
 def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.Tensor]:
@@ -38,37 +39,23 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
 
 @dataclass
 class Step:
-    """What is known of the running step; all numbers still on the device.
+    """What is known of the running step, by parameter; all numbers still on the device."""
 
-    Attributes:
-        gradient, largest: of each parameter the norm of its gradient after the last
-            backward pass, and its largest entry.
-        clipped: norms as the optimizer saw them.
-        weight, moved: norms of the weights before the update, and of the update.
-        passes: backward passes so far.
-        scale: what a loss scaler multiplied the gradients by until it took it back.
-        left_scaled: what the optimizer itself still divides them by.
-        skipped: whether the optimizer was told to skip (1) or not (0).
-        before: the weights before any optimizer moved them.
-        rates: learning rates of the parameter groups of the optimizers that have stepped.
-        fresh: parameters whose gradient has changed, in the order in which gradients came.
-        stepped: those that an optimizer has moved.
-        left: the gradients that the last pass left, and how often each had been written to.
-    """
-
-    gradient: dict[str, torch.Tensor] = field(default_factory=dict)
-    largest: dict[str, torch.Tensor] = field(default_factory=dict)
-    clipped: dict[str, torch.Tensor] = field(default_factory=dict)
-    weight: dict[str, torch.Tensor] = field(default_factory=dict)
-    moved: dict[str, torch.Tensor] = field(default_factory=dict)
-    passes: int = 0
-    scale: torch.Tensor | None = None
-    left_scaled: torch.Tensor | None = None
-    skipped: torch.Tensor | None = None
-    before: dict[str, torch.Tensor] = field(default_factory=dict)
-    rates: list[Any] = field(default_factory=list)
+    gradient: Tensors = field(default_factory=dict)  # norms after the last backward pass
+    largest: Tensors = field(default_factory=dict)  # entries of these gradients
+    clipped: Tensors = field(default_factory=dict)  # norms as the optimizer saw them
+    weight: Tensors = field(default_factory=dict)  # norms before the update
+    moved: Tensors = field(default_factory=dict)  # norms of the update
+    passes: int = 0  # backward passes so far
+    scale: torch.Tensor | None = None  # of a loss scaler, until it took it back
+    left_scaled: torch.Tensor | None = None  # what the optimizer itself still divides by
+    skipped: torch.Tensor | None = None  # whether the optimizer was told to skip (1) or not (0)
+    before: Tensors = field(default_factory=dict)  # the weights before any optimizer moved them
+    rates: list[Any] = field(default_factory=list)  # of the groups of optimizers that have stepped
+    # parameters whose gradient has changed, in the order in which gradients came
     fresh: dict[str, None] = field(default_factory=dict)
-    stepped: set[str] = field(default_factory=set)
+    stepped: set[str] = field(default_factory=set)  # those that an optimizer has moved
+    # the gradients that the last pass left, and how often each had been written to
     left: dict[str, tuple[ref[torch.Tensor], int]] = field(default_factory=dict)
 
     def went_back(self, parameters: Named) -> None:
@@ -88,8 +75,8 @@ class Step:
         self.gradient = before | dict(zip(names, norms_of(gradients), strict=True))
         self.largest = dict(zip(names, norms_of(gradients, torch.inf), strict=True))
 
-    def _gradients(self, parameters: Named) -> dict[str, torch.Tensor]:
-        """Those that count: others are of an earlier step, or of parameters frozen by now."""
+    def _gradients(self, parameters: Named) -> Tensors:
+        """Gradients that count; others are of an earlier step, or of parameters frozen by now."""
         return {
             name: p.grad
             for name, p in parameters.items()
@@ -174,14 +161,11 @@ class Step:
         self.weight = {name: self.weight[name] for name in parameters if name in self.weight}
 
 
-def learning_rates(optimizer: Any, parameters: Named) -> list[Any]:
-    """Those of an optimizer's groups that hold any of these, as numbers or tensors."""
+def groups_with(optimizer: Any, parameters: Named) -> list[dict[str, Any]]:
+    """The groups of an optimizer that hold any of these parameters."""
     ids = {id(parameter) for parameter in parameters.values()}
-    return [
-        group["lr"]
-        for group in optimizer.param_groups
-        if "lr" in group and any(id(parameter) in ids for parameter in group["params"])
-    ]
+    groups = optimizer.param_groups
+    return [group for group in groups if any(id(p) in ids for p in group["params"])]
 
 
 def to_floats(tensors: dict[Any, torch.Tensor]) -> dict[Any, list[float]]:

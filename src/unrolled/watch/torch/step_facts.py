@@ -40,10 +40,8 @@ class StepFacts:
         self._look_for_late_clipping(gradient)
         self.left = {}
 
-    def before_step(self, optimizer: Any, mine: Named) -> None:
-        """An optimizer is about to move these parameters."""
-        ids = {id(parameter) for parameter in mine.values()}
-        group = next(g for g in optimizer.param_groups if any(id(p) in ids for p in g["params"]))
+    def before_step(self, optimizer: Any, group: Mapping[str, Any], mine: Named) -> None:
+        """An optimizer is about to move these parameters, the first of them in this group."""
         self.groups[type(optimizer).__name__] = group
         if self.on_top is not None and self.on_top[0] in mine:
             self.uncleared |= self.on_top[1]() is mine[self.on_top[0]].grad

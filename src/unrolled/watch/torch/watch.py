@@ -10,7 +10,7 @@ from unrolled.backends import torch as backend
 from unrolled.errors import SettingError
 from unrolled.torch.through_time.hooks import Hooks
 from unrolled.torch.through_time.recurrences import Recurrences
-from unrolled.watch.record_store import RecordStore, Sink
+from unrolled.watch.record_store import KEEP, RecordStore, Sink
 from unrolled.watch.torch.build_records import assemble
 from unrolled.watch.torch.data_updates import UNTOLD as UNTOLD_MOVES
 from unrolled.watch.torch.data_updates import DataUpdates
@@ -19,7 +19,7 @@ from unrolled.watch.torch.loss_scale import UNTOLD, LossScale
 from unrolled.watch.torch.model_hooks import ModelHooks, weakly
 from unrolled.watch.torch.optimizer_hooks import all_steps, is_stepping
 from unrolled.watch.torch.states import StateNames, States, check_states
-from unrolled.watch.torch.step import Named, Step, learning_rates
+from unrolled.watch.torch.step import Named, Step, groups_with
 from unrolled.watch.torch.step_facts import StepFacts
 from unrolled.watch.torch.tracked_parameters import TrackedParameters
 
@@ -53,35 +53,73 @@ def process() -> tuple[int, int]:
 
 
 class Watch(ModelHooks, RecordStore):
-    """A watched model; made by `unrolled.watch.torch.watch`, which says what its arguments are.
+    """Watch a model's gradients from now on; your training loop stays as it is.
 
-    Passes of the model, gradients that arrive and steps of optimizers call it, in that order; it
-    makes a record of every step that is complete.
+    A step is complete when an optimizer that holds the model's parameters has moved them;
+    what happens in between (several backward passes, clipping) is seen by itself. Nothing of
+    the training is changed, and no random number is drawn. Use it with ``with``, or close it, to
+    leave the model exactly as it was.
+
+    In a training by several processes call it in each of them, after ``init_process_group``. The
+    gradients are the reduced ones, ``notes["processes"]`` says what is of one process only, and
+    process 0 alone writes ``out``.
+
+    Args:
+        model: any module, also inside `torch.compile`, Lightning or Accelerate.
+        every: steps from one record to the next, beginning with the first.
+        sink: called with every `TelemetryRecord`.
+        out: run directory to make, for `unrolled report` and `unrolled diagnose`. If it holds
+            something, the next free name is taken (``runs/mine-2``) and a warning says so.
+        keep: records kept in memory.
+        through_time: look into recurrent layers; costs about one more forward and backward
+            pass of each, on the steps that are recorded.
+        clips_at: the threshold that your loop clips at, if you want to be told that it
+            never acts; all else about clipping is seen without it.
+        scaler: the loss scaler of your loop, whose factor is divided out: a
+            `torch.amp.GradScaler` (in Lightning ``trainer.precision_plugin.scaler``, in
+            Accelerate ``accelerator.scaler``), or any other object with ``scale(loss)``.
+        states: by the name of a module of yours the argument of its ``forward`` that takes in
+            the hidden state: ``{"decoder": "h"}``, of a tuple's first part ``"state.0"``. If
+            the batch is not the state's first axis, its axis too: ``{"decoder": ("h", 1)}``.
+        overwrite: replace a run that ``out`` already holds.
 
     Attributes:
-        model: the model.
-        every: steps from one record to the next.
+        model, every: as given.
         steps: complete steps so far.
         skipped: backward passes thrown away by a loss scaler, as far as they were seen.
         notes: by layer, what could not be traced and why.
-        current: what is known of the running one.
-        backward_pass: the graph task that is running, -1 if none is.
-        stepping: the optimizer whose step is running; PyTorch tells nobody that it has failed.
-        moving: the parameters that it moves.
+
+    Raises:
+        SettingError: ``every`` or ``keep`` is below 1, ``model`` is no module, ``scaler`` no
+            scaler, or ``states`` names what there is not.
+        RunError: ``out`` cannot be made, or what is to be replaced is no run.
+
+    Example:
+        >>> import torch
+        >>> from unrolled.watch import watch
+        >>> model = torch.nn.LSTM(3, 5)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> watched = watch(model)
+        >>> model(torch.ones(7, 2, 3))[0][-1].sum().backward()
+        >>> optimizer.step()
+        >>> record = watched.last
+        >>> len(record.layers["lstm"].hidden_gradient_mean), record.clip_coefficient
+        (7, 1.0)
+        >>> watched.close()
     """
 
     def __init__(
         self,
         model: nn.Module,
-        every: int,
-        sink: Sink | None,
-        out: str | Path | None,
-        keep: int,
-        through_time: bool,
-        clips_at: float | None,
-        scaler: Any,
-        states: StateNames | None,
-        overwrite: bool,
+        every: int = 1,
+        sink: Sink | None = None,
+        out: str | Path | None = None,
+        keep: int = KEEP,
+        through_time: bool = True,
+        clips_at: float | None = None,
+        scaler: Any = None,
+        states: StateNames | None = None,
+        overwrite: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise SettingError(f"watch takes a torch.nn.Module; it was given {type(model)}")
@@ -99,9 +137,9 @@ class Watch(ModelHooks, RecordStore):
         self.current, self.data_updates, self.facts = Step(), DataUpdates(), StepFacts()
         self.forward_trace, self.recurrences = ForwardTrace(), Recurrences(self.notes)
         self.states = States(named, self.recurrences)
-        self.backward_pass = -1
-        self.stepping: Any = None
-        self.moving: Named = {}
+        self.backward_pass = -1  # the graph task that is running
+        self.stepping: Any = None  # an optimizer; PyTorch tells nobody that its step has failed
+        self.moving: Named = {}  # what it moves
         self.by_hand = self.optimized = False
         self.hooks = Hooks()
         # modules' hooks keep this watch; where the model takes none, those of parameters have to
@@ -202,7 +240,7 @@ class Watch(ModelHooks, RecordStore):
         return self._logs()
 
     def _throw_away(self) -> None:
-        """What the backward passes so far have brought was cleared, and no step made of it."""
+        """Forget what the backward passes so far have brought: it was cleared before a step."""
         self.forward_trace.forget()
         self.recurrences.throw_away()
 
@@ -217,7 +255,8 @@ class Watch(ModelHooks, RecordStore):
             self.settle()
             self._begin_backward(parameter)
             self.facts.arrived(name, parameter)
-            when_over(self._when_over)
+            # what DDP still does to its gradients comes first
+            when_over(lambda: when_over(self._after_backward))
         if name is not None:  # else it is unfrozen since, which is seen when the pass is over
             self.current.fresh.setdefault(name, None)
 
@@ -229,10 +268,6 @@ class Watch(ModelHooks, RecordStore):
             self.skipped += self.current.is_lost()
             self.current = self.current.anew()
             self._throw_away()
-
-    def _when_over(self) -> None:
-        """The backward pass is over; what DDP still does to its gradients comes first."""
-        when_over(self._after_backward)
 
     @torch.no_grad()
     def _after_backward(self) -> None:
@@ -292,8 +327,9 @@ class Watch(ModelHooks, RecordStore):
     def _look_before(self, optimizer: Any, mine: Named, closure: Any) -> None:
         """An optimizer is about to move weights in a step that is recorded."""
         self.current.before_update(mine)
-        self.facts.before_step(optimizer, mine)
-        self.current.rates += learning_rates(optimizer, mine)
+        groups = groups_with(optimizer, mine)
+        self.facts.before_step(optimizer, groups[0], mine)
+        self.current.rates += [group["lr"] for group in groups if "lr" in group]
         self.scaling.before_step(self.current, optimizer)
         if closure is None:
             self.current.take_clipped(mine, as_they_came=self.backward_pass != -1)
@@ -303,7 +339,7 @@ class Watch(ModelHooks, RecordStore):
             self.recurrences.after_backward(self.recurrences.waiting.last())
 
     def _moved_by(self, optimizer: Any, mine: Named) -> Named:
-        """What an optimizer that is about to step moves of the model; some may be new."""
+        """Parameters of the model that an optimizer is about to move; some may be new."""
         new = self._take_new(not mine or (self._logs() and self.backward_pass == -1))
         unseen = [name for name in new if self.parameters[name].grad is not None]
         if unseen:
