@@ -1,16 +1,13 @@
-"""The competitors of this project: its language model and trainer, by engine and framework."""
+"""The competitors of this project: its language model and trainer, by framework."""
 
 from types import SimpleNamespace
 from typing import Any
 
-from unrolled import native
 from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.frameworks import load
 
 
-def trained(
-    task: Task, framework: str, engine: str = "auto", precision: str = "float32"
-) -> Competing:
+def trained(task: Task, framework: str, precision: str = "float32") -> Competing:
     """A from-scratch model trained by ``Trainer.fit_batch``."""
     u = load(framework)
     model = u.LanguageModel(
@@ -21,7 +18,6 @@ def trained(
         lr=LEARNING_RATE,
         values=task.values(),
         device=u.backend.devices(1)[0] if task.gpu else None,
-        engine=engine,
         precision=precision,
     )
 
@@ -50,22 +46,5 @@ def trained(
             return loss
 
         return turn
-
-    return ready
-
-
-def trained_without_native(task: Task) -> Competing:
-    """The fast engine in PyTorch's own operations."""
-    with native.using("off"):
-        competing = trained(task, "torch", "fast")
-
-    def ready(batches: list[Batch]) -> Any:
-        turn = competing(batches)
-
-        def alone() -> float:
-            with native.using("off"):
-                return turn()
-
-        return alone
 
     return ready
