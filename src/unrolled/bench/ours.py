@@ -7,7 +7,7 @@ from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 from unrolled.frameworks import load
 
 
-def trained(task: Task, framework: str, precision: str = "float32") -> Competing:
+def trained(task: Task, framework: str) -> Competing:
     """A from-scratch model trained by ``Trainer.fit_batch``."""
     u = load(framework)
     model = u.LanguageModel(
@@ -18,7 +18,6 @@ def trained(task: Task, framework: str, precision: str = "float32") -> Competing
         lr=LEARNING_RATE,
         values=task.values(),
         device=u.backend.devices(1)[0] if task.gpu else None,
-        precision=precision,
     )
 
     def framework_arrays(batches: list[Batch]) -> list[Any]:

@@ -38,8 +38,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
     """
     absent, here = _sorted(chosen(names), tasks[0].gpu)
     races = [
-        _race(f"{t.cell.upper()}, H = {t.H}", t, [_entrant(c, t) for c in here], here)
-        for t in tasks
+        _race(f"{t.cell.upper()}, H = {t.H}", t, [_entrant(c, t) for c in here]) for t in tasks
     ]
     return Plan(races, here, absent)
 
@@ -61,7 +60,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
                 name = f"{size} = {value}"
                 entrants.append(replace(entrant, name=name, title=name))
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
-            races.append(_race(title, task, entrants, [competitor]))
+            races.append(_race(title, task, entrants))
     return Plan(races, here, absent if names else {})
 
 
@@ -75,9 +74,8 @@ def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], l
     return absent, here
 
 
-def _race(title: str, task: Task, entrants: list[Entrant], here: list[Competitor]) -> Race:
-    products = limit.products(task, {competitor.precision for competitor in here})
-    return Race(title, asdict(task), [*entrants, *products])
+def _race(title: str, task: Task, entrants: list[Entrant]) -> Race:
+    return Race(title, asdict(task), [*entrants, *limit.products(task)])
 
 
 def _entrant(competitor: Competitor, task: Task) -> Entrant:
@@ -86,6 +84,4 @@ def _entrant(competitor: Competitor, task: Task) -> Entrant:
         return lambda count: competing(task.first(count))
 
     title = competitor.title_for(task.cell)
-    return Entrant(
-        competitor.name, title, start, task.tokens, task.operations, competitor.precision
-    )
+    return Entrant(competitor.name, title, start, task.tokens, task.operations)

@@ -41,7 +41,7 @@ class Row:
     units_per_s: float  # the same as a speed
     ratio: Ratio
     gflop_per_s: float | None  # operations of the model, not those really done; None: not counted
-    share: float | None  # of the machine's limit at this precision; None: not measured
+    share: float | None  # of the machine's limit; None: not measured
     seconds: list[float]  # of a piece of work in every round
 
 
@@ -51,7 +51,6 @@ class Product:
 
     name: str
     title: str
-    precision: str
     gflop_per_s: float
 
 
@@ -79,17 +78,12 @@ def result(race: Race) -> Result | None:
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     present = [e for e in race.entrants if e.name in seconds]
     gflops = {e.name: e.operations / medians[e.name] * 1e-9 for e in present}
-    products = [
-        Product(e.name, e.title, e.precision, gflops[e.name]) for e in present if e.is_limit
-    ]
-    limits: dict[str, float] = {}
-    for product in products:
-        fastest = max(limits.get(product.precision, 0.0), product.gflop_per_s)
-        limits[product.precision] = fastest
+    products = [Product(e.name, e.title, gflops[e.name]) for e in present if e.is_limit]
+    limit = max((product.gflop_per_s for product in products), default=None)
     runners = [e for e in present if not e.is_limit] or present
     rows = []
     for e in runners:
-        limit, speed = limits.get(e.precision), gflops[e.name]
+        speed = gflops[e.name]
         rows.append(
             Row(
                 name=e.name,
