@@ -121,7 +121,7 @@ def sample(
     choose = choosers(num_samples, seed, temperature=temperature, top_k=top_k, top_p=top_p)
     trained = language_model.load(run)
     prefixes = [prefix] * num_samples
-    for text in trained.write_all(prefixes, length, choose=choose, allow_unknown=allow_unknown):
+    for text in trained.write(prefixes, length, choose=choose, allow_unknown=allow_unknown):
         click.echo(text)
 
 

@@ -49,7 +49,7 @@ def check_against(reference, values, trained):
     prefix = trained.vocab.encode("time")
     greedy = [token for token, _ in reference.continuation(values, prefix, 50)]
     text = "time" + "".join(trained.vocab.to_tokens(greedy))
-    assert trained.write("time", 50) == text
+    assert trained.write(["time"], 50) == [text]
 
 
 KINDS = list(itertools.product(("rnn", "gru", "lstm"), (True, False), (1, 2)))

@@ -36,8 +36,7 @@ def check_samples(path):
     found = summary(path)["samples"]
     assert list(found) == ["time traveller", "traveller"]
     trained = load(path)
-    for prefix, text in found.items():
-        assert trained.write(prefix, 50) == text
+    assert trained.write(list(found), 50) == list(found.values())
 
 
 @pytest.mark.parametrize("kind", ["written out", "layers"])

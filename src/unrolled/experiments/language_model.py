@@ -283,13 +283,8 @@ class Trained:
     vocab: Vocab
     prefix: str
 
-    def write(self, prefix: str | None, length: int, **options: Any) -> str:
-        """Continue a text (None: the run's own prefix); options as of `generate`."""
-        prefix = self.prefix if prefix is None else prefix
-        return generate(self.shell.backend, self.model, self.vocab, prefix, length, **options)
-
-    def write_all(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
-        """Continue several texts side by side; options as of `generate_batch`."""
+    def write(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
+        """Continue texts (None: the run's own prefix); options as of `generate_batch`."""
         texts = [self.prefix if prefix is None else prefix for prefix in prefixes]
         return generate_batch(self.shell.backend, self.model, self.vocab, texts, length, **options)
 
