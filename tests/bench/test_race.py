@@ -112,7 +112,7 @@ def test_a_stopped_race_keeps_its_finished_rounds(clock):
 
 
 def test_the_spread_is_the_middle_half():
-    assert Ratio.of([1, 2, 3, 4, 5], [1] * 5) == Ratio(3, 2, 4)
+    assert Ratio.of([1, 4, 9, 16, 25], [1, 2, 3, 4, 5]) == Ratio(3, 2, 4)
     assert Ratio.of([3], [2]) == Ratio(1.5, 1.5, 1.5)
 
 

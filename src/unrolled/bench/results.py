@@ -18,12 +18,7 @@ class Ratio:
 
     @classmethod
     def of(cls, seconds: Sequence[float], yardstick: Sequence[float]) -> "Ratio":
-        """Compare turns of the same round.
-
-        Example:
-            >>> Ratio.of([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
-            Ratio(median=2.0, low=2.0, high=2.5)
-        """
+        """Compare turns of the same round."""
         ratios = [a / b for a, b in zip(seconds, yardstick, strict=False)]
         if len(ratios) < 2:
             return cls(ratios[0], ratios[0], ratios[0])

@@ -112,12 +112,7 @@ def _settled(norms: list[float]) -> float | None:
 
 
 def dead_from(norms: list[float]) -> int | None:
-    """The step, from 1, from which on a gradient is dead, see ``DEAD``; None if it lives.
-
-    Example:
-        >>> dead_from([50.0, 4000.0, 0.6] + [0.1] * 20), dead_from([50.0, 4000.0, 0.0])
-        (4, None)
-    """
+    """The step, from 1, from which on a gradient is dead, see ``DEAD``; None if it lives."""
     dead, alive = None, 0
     for step in range(len(norms), 0, -1):
         lives = not norms[step - 1] < DEAD * norms[0]

@@ -52,18 +52,9 @@ def setting(
 def parse(
     cls: type[Settings], assignments: Iterable[str], before: Settings | None = None
 ) -> Settings:
-    """Settings from assignments ``name=value``; what is not named keeps its default.
-
-    Or, of settings ``before``, the value that it had.
+    """Settings from assignments ``name=value``; the rest is as ``before``, or the defaults.
 
     A `SettingError` names every unknown name, wrong type and value out of range, all at once.
-
-    Example:
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class Example:
-        ...     lr: float = setting(1.0, "learning rate", above=0)
-        >>> parse(Example, ["lr=0.5"])
-        Example(lr=0.5)
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     types = get_type_hints(cls)
