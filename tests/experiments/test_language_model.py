@@ -180,9 +180,7 @@ def test_a_rollback_without_checkpoints_of_steps_or_epochs_leaves_no_directory(
     unrolled, tmp_path, checkpoint
 ):
     options = ("--set", "on_nonfinite=rollback", "--checkpoint", checkpoint, "--out", "out")
-    outcome = unrolled("run", "language-model", *options)
-    assert outcome.code == 2
-    assert "as every=1epoch" in outcome.err
+    unrolled("run", "language-model", *options).assert_refused("as every=1epoch")
     assert not (tmp_path / "out").exists()
 
 
@@ -193,8 +191,7 @@ def test_a_run_whose_rollbacks_do_not_help_says_so_everywhere(unrolled, tmp_path
     outcome = unrolled(
         "run", "language-model", *options, "--checkpoint", "every=1epoch", "--out", "out"
     )
-    assert outcome.code == 2
-    assert "The start was gone back to 3 times" in outcome.err
+    outcome.assert_refused("The start was gone back to 3 times")
     assert outcome.out.count(": rolled back to the start\n") == 3
     said = "Rolled back to the start 3 times: steps 2, 4, 6. Then the training stopped."
     assert said in " ".join(unrolled("diagnose", "out").out.split())

@@ -31,9 +31,7 @@ def test_onnx_runtime_gives_the_logits_and_states_of_the_reference(
 
 def test_an_existing_file_is_not_written_over(unrolled, tiny_run, tmp_path):
     (tmp_path / "mine.onnx").write_text("mine")
-    outcome = unrolled("export", tiny_run, "--onnx", "mine.onnx")
-    assert outcome.code == 2
-    assert "exists already" in outcome.err
+    unrolled("export", tiny_run, "--onnx", "mine.onnx").assert_refused("exists already")
     assert (tmp_path / "mine.onnx").read_text() == "mine"
 
 
@@ -43,9 +41,7 @@ def test_parameters_that_do_not_fit_the_settings_are_named(unrolled, tiny_run, t
     values["activation=relu.W_hh"] = values.pop("W_hh")  # of another function
     directory.save_model(values)
     outcome = unrolled("export", tiny_run, "--onnx", "model.onnx")
-    assert outcome.code == 2
-    assert "W_hh: missing" in outcome.err
-    assert "activation=relu.W_hh: unexpected" in outcome.err
+    outcome.assert_refused("W_hh: missing", "activation=relu.W_hh: unexpected")
     assert not (tmp_path / "model.onnx").exists()
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from installed import FRAMEWORK
 from unrolled import selfcheck
-from unrolled.errors import MissingFrameworkError, SettingError
 from unrolled.functional import recurrent
 from unrolled.functional.losses import cross_entropy
 from unrolled.functional.updates import global_norm
@@ -115,11 +114,3 @@ def test_a_gradient_that_is_missing_is_not_passed_over():
     assert set(outcome.differences(expected).values()) == {0.0}
     without = dataclasses.replace(outcome, first_gradients={"w": expected["first_gradients"]["w"]})
     assert without.differences(expected)["first_gradients[b]"] == math.inf
-
-
-def test_the_framework_must_exist_and_be_installed(monkeypatch):
-    with pytest.raises(SettingError, match="unknown framework"):
-        selfcheck.compare("numpy")
-    monkeypatch.setattr("unrolled.frameworks.is_installed", lambda name: False)
-    with pytest.raises(MissingFrameworkError, match="pip install"):
-        selfcheck.compare("torch")
