@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from installed import INSTALLED
-from unrolled.frameworks import load
+from frameworks_of_tests import on
 
 H, V, LAYERS = 6, 28, 2
 
@@ -283,12 +281,10 @@ def test_layers_of_a_reader_learn_in_the_librarys_language_models(d2l: Any, kind
     assert len(text) == 8
 
 
-@pytest.mark.skipif("jax" not in INSTALLED, reason="needs JAX")
-def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_jax() -> None:
+@on("jax")
+def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_jax(d2l: Any) -> None:
     import jax
     from jax import numpy as jnp
-
-    d2l = load("jax", "unrolled.d2l")
 
     class Twice(d2l.Module):
         lr: float = 0.1

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import on
 
-from installed import INSTALLED
-from unrolled.frameworks import load
 from unrolled.training.records import Listener
 
 LR, STEPS, SIZE = 0.1, 5, 8
@@ -309,11 +308,10 @@ def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(d2l: Any, theta
     assert norms[0][0] > 1
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
+@on("torch")
+def test_a_clipping_of_ones_own_is_given_whole_gradients(d2l: Any) -> None:
     import torch
 
-    d2l = load("torch", "unrolled.d2l")
     shapes = []
 
     class Trainer(d2l.Trainer):
@@ -340,11 +338,10 @@ def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
         assert torch.equal(p, old)
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object() -> None:
+@on("torch")
+def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object(d2l: Any) -> None:
     import torch
 
-    d2l = load("torch", "unrolled.d2l")
     w = torch.ones(2, requires_grad=True)
 
     class Model(d2l.Module):
@@ -359,11 +356,10 @@ def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object() -> 
     assert list(d2l.parameters(model)) == ["w"]
 
 
-@pytest.mark.skipif("mxnet" not in INSTALLED, reason="needs MXNet")
-def test_arrays_with_a_gradient_are_listed_moved_and_tied_in_mxnet() -> None:
+@on("mxnet")
+def test_arrays_with_a_gradient_are_listed_moved_and_tied_in_mxnet(d2l: Any) -> None:
     import mxnet as mx
 
-    d2l = load("mxnet", "unrolled.d2l")
     model = eager_model(d2l)[0]
     model.other = mx.np.zeros((2, 1))
     model.other.attach_grad()
