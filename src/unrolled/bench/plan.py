@@ -38,7 +38,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
     """
     absent, here = _sorted(chosen(names), tasks[0].gpu)
     races = [
-        _race(f"{t.cell.upper()}, H = {t.H}", t, [_entrant(c, t) for c in here]) for t in tasks
+        _race(f"{t.cell.upper()}, H = {t.H}", t, [entrant_of(c, t) for c in here]) for t in tasks
     ]
     return Plan(races, here, absent)
 
@@ -56,7 +56,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
             entrants = []
             for value in values:
                 other: dict[str, Any] = {size: value}
-                entrant = _entrant(competitor, replace(task, **other))
+                entrant = entrant_of(competitor, replace(task, **other))
                 name = f"{size} = {value}"
                 entrants.append(replace(entrant, name=name, title=name))
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
@@ -78,7 +78,9 @@ def _race(title: str, task: Task, entrants: list[Entrant]) -> Race:
     return Race(title, asdict(task), [*entrants, *limit.products(task)])
 
 
-def _entrant(competitor: Competitor, task: Task) -> Entrant:
+def entrant_of(competitor: Competitor, task: Task) -> Entrant:
+    """A competitor as a race takes it."""
+
     def start() -> Ready:
         competing: Competing = competitor.start(task)
         return lambda count: competing(task.first(count))
