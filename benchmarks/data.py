@@ -98,14 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=200, help="of the texts to encode")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the figures to this file too")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
         what, path, kind = arguments.inside
         print(json.dumps({"encoding": encoding, "plain": plain}[what](path, kind)))
         return
-    figures: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         path = Path(folder) / "text.txt"
         columns = "whole", "count", "encode", "busy", "plain"
@@ -123,9 +121,6 @@ def main() -> None:
             print(f"{kind:<28}", *(f"{median:>8.0f}" for median in medians), end="")
             spread = f"({min(speeds['whole']):.0f} to {max(speeds['whole']):.0f})"
             print(f"{spread:>24}{grown:>12.0f} MB")
-            figures += [{"text": kind, **found} for found in rounds]
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ asking the model itself, and packing its weights.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -70,7 +69,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=32, help="texts at a time, in the last lines")
     parser.add_argument("--epochs", type=int, default=20, help="of training before")
-    parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     length, batch = arguments.length, arguments.batch
@@ -118,17 +116,12 @@ def main() -> None:
     print(f"H = {arguments.hiddens}, V = {len(vocab)}, {length} characters; greedy texts ", end="")
     print("equal" if same else "DIFFER")
     print(f"{'':<32}{'characters/s':>14}{'us each':>9}{'times the textbook loop':>32}")
-    figures = []
     for name, taken in seconds.items():
         base = seconds[f"textbook loop, {'drawn' if 'drawn' in name else 'greedy'}"]
         ratios = sorted(b / t for b, t in zip(base, taken, strict=True))
         median, each = statistics.median(ratios), statistics.median(taken) / length
         print(f"{name:<32}{1 / each:>14,.0f}{each * 1e6:>9.1f}", end="")
         print(f"{median:>14.2f}   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-        figures.append({"name": name, "characters_per_s": 1 / each, "ratio": median})
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=2)
 
 
 if __name__ == "__main__":
