@@ -7,7 +7,6 @@ each layer, then the linear layer. Batch and sequence length stay open.
 Reference: https://onnx.ai/onnx/operators, operator set 14 and later.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from unrolled.errors import RunError
 from unrolled.experiments.language_model import checked, open_run
 from unrolled.models.weights import GATE_ORDERS, join_gates, layer_prefix, without_prefix
+from unrolled.writing import write_whole
 
 OPSET = 17
 IR_VERSION = 8  # of that operator set's time, so that older runtimes read the file
@@ -46,10 +46,8 @@ def export(run: Path, file: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(model.SerializeToString())
+        write_whole(file, model.SerializeToString())
     except OSError as error:
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None
 
 
