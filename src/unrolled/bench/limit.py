@@ -1,7 +1,7 @@
 """Matrix products of several libraries, timed like competitors: the fastest is the limit.
 
 The product is that of one weight over a whole minibatch, ``(T * B, H) x (H, H)``, on random
-numbers. The fastest library of those that are here is the limit.
+numbers.
 """
 
 from functools import partial

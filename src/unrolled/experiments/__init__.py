@@ -89,11 +89,7 @@ def run(
 def check_before_launch(
     name: str | None, assignments: tuple[str, ...], framework: str, parts: int, path: Path | None
 ) -> None:
-    """Make sure that processes are not started for nothing; arguments as of `run` and `resume`.
-
-    Raises:
-        UnrolledError: each of them would fail.
-    """
+    """Raise the error that each process would fail with; arguments as of `run` and `resume`."""
     from unrolled import frameworks
     from unrolled.experiments.settings import parse
     from unrolled.runs.directory import RunDirectory

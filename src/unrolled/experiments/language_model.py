@@ -263,19 +263,12 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained language model as a run has left it.
+    """A trained language model as a run has left it."""
 
-    Attributes:
-        shell: the framework's public module.
-        model: the native model.
-        vocab: its vocabulary.
-        prefix: what the run itself continued.
-    """
-
-    shell: Any
+    shell: Any  # the framework's public module
     model: Any
     vocab: Vocab
-    prefix: str
+    prefix: str  # what the run itself continued
 
     def write(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
         """Continue texts (None: the run's own prefix); options as of `generate_batch`."""
@@ -316,11 +309,7 @@ def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
 
 
 def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -> Settings:
-    """The settings of a run whose parameters and vocabulary fit them; else a `ParameterError`.
-
-    Args:
-        config, values, tokens: of ``config.json``, ``model.safetensors``, ``vocabulary.json``.
-    """
+    """The settings of a run whose parameters and vocabulary fit them; else a `ParameterError`."""
     are_tokens = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
         raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")
