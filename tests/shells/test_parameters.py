@@ -36,14 +36,15 @@ class Native:
 
     Attributes:
         nested: models inside models, with ``(3,)`` for the shape of ``b`` of the last one.
-        pair: an odd layer, two layers of equal shape, and an output layer.
-        tied: the same with the framework's own tie, and the places of the tied weight.
+        pair: an odd layer, two layers of equal shape, and an output layer; ``tied=True`` ties
+            the two in the framework's own way.
+        places: of the weight that is tied so.
         backward: the listing after the gradient of the sum of all outputs was computed.
     """
 
     nested: Callable[[], list[Case]]
-    pair: Callable[[], Case]
-    tied: Callable[[], tuple[Case, tuple[str, ...]]]
+    pair: Callable[..., Case]
+    places: tuple[str, ...]
     backward: Callable[[Case, Any], Any]
 
 
@@ -73,21 +74,18 @@ def torch_native() -> Native:
     def nested() -> list[Case]:
         return [of(NestMLP(), "net.0", "net.2.0", "linear")]
 
-    def pair() -> Case:
-        layers = nn.Linear(4, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 1)
-        return of(nn.Sequential(*layers), "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        shared = nn.Linear(8, 8)
-        model = nn.Sequential(nn.Linear(4, 8), shared, nn.Tanh(), shared, nn.Linear(8, 1))
-        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+    def pair(tied: bool = False) -> Case:
+        one = nn.Linear(8, 8)
+        other = one if tied else nn.Linear(8, 8)
+        model = nn.Sequential(nn.Linear(4, 8), one, nn.Tanh(), other, nn.Linear(8, 1))
+        return of(model, *("014" if tied else "0134"))
 
     def backward(case: Case, X: Any) -> Any:
         case.model.zero_grad()
         case.predict(X).sum().backward()
         return load("torch").parameters(case.model)
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("1.weight", "3.weight"), backward)
 
 
 def jax_native() -> Native:
@@ -118,16 +116,13 @@ def jax_native() -> Native:
             return self.linear(self.net(X))
 
     class Pair(nn.Module):
-        @nn.compact
-        def __call__(self, X: Any) -> Any:
-            a, b = (nn.Dense(8, name=name) for name in "ab")
-            return nn.Dense(1, name="out")(b(nn.tanh(a(nn.Dense(8, name="first")(X)))))
+        tied: bool
 
-    class Tied(nn.Module):
         @nn.compact
         def __call__(self, X: Any) -> Any:
-            shared = nn.Dense(8, name="a")
-            return nn.Dense(1, name="out")(shared(nn.tanh(shared(nn.Dense(8, name="first")(X)))))
+            a = nn.Dense(8, name="a")
+            b = a if self.tied else nn.Dense(8, name="b")
+            return nn.Dense(1, name="out")(b(nn.tanh(a(nn.Dense(8, name="first")(X)))))
 
     def of(module: Any, *layers: str) -> Case:
         params = module.init(jax.random.key(0), np.ones((1, 4)))["params"]
@@ -140,8 +135,8 @@ def jax_native() -> Native:
             of(Setup(), "net.layers_0", "net.layers_2", "linear"),
         ]
 
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        return of(Tied(), "first", "a", "out"), ("a.kernel",)  # for Flax it is one place
+    def pair(tied: bool = False) -> Case:
+        return of(Pair(tied), "first", "a", *([] if tied else ["b"]), "out")
 
     def backward(case: Case, X: Any) -> Any:
         kept = dict(case.model)
@@ -155,7 +150,7 @@ def jax_native() -> Native:
 
         return load("jax").parameters(case.model, jax.grad(total)(case.model))
 
-    return Native(nested, lambda: of(Pair(), "first", "a", "b", "out"), tied, backward)
+    return Native(nested, pair, ("a.kernel",), backward)  # for Flax it is one place
 
 
 def tensorflow_native() -> Native:
@@ -188,11 +183,12 @@ def tensorflow_native() -> Native:
                 X = X @ layer.kernel + layer.bias
             return X
 
-    class Tied(keras.Model):
-        def __init__(self) -> None:
+    class Pair(keras.Model):
+        def __init__(self, tied: bool) -> None:
             super().__init__()
-            self.first, self.a, self.out = Dense(8), Dense(8), Dense(1)
-            self.b = self.a
+            self.first, self.a = Dense(8), Dense(8)
+            self.b = self.a if tied else Dense(8)
+            self.out = Dense(1)
 
         def call(self, X: Any) -> Any:
             return self.out(self.b(tf.tanh(self.a(self.first(X)))))
@@ -207,14 +203,8 @@ def tensorflow_native() -> Native:
             of(Written(), "layers.0", "layers.1"),
         ]
 
-    def pair() -> Case:
-        model = Sequential(
-            [Dense(8), Dense(8), keras.layers.Activation("tanh"), Dense(8), Dense(1)]
-        )
-        return of(model, "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        return of(Tied(), "first", "a", "out"), ("a.kernel", "b.kernel")
+    def pair(tied: bool = False) -> Case:
+        return of(Pair(tied), "first", "a", *([] if tied else ["b"]), "out")
 
     def backward(case: Case, X: Any) -> Any:
         variables = u.backend.parameters(case.model)
@@ -222,7 +212,7 @@ def tensorflow_native() -> Native:
             total = tf.reduce_sum(case.predict(X))
         return u.parameters(case.model, tape.gradient(total, variables))
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("a.kernel", "b.kernel"), backward)
 
 
 def mxnet_native() -> Native:
@@ -258,15 +248,11 @@ def mxnet_native() -> Native:
         hybridized.hybridize()
         return [of(hybridized, "net.0", "net.1.0", "linear")]
 
-    def pair() -> Case:
-        model = chain(nn.Dense(8), nn.Dense(8), nn.Activation("tanh"), nn.Dense(8), nn.Dense(1))
-        return of(model, "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        shared = nn.Dense(8, in_units=8)
-        again = nn.Dense(8, in_units=8, params=shared.params)
-        model = chain(nn.Dense(8), shared, nn.Activation("tanh"), again, nn.Dense(1))
-        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+    def pair(tied: bool = False) -> Case:
+        one = nn.Dense(8, in_units=8)
+        other = nn.Dense(8, in_units=8, params=one.params if tied else None)
+        model = chain(nn.Dense(8), one, nn.Activation("tanh"), other, nn.Dense(1))
+        return of(model, *("014" if tied else "0134"))
 
     def backward(case: Case, X: Any) -> Any:
         with autograd.record():
@@ -274,7 +260,7 @@ def mxnet_native() -> Native:
         total.backward()
         return u.parameters(case.model)
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("1.weight", "3.weight"), backward)
 
 
 NATIVE = {
@@ -381,7 +367,7 @@ def test_layers_that_have_seen_no_input_are_told_of(u: Any) -> None:
 def test_the_frameworks_own_tie_is_listed_once_and_has_the_sum_of_the_gradients(
     u: Any, native: Native
 ) -> None:
-    case, places = native.tied()
+    case, places = native.pair(tied=True), native.places
     parameters = u.parameters(case.model)
     apart = native.pair()
     shared = case.names[:4] + case.names[2:]  # the tied layer in both places
