@@ -5,14 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from installed import FRAMEWORK, with_framework
-from terminal import start
+from installed import FRAMEWORK
+from terminal import start, wait_for_epochs
 from unrolled.experiments import EXPERIMENTS, load
 from unrolled.frameworks import FRAMEWORKS
 
@@ -334,28 +333,16 @@ def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled,
     assert all(abs(array).max() < float("inf") for array in weights.values())
 
 
-def _start(tmp_path, *arguments):
-    return start(
-        [sys.executable, "-m", "unrolled", *map(str, with_framework(*arguments))],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize(
     ("sent", "name"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP")]
 )
 def test_a_signal_stops_cleanly_and_keeps_what_was_measured(sent, name, tmp_path):
     tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
-    process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
+    command = [sys.executable, "-m", "unrolled", "run", "language-model", "--out", "out", *tiny]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = start([*command, "--framework", FRAMEWORK], cwd=tmp_path, **pipes)
     metrics = tmp_path / "out/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_epochs(process, metrics, 3)
     process.send_signal(signal.Signals[sent])
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.Signals[sent]
