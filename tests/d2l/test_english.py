@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from frameworks_of_tests import on
 
+from minibatches import data_of
+
 H, V, LAYERS = 6, 28, 2
 
 
@@ -302,16 +304,10 @@ def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_ja
         def training_step(self, params: Any, batch: Any, state: Any) -> Any:
             return jax.value_and_grad(self.loss)(params, batch[:-1], batch[-1], state)
 
-    class Data(d2l.DataModule):
-        batch_size = 2
-
-        def get_dataloader(self, train: bool) -> Any:
-            ones = jnp.ones((2, 1))
-            return self.get_tensorloader((ones, ones), train) if train else None
-
+    ones = jnp.ones((2, 1))
     params = {"a": jnp.ones((1,)), "b": jnp.ones((1,))}
     d2l.parameters(params).tie("b", to="a")
     trainer = d2l.Trainer(max_epochs=1)
-    trainer.fit(Twice().bind({"params": params}), Data())
+    trainer.fit(Twice().bind({"params": params}), data_of([(ones, ones)]))
     np.testing.assert_allclose(trainer.state.params["a"], 1 - 0.1 * 3, rtol=1e-6)
     np.testing.assert_allclose(trainer.state.params["b"], 1 - 0.1 * 3, rtol=1e-6)

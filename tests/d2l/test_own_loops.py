@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from frameworks_of_tests import on
 
+from minibatches import data_of
 from unrolled.training.records import Listener
 
 LR, STEPS, SIZE = 0.1, 5, 8
@@ -321,18 +322,9 @@ def test_a_clipping_of_ones_own_is_given_whole_gradients(d2l: Any) -> None:
                 shapes.append((p.grad.is_sparse, p.grad.shape == p.shape))
 
     ids = torch.arange(12).reshape(3, 4)  # a few rows of a large table
-    loader = [(ids, ids + 1)] * 4
-
-    class Data:
-        def train_dataloader(self) -> Any:
-            return loader
-
-        def val_dataloader(self) -> None:
-            return None
-
     model = d2l.RNNModelScratch(2000, 4, lr=1)
     before = [p.detach().clone() for p in model.parameters()]
-    Trainer(max_epochs=2, gradient_clip_val=1).fit(model, Data())
+    Trainer(max_epochs=2, gradient_clip_val=1).fit(model, data_of([(ids, ids + 1)] * 4))
     assert set(shapes) == {(False, True)}
     for p, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(p, old)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
+from minibatches import data_of
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.frameworks import load
 from unrolled.parameters import read
@@ -410,11 +411,7 @@ def test_one_call_ties_and_the_gradient_is_the_sum_over_both_uses(u: Any, native
 
 
 def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Native) -> None:
-    class Batches(u.DataModule):
-        def get_dataloader(self, train: bool) -> Any:
-            arrays = [(u.backend.asarray(X), u.backend.asarray(X[:, :1]))]
-            return arrays if train else None
-
+    batches = [(u.backend.asarray(X), u.backend.asarray(X[:, :1]))]
     case = native.pair()
     parameters, (one, other) = u.parameters(case.model), weights(case)
     parameters.tie(other, to=one)
@@ -428,7 +425,7 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
         if u.backend.name == "jax":
             model = model.bind({"params": {"net": case.model}})
         trainer = u.Trainer(max_epochs=1)
-        trainer.fit(model, Batches())
+        trainer.fit(model, data_of(batches))
         learned = trainer.bound_model.export_parameters()
         return trainer, {name.removeprefix("net."): value for name, value in learned.items()}
 
@@ -449,10 +446,8 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
 def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
     draw, one, other = np.random.default_rng(0), "layers.0.W_hh", "layers.1.W_hh"
 
-    class Batch(u.DataModule):
-        def get_dataloader(self, train: bool) -> Any:
-            ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
-            return [tuple(map(u.backend.asarray, ids))] if train else None
+    ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
+    batch = tuple(map(u.backend.asarray, ids))
 
     def make() -> Any:
         model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
@@ -460,7 +455,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
 
     def fitted(values: dict[str, np.ndarray]) -> dict[str, Any]:
         trainer = u.Trainer(max_epochs=1)
-        trainer.fit(make().import_parameters(values), Batch())
+        trainer.fit(make().import_parameters(values), data_of([batch]))
         return trainer.bound_model.export_parameters()
 
     shapes = {name: v.shape for name, v in make().export_parameters().items()}
