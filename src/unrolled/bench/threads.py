@@ -37,7 +37,7 @@ def check(count: int) -> int:
 
 @contextmanager
 def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
-    """Inside it libraries find no more than so many cores.
+    """Limit all libraries to this number of cores while it is open.
 
     It must surround their being loaded: most of them start their threads then. JAX takes as
     many as the process has cores, so where the system can, the process is kept to so many.

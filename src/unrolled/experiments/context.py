@@ -283,9 +283,9 @@ SECOND: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-"""What tells a training to stop: Ctrl-C, what systems send before they kill, and what they send
-when a terminal closes; and what a second one does: it ends the program at once, but for the
-last, which one closing sends several times."""
+"""The signals that stop a training (Ctrl-C, the one before a kill, the one of a terminal that
+closes), and what a second one does. It ends the program at once; only SIGHUP does nothing, as one
+closing sends it several times."""
 
 if hasattr(signal, "SIGHUP"):  # not on Windows
     SECOND[signal.SIGHUP] = signal.SIG_IGN
@@ -293,7 +293,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 @contextmanager
 def _stop_when_told(stop_it: Callable[[], None]) -> Iterator[list[int]]:
-    """The first signal ends what runs as ``stop_it`` does, and stands in the list."""
+    """Call ``stop_it`` at the first signal; yield the list of the signals that have come."""
     told: list[int] = []
     heard = {each: at_once for each, at_once in SECOND.items() if not _outlived(each)}
 

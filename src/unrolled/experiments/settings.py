@@ -120,7 +120,7 @@ def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
 def _checked(name: str, value: Any, type_: Any, rules: Any) -> Any:
     """A setting's value as JSON has it; a `ValueError` if it is of another type or out of range."""
     kinds = (get_args(type_) if get_origin(type_) is not tuple else ()) or (type_,)
-    # a truth value is a number to Python; a whole number may stand for any number
+    # to Python a bool is an int; an int is taken for a float
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ValueError(f"{name} is {shortened(repr(value))}; expected {expected}")
