@@ -12,6 +12,7 @@ import pytest
 from frameworks_of_tests import on
 
 from minibatches import data_of
+from models import with_values
 
 H, V, LAYERS = 6, 28, 2
 
@@ -240,10 +241,8 @@ def test_a_readers_models_make_the_steps_of_the_librarys(d2l: Any) -> None:
 
     def of_the_same_values(layer: Any, whole: Any) -> Any:
         model = whole(layer(V, H), vocab_size=V, lr=1)
-        if d2l.backend.name == "jax":
-            model = model.initialize(batch[0])
-        else:
-            model(batch[0])  # Keras looks at its inputs first
+        model = with_values(model, batch[0])
+        model(batch[0])  # Keras looks at its inputs first
         return trained(d2l, model.import_parameters(VALUES), data)
 
     ours = of_the_same_values(d2l.RNNScratch, d2l.RNNLMScratch)

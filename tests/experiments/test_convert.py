@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
+from models import with_values
 from parity.reference import LanguageModel
 from unrolled import experiments
 from unrolled.errors import ParameterError
@@ -145,7 +146,7 @@ def test_digit_sum_models_are_carried_over_in_python(cell, num_hiddens):
             load_shell(name, "unrolled.nndl"), cell, num_hiddens, seed=0, lr=0.1
         )
         X = backend.asarray(ids)
-        model = model.initialize(X) if name == "jax" else model
+        model = with_values(model, X)
         shapes = {n: value.shape for n, value in model.export_parameters().items()}
         draw = np.random.default_rng(1)
         values = values or {n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()}
@@ -200,8 +201,7 @@ def test_params_lists_names_shapes_and_the_total(unrolled, tiny_run):
 @pytest.mark.parametrize("name", INSTALLED)
 def test_a_tie_between_cells_is_not_lost_in_silence_in_a_frameworks_layers(name):
     u = load_shell(name)
-    model = u.RNNModel(u.recurrent_layer("gru", 6, 6, 2), 6)
-    model = model.initialize() if name == "jax" else model
+    model = with_values(u.RNNModel(u.recurrent_layer("gru", 6, 6, 2), 6))
     values = model.export_parameters()
     values["layers.1.W_hz"] = values["layers.0.W_hz"]
     with pytest.raises(ParameterError, match=r"layers.1.W_hz is tied to layers.0.W_hz") as error:

@@ -9,6 +9,7 @@ import pytest
 
 from installed import FRAMEWORK, INSTALLED
 from minibatches import data_of
+from models import with_values
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.frameworks import load
 from unrolled.parameters import read
@@ -450,8 +451,7 @@ def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
     batch = tuple(map(u.backend.asarray, ids))
 
     def make() -> Any:
-        model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
-        return model.initialize() if u.backend.name == "jax" else model
+        return with_values(u.LanguageModel(6, 3, num_layers=2, lr=0.5))
 
     def fitted(values: dict[str, np.ndarray]) -> dict[str, Any]:
         trainer = u.Trainer(max_epochs=1)
