@@ -68,7 +68,7 @@ def main() -> None:
     ]
     title = f"{FRAMEWORKS[framework]}, {task.cell}, H = {task.H}"
     measured = race.Race(title, asdict(task), entrants)
-    with threads.fixed(task.threads, {framework}):
+    with threads.fixed(task.threads):
         race.run(measured, arguments.rounds, arguments.seconds)
     table = result(measured)
     assert table is not None

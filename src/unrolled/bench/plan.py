@@ -26,7 +26,6 @@ class Plan:
     """The races to run, and the competitors that are absent."""
 
     races: list[Race]  # one for each table
-    here: list[Competitor]
     absent: dict[str, str]  # why others do not take part, by name
 
 
@@ -40,7 +39,7 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
     races = [
         _race(f"{t.cell.upper()}, H = {t.H}", t, [entrant_of(c, t) for c in here]) for t in tasks
     ]
-    return Plan(races, here, absent)
+    return Plan(races, absent)
 
 
 def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
@@ -61,7 +60,7 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
                 entrants.append(replace(entrant, name=name, title=name))
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
             races.append(_race(title, task, entrants))
-    return Plan(races, here, absent if names else {})
+    return Plan(races, absent if names else {})
 
 
 def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], list[Competitor]]:

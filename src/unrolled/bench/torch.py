@@ -13,11 +13,6 @@ from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 Tensors = tuple[torch.Tensor, ...]
 
 
-def use_threads(count: int) -> None:
-    """Set the number of threads of every operation from here on."""
-    torch.set_num_threads(count)
-
-
 def device_of(task: Task) -> torch.device:
     """Where to train."""
     return torch.device("cuda" if task.gpu else "cpu")
