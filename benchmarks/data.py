@@ -1,4 +1,4 @@
-"""From a text file to minibatches: speed of encoding, and memory for a text of a gigabyte.
+"""From a text file to its ids: speed and memory of encoding.
 
 ``python benchmarks/data.py``. "whole" is all that is between a text file and its ids on disk:
 reading, cleaning if asked for, counting for the vocabulary ("count" has these), reading again
@@ -86,31 +86,6 @@ def plain(path: str, kind: str) -> dict[str, Any]:
     return {"plain_mb_per_s": len(data) / (time.perf_counter() - started) / 1e6}
 
 
-def training(path: str, kind: str) -> dict[str, Any]:
-    """Memory beyond the model's own for a whole pass over a text, with some steps of training."""
-    from unrolled import torch as unrolled
-
-    model = unrolled.LanguageModel(128, 64)
-    trainer = unrolled.Trainer(1, gradient_clip_val=1)
-    tiny = unrolled.TextData(time_machine(), 32, 35, seed=0)
-    trainer.prepare(unrolled.LanguageModel(128, 64), tiny)  # what training itself needs
-    for batch in list(tiny.train_dataloader())[:20]:
-        trainer.fit_batch(batch, None)
-    before = peak_bytes()
-    data = unrolled.TextData(TextFiles(path), 32, 35, kind == "random", seed=0)
-    trainer.prepare(model, data)
-    started, count = time.perf_counter(), 0
-    for batch in trainer.train_dataloader:  # every minibatch; training on each takes hours
-        if count < 50:
-            trainer.fit_batch(batch, None)
-        count += 1
-    return {
-        "minibatches": count,
-        "us_per_minibatch": (time.perf_counter() - started) / count * 1e6,
-        "grown_mb": (peak_bytes() - before) / 1e6,
-    }
-
-
 def measure(what: str, path: Path, kind: str) -> dict[str, Any]:
     """The outcome of a function of this file in a process of its own."""
     command = [sys.executable, __file__, "--inside", what, str(path), kind]
@@ -121,20 +96,13 @@ def measure(what: str, path: Path, kind: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=200, help="of the texts to encode")
-    parser.add_argument("--train", type=int, default=1000, help="megabytes to train on; 0: none")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the figures to this file too")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
         what, path, kind = arguments.inside
-        print(
-            json.dumps(
-                {"encoding": encoding, "plain": plain, "training": training}[what](path, kind)
-            )
-        )
+        print(json.dumps({"encoding": encoding, "plain": plain}[what](path, kind)))
         return
-    figures: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         path = Path(folder) / "text.txt"
         columns = "whole", "count", "encode", "busy", "plain"
@@ -152,19 +120,6 @@ def main() -> None:
             print(f"{kind:<28}", *(f"{median:>8.0f}" for median in medians), end="")
             spread = f"({min(speeds['whole']):.0f} to {max(speeds['whole']):.0f})"
             print(f"{spread:>24}{grown:>12.0f} MB")
-            figures += [{"text": kind, **found} for found in rounds]
-        if arguments.train:
-            write_text(path, "ascii", arguments.train * 10**6)
-            for kind in ("sequential", "random"):
-                found = measure("training", path, kind)
-                print(
-                    f"{arguments.train} MB, {kind}: {found['minibatches']:,} minibatches, ", end=""
-                )
-                print(f"{found['us_per_minibatch']:.0f} us each; ", end="")
-                print(f"memory grew by {found['grown_mb']:.0f} MB")
-                figures.append({"order": kind, **found})
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

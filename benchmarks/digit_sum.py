@@ -6,20 +6,12 @@ One thread is faster than several for models of this size: ``OMP_NUM_THREADS=1``
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
-from unrolled import experiments
+from reproduce import summary
+
 from unrolled.data.digit_sum import LENGTHS
-
-
-def summary(name: str, seed: int, out: Path, *assignments: str) -> Any:
-    """The result of a run, made if it is not there."""
-    if not (out / "summary.json").exists():
-        experiments.run(name, assignments, seed=seed, out=out)
-    return json.loads((out / "summary.json").read_text())
 
 
 def accuracy(cells: list[str], lengths: list[int], seeds: range, folder: Path, sets: list[str]):

@@ -1,31 +1,29 @@
 """Characters per second of writing text, beside a textbook loop with the same weights.
 
-``python benchmarks/generation.py``. All write in one process, in turn (A B C A B C ...);
-the first round warms up. The ratios are taken round by round, so that what else happens
-on the machine meets all alike. A text of ours includes what comes before its first character:
+``python benchmarks/generation.py``. All write in turns as in ``unrolled bench``; given are the
+median ratio and the middle half. A text of ours includes what comes before its first character:
 asking the model itself, and packing its weights.
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from unrolled import torch as unrolled
-from unrolled.bench.race import SETTLE_S
+from unrolled.bench.race import Entrant, Race, repeated, run
+from unrolled.bench.results import result
 from unrolled.data.text import clean, time_machine
 from unrolled.models.generation import choosers, generate_batch
 
 PREFIX = "time traveller"
 TEMPERATURE = 0.8
 
-WARM_UP = 20
-"""Characters that each writes before the clock starts: a pause empties the caches."""
+SECONDS = 60.0
+"""Length of all turns of greedy texts, and of drawn ones."""
 
 
 def textbook(params: list[torch.Tensor], vocab: unrolled.Vocab, length: int, draw: bool) -> str:
@@ -70,7 +68,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=32, help="texts at a time, in the last lines")
     parser.add_argument("--epochs", type=int, default=20, help="of training before")
-    parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     length, batch = arguments.length, arguments.batch
@@ -81,54 +78,41 @@ def main() -> None:
     }
     params = [*models["rnn"].parameters()]
 
-    def ours(cell: str = "rnn", count: int = 1, draw: bool = False) -> Callable[[int], list[str]]:
-        def write(length: int) -> list[str]:
-            choose = choosers(count, 0, temperature=TEMPERATURE) if draw else None
-            return generate_batch(
-                unrolled.backend, models[cell], vocab, [PREFIX] * count, length, choose
-            )
+    def ours(cell: str = "rnn", count: int = 1, draw: bool = False) -> list[str]:
+        choose = choosers(count, 0, temperature=TEMPERATURE) if draw else None
+        prefixes = [PREFIX] * count
+        return generate_batch(unrolled.backend, models[cell], vocab, prefixes, length, choose)
 
-        return write
-
-    writers: dict[str, tuple[int, Callable[[int], Any]]] = {
-        "textbook loop, greedy": (1, lambda length: [textbook(params, vocab, length, False)]),
-        "unrolled, greedy": (1, ours()),
-        "textbook loop, drawn": (1, lambda length: [textbook(params, vocab, length, True)]),
-        "unrolled, drawn": (1, ours(draw=True)),
-        "unrolled, GRU, greedy": (1, ours("gru")),
-        "unrolled, LSTM, greedy": (1, ours("lstm")),
-        f"unrolled, {batch} texts, greedy": (batch, ours(count=batch)),
-        f"unrolled, {batch} texts, drawn": (batch, ours(count=batch, draw=True)),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in writers}
-    texts = {}
-    for round_ in range(arguments.rounds + 1):
-        for name, (count, write) in writers.items():
-            time.sleep(SETTLE_S)
-            write(WARM_UP)
-            started = time.perf_counter()
-            texts[name] = write(length)
-            if round_:
-                seconds[name].append((time.perf_counter() - started) / count)
-    same = texts["textbook loop, greedy"] == texts["unrolled, greedy"]
-    print(
-        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, RNN unless named, ",
-        end="",
-    )
+    same = textbook(params, vocab, length, False) == ours()[0]
+    threads = torch.get_num_threads()
+    print(f"PyTorch {torch.__version__}, {threads} threads, RNN unless named, ", end="")
     print(f"H = {arguments.hiddens}, V = {len(vocab)}, {length} characters; greedy texts ", end="")
     print("equal" if same else "DIFFER")
     print(f"{'':<32}{'characters/s':>14}{'us each':>9}{'times the textbook loop':>32}")
-    figures = []
-    for name, taken in seconds.items():
-        base = seconds[f"textbook loop, {'drawn' if 'drawn' in name else 'greedy'}"]
-        ratios = sorted(b / t for b, t in zip(base, taken, strict=True))
-        median, each = statistics.median(ratios), statistics.median(taken) / length
-        print(f"{name:<32}{1 / each:>14,.0f}{each * 1e6:>9.1f}", end="")
-        print(f"{median:>14.2f}   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-        figures.append({"name": name, "characters_per_s": 1 / each, "ratio": median})
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=2)
+    for draw in (False, True):
+        writers: dict[str, tuple[int, Callable[[], object]]] = {
+            "textbook loop": (1, partial(textbook, params, vocab, length, draw)),
+            "unrolled": (1, partial(ours, draw=draw)),
+            "unrolled, GRU": (1, partial(ours, "gru", draw=draw)),
+            "unrolled, LSTM": (1, partial(ours, "lstm", draw=draw)),
+            f"unrolled, {batch} texts": (batch, partial(ours, count=batch, draw=draw)),
+        }
+        entrants = [
+            Entrant(
+                name, f"{name}, {'drawn' if draw else 'greedy'}", partial(repeated, write), count
+            )
+            for name, (count, write) in writers.items()
+        ]
+        race = Race("writing", {}, entrants)
+        run(race, arguments.rounds, SECONDS)
+        table = result(race)
+        assert table is not None
+        for row in table.rows:
+            count, _ = writers[row.name]
+            each, ratio = row.ms * 1e3 / count / length, row.ratio
+            print(f"{row.title:<32}{1e6 / each:>14,.0f}{each:>9.1f}", end="")
+            print(f"{count / ratio.median:>14.2f}", end="")
+            print(f"   ({count / ratio.high:.2f} to {count / ratio.low:.2f})")
 
 
 if __name__ == "__main__":

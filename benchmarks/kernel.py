@@ -1,31 +1,29 @@
 """Speed of the native kernels alone: forward, backward and weight gradient of each cell.
 
-GFLOP/s of the recurrent products, 2 T B H^2 G each, beside what the machine's matrix product
-(``torch.mm``) reaches in the same run. Everything is timed in turn, round after round, on
-random numbers (zeros are faster); given are the median and the middle half of all rounds. On a
-shared machine believe the quickest run.
+The share of the limit is that of the recurrent products, 2 T B H^2 G operations each, in what
+the machine's matrix product (``torch.mm``) reaches in the same rounds. All take turns as in
+``unrolled bench``, on random numbers (zeros are faster).
 
     python benchmarks/kernel.py --hiddens 512 --cells rnn lstm
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from unrolled import native
+from unrolled.bench.race import Entrant, Race, repeated, run
+from unrolled.bench.results import result
+from unrolled.bench.tables import text
 
 BATCH_SIZE, NUM_STEPS, VOCABULARY = 32, 35, 28
 
-Work = tuple[Callable[[], object], float]
-"""What to time, and its floating point operations."""
+SECONDS = 10.0
+"""Length of all turns of a table."""
 
 
-def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Work]:
+def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Callable[[], None]]:
     """The three passes of a recurrent layer, each ready to run."""
     T, B, G = NUM_STEPS, BATCH_SIZE, native.CELLS[cell]
     W_x, W_h = ([torch.randn(n, H) / H**0.5 for _ in range(G)] for n in (VOCABULARY, H))
@@ -39,7 +37,7 @@ def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Work]:
         "gates": torch.empty(T, B, 4 * H) if gated else None,
     }
     dA = torch.empty_like(D) if cell == "gru" else None
-    dW_h, operations = torch.empty(H, G * H), 2.0 * T * B * H * H * G
+    dW_h = torch.empty(H, G * H)
 
     def forward() -> None:
         native.forward(cell, W_x, W_h, outputs, ids=ids, biases=biases, **kept, **how)
@@ -52,64 +50,50 @@ def layer(cell: str, H: int, threads: int, precision: str) -> dict[str, Work]:
         native.product(*rows, dW_h, transpose_a=True, **how)
 
     passes = {"forward": forward, "backward": backward, "weight gradient": weights}
-    for run in passes.values():
-        run()  # each reads what the one before wrote
-    return {name: (run, operations) for name, run in passes.items()}
+    for work in passes.values():
+        work()  # each reads what the one before wrote
+    return passes
 
 
-def product(H: int) -> Work:
+def product(H: int) -> Callable[[], object]:
     """The machine's own product, of the shape of one weight gradient."""
     K = BATCH_SIZE * NUM_STEPS
     A, B, C = torch.randn(K, H), torch.randn(H, H), torch.empty(K, H)
-    return lambda: torch.mm(A, B, out=C), 2.0 * K * H * H
+    return lambda: torch.mm(A, B, out=C)
 
 
-def race(works: dict[str, Work], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each, in turn, and its GFLOP/s at the median."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds + 2):
-        for name, (run, _operations) in works.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    results = {}
-    for name, (_run, operations) in works.items():
-        low, middle, high = statistics.quantiles(seconds[name][2:], n=4)
-        results[name] = {
-            "ms": middle * 1e3,
-            "ms_low": low * 1e3,
-            "ms_high": high * 1e3,
-            "gflop_per_s": operations / middle * 1e-9,
-        }
-    return results
+def entrant(name: str, work: Callable[[], object], operations: float) -> Entrant:
+    """A pass, or the product that all are measured by."""
+    is_limit = name == "torch.mm"
+    tokens = BATCH_SIZE * NUM_STEPS
+    return Entrant(name, name, lambda: repeated(work), tokens, operations, is_limit)
 
 
 def main() -> None:
-    """Time all that is asked for; print a table, keep it if told where."""
+    """Time all that is asked for, and print a table of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", nargs="+", default=["rnn", "gru", "lstm"])
     parser.add_argument("--hiddens", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
 
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
-    print(f"{native.available()[1]}, {args.precision}, {args.threads} threads, ", end="")
-    print(f"B = {BATCH_SIZE}, T = {NUM_STEPS}; ms: median (middle half); GFLOP/s at the median")
-    kept = {}
+    print(f"{native.available()[1]}, {args.precision}")
+    facts = {"B": BATCH_SIZE, "T": NUM_STEPS, "threads": args.threads}
     for cell in args.cells:
         for H in args.hiddens:
             works = layer(cell, H, args.threads, args.precision) | {"torch.mm": product(H)}
-            kept[f"{cell} {H}"] = results = race(works, args.rounds)
-            for name, r in results.items():
-                spread = f"({r['ms_low']:.2f} to {r['ms_high']:.2f})"
-                speed = f"{r['gflop_per_s']:>5.0f} GFLOP/s"
-                print(f"{cell:<8} H = {H:<5} {name:<15} {r['ms']:>8.2f} {spread:<18} {speed}")
-    if args.json:
-        args.json.write_text(json.dumps(kept, indent=1) + "\n")
+            size = 2.0 * BATCH_SIZE * NUM_STEPS * H * H
+            gates = {name: 1 if name == "torch.mm" else native.CELLS[cell] for name in works}
+            entrants = [entrant(name, work, size * gates[name]) for name, work in works.items()]
+            race = Race(f"{cell}, H = {H}", facts, entrants)
+            run(race, args.rounds, SECONDS)
+            table = result(race)
+            assert table is not None
+            print("\n" + "\n".join(text(table, 100)))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=10)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--json", help="write the figures to this file too")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
@@ -141,7 +140,6 @@ def main() -> None:
         make_up(texts, int(arguments.gigabytes * 1e9))
         size = sum(file.stat().st_size for file in texts.iterdir())
         found = measure("encoding", texts)
-        figures = [{"what": "encoding", "bytes": size, **found}]
         print(
             f"{size / 1e9:.2f} GB in {FILES} files, {found['characters']:,} characters of ", end=""
         )
@@ -156,13 +154,9 @@ def main() -> None:
                 print(f"first step after {found['first_step_s']:.1f} s, ", end="")
                 print(f"{found['steps_per_s']:.0f} steps/s ({base['steps_per_s']:.0f} on ", end="")
                 print(f"The Time Machine), memory {grown:.0f} MB")
-                figures.append({"what": f"{order}, {name}", **found, "memory_mb": grown})
         base, found = measure("heldout", time_machine_path()), measure("heldout", texts)
         grown = (found["peak"] - base["peak"]) / 1e6
         print(f"held out: {found['characters_per_s']:,.0f} characters/s, memory {grown:.0f} MB")
-        figures.append({"what": "held out", **found, "memory_mb": grown})
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

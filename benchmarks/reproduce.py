@@ -7,6 +7,7 @@ Prints each final perplexity beside the published one. Runs are kept under
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 from unrolled import experiments
 
@@ -18,16 +19,21 @@ PUBLISHED = {
 }
 
 
+def summary(name: str, seed: int, out: Path, *assignments: str) -> Any:
+    """The result of a run, made if it is not there."""
+    if not (out / "summary.json").exists():
+        print(f"== {out}")
+        experiments.run(name, assignments, seed=seed, out=out)
+    return json.loads((out / "summary.json").read_text())
+
+
 def main() -> None:
     rows = []
     for number, (title, (assignments, published)) in enumerate(PUBLISHED.items()):
         found = []
         for seed in SEEDS:
             out = Path("runs/reproduce") / f"{number}-seed-{seed}"
-            if not (out / "summary.json").exists():
-                print(f"== {title}, seed {seed}")
-                experiments.run("language-model", assignments, seed=seed, out=out)
-            found.append(json.loads((out / "summary.json").read_text())["perplexity"])
+            found.append(summary("language-model", seed, out, *assignments)["perplexity"])
         rows.append((title, found, published))
     print(f"\n{'perplexity after 500 epochs':<42}{'seeds 0, 1, 2':<22}{'median':<9}published")
     for title, found, published in rows:

@@ -109,14 +109,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32 * 35, help="of a minibatch, N")
     parser.add_argument("--hiddens", type=int, default=512)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[28, 1000, 10000, 50000])
-    parser.add_argument("--json", help="write the figures to this file too")
     parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
         name, *sizes = arguments.inside
         print(json.dumps(inside(name, *map(int, sizes))))
         return
-    N, H, figures = arguments.tokens, arguments.hiddens, []
+    N, H = arguments.tokens, arguments.hiddens
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, N = {N}, H = {H}")
     for V in arguments.vocabularies:
         print(f"\nV = {V:,}: logits {N * V * 4 / 1e6:,.1f} MB, W_xh {V * H * 4 / 1e6:,.1f} MB")
@@ -125,10 +124,6 @@ def main() -> None:
             found = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
             print(f"  {name:<22}{found['ms']:>10.2f} ms{found['busy_ms']:>10.2f} ms busy", end="")
             print(f"{found['grown_mb']:>10.1f} MB")
-            figures.append({"V": V, "name": name, **found})
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,22 @@
 
 ``python benchmarks/watch.py``. One layer of PyTorch's and a linear one on its outputs, random
 inputs, plain SGD; T = 35, B = 32. The step with and without `watch`, and the fused layer's
-forward and backward pass by itself, take turns in one process; the first round warms up. Given is
-what watching adds to a step, in passes of the layer: one is allowed.
+forward and backward pass by itself, take turns as in ``unrolled bench``. Given is what watching
+adds to a step, in passes of the layer: one is allowed.
 """
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from unrolled.bench.race import Entrant, Race, repeated, run
 from unrolled.watch import watch
 
 T, B = 35, 32
+SECONDS = 20.0  # of all turns of a kind of layer
 LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -65,37 +65,26 @@ def main() -> None:
     parser.add_argument("--hiddens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"PyTorch {torch.__version__}, {arguments.threads} threads, H = {arguments.hiddens}")
     print(f"{'':<8}{'layer, ms':>10}{'step':>10}{'watched':>10}{'added, in passes':>20}")
-    figures = []
     for kind in LAYERS:
         competitors = {
-            "layer": passes(kind, arguments.hiddens),
-            "step": step(kind, arguments.hiddens, False),
-            "watched": step(kind, arguments.hiddens, True),
+            "layer": lambda kind=kind: repeated(passes(kind, arguments.hiddens)),
+            "step": lambda kind=kind: repeated(step(kind, arguments.hiddens, False)),
+            "watched": lambda kind=kind: repeated(step(kind, arguments.hiddens, True)),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in competitors}
-        for round_ in range(arguments.rounds + 1):
-            for name, work in competitors.items():
-                work()  # finds the caches of another
-                started = time.perf_counter()
-                for _ in range(3):
-                    work()
-                if round_:
-                    seconds[name].append((time.perf_counter() - started) / 3)
+        entrants = [Entrant(name, name, ready) for name, ready in competitors.items()]
+        race = Race(kind, {}, entrants)
+        run(race, arguments.rounds, SECONDS)
+        seconds = race.seconds
         rounds = zip(*seconds.values(), strict=True)
         added = sorted((watched - plain) / layer for layer, plain, watched in rounds)
         median, quarter = statistics.median(added), len(added) // 4
         print(f"{kind:<8}", end="")
         print("".join(f"{1e3 * statistics.median(s):>10.2f}" for s in seconds.values()), end="")
         print(f"{median:>10.2f}   ({added[quarter]:.2f} to {added[-1 - quarter]:.2f})")
-        figures.append({"layer": kind, "added_passes": median})
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,14 @@ class Outcome:
     out: str
     err: str
 
+    def assert_refused(self, *words: str) -> None:
+        """An error for people: exit code 2, on stderr only, no traceback, with these words."""
+        assert self.code == 2
+        assert self.err.startswith("error: ")
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in self.err
+
 
 Command = Callable[..., Outcome]
 

@@ -24,8 +24,7 @@ class ReaderGoneError(Exception):
 class Command(click.Command):
     """A command that says what it cannot do with arguments too many."""
 
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        return super().make_context(*arguments, **{**options, "allow_extra_args": True})
+    allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

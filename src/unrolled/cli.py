@@ -47,16 +47,16 @@ def list_() -> None:
     Example:
       unrolled list
     """
-    from unrolled.experiments import EXPERIMENTS
+    from unrolled.experiments import EXPERIMENTS, load
     from unrolled.experiments.settings import describe
 
-    for experiment in EXPERIMENTS.values():
+    for name, summary in EXPERIMENTS.items():
         width = _width()
-        click.echo(click.wrap_text(f"{experiment.name}: {experiment.summary}", width))
+        click.echo(click.wrap_text(f"{name}: {summary}", width))
         formatter = click.HelpFormatter(width=width)
         with formatter.indentation():
             formatter.write_dl(
-                [(f"{n}={d}", help) for n, d, help in describe(experiment.load().Settings)],
+                [(f"{n}={d}", help) for n, d, help in describe(load(name).Settings)],
                 col_max=min(40, width // 2),  # what is longer has a line of its own
             )
         click.echo(formatter.getvalue())
@@ -121,7 +121,7 @@ def sample(
     choose = choosers(num_samples, seed, temperature=temperature, top_k=top_k, top_p=top_p)
     trained = language_model.load(run)
     prefixes = [prefix] * num_samples
-    for text in trained.write_all(prefixes, length, choose=choose, allow_unknown=allow_unknown):
+    for text in trained.write(prefixes, length, choose=choose, allow_unknown=allow_unknown):
         click.echo(text)
 
 

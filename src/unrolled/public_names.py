@@ -56,7 +56,8 @@ def no_such_name(module: str, name: str) -> AttributeError | ImportError:
     """Return the error for a name that a public module lacks; it says which module has it.
 
     For the module's ``__getattr__``. In ``from module import name`` it is an `ImportError`, as
-    Python would replace the message of an `AttributeError` by its own.
+    Python would replace the message of an `AttributeError` by its own. Anywhere else it must be an
+    `AttributeError`: ``hasattr`` and pickle, which asks every module, expect no other.
 
     Example:
         >>> print(no_such_name("unrolled.torch", "RNNLMScratch"))

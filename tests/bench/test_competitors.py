@@ -46,10 +46,9 @@ def test_everybody_computes_the_same_losses(truth, name, cell):
     competitor, task = COMPETITORS[name], task_for(cell)
     competing = competitor.start(task)
     losses = [competing([batch])() for batch in task.first(2)]
-    rounding = 1e-2 if competitor.precision == "bfloat16" else 2e-5
-    assert losses[0] == pytest.approx(truth[cell][0], rel=rounding)
+    assert losses[0] == pytest.approx(truth[cell][0], rel=2e-5)
     if name not in OWN_BIASES:
-        assert losses[1] == pytest.approx(truth[cell][1], rel=rounding)
+        assert losses[1] == pytest.approx(truth[cell][1], rel=2e-5)
     else:  # it learned, and it carried its state
         assert losses[1] == pytest.approx(truth[cell][1], rel=0.02)
         assert losses[1] != losses[0]

@@ -5,15 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from installed import FRAMEWORK, with_framework
-from terminal import start
-from unrolled.experiments import EXPERIMENTS
+from installed import FRAMEWORK
+from terminal import start, wait_for_epochs
+from unrolled.experiments import EXPERIMENTS, load
 from unrolled.frameworks import FRAMEWORKS
 
 SMALL = ("max_epochs=1", "num_hiddens=8", "batch_size=4", "num_steps=5")
@@ -22,15 +21,6 @@ LONG, TOO_LONG = "x" * 300, ["xxx", "File name too long"]
 
 def sets(*assignments):
     return [part for assignment in assignments for part in ("--set", assignment)]
-
-
-def assert_refused(outcome, *words):
-    """An error for people: exit code 2, on stderr only, no traceback, with these words."""
-    assert outcome.code == 2
-    assert outcome.err.startswith("error: ")
-    assert "Traceback" not in outcome.err
-    for word in words:
-        assert word in outcome.err
 
 
 DOCUMENTED = {
@@ -42,9 +32,9 @@ DOCUMENTED = {
 
 def test_list_names_every_experiment_and_every_setting(unrolled):
     listing = unrolled("list").out
-    for name, experiment in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
         assert name in listing
-        settings = experiment.load().Settings.__dataclass_fields__
+        settings = load(name).Settings.__dataclass_fields__
         assert settings.keys() >= set(DOCUMENTED.get(name, "").split())
         assert all(f"  {setting}=" in listing for setting in settings)
     assert unrolled("--version").out.startswith("unrolled, version ")
@@ -83,8 +73,11 @@ def test_every_help_text_has_examples_on_lines_of_their_own(unrolled, command):
         (["run", "language-model", *sets("prefix=")], ["prefix is empty"]),
         (["run", "language-model", *sets("prefix=Über")], ["'Ü'"]),
         (["run", "linear-regression", *sets("noise=-1")], ["at least 0"]),
+        (["run", "digit-sum", *sets("lengths=10,2")], ["lengths=10,2", "at least 3"]),
+        (["run", "digit-sum", *sets("cells=srn,lstn")], ["did you mean 'lstm'"]),
         (["run", "language-model", *sets("prefix=Z")], ["'Z'", "small letters"]),
         (["run", "language-model", *sets("text=")], ["no text is named"]),
+        (["run", "language-model", *sets("text=none.txt")], ["none.txt' does not exist"]),
         (
             ["run", "language-model", *sets("lr=abc", "num_hiddens=0", "foo=1")],
             ["lr=abc", "num_hiddens=0", "unknown setting 'foo'"],
@@ -109,7 +102,7 @@ def test_every_help_text_has_examples_on_lines_of_their_own(unrolled, command):
 )
 def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, arguments, words):
     outcome = unrolled(*arguments)
-    assert_refused(outcome, *words)
+    outcome.assert_refused(*words)
     assert "--allow-unknown" not in outcome.err  # only sampling has it
     assert list(tmp_path.iterdir()) == []
 
@@ -133,31 +126,9 @@ def test_mistakes_are_refused_and_nothing_is_written(unrolled, tmp_path, argumen
 )
 def test_usage_errors_speak_our_words(unrolled, arguments, words):
     outcome = unrolled(*arguments)
-    assert_refused(outcome, *words)
+    outcome.assert_refused(*words)
     clicks = ("Usage:", "Error:", "Try '", "Invalid value", "No such", "Missing", "requires an")
     assert not any(word in outcome.err for word in clicks)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, ["does not exist"]),
-        ("an empty folder", ["has no text in it"]),
-        (b"", ["is empty"]),
-        (b"  \n ", ["is empty"]),
-        (b"caf\xe9 au lait", ["not UTF-8", "byte 3", "must be known"]),
-        ("two bytes each".encode("utf-16"), ["not UTF-8", "iconv -f UTF-16"]),
-        (b"too short", ["9 tokens", "batch_size"]),
-    ],
-)
-def test_texts_that_cannot_be_used(unrolled, tmp_path, content, words):
-    path = tmp_path / "mine.txt"
-    if content == "an empty folder":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(content)
-    assert_refused(unrolled("run", "language-model", *sets(f"text={path}")), *words)
-    assert not (tmp_path / "runs").exists()
 
 
 def test_a_text_may_be_several_files_or_a_folder_and_is_kept(unrolled, tmp_path, monkeypatch):
@@ -179,14 +150,12 @@ def test_a_text_may_be_several_files_or_a_folder_and_is_kept(unrolled, tmp_path,
         shutil.rmtree(tmp_path / "out")
     assert len(set(found.values())) == 1
     assert len(list((tmp_path / "cache/texts").iterdir())) == 1
-    outcome = unrolled("run", "language-model", *sets("text=texts/a,nowhere"), *tiny)
-    assert_refused(outcome, "'nowhere' does not exist")
 
 
 def test_cleaning_that_would_leave_blanks_is_refused(unrolled, tmp_path):
     (tmp_path / "mine.txt").write_text("Пьер Безухов вошёл в гостиную. Pierre.\n" * 100)
     outcome = unrolled("run", "language-model", *sets("text=mine.txt", "clean=true"))
-    assert_refused(outcome, "A-Z", "clean=false")
+    outcome.assert_refused("A-Z", "clean=false")
 
 
 def test_an_own_text_in_any_language_is_learned_as_it_is(unrolled, tmp_path):
@@ -204,21 +173,21 @@ def test_an_own_text_in_any_language_is_learned_as_it_is(unrolled, tmp_path):
 def test_a_missing_framework_names_the_pip_command(unrolled, monkeypatch, tmp_path):
     monkeypatch.setattr("unrolled.frameworks.is_installed", lambda name: False)
     title = FRAMEWORKS[FRAMEWORK]
-    assert_refused(unrolled("run", "linear-regression"), f"{title} is not installed", "pip install")
+    unrolled("run", "linear-regression").assert_refused(f"{title} is not installed", "pip install")
     assert "pip install" in unrolled("doctor").out
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_never_written_over(unrolled, tiny_run):
     before = (tiny_run / "summary.json").read_bytes()
-    assert_refused(unrolled("run", "linear-regression", "--out", tiny_run), "already holds a run")
+    unrolled("run", "linear-regression", "--out", tiny_run).assert_refused("already holds a run")
     assert (tiny_run / "summary.json").read_bytes() == before
 
 
 def test_out_must_be_a_directory_that_can_be_made(unrolled, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_refused(unrolled("run", "linear-regression", "--out", "file"), "is a file")
-    assert_refused(unrolled("run", "linear-regression", "--out", "file/below"), "cannot be made")
+    unrolled("run", "linear-regression", "--out", "file").assert_refused("is a file")
+    unrolled("run", "linear-regression", "--out", "file/below").assert_refused("cannot be made")
 
 
 def test_runs_without_out_are_numbered(unrolled, tmp_path):
@@ -237,13 +206,13 @@ def test_a_model_of_no_numbers_writes_no_text(unrolled, tiny_run):
     values = directory.load_model()
     values["W_hh"] = np.full_like(values["W_hh"], np.nan)
     directory.save_model(values)
-    assert_refused(unrolled("sample", tiny_run), "W_hh is NaN or infinite", "smaller lr")
+    unrolled("sample", tiny_run).assert_refused("W_hh is NaN or infinite", "smaller lr")
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "summary.json"])
 def test_an_incomplete_run_is_refused(unrolled, tiny_run, damage):
     (tiny_run / damage).unlink()
-    assert_refused(unrolled("sample", tiny_run), "no complete run", damage)
+    unrolled("sample", tiny_run).assert_refused("no complete run", damage)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +237,7 @@ def test_a_damaged_run_is_refused(unrolled, tiny_run, tmp_path, file, content, w
     (tiny_run / file).write_bytes(content)
     carry = ("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
     for command in (("sample", tiny_run), carry):
-        assert_refused(unrolled(*command), f"'{tiny_run}", *words)
+        unrolled(*command).assert_refused(f"'{tiny_run}", *words)
     assert not (tmp_path / "other").exists()
 
 
@@ -276,9 +245,6 @@ def test_a_damaged_run_is_refused(unrolled, tiny_run, tmp_path, file, content, w
     ("key", "value", "words"),
     [
         ("num_hiddens", "8", ["is damaged", "num_hiddens is '8'", "from a copy"]),
-        ("num_hiddens", -8, ["is damaged", "num_hiddens is -8", "from a copy"]),
-        ("num_layers", 1.5, ["is damaged", "num_layers is 1.5", "from a copy"]),
-        ("model", "tree", ["is damaged", "model is 'tree'", "from a copy"]),
         ("framework", 7, ["framework is 7", "a name is expected"]),
         ("experiment", 7, ["experiment is 7", "a name is expected"]),
     ],
@@ -289,7 +255,7 @@ def test_a_run_with_damaged_settings_is_refused(unrolled, tiny_run, key, value, 
     (config if key in config else config["settings"])[key] = value
     file.write_text(json.dumps(config))
     for command in (("sample",), ("convert", "--to", FRAMEWORK, "--out", "other")):
-        assert_refused(unrolled(command[0], tiny_run, *command[1:]), *words)
+        unrolled(command[0], tiny_run, *command[1:]).assert_refused(*words)
 
 
 def test_a_model_of_whole_numbers_is_refused(unrolled, tiny_run, tmp_path):
@@ -300,7 +266,7 @@ def test_a_model_of_whole_numbers_is_refused(unrolled, tiny_run, tmp_path):
     directory.save_model({name: value.astype("int32") for name, value in values.items()})
     carry = ("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
     for command in (("sample", tiny_run), carry, ("export", tiny_run, "--onnx", "m.onnx")):
-        assert_refused(unrolled(*command), "int32", "floating-point numbers are expected")
+        unrolled(*command).assert_refused("int32", "floating-point numbers are expected")
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / "m.onnx").exists()
 
@@ -308,8 +274,7 @@ def test_a_model_of_whole_numbers_is_refused(unrolled, tiny_run, tmp_path):
 def test_a_killed_run_is_told_what_can_be_seen_of_it(unrolled, tiny_run):
     for name in ("model.safetensors", "summary.json", "report.html"):
         (tiny_run / name).unlink()
-    assert_refused(
-        unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other"),
+    unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other").assert_refused(
         "model.safetensors, summary.json missing",
         "unrolled report",
     )
@@ -332,7 +297,7 @@ def test_a_killed_run_is_told_what_can_be_seen_of_it(unrolled, tiny_run):
     ],
 )
 def test_sampling_mistakes_are_refused(unrolled, tiny_run, options, words):
-    assert_refused(unrolled("sample", tiny_run, *options), *words)
+    unrolled("sample", tiny_run, *options).assert_refused(*words)
 
 
 def test_sampling_is_seeded_and_greedy_by_default(unrolled, tiny_run):
@@ -354,28 +319,18 @@ def test_several_samples_are_drawn_each_for_itself(unrolled, tiny_run):
     assert len(set(drawn)) == 3
     assert all(text.startswith("time") for text in drawn)
     assert drawn[0] == sample("--temperature", "2").out.splitlines()[0]
-    assert_refused(sample("--num-samples", "3"), "all 3 texts would be the same", "--temperature")
+    sample("--num-samples", "3").assert_refused("all 3 texts would be the same", "--temperature")
 
 
 def test_a_diverging_run_stops_names_the_step_and_keeps_finite_weights(unrolled, tmp_path):
     from safetensors.numpy import load_file
 
     outcome = unrolled("run", "linear-regression", "--out", "out", *sets("lr=1e6", "max_epochs=50"))
-    assert_refused(outcome, "epoch 1, step", "smaller lr")
+    outcome.assert_refused("epoch 1, step", "smaller lr")
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["status"] == "diverged"
     weights = load_file(tmp_path / "out/model.safetensors")
     assert all(abs(array).max() < float("inf") for array in weights.values())
-
-
-def _start(tmp_path, *arguments):
-    return start(
-        [sys.executable, "-m", "unrolled", *map(str, with_framework(*arguments))],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -383,13 +338,11 @@ def _start(tmp_path, *arguments):
 )
 def test_a_signal_stops_cleanly_and_keeps_what_was_measured(sent, name, tmp_path):
     tiny = sets("max_epochs=1000000", "num_hiddens=8", "max_tokens=2000", "num_steps=10")
-    process = _start(tmp_path, "run", "language-model", "--out", "out", *tiny)
+    command = [sys.executable, "-m", "unrolled", "run", "language-model", "--out", "out", *tiny]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = start([*command, "--framework", FRAMEWORK], cwd=tmp_path, **pipes)
     metrics = tmp_path / "out/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_epochs(process, metrics, 3)
     process.send_signal(signal.Signals[sent])
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.Signals[sent]
@@ -412,7 +365,7 @@ def test_a_run_that_could_keep_nothing_leaves_no_directory_and_no_half_written_f
 ):
     monkeypatch.setattr(Path, "replace", _refuse)
     outcome = unrolled("run", "linear-regression", "--out", "a/b")
-    assert_refused(outcome, "config.json' cannot be written: No space left on device")
+    outcome.assert_refused("config.json' cannot be written: No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -424,7 +377,7 @@ def test_a_conversion_that_cannot_be_written_leaves_nothing(unrolled, tiny_run, 
 
     monkeypatch.setattr(Path, "replace", full)
     outcome = unrolled("convert", tiny_run, "--to", FRAMEWORK, "--out", "other")
-    assert_refused(outcome, "model.safetensors' cannot be written")
+    outcome.assert_refused("model.safetensors' cannot be written")
     assert not Path("other").exists()
 
 
@@ -443,7 +396,7 @@ def test_a_terminal_that_cannot_show_the_text_does_not_end_the_run(tmp_path):
 @pytest.mark.parametrize("option", ["--length", "--num-samples"])
 def test_more_text_than_memory_holds_is_refused(unrolled, tiny_run, option):
     outcome = unrolled("sample", tiny_run, "--temperature", "1", option, 10**18)
-    assert_refused(outcome, f"'{option}' is '1000", "whole number of at least 1 and at most 10,")
+    outcome.assert_refused(f"'{option}' is '1000", "whole number of at least 1 and at most 10,")
 
 
 def test_folders_of_files_to_write_are_made(unrolled, tiny_run, tmp_path):
@@ -454,12 +407,12 @@ def test_folders_of_files_to_write_are_made(unrolled, tiny_run, tmp_path):
 
 def test_a_file_is_no_run_and_few_of_many_runs_are_named(unrolled, tmp_path):
     (tmp_path / "file").touch()
-    assert_refused(unrolled("params", "file"), "it is a file")
+    unrolled("params", "file").assert_refused("it is a file")
     for i in range(30):
         (tmp_path / f"run-{i}").mkdir()
         (tmp_path / f"run-{i}" / "config.json").touch()
     outcome = unrolled("params", "none")
-    assert_refused(outcome, "there is no such directory", "and 20 more")
+    outcome.assert_refused("there is no such directory", "and 20 more")
 
 
 def test_settings_are_listed_on_a_narrow_terminal(unrolled, monkeypatch):

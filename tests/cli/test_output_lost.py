@@ -6,13 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from installed import FRAMEWORK
-from terminal import start
+from terminal import start, wait_for_epochs
 
 UNROLLED = f"{shlex.quote(sys.executable)} -m unrolled"
 RUN = f"{UNROLLED} run linear-regression --framework {FRAMEWORK} --out out"
@@ -71,21 +70,10 @@ def test_a_mistake_has_its_exit_code_though_it_cannot_be_told(ending, tmp_path):
 def test_a_run_is_kept_when_its_terminal_closes(tmp_path):
     terminal, inside = pty.openpty()
     command = [*shlex.split(RUN), "--set", "max_epochs=1000000"]
-    process = start(
-        command,
-        cwd=tmp_path,
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-        start_new_session=True,
-    )
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), inside)
+    process = start(command, cwd=tmp_path, start_new_session=True, **streams)
     os.close(inside)
-    metrics = tmp_path / "out/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_epochs(process, tmp_path / "out/metrics.jsonl", 1)
     os.close(terminal)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=120) == 128 + signal.SIGHUP

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from minibatches import data_of
+
 rng = np.random.default_rng(0)
 LOGITS = rng.normal(size=(2, 3, 5)).astype(np.float32)  # (B, T, C)
 LABELS = rng.integers(0, 5, (2, 3))
@@ -65,18 +67,10 @@ def linear(d2l: Any) -> Any:
 
 
 def test_training_draws_the_losses_and_the_accuracy_of_validation(d2l: Any) -> None:
-
-    class Data(d2l.DataModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.batch_size = 6
-
-        def get_dataloader(self, train: bool) -> Any:
-            rows = d2l.backend.asarray(LOGITS.reshape(-1, 5))
-            return self.get_tensorloader((rows, d2l.backend.asarray(LABELS.reshape(-1))), train)
-
+    arrays = LOGITS.reshape(-1, 5), LABELS.reshape(-1)
+    batches = [tuple(map(d2l.backend.asarray, arrays))]
     trainer = d2l.Trainer(max_epochs=1)
-    trainer.fit(linear(d2l), Data())
+    trainer.fit(linear(d2l), data_of(batches, batches))
     probabilities = np.exp(log_softmax(LOGITS.reshape(-1, 5)))
     x = LOGITS.reshape(-1, 5)
     gradient = x.T @ (probabilities - np.eye(5)[LABELS.reshape(-1)]) / len(x)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import on
 
-from installed import INSTALLED
-from unrolled.frameworks import load
+from minibatches import data_of
+from models import with_values
 
 H, V, LAYERS = 6, 28, 2
 
@@ -240,10 +241,8 @@ def test_a_readers_models_make_the_steps_of_the_librarys(d2l: Any) -> None:
 
     def of_the_same_values(layer: Any, whole: Any) -> Any:
         model = whole(layer(V, H), vocab_size=V, lr=1)
-        if d2l.backend.name == "jax":
-            model = model.initialize(batch[0])
-        else:
-            model(batch[0])  # Keras looks at its inputs first
+        model = with_values(model, batch[0])
+        model(batch[0])  # Keras looks at its inputs first
         return trained(d2l, model.import_parameters(VALUES), data)
 
     ours = of_the_same_values(d2l.RNNScratch, d2l.RNNLMScratch)
@@ -283,12 +282,10 @@ def test_layers_of_a_reader_learn_in_the_librarys_language_models(d2l: Any, kind
     assert len(text) == 8
 
 
-@pytest.mark.skipif("jax" not in INSTALLED, reason="needs JAX")
-def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_jax() -> None:
+@on("jax")
+def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_jax(d2l: Any) -> None:
     import jax
     from jax import numpy as jnp
-
-    d2l = load("jax", "unrolled.d2l")
 
     class Twice(d2l.Module):
         lr: float = 0.1
@@ -306,16 +303,10 @@ def test_a_tied_parameter_of_a_published_step_gets_the_sum_over_its_places_in_ja
         def training_step(self, params: Any, batch: Any, state: Any) -> Any:
             return jax.value_and_grad(self.loss)(params, batch[:-1], batch[-1], state)
 
-    class Data(d2l.DataModule):
-        batch_size = 2
-
-        def get_dataloader(self, train: bool) -> Any:
-            ones = jnp.ones((2, 1))
-            return self.get_tensorloader((ones, ones), train) if train else None
-
+    ones = jnp.ones((2, 1))
     params = {"a": jnp.ones((1,)), "b": jnp.ones((1,))}
     d2l.parameters(params).tie("b", to="a")
     trainer = d2l.Trainer(max_epochs=1)
-    trainer.fit(Twice().bind({"params": params}), Data())
+    trainer.fit(Twice().bind({"params": params}), data_of([(ones, ones)]))
     np.testing.assert_allclose(trainer.state.params["a"], 1 - 0.1 * 3, rtol=1e-6)
     np.testing.assert_allclose(trainer.state.params["b"], 1 - 0.1 * 3, rtol=1e-6)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import on
 
-from installed import INSTALLED
-from unrolled.frameworks import load
+from minibatches import data_of
 from unrolled.training.records import Listener
 
 LR, STEPS, SIZE = 0.1, 5, 8
@@ -309,11 +309,10 @@ def test_a_clipping_of_ones_own_limits_what_the_trainer_steps_by(d2l: Any, theta
     assert norms[0][0] > 1
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
+@on("torch")
+def test_a_clipping_of_ones_own_is_given_whole_gradients(d2l: Any) -> None:
     import torch
 
-    d2l = load("torch", "unrolled.d2l")
     shapes = []
 
     class Trainer(d2l.Trainer):
@@ -323,28 +322,18 @@ def test_a_clipping_of_ones_own_is_given_whole_gradients() -> None:
                 shapes.append((p.grad.is_sparse, p.grad.shape == p.shape))
 
     ids = torch.arange(12).reshape(3, 4)  # a few rows of a large table
-    loader = [(ids, ids + 1)] * 4
-
-    class Data:
-        def train_dataloader(self) -> Any:
-            return loader
-
-        def val_dataloader(self) -> None:
-            return None
-
     model = d2l.RNNModelScratch(2000, 4, lr=1)
     before = [p.detach().clone() for p in model.parameters()]
-    Trainer(max_epochs=2, gradient_clip_val=1).fit(model, Data())
+    Trainer(max_epochs=2, gradient_clip_val=1).fit(model, data_of([(ids, ids + 1)] * 4))
     assert set(shapes) == {(False, True)}
     for p, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(p, old)
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object() -> None:
+@on("torch")
+def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object(d2l: Any) -> None:
     import torch
 
-    d2l = load("torch", "unrolled.d2l")
     w = torch.ones(2, requires_grad=True)
 
     class Model(d2l.Module):
@@ -359,11 +348,10 @@ def test_a_tensor_with_a_gradient_is_a_parameter_and_stays_the_same_object() -> 
     assert list(d2l.parameters(model)) == ["w"]
 
 
-@pytest.mark.skipif("mxnet" not in INSTALLED, reason="needs MXNet")
-def test_arrays_with_a_gradient_are_listed_moved_and_tied_in_mxnet() -> None:
+@on("mxnet")
+def test_arrays_with_a_gradient_are_listed_moved_and_tied_in_mxnet(d2l: Any) -> None:
     import mxnet as mx
 
-    d2l = load("mxnet", "unrolled.d2l")
     model = eager_model(d2l)[0]
     model.other = mx.np.zeros((2, 1))
     model.other.attach_grad()

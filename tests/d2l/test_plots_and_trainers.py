@@ -5,16 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import eager, on
 
-from installed import INSTALLED
 from unrolled.errors import DataError
-from unrolled.frameworks import load
 from unrolled.training.records import Listener
-
-# in JAX a model is shown nothing before it is trained: Flax makes its parameters
-with_layers_that_wait = pytest.mark.parametrize(
-    "d2l", [name for name in INSTALLED if name != "jax"], indirect=True
-)
 
 FIRST, SECOND = np.mean(np.arange(16)) / 32, np.mean(np.arange(16, 32)) / 32
 """Where the points of an epoch of 32 minibatches stand in the books: 0.2344 and 0.7344."""
@@ -77,7 +71,7 @@ def test_what_a_reader_plots_is_drawn_and_the_loss_beside_it_only_where_that_is_
     assert set(points) == {"val_loss"}
 
 
-@with_layers_that_wait
+@eager
 def test_a_step_may_use_the_trainer_when_layers_still_wait_for_their_shapes(d2l: Any) -> None:
     seen = []
 
@@ -146,9 +140,8 @@ def test_a_trainer_with_the_printed_constructor_trains(d2l: Any) -> None:
     assert len(model.board.points["train_loss"]) == 2
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
-def test_models_of_the_library_plot_under_a_trainer_that_is_wholly_a_readers() -> None:
-    d2l = load("torch", "unrolled.d2l")
+@on("torch")
+def test_models_of_the_library_plot_under_a_trainer_that_is_wholly_a_readers(d2l: Any) -> None:
 
     class Trainer(d2l.HyperParameters):  # type: ignore[misc,name-defined]
         def __init__(self, max_epochs: int) -> None:

@@ -5,18 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import eager, on
 
-from installed import FRAMEWORK, INSTALLED
+from installed import FRAMEWORK
 from unrolled.errors import ParameterError, SettingError
 from unrolled.frameworks import load
 
 V = 28
-
-needs = {
-    name: pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name}")
-    for name in ("torch", "jax", "tensorflow", "mxnet")
-}
-eager = pytest.mark.parametrize("d2l", [name for name in INSTALLED if name != "jax"], indirect=True)
 
 
 def tied_params(d2l: Any) -> tuple[Any, list[Any]]:
@@ -49,9 +44,9 @@ def test_an_array_at_two_places_of_get_params_is_one_parameter(d2l: Any) -> None
     np.testing.assert_allclose(tied.moved[0], apart.moved[0] + apart.moved[3], atol=2e-5)
 
 
-@needs["torch"]
-def test_a_readers_tensor_stays_itself_and_has_the_gradient() -> None:
-    d2l, torch = load("torch", "unrolled.d2l"), importlib.import_module("torch")
+@on("torch")
+def test_a_readers_tensor_stays_itself_and_has_the_gradient(d2l: Any) -> None:
+    torch = importlib.import_module("torch")
     params, _ = tied_params(d2l)
     net = d2l.RNNModelScratch(V, V, None, lambda *_: params, d2l.init_rnn_state, d2l.rnn)
     net(torch.zeros((2, 3), dtype=torch.long), None)[0].sum().backward()
@@ -88,10 +83,10 @@ def start(d2l: Any) -> dict[str, Any]:
     return {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-@needs["tensorflow"]
+@on("tensorflow")
 @pytest.mark.parametrize("cell", ["SimpleRNN", "GRU", "LSTM"])
-def test_keras_layers_of_a_cell_are_the_layers(cell: str) -> None:
-    d2l, keras = load("tensorflow", "unrolled.d2l"), importlib.import_module("keras")
+def test_keras_layers_of_a_cell_are_the_layers(d2l: Any, cell: str) -> None:
+    keras = importlib.import_module("keras")
     options = {"return_sequences": True, "return_state": True}
     layers = [
         getattr(keras.layers, cell)(6, **options),
@@ -107,9 +102,9 @@ def test_keras_layers_of_a_cell_are_the_layers(cell: str) -> None:
         d2l.RNNModel(backwards, V)
 
 
-@needs["tensorflow"]
-def test_tensorflows_loop_has_no_device_and_its_nets_are_built_by_the_trainer() -> None:
-    d2l, keras = load("tensorflow", "unrolled.d2l"), importlib.import_module("keras")
+@on("tensorflow")
+def test_tensorflows_loop_has_no_device_and_its_nets_are_built_by_the_trainer(d2l: Any) -> None:
+    keras = importlib.import_module("keras")
     tf = importlib.import_module("tensorflow")
 
     class RNNModel(keras.layers.Layer):
@@ -134,9 +129,9 @@ def test_tensorflows_loop_has_no_device_and_its_nets_are_built_by_the_trainer() 
     d2l.train_ch8(RNNModel(), data, vocab, 0.5, 1, d2l.try_gpu())
 
 
-@needs["mxnet"]
-def test_gluon_nets_without_values_get_some() -> None:
-    d2l, mx = load("mxnet", "unrolled.d2l"), importlib.import_module("mxnet")
+@on("mxnet")
+def test_gluon_nets_without_values_get_some(d2l: Any) -> None:
+    mx = importlib.import_module("mxnet")
 
     class RNNModel(mx.gluon.Block):
         def __init__(self) -> None:
@@ -182,9 +177,9 @@ def test_a_step_that_gives_no_loss_and_a_model_without_a_rate() -> None:
         Own().configure_optimizers()
 
 
-@needs["tensorflow"]
-def test_gradients_as_a_tape_gives_them() -> None:
-    d2l, tf = load("tensorflow", "unrolled.d2l"), importlib.import_module("tensorflow")
+@on("tensorflow")
+def test_gradients_as_a_tape_gives_them(d2l: Any) -> None:
+    tf = importlib.import_module("tensorflow")
     net = d2l.RNNModelScratch(V, 8)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(net(np.zeros((2, 3), int), None)[0])
@@ -195,9 +190,9 @@ def test_gradients_as_a_tape_gives_them() -> None:
         d2l.parameters(net, gradients[:1])
 
 
-@needs["jax"]
-def test_gradients_of_all_variables_or_of_none() -> None:
-    d2l, jnp = load("jax", "unrolled.d2l"), importlib.import_module("jax.numpy")
+@on("jax")
+def test_gradients_of_all_variables_or_of_none(d2l: Any) -> None:
+    jnp = importlib.import_module("jax.numpy")
     params = {"a": {"w": jnp.ones(3)}}
     gradients = {"a": {"w": jnp.arange(3.0)}}
     for given in (gradients, {"params": gradients}):

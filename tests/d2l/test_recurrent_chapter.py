@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks_of_tests import eager, on
 
-from installed import INSTALLED
 from unrolled.errors import SettingError
-from unrolled.frameworks import load
 from unrolled.functional.initial import normal_weights
 from unrolled.models.language_model import RecurrentNetwork
 
 H, V, LR, EPOCHS = 12, 28, 1.0, 2
-
-eager = pytest.mark.parametrize("d2l", [name for name in INSTALLED if name != "jax"], indirect=True)
-"""Frameworks whose models hold values, so that a reader's class can."""
 
 VALUES = normal_weights(
     {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}, 0.3, seed=4
@@ -180,12 +176,12 @@ def test_predict_ch8_writes_with_any_net(d2l: Any) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
+@on("torch")
 @pytest.mark.parametrize("kind", [ours, PlainNet])
-def test_a_loop_written_out_does_the_epoch_of_the_chapter(kind: Any) -> None:
+def test_a_loop_written_out_does_the_epoch_of_the_chapter(d2l: Any, kind: Any) -> None:
     import torch
 
-    d2l, loss_fn = load("torch", "unrolled.d2l"), torch.nn.CrossEntropyLoss()
+    loss_fn = torch.nn.CrossEntropyLoss()
     net, twin = kind(d2l), ours(d2l)
     state, metric, timer = None, d2l.Accumulator(2), d2l.Timer()
     for X, Y in minibatches(d2l)[0]:
@@ -212,12 +208,11 @@ def test_a_loop_written_out_does_the_epoch_of_the_chapter(kind: Any) -> None:
         np.testing.assert_allclose(theirs, own, atol=2e-5)
 
 
-@pytest.mark.skipif("torch" not in INSTALLED, reason="needs PyTorch")
+@on("torch")
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_a_state_can_be_cut_off_in_place(cell: str) -> None:
+def test_a_state_can_be_cut_off_in_place(d2l: Any, cell: str) -> None:
     import torch
 
-    d2l = load("torch", "unrolled.d2l")
     net = d2l.LanguageModel(V, H, cell, 2)
     X = torch.randint(0, V, (3, 5))
     logits, state = net(X, net.begin_state(3))
@@ -228,12 +223,11 @@ def test_a_state_can_be_cut_off_in_place(cell: str) -> None:
     assert all(part.grad_fn is None for part in state)
 
 
-@pytest.mark.skipif("mxnet" not in INSTALLED, reason="needs MXNet")
+@on("mxnet")
 @pytest.mark.parametrize("layer", [False, True])
-def test_mxnets_words_and_its_float_ids_are_understood(layer: bool) -> None:
+def test_mxnets_words_and_its_float_ids_are_understood(d2l: Any, layer: bool) -> None:
     import mxnet as mx
 
-    d2l = load("mxnet", "unrolled.d2l")
     net = d2l.RNNModel(d2l.recurrent_layer("rnn", V, H), V) if layer else ours(d2l)
     X = mx.np.array([[1, 2, 3], [4, 5, 6]])  # of type float32, unless one says otherwise
     found, _ = net(X, net.begin_state(batch_size=2, ctx=mx.cpu()))
@@ -241,11 +235,10 @@ def test_mxnets_words_and_its_float_ids_are_understood(layer: bool) -> None:
     np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
 
 
-@pytest.mark.skipif("tensorflow" not in INSTALLED, reason="needs TensorFlow")
-def test_the_books_order_of_arguments_in_tensorflow() -> None:
+@on("tensorflow")
+def test_the_books_order_of_arguments_in_tensorflow(d2l: Any) -> None:
     import tensorflow as tf
 
-    d2l = load("tensorflow", "unrolled.d2l")
     strategy = tf.distribute.OneDeviceStrategy(d2l.try_gpu()._device_name)
     with strategy.scope():
         net = d2l.RNNModelScratch(

@@ -6,15 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import with_values
 from parity.reference import LanguageModel, rnn_forward
 from unrolled.errors import TextError
 
 T, B, D, H = 4, 2, 3, 5
-
-
-def ready(d2l: Any, model: Any, *inputs: Any) -> Any:
-    """The model with values, in JAX bound to them."""
-    return model.initialize(*inputs) if d2l.backend.name == "jax" else model
 
 
 def in_numpy(X: Any, values: Any) -> Any:
@@ -27,7 +23,7 @@ def test_a_recurrent_layer_gives_every_state_and_goes_on_from_the_last(d2l: Any)
     asarray, to_numpy = d2l.backend.asarray, d2l.backend.to_numpy
     x = np.random.default_rng(0).normal(size=(2 * T, B, D)).astype(np.float32)
     first, then = asarray(x[:T]), asarray(x[T:])
-    rnn = ready(d2l, d2l.RNNScratch(D, H, sigma=0.5), first)
+    rnn = with_values(d2l.RNNScratch(D, H, sigma=0.5), first)
     truth = in_numpy(x, rnn.export_parameters())
 
     outputs, state = rnn(first)
@@ -47,7 +43,7 @@ def test_a_recurrent_layer_gives_every_state_and_goes_on_from_the_last(d2l: Any)
 
 def test_a_recurrent_layer_begins_with_the_spread_that_was_asked_for(d2l: Any) -> None:
     inputs = d2l.backend.asarray(np.zeros((1, 1, 200), np.float32))
-    rnn = ready(d2l, d2l.RNNScratch(num_inputs=200, num_hiddens=100, sigma=0.1), inputs)
+    rnn = with_values(d2l.RNNScratch(num_inputs=200, num_hiddens=100, sigma=0.1), inputs)
     values = rnn.export_parameters()
     shapes = {name: value.shape for name, value in values.items()}
     assert shapes == {"W_xh": (200, 100), "W_hh": (100, 100), "b_h": (100,)}
@@ -71,7 +67,7 @@ def some_data(d2l: Any, **sizes: int) -> Any:
 def test_a_language_model_is_the_layer_and_an_affine_map(d2l: Any) -> None:
     data = some_data(d2l)
     X, _ = next(iter(data.val_dataloader()))
-    model = ready(d2l, language_model(d2l, data, sigma=0.5), X)
+    model = with_values(language_model(d2l, data, sigma=0.5), X)
     values = model.export_parameters()
     assert set(values) == {"rnn.W_xh", "rnn.W_hh", "rnn.b_h", "W_hq", "b_q"}
     plain = {name.removeprefix("rnn."): value for name, value in values.items()}
@@ -139,7 +135,7 @@ def test_the_layer_of_a_framework_reads_time_first_and_goes_on_from_its_state(d2
     rnn = d2l.RNN(**sizes, num_hiddens=H)
     if d2l.backend.name == "mxnet":
         rnn.initialize()
-    rnn = ready(d2l, rnn, X)
+    rnn = with_values(rnn, X)
     whole, _ = rnn(X)
     assert tuple(whole.shape) == (2 * T, B, H)
     first, state = rnn(X[:T])

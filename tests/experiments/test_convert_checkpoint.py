@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from short_runs import lines
 
 from installed import FRAMEWORK, INSTALLED
 from unrolled import experiments
@@ -54,20 +55,16 @@ def killed(run, path, step):
     return path
 
 
-def logged(run, name):
-    return [json.loads(line) for line in (run / name).read_text().splitlines()]
-
-
 def check_close(found, expected):
     """The logs and the trained weights of two runs are equal, to rounding."""
     for name, numbers in (("metrics.jsonl", ("loss", "val_loss", "gradient_norm")),
                           ("telemetry.jsonl", ("loss", "gradient_norm"))):  # fmt: skip
         if not (expected / name).exists():
             continue
-        one, other = logged(found, name), logged(expected, name)
+        one, other = lines(found, name), lines(expected, name)
         assert [line["step"] for line in one] == [line["step"] for line in other]
         for number in numbers:
-            values = [[line.get(number) or 0 for line in lines] for lines in (one, other)]
+            values = [[line.get(number) or 0 for line in log] for log in (one, other)]
             np.testing.assert_allclose(*values, rtol=1e-4)
     values = RunDirectory.open(expected).load_model()
     for name, value in RunDirectory.open(found).load_model().items():
@@ -82,7 +79,7 @@ def test_a_language_model_goes_on_in_another_framework(
     kind = (f"model={cell}", f"scratch={scratch}", f"num_layers={num_layers}")
     settings = (*TINY, *kind, f"text={tmp_path / 'text'}")
     straight = run("language-model", settings, source, tmp_path / "straight")
-    step = len(logged(straight, "telemetry.jsonl")) // 2 + PLACES[place]
+    step = len(lines(straight, "telemetry.jsonl")) // 2 + PLACES[place]
     out = tmp_path / "out"
     told = convert(killed(straight, tmp_path / "killed", step), target, out)
     assert f"To go on after step {step}: unrolled run --resume {out}" in told
@@ -94,7 +91,7 @@ def test_a_language_model_goes_on_in_another_framework(
         check_close(out, straight)
     else:
         assert "two biases where others have one" in told
-        one, other = (logged(path, "telemetry.jsonl")[step]["loss"] for path in (out, straight))
+        one, other = (lines(path, "telemetry.jsonl")[step]["loss"] for path in (out, straight))
         assert one == pytest.approx(other, rel=1e-5)
 
 
@@ -224,8 +221,8 @@ def test_an_optimizer_that_has_learned_something_has_no_counterpart():
 
 
 def test_logs_that_are_not_those_of_the_checkpoint_are_named(straight, tmp_path):
-    lines = (straight / "metrics.jsonl").read_text()
-    (straight / "metrics.jsonl").write_text(lines.replace("0", "1", 1))
+    log = straight / "metrics.jsonl"
+    log.write_text(log.read_text().replace("0", "1", 1))
     with pytest.raises(RunError, match=r"straight.metrics.jsonl' has been changed"):
         convert(straight, PAIRS[0][1], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,9 +7,7 @@ import short_runs
 from short_runs import lines, same, summary
 
 from installed import INSTALLED
-from unrolled import experiments
 from unrolled.data.digit_sum import as_arrays, published
-from unrolled.errors import SettingError
 from unrolled.experiments import digit_sum_training
 from unrolled.models.weights import without_prefix
 from unrolled.report.saved_pictures import from_dict
@@ -54,8 +52,6 @@ def test_the_saved_models_have_the_accuracies_of_the_summary(tmp_path, framework
 
 
 def test_the_best_model_is_kept_and_not_the_last(tmp_path, monkeypatch):
-    from unrolled.experiments import digit_sum_training
-
     once = run(tmp_path, cells="srn", lengths=5, max_epochs=1)
 
     class Falls(digit_sum_training.Scores):
@@ -117,27 +113,7 @@ def test_the_forget_gates_begin_open_unless_drawn(tmp_path):
     assert abs(means[1]) < 0.5
 
 
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [
-        ("lengths=10,2", "at least 3"),
-        ("lengths=10,x", "'x' is not a whole number"),
-        ("lengths=", "'' is not a whole number"),
-        ("lengths=10,10", "stands there twice"),
-        ("cells=srn,lstn", "did you mean 'lstm'"),
-        ("cells=", "is unknown"),
-        ("max_epochs=0", "at least 1"),
-    ],
-)
-def test_wrong_settings_are_told_before_anything_is_written(tmp_path, setting, said):
-    with pytest.raises(SettingError, match=said):
-        experiments.run("digit-sum", (setting,), INSTALLED[0], 0, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
-    from unrolled.experiments import digit_sum_training
-
     class Stops(digit_sum_training.Scores):
         def on_epoch(self, trainer, epoch):
             super().on_epoch(trainer, epoch)

@@ -35,6 +35,7 @@ from unrolled.data import (
 )
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.experiments import EXPERIMENTS, language_model, settings
+from unrolled.experiments import load as load_experiment
 from unrolled.locking import LEFT
 from unrolled.parameters import as_text, listed, read, to_bytes, untied
 from unrolled.parameters.other_files import what_else
@@ -213,9 +214,9 @@ def config(data: bytes) -> None:
         value = parse_json(data)
     except ValueError:
         return
-    for experiment in EXPERIMENTS.values():
+    for name in EXPERIMENTS:
         with suppress(UnrolledError):
-            settings.saved(experiment.load().Settings, value if isinstance(value, dict) else {})
+            settings.saved(load_experiment(name).Settings, value if isinstance(value, dict) else {})
 
 
 @target(lambda: [b"step,loss\n1,0.5\n2,0.25\n"])
@@ -343,9 +344,9 @@ def digit_sums(data: bytes) -> None:
 def assignments(data: bytes) -> None:
     """Settings as they are typed, one a line, for every experiment."""
     lines = data.decode(errors="surrogateescape").split("\n")
-    for experiment in EXPERIMENTS.values():
+    for name in EXPERIMENTS:
         with suppress(UnrolledError):
-            settings.parse(experiment.load().Settings, lines)
+            settings.parse(load_experiment(name).Settings, lines)
 
 
 # checkpoints

@@ -18,7 +18,7 @@ from targets import TARGETS, no_hang, packed, safetensors, whole_run
 
 from installed import INSTALLED
 from unrolled import cli
-from unrolled.experiments import EXPERIMENTS
+from unrolled.experiments import EXPERIMENTS, load
 from unrolled.experiments.settings import describe
 
 EXAMPLES = int(os.environ.get("UNROLLED_EXAMPLES", "150"))
@@ -220,7 +220,7 @@ words = st.sampled_from([
     "nan", "-inf", "", "-", "--", "..", ".", "zero", "drawn", "value", "\udcff", "=", "fast",
     "bfloat16", "%s", "{}",
 ]) | plain | numbers.map(str)  # fmt: skip
-SETTINGS = [name for each in EXPERIMENTS.values() for name, _, _ in describe(each.load().Settings)]
+SETTINGS = [name for each in EXPERIMENTS for name, _, _ in describe(load(each).Settings)]
 assigned = st.tuples(st.sampled_from(SETTINGS) | plain, words).map("=".join) | words
 
 

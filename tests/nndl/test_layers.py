@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK
+from models import with_values
 from unrolled.data.digit_sum import as_arrays, published
 from unrolled.errors import DataError, ParameterError, SettingError
 from unrolled.training.records import Listener
 
 W, U, B = [[0.1, 0.2], [0.1, 0.2]], [[0.0, 0.1], [0.1, 0.0]], [[0.1, 0.1]]
 CELLS = ("GRU", "BiSRN", "BiGRU", "BiLSTM")  # SRN and LSTM: the published cases
-
-
-def with_values(layer, *inputs):
-    """A layer that can be called: in JAX one that has been given its parameters."""
-    return layer.initialize(*inputs) if layer.backend.name == "jax" else layer
 
 
 def array(nndl, values, dtype=np.float32):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from installed import INSTALLED
+from models import with_values
 from unrolled.errors import NotFiniteError
 from unrolled.frameworks import load
 from unrolled.functional.recurrent import CELLS
@@ -18,11 +19,6 @@ V, H = 7, 4
 @pytest.fixture(params=INSTALLED)
 def u(request: pytest.FixtureRequest) -> Any:
     return load(request.param)
-
-
-def with_values(model: Any) -> Any:
-    """A model that can be called: in JAX one that has been given its parameters."""
-    return model.initialize() if model.backend.name == "jax" else model
 
 
 def leaves(u: Any, state: Any) -> list[np.ndarray]:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from installed import FRAMEWORK, INSTALLED
+from minibatches import data_of
+from models import with_values
 from unrolled.errors import ParameterError, UnrolledError
 from unrolled.frameworks import load
 from unrolled.parameters import read
@@ -36,14 +38,15 @@ class Native:
 
     Attributes:
         nested: models inside models, with ``(3,)`` for the shape of ``b`` of the last one.
-        pair: an odd layer, two layers of equal shape, and an output layer.
-        tied: the same with the framework's own tie, and the places of the tied weight.
+        pair: an odd layer, two layers of equal shape, and an output layer; ``tied=True`` ties
+            the two in the framework's own way.
+        places: of the weight that is tied so.
         backward: the listing after the gradient of the sum of all outputs was computed.
     """
 
     nested: Callable[[], list[Case]]
-    pair: Callable[[], Case]
-    tied: Callable[[], tuple[Case, tuple[str, ...]]]
+    pair: Callable[..., Case]
+    places: tuple[str, ...]
     backward: Callable[[Case, Any], Any]
 
 
@@ -73,21 +76,18 @@ def torch_native() -> Native:
     def nested() -> list[Case]:
         return [of(NestMLP(), "net.0", "net.2.0", "linear")]
 
-    def pair() -> Case:
-        layers = nn.Linear(4, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 1)
-        return of(nn.Sequential(*layers), "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        shared = nn.Linear(8, 8)
-        model = nn.Sequential(nn.Linear(4, 8), shared, nn.Tanh(), shared, nn.Linear(8, 1))
-        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+    def pair(tied: bool = False) -> Case:
+        one = nn.Linear(8, 8)
+        other = one if tied else nn.Linear(8, 8)
+        model = nn.Sequential(nn.Linear(4, 8), one, nn.Tanh(), other, nn.Linear(8, 1))
+        return of(model, *("014" if tied else "0134"))
 
     def backward(case: Case, X: Any) -> Any:
         case.model.zero_grad()
         case.predict(X).sum().backward()
         return load("torch").parameters(case.model)
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("1.weight", "3.weight"), backward)
 
 
 def jax_native() -> Native:
@@ -118,16 +118,13 @@ def jax_native() -> Native:
             return self.linear(self.net(X))
 
     class Pair(nn.Module):
-        @nn.compact
-        def __call__(self, X: Any) -> Any:
-            a, b = (nn.Dense(8, name=name) for name in "ab")
-            return nn.Dense(1, name="out")(b(nn.tanh(a(nn.Dense(8, name="first")(X)))))
+        tied: bool
 
-    class Tied(nn.Module):
         @nn.compact
         def __call__(self, X: Any) -> Any:
-            shared = nn.Dense(8, name="a")
-            return nn.Dense(1, name="out")(shared(nn.tanh(shared(nn.Dense(8, name="first")(X)))))
+            a = nn.Dense(8, name="a")
+            b = a if self.tied else nn.Dense(8, name="b")
+            return nn.Dense(1, name="out")(b(nn.tanh(a(nn.Dense(8, name="first")(X)))))
 
     def of(module: Any, *layers: str) -> Case:
         params = module.init(jax.random.key(0), np.ones((1, 4)))["params"]
@@ -140,8 +137,8 @@ def jax_native() -> Native:
             of(Setup(), "net.layers_0", "net.layers_2", "linear"),
         ]
 
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        return of(Tied(), "first", "a", "out"), ("a.kernel",)  # for Flax it is one place
+    def pair(tied: bool = False) -> Case:
+        return of(Pair(tied), "first", "a", *([] if tied else ["b"]), "out")
 
     def backward(case: Case, X: Any) -> Any:
         kept = dict(case.model)
@@ -155,7 +152,7 @@ def jax_native() -> Native:
 
         return load("jax").parameters(case.model, jax.grad(total)(case.model))
 
-    return Native(nested, lambda: of(Pair(), "first", "a", "b", "out"), tied, backward)
+    return Native(nested, pair, ("a.kernel",), backward)  # for Flax it is one place
 
 
 def tensorflow_native() -> Native:
@@ -188,11 +185,12 @@ def tensorflow_native() -> Native:
                 X = X @ layer.kernel + layer.bias
             return X
 
-    class Tied(keras.Model):
-        def __init__(self) -> None:
+    class Pair(keras.Model):
+        def __init__(self, tied: bool) -> None:
             super().__init__()
-            self.first, self.a, self.out = Dense(8), Dense(8), Dense(1)
-            self.b = self.a
+            self.first, self.a = Dense(8), Dense(8)
+            self.b = self.a if tied else Dense(8)
+            self.out = Dense(1)
 
         def call(self, X: Any) -> Any:
             return self.out(self.b(tf.tanh(self.a(self.first(X)))))
@@ -207,14 +205,8 @@ def tensorflow_native() -> Native:
             of(Written(), "layers.0", "layers.1"),
         ]
 
-    def pair() -> Case:
-        model = Sequential(
-            [Dense(8), Dense(8), keras.layers.Activation("tanh"), Dense(8), Dense(1)]
-        )
-        return of(model, "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        return of(Tied(), "first", "a", "out"), ("a.kernel", "b.kernel")
+    def pair(tied: bool = False) -> Case:
+        return of(Pair(tied), "first", "a", *([] if tied else ["b"]), "out")
 
     def backward(case: Case, X: Any) -> Any:
         variables = u.backend.parameters(case.model)
@@ -222,7 +214,7 @@ def tensorflow_native() -> Native:
             total = tf.reduce_sum(case.predict(X))
         return u.parameters(case.model, tape.gradient(total, variables))
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("a.kernel", "b.kernel"), backward)
 
 
 def mxnet_native() -> Native:
@@ -258,15 +250,11 @@ def mxnet_native() -> Native:
         hybridized.hybridize()
         return [of(hybridized, "net.0", "net.1.0", "linear")]
 
-    def pair() -> Case:
-        model = chain(nn.Dense(8), nn.Dense(8), nn.Activation("tanh"), nn.Dense(8), nn.Dense(1))
-        return of(model, "0", "1", "3", "4")
-
-    def tied() -> tuple[Case, tuple[str, ...]]:
-        shared = nn.Dense(8, in_units=8)
-        again = nn.Dense(8, in_units=8, params=shared.params)
-        model = chain(nn.Dense(8), shared, nn.Activation("tanh"), again, nn.Dense(1))
-        return of(model, "0", "1", "4"), ("1.weight", "3.weight")
+    def pair(tied: bool = False) -> Case:
+        one = nn.Dense(8, in_units=8)
+        other = nn.Dense(8, in_units=8, params=one.params if tied else None)
+        model = chain(nn.Dense(8), one, nn.Activation("tanh"), other, nn.Dense(1))
+        return of(model, *("014" if tied else "0134"))
 
     def backward(case: Case, X: Any) -> Any:
         with autograd.record():
@@ -274,7 +262,7 @@ def mxnet_native() -> Native:
         total.backward()
         return u.parameters(case.model)
 
-    return Native(nested, pair, tied, backward)
+    return Native(nested, pair, ("1.weight", "3.weight"), backward)
 
 
 NATIVE = {
@@ -381,7 +369,7 @@ def test_layers_that_have_seen_no_input_are_told_of(u: Any) -> None:
 def test_the_frameworks_own_tie_is_listed_once_and_has_the_sum_of_the_gradients(
     u: Any, native: Native
 ) -> None:
-    case, places = native.tied()
+    case, places = native.pair(tied=True), native.places
     parameters = u.parameters(case.model)
     apart = native.pair()
     shared = case.names[:4] + case.names[2:]  # the tied layer in both places
@@ -424,11 +412,7 @@ def test_one_call_ties_and_the_gradient_is_the_sum_over_both_uses(u: Any, native
 
 
 def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Native) -> None:
-    class Batches(u.DataModule):
-        def get_dataloader(self, train: bool) -> Any:
-            arrays = [(u.backend.asarray(X), u.backend.asarray(X[:, :1]))]
-            return arrays if train else None
-
+    batches = [(u.backend.asarray(X), u.backend.asarray(X[:, :1]))]
     case = native.pair()
     parameters, (one, other) = u.parameters(case.model), weights(case)
     parameters.tie(other, to=one)
@@ -442,7 +426,7 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
         if u.backend.name == "jax":
             model = model.bind({"params": {"net": case.model}})
         trainer = u.Trainer(max_epochs=1)
-        trainer.fit(model, Batches())
+        trainer.fit(model, data_of(batches))
         learned = trainer.bound_model.export_parameters()
         return trainer, {name.removeprefix("net."): value for name, value in learned.items()}
 
@@ -463,18 +447,15 @@ def test_a_tie_by_call_stays_in_training_and_steps_by_the_sum(u: Any, native: Na
 def test_a_tied_model_from_scratch_steps_once_by_the_sum(u: Any) -> None:
     draw, one, other = np.random.default_rng(0), "layers.0.W_hh", "layers.1.W_hh"
 
-    class Batch(u.DataModule):
-        def get_dataloader(self, train: bool) -> Any:
-            ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
-            return [tuple(map(u.backend.asarray, ids))] if train else None
+    ids = np.random.default_rng(1).integers(0, 6, (2, 4, 5))
+    batch = tuple(map(u.backend.asarray, ids))
 
     def make() -> Any:
-        model = u.LanguageModel(6, 3, num_layers=2, lr=0.5)
-        return model.initialize() if u.backend.name == "jax" else model
+        return with_values(u.LanguageModel(6, 3, num_layers=2, lr=0.5))
 
     def fitted(values: dict[str, np.ndarray]) -> dict[str, Any]:
         trainer = u.Trainer(max_epochs=1)
-        trainer.fit(make().import_parameters(values), Batch())
+        trainer.fit(make().import_parameters(values), data_of([batch]))
         return trainer.bound_model.export_parameters()
 
     shapes = {name: v.shape for name, v in make().export_parameters().items()}

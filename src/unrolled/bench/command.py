@@ -111,7 +111,7 @@ def _plan(options: Options, count: int) -> plan.Plan:
 def _measure(planned: plan.Plan, options: Options, count: int, found: list[Result]) -> None:
     """Race after race; each is shown when it is over, or has been stopped."""
     progress = Progress()
-    with threads.fixed(count, {competitor.framework for competitor in planned.here}):
+    with threads.fixed(count):
         for number, race in enumerate(planned.races, 1):
             progress.prefix = f"[{number}/{len(planned.races)}] "
             try:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unrolled import native
 from unrolled.bench.task import Competing, Task
 from unrolled.errors import SettingError, did_you_mean
 from unrolled.frameworks import FRAMEWORKS, advice, is_installed, load
@@ -24,8 +23,6 @@ class Competitor:
     framework: str  # which it needs
     start: Callable[[Task], Competing]  # loads the framework
     titles: Mapping[str, str] = field(default_factory=dict)  # by cell, where they differ
-    precision: str = "float32"  # of its products
-    missing: Callable[[], str] = lambda: ""  # why it cannot run here, or ""
     deep: bool = True  # whether it can have several layers
     on_gpu: bool = False  # whether it can be measured on a GPU
 
@@ -41,7 +38,7 @@ class Competitor:
             return "is measured on CPUs only"
         if gpu and not load(self.framework).backend.devices(1):
             return f"{FRAMEWORKS[self.framework]} sees no GPU here"
-        return self.missing()
+        return ""
 
 
 def lazily(module: str, function: str, *arguments: Any) -> Callable[[Task], Any]:
@@ -54,14 +51,8 @@ def lazily(module: str, function: str, *arguments: Any) -> Callable[[Task], Any]
     return start
 
 
-def _ours(framework: str, *how: str) -> Callable[[Task], Any]:
-    return lazily("ours", "trained", framework, *how)
-
-
-def _without_native_kernels() -> str:
-    """Why the native kernels cannot be used, or ""."""
-    usable, reason = native.available()
-    return "" if usable else f"native kernels: {reason}"
+def _ours(framework: str) -> Callable[[Task], Any]:
+    return lazily("ours", "trained", framework)
 
 
 _ALL = (
@@ -72,31 +63,6 @@ _ALL = (
         "torch",
         _ours("torch"),
         on_gpu=True,
-    ),
-    Competitor(
-        "unrolled-pytorch",
-        "unrolled, no compiler",
-        "the same in PyTorch's own operations, as where nothing was compiled",
-        "torch",
-        lazily("ours", "trained_without_native"),
-        missing=_without_native_kernels,
-    ),
-    Competitor(
-        "unrolled-reference",
-        "unrolled, reference",
-        "the formulas under automatic differentiation",
-        "torch",
-        _ours("torch", "reference"),
-        on_gpu=True,
-    ),
-    Competitor(
-        "unrolled-bfloat16",
-        "unrolled, bfloat16",
-        "ours on PyTorch with products in bfloat16",
-        "torch",
-        _ours("torch", "auto", "bfloat16"),
-        precision="bfloat16",
-        missing=_without_native_kernels,
     ),
     Competitor(
         "textbook",

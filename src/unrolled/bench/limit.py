@@ -1,7 +1,7 @@
 """Matrix products of several libraries, timed like competitors: the fastest is the limit.
 
 The product is that of one weight over a whole minibatch, ``(T * B, H) x (H, H)``, on random
-numbers. The fastest library of those that are here is the limit.
+numbers.
 """
 
 from functools import partial
@@ -16,25 +16,21 @@ from unrolled.bench.task import Task
 from unrolled.frameworks import is_installed
 
 
-def products(task: Task, precisions: set[str]) -> list[Entrant]:
-    """The libraries that can be asked at these precisions, as entrants of a race."""
+def products(task: Task) -> list[Entrant]:
+    """The libraries that are here, as entrants of a race."""
     torch, native_ = is_installed("torch"), native.available()[0]
+    on_cpu = not task.gpu
     libraries = (
-        ("numpy", "NumPy", "float32", not task.gpu, numpy_product),
-        ("native", "native kernels", "float32", not task.gpu and native_, native_product),
-        ("mm", "torch.mm", "float32", torch, lazily("torch", "product")),
-        ("packed", "oneDNN, packed", "float32", not task.gpu and torch,
-         lazily("torch", "packed_product")),
-        ("native-bfloat16", "native kernels", "bfloat16", not task.gpu,
-         lambda task: native_product(task, "bfloat16")),
-        ("packed-bfloat16", "oneDNN, packed", "bfloat16", not task.gpu,
-         lazily("torch", "packed_product", "bfloat16")),
-    )  # fmt: skip
+        ("numpy", "NumPy", on_cpu, numpy_product),
+        ("native", "native kernels", on_cpu and native_, native_product),
+        ("mm", "torch.mm", torch, lazily("torch", "product")),
+        ("packed", "oneDNN, packed", on_cpu and torch, lazily("torch", "packed_product")),
+    )
     operations = 2.0 * task.tokens * task.H**2
     return [
-        Entrant(name, title, partial(start, task), 1, operations, precision, is_limit=True)
-        for name, title, precision, here, start in libraries
-        if here and precision in precisions | {"float32"}
+        Entrant(name, title, partial(start, task), 1, operations, is_limit=True)
+        for name, title, here, start in libraries
+        if here
     ]
 
 
@@ -44,10 +40,10 @@ def numpy_product(task: Task) -> Ready:
     return repeated(lambda: np.matmul(A, B, out=C))
 
 
-def native_product(task: Task, precision: str = "float32") -> Ready:
-    """By the project's own kernels; float32 arrays may be multiplied in bfloat16."""
+def native_product(task: Task) -> Ready:
+    """By the project's own kernels."""
     A, B, C = _factors(task)
-    return repeated(lambda: native.product(A, B, C, precision=precision, threads=task.threads))
+    return repeated(lambda: native.product(A, B, C, threads=task.threads))
 
 
 def _factors(task: Task) -> tuple[npt.NDArray[np.float32], ...]:

@@ -26,7 +26,6 @@ class Plan:
     """The races to run, and the competitors that are absent."""
 
     races: list[Race]  # one for each table
-    here: list[Competitor]
     absent: dict[str, str]  # why others do not take part, by name
 
 
@@ -38,10 +37,9 @@ def plan(tasks: Sequence[Task], names: Sequence[str] = ()) -> Plan:
     """
     absent, here = _sorted(chosen(names), tasks[0].gpu)
     races = [
-        _race(f"{t.cell.upper()}, H = {t.H}", t, [_entrant(c, t) for c in here], here)
-        for t in tasks
+        _race(f"{t.cell.upper()}, H = {t.H}", t, [entrant_of(c, t) for c in here]) for t in tasks
     ]
-    return Plan(races, here, absent)
+    return Plan(races, absent)
 
 
 def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
@@ -57,12 +55,12 @@ def sweep(task: Task, names: Sequence[str] = ()) -> Plan:
             entrants = []
             for value in values:
                 other: dict[str, Any] = {size: value}
-                entrant = _entrant(competitor, replace(task, **other))
+                entrant = entrant_of(competitor, replace(task, **other))
                 name = f"{size} = {value}"
                 entrants.append(replace(entrant, name=name, title=name))
             title = f"{competitor.title_for(task.cell)}: {task.cell.upper()} by {size}"
-            races.append(_race(title, task, entrants, [competitor]))
-    return Plan(races, here, absent if names else {})
+            races.append(_race(title, task, entrants))
+    return Plan(races, absent if names else {})
 
 
 def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], list[Competitor]]:
@@ -75,17 +73,16 @@ def _sorted(competitors: list[Competitor], gpu: bool) -> tuple[dict[str, str], l
     return absent, here
 
 
-def _race(title: str, task: Task, entrants: list[Entrant], here: list[Competitor]) -> Race:
-    products = limit.products(task, {competitor.precision for competitor in here})
-    return Race(title, asdict(task), [*entrants, *products])
+def _race(title: str, task: Task, entrants: list[Entrant]) -> Race:
+    return Race(title, asdict(task), [*entrants, *limit.products(task)])
 
 
-def _entrant(competitor: Competitor, task: Task) -> Entrant:
+def entrant_of(competitor: Competitor, task: Task) -> Entrant:
+    """A competitor as a race takes it."""
+
     def start() -> Ready:
         competing: Competing = competitor.start(task)
         return lambda count: competing(task.first(count))
 
     title = competitor.title_for(task.cell)
-    return Entrant(
-        competitor.name, title, start, task.tokens, task.operations, competitor.precision
-    )
+    return Entrant(competitor.name, title, start, task.tokens, task.operations)

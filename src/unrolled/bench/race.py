@@ -46,7 +46,6 @@ class Entrant:
     start: Callable[[], Ready]  # builds it, which may take a while or fail
     units: int = 1  # tokens of one piece of work
     operations: float = 0.0  # floating point operations of one piece; 0 if nobody counts
-    precision: str = "float32"  # of its products
     is_limit: bool = False  # whether it is the bare matrix product that the others are measured by
 
 

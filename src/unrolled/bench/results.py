@@ -18,12 +18,7 @@ class Ratio:
 
     @classmethod
     def of(cls, seconds: Sequence[float], yardstick: Sequence[float]) -> "Ratio":
-        """Compare turns of the same round.
-
-        Example:
-            >>> Ratio.of([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
-            Ratio(median=2.0, low=2.0, high=2.5)
-        """
+        """Compare turns of the same round."""
         ratios = [a / b for a, b in zip(seconds, yardstick, strict=False)]
         if len(ratios) < 2:
             return cls(ratios[0], ratios[0], ratios[0])
@@ -41,7 +36,7 @@ class Row:
     units_per_s: float  # the same as a speed
     ratio: Ratio
     gflop_per_s: float | None  # operations of the model, not those really done; None: not counted
-    share: float | None  # of the machine's limit at this precision; None: not measured
+    share: float | None  # of the machine's limit; None: not measured
     seconds: list[float]  # of a piece of work in every round
 
 
@@ -51,7 +46,6 @@ class Product:
 
     name: str
     title: str
-    precision: str
     gflop_per_s: float
 
 
@@ -79,17 +73,12 @@ def result(race: Race) -> Result | None:
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     present = [e for e in race.entrants if e.name in seconds]
     gflops = {e.name: e.operations / medians[e.name] * 1e-9 for e in present}
-    products = [
-        Product(e.name, e.title, e.precision, gflops[e.name]) for e in present if e.is_limit
-    ]
-    limits: dict[str, float] = {}
-    for product in products:
-        fastest = max(limits.get(product.precision, 0.0), product.gflop_per_s)
-        limits[product.precision] = fastest
+    products = [Product(e.name, e.title, gflops[e.name]) for e in present if e.is_limit]
+    limit = max((product.gflop_per_s for product in products), default=None)
     runners = [e for e in present if not e.is_limit] or present
     rows = []
     for e in runners:
-        limit, speed = limits.get(e.precision), gflops[e.name]
+        speed = gflops[e.name]
         rows.append(
             Row(
                 name=e.name,

@@ -78,10 +78,9 @@ def heading(result: Result) -> str:
 def notes(result: Result) -> list[str]:
     """What the ratios refer to, the machine's limit, and who failed."""
     lines = [f"times as long as {result.yardstick}, in the same round."]
-    for precision in dict.fromkeys(product.precision for product in result.products):
-        products = [p for p in result.products if p.precision == precision]
-        each = ", ".join(f"{p.title} {p.gflop_per_s:.0f}" for p in products)
-        lines.append(f"limit, {precision}: the fastest matrix product, GFLOP/s: {each}.")
+    if result.products:
+        each = ", ".join(f"{p.title} {p.gflop_per_s:.0f}" for p in result.products)
+        lines.append(f"limit, float32: the fastest matrix product, GFLOP/s: {each}.")
     lines += [f"failed: {name}: {reason}" for name, reason in result.failed.items()]
     return lines
 

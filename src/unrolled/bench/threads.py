@@ -1,8 +1,8 @@
 """Set the same number of threads for all frameworks."""
 
-import importlib
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unrolled.errors import SettingError
@@ -36,11 +36,12 @@ def check(count: int) -> int:
 
 
 @contextmanager
-def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
-    """Inside it libraries find no more than so many cores.
+def fixed(count: int) -> Iterator[None]:
+    """Limit all libraries to this number of cores while it is open.
 
-    It must surround their being loaded: most of them start their threads then. JAX takes as
-    many as the process has cores, so where the system can, the process is kept to so many.
+    It must surround their being loaded: most of them start their threads then. Only PyTorch takes
+    another number later. JAX takes as many as the process has cores, so where the system can, the
+    process is kept to so many.
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, str(count)))
@@ -48,8 +49,8 @@ def fixed(count: int, frameworks: Iterable[str] = ()) -> Iterator[None]:
     if cores and count < len(cores):
         os.sched_setaffinity(0, sorted(cores)[:count])
     try:
-        if "torch" in frameworks:
-            importlib.import_module("unrolled.bench.torch").use_threads(count)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(count)
         yield
     finally:
         if cores:

@@ -13,11 +13,6 @@ from unrolled.bench.task import CLIP_NORM, LEARNING_RATE, Batch, Competing, Task
 Tensors = tuple[torch.Tensor, ...]
 
 
-def use_threads(count: int) -> None:
-    """Set the number of threads of every operation from here on."""
-    torch.set_num_threads(count)
-
-
 def device_of(task: Task) -> torch.device:
     """Where to train."""
     return torch.device("cuda" if task.gpu else "cpu")
@@ -150,9 +145,9 @@ def product(task: Task) -> Ready:
     return repeated(lambda: torch.mm(A, B, out=C), unrolled.backend.synchronize)
 
 
-def packed_product(task: Task, precision: str = "float32") -> Ready:
-    """The same by oneDNN, the weights packed and made bfloat16 outside the clock."""
-    A, B = (factor.to(getattr(torch, precision)) for factor in _factors(task))
+def packed_product(task: Task) -> Ready:
+    """The same by oneDNN, the weights packed outside the clock."""
+    A, B = _factors(task)
     packed = torch.ops.mkldnn._reorder_linear_weight(B.T.contiguous(), len(A))
     return repeated(lambda: torch.ops.mkldnn._linear_pointwise(A, packed, None, "none", [], ""))
 

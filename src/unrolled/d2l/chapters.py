@@ -360,7 +360,7 @@ class Chapters:
             use_random_iter: reset the state for every minibatch instead of carrying it.
 
         Returns:
-            The trained network: ``net`` itself, but in JAX, where it cannot change.
+            The trained network: ``net`` itself; in JAX, where it cannot change, another one.
         """
 
         def show(net: Any, prefix: str = "time traveller") -> None:

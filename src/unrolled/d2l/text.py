@@ -142,8 +142,8 @@ class TimeMachine(DataModule):
     """*The Time Machine* in windows of characters: every place in the text begins one.
 
     The first ``num_train`` windows are for training, in random order, the ``num_val`` after
-    them for validation. The text is cleaned as a whole here, so that a blank stands where a
-    line ends: 173,428 characters, and a vocabulary of 28 in alphabetical order. It is the
+    them for validation. The text is cleaned as a whole here, so that each line end becomes a
+    blank: 173,428 characters, and a vocabulary of 28 in alphabetical order. It is the
     package's own copy: nothing is downloaded.
 
     Args:
@@ -219,6 +219,6 @@ class TimeMachine(DataModule):
         return vocab[tokens], vocab
 
     def get_dataloader(self, train: bool) -> Any:
-        border, end = self.num_train, self.num_train + self.num_val
-        rows = slice(0, border) if train else slice(border, end)
+        end = self.num_train + self.num_val
+        rows = slice(0, self.num_train) if train else slice(self.num_train, end)
         return self.get_tensorloader((self.X, self.Y), train, rows)

@@ -87,7 +87,7 @@ class Accumulator:
 class Animator:
     """A plot that grows while a loop runs, live where that is in a notebook.
 
-    A `ProgressBoard` under the name of the earlier editions; arguments as there, but for
+    A `ProgressBoard` under the name of the earlier editions, with its arguments and these:
 
     Args:
         legend: names of the lines.

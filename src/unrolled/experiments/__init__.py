@@ -6,7 +6,6 @@ This table is light, so that the command line can list them without loading them
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,7 @@ if TYPE_CHECKING:
     from unrolled.training.data_parallel import DataParallel
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment: its name on the command line, and what it shows, in one line."""
-
-    name: str
-    summary: str
-
-    def load(self) -> Any:
-        """Its module, with ``Settings`` and ``run(context, settings)``."""
-        return importlib.import_module(f"{__name__}.{self.name.replace('-', '_')}")
-
-
-SUMMARIES = {
+EXPERIMENTS = {
     "linear-regression": (
         "recover known weights by minibatch SGD, from scratch or with the framework's layer"
     ),
@@ -41,14 +28,14 @@ SUMMARIES = {
         "gradients that explode and die, clipped ones that live, and a network that learns"
     ),
 }
-EXPERIMENTS = {name: Experiment(name, summary) for name, summary in SUMMARIES.items()}
+"""What each experiment shows, in one line, by its name on the command line."""
 
 
-def get(name: str) -> Experiment:
-    """The experiment of this name; without one a `SettingError` names the nearest."""
+def load(name: str) -> Any:
+    """The module of an experiment, with ``Settings`` and ``run(context, settings)``."""
     if name not in EXPERIMENTS:
         raise SettingError(f"unknown experiment '{name}': {did_you_mean(name, EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def run(
@@ -87,7 +74,7 @@ def run(
     from unrolled.experiments.context import Context
     from unrolled.experiments.settings import parse
 
-    module = get(name).load()
+    module = load(name)
     frameworks.require(framework)
     settings = parse(module.Settings, assignments)
     check_seed(seed)
@@ -102,11 +89,7 @@ def run(
 def check_before_launch(
     name: str | None, assignments: tuple[str, ...], framework: str, parts: int, path: Path | None
 ) -> None:
-    """Make sure that processes are not started for nothing; arguments as of `run` and `resume`.
-
-    Raises:
-        UnrolledError: each of them would fail.
-    """
+    """Raise the error that each process would fail with; arguments as of `run` and `resume`."""
     from unrolled import frameworks
     from unrolled.experiments.settings import parse
     from unrolled.runs.directory import RunDirectory
@@ -116,7 +99,7 @@ def check_before_launch(
         RunDirectory.begun(path).read_config()
     elif name is not None:
         frameworks.require(framework)
-        check_divides(parse(get(name).load().Settings, assignments).batch_size, parts)
+        check_divides(parse(load(name).Settings, assignments).batch_size, parts)
 
 
 def join(framework: str, devices: int, about: Mapping[str, Any]) -> "DataParallel":
@@ -183,7 +166,7 @@ def resume(
     with data_parallel.together(), Resumption(Path(path), force, follows) as resumption:
         config = resumption.config
         resumption.check(given)
-        module = get(config["experiment"]).load()
+        module = load(config["experiment"])
         frameworks.require(config["framework"])
         settings = resumption.settings(module.Settings, assignments)
         check_seed(config["seed"])

@@ -38,8 +38,7 @@ from unrolled.training.preparation import about_data
 from unrolled.training.records import Listener
 
 CHECKPOINT, LEAST_S = "every=1min", 60.0
-"""Default schedule of checkpoints, and seconds under which a training leaves none.
-"""
+"""Default schedule of checkpoints, and seconds under which a training leaves none."""
 
 
 class Context:
@@ -120,10 +119,7 @@ class Context:
     ) -> None:
         """Make the run directory and write down what is about to run, and where.
 
-        Args:
-            settings: of the experiment.
-            files: what else to write, by name, as JSON.
-            used: what settings that leave something open came to, by name.
+        ``used``: what open settings came to; ``files``: what else to write, by name, as JSON.
         """
         config = {
             "experiment": self.experiment,
@@ -155,13 +151,10 @@ class Context:
         """Train; end cleanly on Ctrl-C, divergence or a full disk, and keep the model in any case.
 
         Args:
-            trainer, model, data: as for ``trainer.fit(model, data)``.
-            report: shows the progress.
+            trainer, model, data, report: the training, and what shows its progress.
             part: the model's name, where a run trains several, one after the other.
-            values: gives the parameters to keep, by name; None stands for those of the
-                last step.
-            telemetry_every: steps from one record of ``telemetry.jsonl`` to the next; None
-                makes about 200, 0 none.
+            values: gives the parameters to keep, by name; None: those of the last step.
+            telemetry_every: steps from one record to the next; None: about 200 records, 0: none.
             sinks: called with every record, too.
         """
         attached = [make(self.directory.path, fields=report.fields, part=part) for make in self.log]
@@ -290,9 +283,9 @@ SECOND: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-"""What tells a training to stop: Ctrl-C, what systems send before they kill, and what they send
-when a terminal closes; and what a second one does: it ends the program at once, but for the
-last, which one closing sends several times."""
+"""The signals that stop a training (Ctrl-C, the one before a kill, the one of a terminal that
+closes), and what a second one does. It ends the program at once; only SIGHUP does nothing, as one
+closing sends it several times."""
 
 if hasattr(signal, "SIGHUP"):  # not on Windows
     SECOND[signal.SIGHUP] = signal.SIG_IGN
@@ -300,7 +293,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 @contextmanager
 def _stop_when_told(stop_it: Callable[[], None]) -> Iterator[list[int]]:
-    """The first signal ends what runs as ``stop_it`` does, and stands in the list."""
+    """Call ``stop_it`` at the first signal; yield the list of the signals that have come."""
     told: list[int] = []
     heard = {each: at_once for each, at_once in SECOND.items() if not _outlived(each)}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from unrolled import frameworks
 from unrolled.errors import MissingFrameworkError, RunError
-from unrolled.experiments import EXPERIMENTS, convert_checkpoint, get
+from unrolled.experiments import EXPERIMENTS, convert_checkpoint, load
 from unrolled.locking import leave, release
 from unrolled.runs.claiming import check_free
 from unrolled.runs.directory import RunDirectory
@@ -90,9 +90,9 @@ def _checkpoint(
 
 def _convertible(config: dict[str, Any]) -> Any:
     """The experiment of a run, with `checked` and what makes its model in any framework."""
-    module = get(config["experiment"]).load()
+    module = load(config["experiment"])
     if not hasattr(module, "restore"):
-        able = [name for name in EXPERIMENTS if hasattr(get(name).load(), "restore")]
+        able = [name for name in EXPERIMENTS if hasattr(load(name), "restore")]
         raise RunError(
             f"a run of {config['experiment']} is not converted: no command reads its models again. "
             "In Python the same model of another framework takes them by import_parameters(). "

@@ -51,12 +51,7 @@ class Checkpoint:
 
 
 def newest(run: Path, experiment: Any, config: Mapping[str, Any], tokens: Any) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, if it has one.
-
-    Args:
-        run: the run directory.
-        experiment: its module.
-        config, tokens: what ``config.json`` and ``vocabulary.json`` say.
+    """The newest whole checkpoint of a run, if it has one; ``experiment`` is its module.
 
     Raises:
         MissingFrameworkError: its parameters are those of a framework's own layers, and the

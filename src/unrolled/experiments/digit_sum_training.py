@@ -42,14 +42,7 @@ def build(
     forget_bias: float | None = None,
     **options: Any,
 ) -> Any:
-    """The untrained classifier.
-
-    Args:
-        nndl: the framework's module of `unrolled.nndl`.
-        cell: name in ``LAYERS``.
-        num_hiddens, seed, options: of the layer and of the classifier.
-        forget_bias: of an LSTM, to begin with; None: drawn, as all other biases.
-    """
+    """The untrained classifier; ``forget_bias`` is an LSTM's, and drawn if it is None."""
     given: dict[str, Any] = {"seed": [seed, 3]}
     if forget_bias is not None and cell in ("lstm", "bilstm"):
         given["attrs"] = {"bf_attr": [[forget_bias] * num_hiddens]}
@@ -129,15 +122,10 @@ def train(
     sinks: Iterable[Sink] = (),
     **clipping: Any,
 ) -> tuple[Scores, Any]:
-    """Train a classifier as a part of a run; its scores, and the trainer.
+    """Train a classifier as a part of a run, see `Context.fit`; its scores, and the trainer.
 
-    Args:
-        context, part, model, data: see `Context.fit`.
-        max_epochs: passes over the training examples.
-        keeps_best: keep the model with the best scores, not the last one.
-        listeners: told of every step and epoch, after the scores.
-        sinks: called with a telemetry record of every step; without any there is none.
-        clipping: options of the trainer.
+    With ``keeps_best`` the model with the best scores is kept, not the last one. If there are
+    ``sinks``, they get a telemetry record of every step.
     """
     scores = Scores(data)
     trainer = context.shell.Trainer(max_epochs, listeners=[scores, *listeners], **clipping)

@@ -145,15 +145,7 @@ def explain(results: dict[str, Any]) -> str:
 
 
 def verdict(unclipped: dict[str, Any], clipped: dict[str, Any]) -> str:
-    """What clipping did and did not do, said as it was measured.
-
-    Example:
-        >>> dead, lives = ({"dead_step": 6, "test_accuracy": 0.08},
-        ...                {"dead_step": None, "test_accuracy": 0.09})
-        >>> print(verdict(dead, lives))
-        Clipping kept the gradient alive. It did not make the network learn: test accuracy 0.09, and
-        0.08 without clipping, where guessing gives 0.10.
-    """
+    """What clipping did and did not do, said as it was measured."""
     kept = unclipped["dead_step"] is not None and clipped["dead_step"] is None
     alive = "Clipping kept the gradient alive." if kept else "Clipping made no difference of life."
     gained = clipped["test_accuracy"] > max(LEARNED, unclipped["test_accuracy"] + 0.1)

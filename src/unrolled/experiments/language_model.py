@@ -229,13 +229,7 @@ def run(context: Context, settings: Settings) -> None:
 
 
 def where_kept(ids: Shards) -> str:
-    """Where the ids of a text are, and how large they are.
-
-    Example:
-        >>> import numpy as np
-        >>> where_kept(Shards([np.zeros(2_500_000, np.uint16)], Path("texts/1f")))
-        "the text's ids (5 MB) are kept for the next run in texts/1f"
-    """
+    """Where the ids of a text are, and how large they are."""
     size = sum(part.nbytes for part in ids.parts)
     folder = printable(str(ids.folder))
     return f"the text's ids ({math.ceil(size / 1e6):,} MB) are kept for the next run in {folder}"
@@ -273,27 +267,15 @@ def explain(summary: dict[str, Any], num_train: int, num_heldout: int, vocab_siz
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained language model as a run has left it.
+    """A trained language model as a run has left it."""
 
-    Attributes:
-        shell: the framework's public module.
-        model: the native model.
-        vocab: its vocabulary.
-        prefix: what the run itself continued.
-    """
-
-    shell: Any
+    shell: Any  # the framework's public module
     model: Any
     vocab: Vocab
-    prefix: str
+    prefix: str  # what the run itself continued
 
-    def write(self, prefix: str | None, length: int, **options: Any) -> str:
-        """Continue a text (None: the run's own prefix); options as of `generate`."""
-        prefix = self.prefix if prefix is None else prefix
-        return generate(self.shell.backend, self.model, self.vocab, prefix, length, **options)
-
-    def write_all(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
-        """Continue several texts side by side; options as of `generate_batch`."""
+    def write(self, prefixes: Sequence[str | None], length: int, **options: Any) -> list[str]:
+        """Continue texts (None: the run's own prefix); options as of `generate_batch`."""
         texts = [self.prefix if prefix is None else prefix for prefix in prefixes]
         return generate_batch(self.shell.backend, self.model, self.vocab, texts, length, **options)
 
@@ -331,11 +313,7 @@ def open_run(path: Path) -> tuple[RunDirectory, dict[str, Any]]:
 
 
 def checked(config: Mapping[str, Any], values: Mapping[str, Any], tokens: Any) -> Settings:
-    """The settings of a run whose parameters and vocabulary fit them; else a `ParameterError`.
-
-    Args:
-        config, values, tokens: of ``config.json``, ``model.safetensors``, ``vocabulary.json``.
-    """
+    """The settings of a run whose parameters and vocabulary fit them; else a `ParameterError`."""
     are_tokens = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     if not are_tokens or not tokens or len(set(tokens)) < len(tokens):
         raise ParameterError("vocabulary.json is missing, or no list of tokens that all differ")

@@ -15,7 +15,7 @@ from unrolled.training.truncation import STATES
 class Settings:
     """Settings of ``language-model``; the defaults are the published run.
 
-    Where None stands, the value depends on others: see `complete`.
+    None: the value depends on other settings, see `complete`.
     """
 
     model: str = setting("rnn", "recurrent cell: rnn, gru or lstm", choices=tuple(CELLS))

@@ -110,14 +110,7 @@ def summarize(
 
 
 def explain(settings: Settings, epochs: int) -> str:
-    """Why the errors have the size they have.
-
-    Example:
-        >>> print(explain(Settings(), epochs=3))
-        From zero, 96 updates at lr 0.03 leave about (1 - 0.03)^96 = 5.4% of each parameter
-        unlearned: 3 epochs are few. More bring the errors down to the noise:
-        --set max_epochs=10
-    """
+    """Why the errors have the size they have."""
     updates = epochs * math.ceil(settings.num_train / settings.batch_size)
     # the framework's squared error lacks the half, so its gradient is twice as long
     rate, shown = (settings.lr, "") if settings.scratch else (2 * settings.lr, "2 x ")

@@ -17,16 +17,13 @@ SILENT = 1e-6
 """A gradient norm below this moves nothing."""
 
 DEAD, BURSTS, DEAD_STEPS = 0.01, 0.05, 20
-"""Dead is a gradient whose norm, from some step on, stays below this share of what it began
-with; but for this share of the steps at most; and for so many steps or more.
+"""A gradient is dead from a step on if its norm stays below ``DEAD`` times the first norm for at
+least ``DEAD_STEPS`` steps. A share of ``BURSTS`` of these may exceed that: a minibatch in which one
+unit is not saturated gives a burst, too little to bring the others back.
 
-Another thing is a layer's part of the whole gradient of the same step, which is what the diagnosis
-of any run asks for (`unrolled.telemetry.findings.gradients.DEAD`): here one layer is looked at, as
-the published figures do, and all others may fall silent with it.
-
-Not `SILENT`, and not always: with most units saturated, a minibatch with one that is not
-still gives a little, and once in a while a burst, too little to bring the others back. And a
-short silence at the end is no death.
+The diagnosis of any run compares a layer with the whole gradient of the same step
+(`unrolled.telemetry.findings.gradients.DEAD`). Here, as in the published figures, one layer is
+compared with its own start.
 """
 
 SETTLED = 100
@@ -80,8 +77,8 @@ class Norms(Listener):
             diagnosis of a run also asks how long the update was, which is not known here);
             ``dead_step``, from which on the gradient of the three together is dead (see
             ``DEAD``; None: it lives), and there ``saturated_when_dead``; ``silent_share``, of
-            the steps from then on those below 1e-6, and ``bursts``, how many reach the border
-            nevertheless; and ``saturated_last``.
+            the steps from then on those below 1e-6, and ``bursts``, how many exceed the limit
+            of ``DEAD``; and ``saturated_last``.
         """
         recurrent = [math.hypot(*norms) for norms in zip(*self.before.values(), strict=True)]
         found: dict[str, Any] = {}
@@ -112,12 +109,7 @@ def _settled(norms: list[float]) -> float | None:
 
 
 def dead_from(norms: list[float]) -> int | None:
-    """The step, from 1, from which on a gradient is dead, see ``DEAD``; None if it lives.
-
-    Example:
-        >>> dead_from([50.0, 4000.0, 0.6] + [0.1] * 20), dead_from([50.0, 4000.0, 0.0])
-        (4, None)
-    """
+    """The step, from 1, from which on a gradient is dead, see ``DEAD``; None if it lives."""
     dead, alive = None, 0
     for step in range(len(norms), 0, -1):
         lives = not norms[step - 1] < DEAD * norms[0]

@@ -7,22 +7,15 @@ each layer, then the linear layer. Batch and sequence length stay open.
 Reference: https://onnx.ai/onnx/operators, operator set 14 and later.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unrolled.errors import RunError, check_fit
+from unrolled.errors import RunError
 from unrolled.experiments.language_model import checked, open_run
-from unrolled.models.weights import (
-    GATE_ORDERS,
-    join_gates,
-    layer_prefix,
-    parameter_shapes,
-    without_prefix,
-)
-from unrolled.parameters import shapes_of
+from unrolled.models.weights import GATE_ORDERS, join_gates, layer_prefix, without_prefix
+from unrolled.writing import write_whole
 
 OPSET = 17
 IR_VERSION = 8  # of that operator set's time, so that older runtimes read the file
@@ -53,19 +46,16 @@ def export(run: Path, file: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(model.SerializeToString())
+        write_whole(file, model.SerializeToString())
     except OSError as error:
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
         raise RunError(f"'{file}' cannot be written: {error.strerror}") from None
 
 
 def build(values: dict[str, Any], cell: str, num_layers: int) -> Any:
-    """The ONNX model of parameters under the from-scratch names; others: a `ParameterError`."""
+    """The ONNX model of parameters under the from-scratch names."""
     from onnx import TensorProto, helper, numpy_helper
 
-    H, V = values["W_hq"].shape if "W_hq" in values else (0, 0)
-    check_fit(parameter_shapes(cell, num_layers, V, H), shapes_of(values))
+    H, V = values["W_hq"].shape
     # the graph computes in this type, whatever the file holds
     values = {name: value.astype(np.float32) for name, value in values.items()}
     constants: dict[str, Any] = {

@@ -52,18 +52,9 @@ def setting(
 def parse(
     cls: type[Settings], assignments: Iterable[str], before: Settings | None = None
 ) -> Settings:
-    """Settings from assignments ``name=value``; what is not named keeps its default.
-
-    Or, of settings ``before``, the value that it had.
+    """Settings from assignments ``name=value``; the rest is as ``before``, or the defaults.
 
     A `SettingError` names every unknown name, wrong type and value out of range, all at once.
-
-    Example:
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class Example:
-        ...     lr: float = setting(1.0, "learning rate", above=0)
-        >>> parse(Example, ["lr=0.5"])
-        Example(lr=0.5)
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     types = get_type_hints(cls)
@@ -129,7 +120,7 @@ def saved(cls: type[Settings], config: Mapping[str, Any]) -> Settings:
 def _checked(name: str, value: Any, type_: Any, rules: Any) -> Any:
     """A setting's value as JSON has it; a `ValueError` if it is of another type or out of range."""
     kinds = (get_args(type_) if get_origin(type_) is not tuple else ()) or (type_,)
-    # a truth value is a number to Python; a whole number may stand for any number
+    # to Python a bool is an int; an int is taken for a float
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ValueError(f"{name} is {shortened(repr(value))}; expected {expected}")

@@ -23,11 +23,17 @@ Metric = metrics.Metric
 
 
 class _Recurrent(ScratchModule):
+    input_size: int
+    hidden_size: int
+    seed: Any = None
+    engine: str = "auto"
+    attrs: Any = None
+
     def given(self) -> tuple[Any, ...]:
         return self.seed, self.attrs
 
 
-class SRN(layers.SRN, _Recurrent):
+class SRN(layers.SRN, ScratchModule):
     input_size: int
     hidden_size: int
     W_attr: Any = None
@@ -36,35 +42,20 @@ class SRN(layers.SRN, _Recurrent):
     seed: Any = None
     engine: str = "auto"
 
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """The initial values that were given."""
-        return {"W_attr": self.W_attr, "U_attr": self.U_attr, "b_attr": self.b_attr}
+    def given(self) -> tuple[Any, ...]:
+        attrs = {"W_attr": self.W_attr, "U_attr": self.U_attr, "b_attr": self.b_attr}
+        return self.seed, attrs
 
 
 class GRU(layers.GRU, _Recurrent):
-    input_size: int
-    hidden_size: int
-    seed: Any = None
-    engine: str = "auto"
-    attrs: Any = None
+    pass
 
 
 class LSTM(layers.LSTM, _Recurrent):
-    input_size: int
-    hidden_size: int
-    seed: Any = None
-    engine: str = "auto"
-    attrs: Any = None
+    pass
 
 
-class _Bidirectional(layers.Bidirectional, Module):
-    input_size: int
-    hidden_size: int
-    seed: Any = None
-    engine: str = "auto"
-    attrs: Any = None
-
+class _Bidirectional(layers.Bidirectional, _Recurrent):
     def setup(self) -> None:
         self.make_layers(self.seed, dict(self.attrs or {}))
 

@@ -57,7 +57,7 @@ class RecurrentLayer(Layer):
         seed: of the draws; None takes one from the framework's own generator.
         engine: what carries the cell over time, see `unrolled.kernels`.
         attrs: initial values by name, ``{"W_attr": [[...]]}`` for ``W``, ``"Wi_attr"`` for
-            ``W_i``; they can be arguments of their own too (but in JAX), ``Wi_attr=...``.
+            ``W_i``; they can be arguments of their own too (not in JAX), ``Wi_attr=...``.
             What is not given is drawn, biases too, as `xavier_uniform` does.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from unrolled.backends import Backend
 from unrolled.errors import SettingError, check_fit
 from unrolled.nndl.metrics import Metric, evaluate
-from unrolled.parameters import read, to_bytes
+from unrolled.parameters import read, shapes_of, to_bytes
 from unrolled.training.records import Listener, StepRecord
 from unrolled.writing import write_whole
 
@@ -146,7 +146,7 @@ class RunnerV3:
         """Write the model's values to a safetensors file; folders on the way are made."""
         path = Path(save_path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, to_bytes(self.values(), tied={}))
+        write_whole(path, to_bytes(self.values()))
 
     def load_model(self, model_path: str | Path) -> None:
         """Take the model's values from a file of `save_model`.
@@ -156,10 +156,7 @@ class RunnerV3:
                 changed then.
         """
         values, _ = read(model_path)
-        check_fit(
-            {name: tuple(value.shape) for name, value in self.values().items()},
-            {name: tuple(value.shape) for name, value in values.items()},
-        )
+        check_fit(shapes_of(self.values()), shapes_of(values))
         self.load_values(values)
 
     def values(self) -> dict[str, Any]:

@@ -39,12 +39,6 @@ def to_bytes(values: Mapping[str, npt.NDArray[Any]], tied: Mapping[str, str] = {
     Args:
         values: by name.
         tied: further places, and the names that they share their values with.
-
-    Example:
-        >>> import numpy as np
-        >>> weight = np.ones((2, 2))
-        >>> len(to_bytes({"a": weight, "b": weight})) < len(to_bytes({"a": weight, "b": +weight}))
-        True
     """
     shared = first_places(values)
     arrays = {

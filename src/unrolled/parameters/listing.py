@@ -293,10 +293,7 @@ There are: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, 2.bias
                 differ there. Nothing is changed then.
         """
         arrays = self._arrays()
-        check_fit(
-            {place: tuple(array.shape) for place, array in arrays.items()},
-            shapes_of(values),
-        )
+        check_fit(shapes_of(arrays), shapes_of(values))
         values = self._numbers(arrays, values)
         for _, (name, *others) in _by_identity(arrays):
             for place in others:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unrolled.errors import DataError, SettingError
-from unrolled.nndl.metrics import Accuracy, Metric, evaluate
+from unrolled.errors import DataError
+from unrolled.nndl.metrics import Accuracy, Metric
 
 
 @given(
@@ -74,12 +74,3 @@ def test_a_metric_of_ones_own_must_be_whole():
         with pytest.raises(NotImplementedError, match="Metric must define"):
             call()
     assert Metric().name() == "Metric"
-
-
-def test_an_evaluation_needs_metric_loader_and_minibatches():
-    for loader, metric, said in (
-        ([], None, "no metric"),
-        (None, Accuracy(), "no loader"),
-    ):
-        with pytest.raises(SettingError, match=said):
-            evaluate(None, None, loader, None, metric)
