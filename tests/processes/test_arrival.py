@@ -1,5 +1,6 @@
 """Processes come together, or end with an error that says why not."""
 
+import re
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -81,9 +82,8 @@ def test_who_has_not_come_is_named_by_all_who_have():
 )
 def test_a_process_0_that_does_not_come_is_named(host, why):
     port = free_port(1)
-    ended = Member("meet(limit_s=0.5)", 1, 2, port, host).end()
-    assert ended.code == 2
-    assert f"process 1 waited 0.5 s for {host}:{port + 1}: {why}; start it" in ended.err
+    told = patiently(lambda limit: Member(f"meet(limit_s={limit})", 1, 2, port, host).end().err)
+    assert re.search(f"process 1 waited [0-9.]+ s for {host}:{port + 1}: {why}; start it", told)
 
 
 def test_a_port_that_is_taken_is_named():
@@ -198,6 +198,14 @@ def test_who_waits_in_vain_reads_of_a_process_of_another_size():
     assert "process 1 of 2 has not come: waited 2 s at" in second
 
 
+def patiently(attempt):
+    """What is said within a limit, of 0.5 s or more where a busy machine answers later."""
+    limit_s = 0.5
+    while "nobody answers" in (told := attempt(limit_s)):
+        limit_s *= 2
+    return told
+
+
 def ask(answer, limit_s):
     """Join a process 0 that gives everybody this answer; return the error."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -233,8 +241,8 @@ def ask(answer, limit_s):
     ],
 )
 def test_a_stranger_in_the_place_of_process_0_is_told_from_it(answer):
-    words = "what answers there is no process of ours; another program may have"
-    assert words in ask(answer, limit_s=0.5)
+    told = patiently(lambda limit_s: ask(answer, limit_s))
+    assert "what answers there is no process of ours; another program may have" in told
 
 
 def test_an_error_of_process_0_cannot_write_to_the_terminal():
