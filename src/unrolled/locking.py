@@ -1,4 +1,4 @@
-"""Lock a directory for one process; the lock file names its owner.
+"""Lock a directory: `hold`, `release`, `leave`; `state` tells whether its process runs or died.
 
 The system releases the lock when the process ends, however it ends. (A process's number would not
 do: numbers are given again.) Where it knows no such locks, as on Windows, nothing is locked.

@@ -1,4 +1,4 @@
-"""``train_ch8``, ``load_array`` and their like of *Dive into Deep Learning*, for any framework.
+"""`Chapters` of a framework: the book's `train_ch8`, `load_array`, `try_gpu`, ...; `BookModel`.
 
 Functions of the chapters on linear regression and recurrent networks in the Chinese and first
 English editions, as calls of our loaders, trainer and text generation.

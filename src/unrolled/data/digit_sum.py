@@ -1,4 +1,4 @@
-"""Digit sums: sequences whose label is the sum of their first two digits, to measure memory."""
+"""Draw, write and read sequences labelled with the sum of two digits; `DigitSumData` has them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``TextData``: a text, its vocabulary and minibatches for a language model."""
+"""``TextData``: a text as ids, minibatches to train on, and the last tenth held out."""
 
 from unrolled.data.batching import SequenceLoader
 from unrolled.data.data_module import DataModule

@@ -1,4 +1,4 @@
-"""`Checkpoint`: the newest checkpoint of a run, to be carried to another framework."""
+"""`newest` reads a run's last checkpoint; `Checkpoint.write` gives it to another framework."""
 
 import shutil
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Read a process's place among several from the environment that ``torchrun`` or we set."""
+"""`Place` of a process among several, from ``torchrun``'s environment or ours; `free_port`."""
 
 import os
 import secrets

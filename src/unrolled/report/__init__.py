@@ -1,4 +1,4 @@
-"""Write the HTML report of one run or several; the same charts as PNG and PDF."""
+"""`write` the HTML report of runs, with PNG and PDF on request; `show` it in a notebook."""
 
 from collections.abc import Sequence
 from pathlib import Path

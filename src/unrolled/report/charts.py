@@ -1,4 +1,4 @@
-"""Charts of a run: losses, learning rates, gradient norms, and what an experiment has saved."""
+"""Make the charts of a run's models: measures, gradient norms, updates, saved pictures."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Live charts in a notebook: points are pushed to a chart that is already shown."""
+"""`Output`: a chart in a notebook cell that points are pushed to; a table without scripts."""
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Telemetry: gradient norms by parameter and through time, and a diagnosis."""
+"""`TelemetryRecord` and its parts; `diagnose`, `diagnose_run` and their findings."""
 
 from typing import NoReturn
 

@@ -1,4 +1,4 @@
-"""Numbers of gradients through time: norms, decay per step, horizon, saturation, shut gates.
+"""Compute numbers of gradients through time where the arrays are: norms, decay, horizon, gates.
 
 Of one recurrent layer with hidden states ``H_t (B, H)`` there are, for all T steps in the
 order in which the layer reads them,

@@ -1,4 +1,4 @@
-"""`StepFacts`: optimizer, unused parameters, uncleared gradients, clipping too late."""
+"""`StepFacts`: hears of a step's events; finds unused parameters and clipping too late."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tensors in nested tuples, lists and dicts: the arguments and results of a call."""
+"""Find the tensors in nested tuples, lists and dicts, with their paths; `part_at` a path."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
