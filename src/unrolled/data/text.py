@@ -122,7 +122,15 @@ def check_not_empty(path: str | Path, characters: Iterable[str]) -> None:
 
 
 def time_machine() -> str:
-    """*The Time Machine* by H. G. Wells as the package carries it, 178,979 characters."""
+    """*The Time Machine* by H. G. Wells as the package carries it, 178,979 characters.
+
+    Raises:
+        TextError: the file in the installed package is not the published one.
+
+    Example:
+        >>> time_machine().splitlines()[0]
+        'The Time Machine, by H. G. Wells [1898]'
+    """
     data = Path(time_machine_path()).read_bytes()
     found = hashlib.sha1(data, usedforsecurity=False).hexdigest()
     if found != TIME_MACHINE_SHA1:
@@ -154,7 +162,16 @@ def small_letters(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text cleaned and its lines joined without a separator."""
+    r"""A text cleaned and its lines joined without a separator.
+
+    Raises:
+        TextError: nearly all characters differ from what cleaning keeps, so that
+            nothing but blanks would be left.
+
+    Example:
+        >>> clean("I\n\nThe Time Traveller")
+        'ithe time traveller'
+    """
     check_cleanable(count_characters(pieces_of(text)))
     return "".join(clean_pieces(pieces_of(text)))
 
