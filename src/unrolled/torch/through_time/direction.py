@@ -5,6 +5,7 @@ fewer), D inputs, H hidden units, G gates.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,6 +21,15 @@ ORDER = {
     for cell, gates in bptt.GATES.items()
 }
 """Places of the gates of `bptt.GATES` among PyTorch's."""
+
+
+class Arrays(NamedTuple):
+    """Arrays over all steps, which `unrolled.telemetry.through_time.layer_numbers` takes."""
+
+    hidden: torch.Tensor  # dL/dh_t, (T, B, H)
+    recurrent: torch.Tensor  # dL/d(H_{t-1} W_h), (T, B, G * H), gates as in `bptt.GATES`
+    before: torch.Tensor  # hidden states before the step, (T, B, H)
+    after: torch.Tensor  # hidden states after it, (T, B, H)
 
 
 class Direction:
@@ -95,15 +105,11 @@ class Direction:
         dX: torch.Tensor = dA @ bptt.stack_gates(xp, self.weights.x).T
         return dX
 
-    def arrays(self) -> tuple[torch.Tensor, ...]:
-        """Arrays over all steps, padded with 0 where sequences have ended.
-
-        dL/dh_t ``(T, B, H)``; dL/d(H_{t-1} W_h) ``(T, B, G * H)``, gates as in `bptt.GATES`; the
-        hidden states before and after the step, ``(T, B, H)``.
-        """
+    def arrays(self) -> "Arrays":
+        """Arrays over all steps, padded with 0 where sequences have ended."""
         pieces = zip(self.results, self.tapes, strict=True)
         rows = [(r.hidden, r.recurrent, tape.old[0], tape.new[0]) for r, tape in pieces]
-        return tuple(self._pad(list(parts)) for parts in zip(*rows, strict=True))
+        return Arrays(*(self._pad(list(parts)) for parts in zip(*rows, strict=True)))
 
     def running(self) -> torch.Tensor | None:
         """Which sequences are still running at each step, ``(T, B)``; None if all are."""
