@@ -3,7 +3,7 @@
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         words = set(re.split(r"[^a-z0-9]+", item.nodeid.lower()))
         for framework in words.intersection(FRAMEWORKS):
             item.add_marker(framework)
+
+
+@pytest.fixture(autouse=True)
+def mode_of_mxnet() -> Iterator[None]:
+    """Make sure that a test leaves MXNet's training mode off: it is the thread's."""
+    yield
+    mxnet = sys.modules.get("mxnet")
+    assert mxnet is None or not mxnet.autograd.set_training(False), "the test left it on"
 
 
 @dataclass(frozen=True)

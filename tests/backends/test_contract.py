@@ -552,6 +552,7 @@ def test_set_training_switches_dropout(backend: Any, native: Native) -> None:
     assert np.array_equal(*predictions())
     backend.set_training(model, True)
     assert not np.array_equal(*predictions())
+    backend.set_training(model, False)  # MXNet's mode is the thread's
 
 
 def test_compile_computes_the_same_from_the_values_of_each_call(backend: Any) -> None:
