@@ -199,7 +199,7 @@ def test_who_waits_in_vain_reads_of_a_process_of_another_size():
 
 
 def patiently(attempt):
-    """What is said within a limit, of 0.5 s or more where a busy machine answers later."""
+    """Return the answer within a limit: 0.5 s, or more where a busy machine answers later."""
     limit_s = 0.5
     while "nobody answers" in (told := attempt(limit_s)):
         limit_s *= 2

@@ -25,7 +25,7 @@ LEFT = re.compile(r"\.(step-[0-9]{6,18})\.(unfinished|replaced)", re.ASCII)
 """Names that a write may leave behind when it is killed."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What systems say of a disk, or of a user's share of one, that is full."""
+"""Error numbers for a full disk, or a full share of a user."""
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -28,7 +28,7 @@ EXPERIMENTS = {
         "gradients that explode and die, clipped ones that live, and a network that learns"
     ),
 }
-"""What each experiment shows, in one line, by its name on the command line."""
+"""Experiments by name, with a line on what each shows."""
 
 
 def load(name: str) -> Any:

@@ -145,7 +145,7 @@ def explain(results: dict[str, Any]) -> str:
 
 
 def verdict(unclipped: dict[str, Any], clipped: dict[str, Any]) -> str:
-    """What clipping did and did not do, said as it was measured."""
+    """Say what clipping did and did not do, as it was measured."""
     kept = unclipped["dead_step"] is not None and clipped["dead_step"] is None
     alive = "Clipping kept the gradient alive." if kept else "Clipping made no difference of life."
     gained = clipped["test_accuracy"] > max(LEARNED, unclipped["test_accuracy"] + 0.1)

@@ -229,7 +229,7 @@ def run(context: Context, settings: Settings) -> None:
 
 
 def where_kept(ids: Shards) -> str:
-    """Where the ids of a text are, and how large they are."""
+    """Say where the ids of a text are, and how large they are."""
     size = sum(part.nbytes for part in ids.parts)
     folder = printable(str(ids.folder))
     return f"the text's ids ({math.ceil(size / 1e6):,} MB) are kept for the next run in {folder}"

@@ -110,7 +110,7 @@ def summarize(
 
 
 def explain(settings: Settings, epochs: int) -> str:
-    """Why the errors have the size they have."""
+    """Say why the errors have the size they have."""
     updates = epochs * math.ceil(settings.num_train / settings.batch_size)
     # the framework's squared error lacks the half, so its gradient is twice as long
     rate, shown = (settings.lr, "") if settings.scratch else (2 * settings.lr, "2 x ")

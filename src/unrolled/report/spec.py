@@ -254,7 +254,7 @@ def isolated(values: Sequence[Number]) -> list[int]:
 
 
 def foot(values: Iterable[Number]) -> float | None:
-    """Where a log axis draws 0, a decade below the smallest value; None if there is no 0."""
+    """Place of 0 on a log axis, a decade below the smallest value; None if there is no 0."""
     known = [v for v in values if v is not None]
     positive = [v for v in known if v > 0]
     if len(positive) == len(known):

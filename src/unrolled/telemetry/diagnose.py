@@ -72,7 +72,7 @@ def heading(finding: Finding) -> str:
 
 
 def place(finding: Finding) -> list[str]:
-    """Where a finding is: its step and its parameter, in words."""
+    """Step and parameter of a finding, in words."""
     where = [f"step {finding.step:,}"] if finding.step is not None else []
     return where + ([finding.parameter] if finding.parameter else [])
 

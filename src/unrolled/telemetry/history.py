@@ -21,7 +21,7 @@ from unrolled.untrusted import MOST_PARAMETERS
 
 
 class History:
-    """What is known of a training, from the lines of its logs and the summary of its run."""
+    """A training as the lines of its logs and the summary of its run tell it."""
 
     def __init__(self, summary: Mapping[str, Any] | None = None) -> None:
         self.steps = Table()  # of every record; see `add`

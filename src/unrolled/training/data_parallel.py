@@ -206,7 +206,7 @@ def refuse_processes(framework: str, why: str) -> NoReturn:
 
 
 def is_sum(model: Any) -> bool:
-    """Whether the loss of a model is a sum over the minibatch, not the mean."""
+    """Return whether a model's loss is the sum over a minibatch, not the mean."""
     return getattr(model, "reduction", "mean") == "sum"
 
 

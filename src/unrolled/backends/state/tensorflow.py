@@ -1,6 +1,7 @@
 """State of Keras' optimizers, variables and generators, read and restored exactly."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import keras
@@ -182,6 +183,10 @@ def not_exact(compiled: Any) -> str | None:
     return None
 
 
+functions_of = attrgetter("library.function")
+"""The functions that a definition of a graph brings along."""
+
+
 def _nodes(compiled: Any) -> Iterator[Any]:
     """The operations of every graph that a function of ``backend.compile`` has made so far."""
     for function in getattr(compiled, "graphs", ()):
@@ -190,7 +195,7 @@ def _nodes(compiled: Any) -> Iterator[Any]:
         for concrete in function._list_all_concrete_functions():
             graph = concrete.graph.as_graph_def()
             yield from graph.node
-            for inner in graph.library.function:
+            for inner in functions_of(graph):
                 yield from inner.node_def
 
 

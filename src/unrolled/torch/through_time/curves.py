@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curves:
-    """What was found about a sequence of one layer, still on the device."""
+    """Gradients through time of a sequence of one layer, still on the device."""
 
     # those of `through_time.layer_numbers`, (3 * T + 1,); of states alone without the parts of the
     # weight's gradient, (2 * T + 1,)

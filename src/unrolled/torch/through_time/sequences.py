@@ -88,7 +88,7 @@ class Sequence:
 
 
 class PendingBackwards(dict[int, list[tuple[Any, Any]]]):
-    """What backward passes (PyTorch's graph tasks) have reached, until they are known to count."""
+    """Gradients by backward pass (PyTorch's graph task), until the pass is known to count."""
 
     def arrive(self, thing: Any, brought: Any = None) -> None:
         """The running backward pass has come to a thing, which has a ``place`` among others."""

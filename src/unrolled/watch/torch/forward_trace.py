@@ -26,7 +26,7 @@ class Shown:
 
 
 class ForwardTrace:
-    """What was seen of the forward passes of the running step."""
+    """Sums and losses of the forward passes of the running step."""
 
     def __init__(self) -> None:
         self.step = self.begun = self.told_before = 0

@@ -28,7 +28,7 @@ OVERWRITTEN = "states were written to after they were given out: their saturatio
 
 @dataclass
 class NamedState:
-    """Where a module takes in its state, and where it returns it."""
+    """Places at which a module takes in its state and returns it."""
 
     module: nn.Module
     path: str  # the argument of its ``forward``, and the part of it

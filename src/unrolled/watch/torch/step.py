@@ -39,7 +39,7 @@ def norms_of(tensors: Sequence[torch.Tensor], order: float = 2.0) -> list[torch.
 
 @dataclass
 class Step:
-    """What is known of the running step, by parameter; all numbers still on the device."""
+    """The running step by parameter, as far as it is known; all numbers still on the device."""
 
     gradient: Tensors = field(default_factory=dict)  # norms after the last backward pass
     largest: Tensors = field(default_factory=dict)  # entries of these gradients
