@@ -74,8 +74,8 @@ class Trainer(trainer.Trainer):
             return model
         return backend.to_device(model, self.gpus[0] if self.gpus else backend.cpu())
 
-    def prepare(self, model: Any, data: Any) -> None:
-        super().prepare(model, data)
+    def compile_functions(self) -> None:
+        super().compile_functions()
         self.optim = backend.Optimizer(self.optim, self.parameters)
         if is_published(self.model.training_step):
             step = self.data_parallel.sharing(self, self._published_step)

@@ -84,6 +84,7 @@ class Preparation:
         self.last_good = None
         self.recovery = Recovery(self.on_nonfinite)
         self._running, self.whole_batch = (None, None), None
+        self.data_parallel.begin(self)
 
     def begin_epoch(self) -> None:
         """Begin an epoch with its first minibatch, without a state, and with sums of nothing."""

@@ -140,7 +140,6 @@ class Trainer(Preparation, Clipping, Losses, HyperParameters):
         """Prepare the training, give the number of every epoch to train, and check the result."""
         self.stopping = self._told_to_stop = False  # a `stop` from now on counts
         self.prepare(model, data)
-        self.data_parallel.begin(self)
         self._agree()
         self.recovery.begin(self)
         self.notify("on_fit_start")
